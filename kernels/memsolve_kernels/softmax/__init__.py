@@ -1,0 +1,11 @@
+"""Softmax-logistic regression with fixed outputs: loss, gradient, Hessian product, retrieval."""
+
+from memsolve_kernels.softmax.api import (
+    Retrieval,
+    retrieval,
+    softmax_gradient,
+    softmax_hvp,
+    softmax_loss,
+)
+
+__all__ = ["Retrieval", "retrieval", "softmax_gradient", "softmax_hvp", "softmax_loss"]

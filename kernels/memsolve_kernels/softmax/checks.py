@@ -1,0 +1,132 @@
+"""What the softmax functions accept, said before anything runs.
+
+Shapes, dtypes and devices are checked in the public functions, on fake tensors too. Values are
+checked inside the operators, where they are real even under torch.compile, and only on a CPU:
+reading them back from a GPU would stall its queue at every call.
+"""
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
+from memsolve_kernels.softmax.precision import accumulation_dtype
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def check_inputs(queries: Tensor, outputs: Tensor, targets: Tensor) -> None:
+    """Raise unless queries (B, d), outputs (N, d) and targets (B,) fit together.
+
+    Raises:
+        ShapeError: other shapes, no item, or no dimension.
+        DtypeError: a dtype that is not supported, or queries and outputs of different dtypes.
+        DeviceError: tensors on different devices.
+    """
+    if queries.ndim != 2 or outputs.ndim != 2 or targets.ndim != 1:
+        raise ShapeError(
+            "expected queries (B, d), outputs (N, d) and targets (B,), got "
+            f"{_shape(queries)}, {_shape(outputs)} and {_shape(targets)}"
+        )
+    if outputs.shape[0] == 0 or outputs.shape[1] == 0:
+        raise ShapeError(f"outputs (N, d) must have an item and a dimension, got {_shape(outputs)}")
+    if queries.shape[1] != outputs.shape[1]:
+        raise ShapeError(
+            f"queries {_shape(queries)} and outputs {_shape(outputs)} must have the same last "
+            "dimension d"
+        )
+    if targets.shape[0] != queries.shape[0]:
+        raise ShapeError(
+            f"targets {_shape(targets)} must hold one item for each of the {queries.shape[0]} "
+            "queries"
+        )
+    if queries.dtype not in FLOATS or outputs.dtype != queries.dtype:
+        raise DtypeError(
+            f"queries and outputs must share one of {_names(FLOATS)}, got {queries.dtype} and "
+            f"{outputs.dtype}"
+        )
+    if targets.dtype not in INTEGERS:
+        raise DtypeError(f"targets must be one of {_names(INTEGERS)}, got {targets.dtype}")
+    check_device(queries, outputs=outputs, targets=targets)
+
+
+def check_weights(queries: Tensor, weights: Tensor) -> None:
+    """Raise unless weights are (B,), in the dtype of queries or sums, and on their device."""
+    if weights.shape != queries.shape[:1]:
+        raise ShapeError(
+            f"weights {_shape(weights)} must hold one number for each of the {queries.shape[0]} "
+            "queries"
+        )
+    dtypes = {queries.dtype, accumulation_dtype(queries.dtype)}
+    if weights.dtype not in dtypes:
+        raise DtypeError(
+            f"weights must be {' or '.join(sorted(map(str, dtypes)))} beside {queries.dtype} "
+            f"queries, got {weights.dtype}"
+        )
+    check_device(queries, weights=weights)
+
+
+def check_directions(queries: Tensor, directions: Tensor) -> None:
+    """Raise unless directions look like the queries: same shape, dtype and device."""
+    if directions.shape != queries.shape:
+        raise ShapeError(
+            f"directions {_shape(directions)} must have the shape of queries {_shape(queries)}"
+        )
+    if directions.dtype != queries.dtype:
+        raise DtypeError(f"directions must be {queries.dtype} like queries, got {directions.dtype}")
+    check_device(queries, directions=directions)
+
+
+def check_device(queries: Tensor, **others: Tensor) -> None:
+    """Raise DeviceError unless every tensor is where the queries are."""
+    for name, tensor in others.items():
+        if tensor.device != queries.device:
+            raise DeviceError(
+                f"{name} are on {tensor.device} and queries on {queries.device}; move them together"
+            )
+
+
+def check_targets(targets: Tensor, num_items: int) -> None:
+    """Raise RangeError if a target on a CPU is outside [0, num_items)."""
+    if not _is_readable(targets):
+        return
+    wrong = ((targets < 0) | (targets >= num_items)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise RangeError(
+            f"targets[{row}] is {int(targets[row])}; expected an item in [0, {num_items}) "
+            f"({len(wrong)} of {len(targets)} are outside)"
+        )
+
+
+def check_finite(**tensors: Tensor) -> None:
+    """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if not _is_readable(tensor) or bool(_sum(tensor).isfinite()):
+            continue
+        wrong = (~tensor.isfinite()).nonzero()
+        if len(wrong):  # a sum of finite numbers may overflow as well
+            place = ", ".join(str(int(index)) for index in wrong[0])
+            raise NonFiniteError(
+                f"{name}[{place}] is {float(tensor[tuple(wrong[0])])}; every element must be "
+                f"finite ({len(wrong)} of {tensor.numel()} are not)"
+            )
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    tracing = torch.compiler.is_compiling() or isinstance(tensor, FakeTensor)
+    return tensor.device.type == "cpu" and not tracing
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    """NaN or infinite if an element is, at a fraction of the cost of looking at each."""
+    return tensor.sum(dtype=accumulation_dtype(tensor.dtype))
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _names(dtypes: tuple[torch.dtype, ...]) -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)

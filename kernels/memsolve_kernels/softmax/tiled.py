@@ -1,0 +1,140 @@
+"""Plain torch, one tile of logits at a time: any device, no kernel, never a B x N matrix.
+
+A tile of logits is written by one matrix product, exponentiated in place, and read by the next.
+On a CPU it should stay in the second-level cache in between: 1024 queries x 256 items in float32 is
+1 MiB, and 256 items are deep enough for the second product to run at full speed. On a GPU launches
+cost more than memory traffic, so tiles are as large as 64 MiB.
+
+Exponentials are to base 2, which torch computes about three times as fast as base e; the queries
+carry the factor log2(e).
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memsolve_kernels.softmax.precision import accumulation_dtype
+
+LOG2_E = math.log2(math.e)
+ROWS = 1024  # queries in a tile at most
+MIN_ITEMS = 256  # items in a tile at least
+
+
+class _Tile(NamedTuple):
+    values: Tensor  # (T, d), the tile's outputs in the dtype of the sums
+    logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
+
+
+def mean_of_others(
+    queries: Tensor, outputs: Tensor, targets: Tensor, items: int | None = None
+) -> tuple[Tensor, ...]:
+    """`(log_others, target_logit, mean)` of shapes (B,), (B,), (B, d): online softmax.
+
+    `items`, the number of items in a tile, changes rounding only.
+    """
+    queries = queries.to(accumulation_dtype(queries.dtype))
+    target_logit = _target_logit(queries, outputs, targets)
+    log_others = torch.empty_like(target_logit)
+    mean = target_logit.new_empty(queries.shape)
+    for rows in _row_blocks(queries):
+        total, average = target_logit.new_zeros(len(targets[rows]), 1), mean[rows].zero_()
+        top = _lowest(total)
+        for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
+            risen = torch.maximum(top, logits.amax(1, keepdim=True))
+            decay = torch.exp2(top - risen)
+            weights = logits.sub_(risen).exp2_()
+            total.mul_(decay).add_(weights.sum(1, keepdim=True))
+            average.mul_(decay).addmm_(weights, values)
+            top = risen
+        log_others[rows] = (top + total.log2())[:, 0] / LOG2_E
+        average.div_(total.clamp_min(1))  # the largest counts 1, so a total below is an empty sum
+    return log_others, target_logit, mean
+
+
+def covariance_of_others(
+    queries: Tensor,
+    directions: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    log_others: Tensor,
+    mean: Tensor,
+    items: int | None = None,
+) -> Tensor:
+    """Covariance of the others' outputs under their softmax, times a direction: (B, d).
+
+    `log_others` and `mean` are those of `mean_of_others`, so that one pass suffices.
+    """
+    queries, directions = queries.to(mean.dtype), directions.to(mean.dtype)
+    center = (directions * mean).sum(1, keepdim=True)
+    shift = log_others[:, None].clamp_min(torch.finfo(mean.dtype).min / 2) * LOG2_E
+    product = torch.zeros_like(mean)
+    for rows in _row_blocks(queries):
+        for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
+            weights = logits.sub_(shift[rows]).exp2_()
+            along = torch.mm(directions[rows], values.T).sub_(center[rows])
+            product[rows].addmm_(weights.mul_(along), values)
+    return product
+
+
+def rank_among_others(
+    queries: Tensor, outputs: Tensor, targets: Tensor, items: int | None = None
+) -> tuple[Tensor, ...]:
+    """`(log_others, target_logit, best_other, rank)`, each (B,), rank in int64.
+
+    Logits keep base e here, so that products of small integers stay exact and ties stay ties.
+    """
+    queries = queries.to(accumulation_dtype(queries.dtype))
+    target_logit = _target_logit(queries, outputs, targets)
+    log_others, best_other = torch.empty_like(target_logit), torch.empty_like(target_logit)
+    rank = torch.empty_like(targets)
+    for rows in _row_blocks(queries):
+        total = target_logit.new_zeros(len(targets[rows]), 1)
+        top, above = _lowest(total), torch.zeros_like(total, dtype=torch.int64)
+        best = torch.full_like(total, -torch.inf)
+        for _, logits in _tiles(queries[rows], outputs, targets[rows], items):
+            # counting in floats is several times as fast as in booleans, and exact within a tile
+            is_above = torch.gt(logits, target_logit[rows, None], out=torch.empty_like(logits))
+            above.add_(is_above.sum(1, keepdim=True).long())
+            best = torch.maximum(best, logits.amax(1, keepdim=True))
+            risen = torch.maximum(top, best)
+            total.mul_(torch.exp2((top - risen) * LOG2_E))
+            total.add_(logits.sub_(risen).mul_(LOG2_E).exp2_().sum(1, keepdim=True))
+            top = risen
+        log_others[rows] = (top + total.log())[:, 0]
+        best_other[rows], rank[rows] = best[:, 0], above[:, 0]
+    return log_others, target_logit, best_other, rank
+
+
+def _target_logit(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    return (queries * outputs[targets]).sum(1)
+
+
+def _lowest(like: Tensor) -> Tensor:
+    """Where a running maximum starts: finite, so that -inf minus it is not NaN."""
+    return torch.full_like(like, torch.finfo(like.dtype).min)
+
+
+def _row_blocks(queries: Tensor) -> Iterator[slice]:
+    return (slice(start, start + ROWS) for start in range(0, len(queries), ROWS))
+
+
+def _tiles(queries: Tensor, outputs: Tensor, targets: Tensor, items: int | None) -> Iterator[_Tile]:
+    """The logits of every item in turn, a tile at a time, with -inf at the targets."""
+    if items is None:
+        elements = 2**18 if queries.device.type == "cpu" else 2**24
+        items = max(MIN_ITEMS, elements // len(queries))
+    starts = range(0, len(outputs), items)
+    order = targets.argsort()
+    edges = torch.tensor([*starts, len(outputs)], device=targets.device)
+    bounds = torch.searchsorted(targets[order], edges).tolist()
+    buffer = queries.new_empty(len(queries) * min(items, len(outputs)))
+    for tile, start in enumerate(starts):
+        values = outputs[start : start + items].to(queries.dtype)
+        logits = buffer[: len(queries) * len(values)].view(len(queries), len(values))
+        torch.mm(queries, values.T, out=logits)
+        own = order[bounds[tile] : bounds[tile + 1]]
+        logits[own, targets[own] - start] = -torch.inf
+        yield _Tile(values, logits)
