@@ -136,15 +136,14 @@ def softmax_hvp(
     check_directions(queries, directions)
     weights = _weights(queries, weights)
     log_others, target_logit, mean = softmax_mean(queries, outputs, targets, backend, precision)
-    product = softmax_covariance(
+    product: Tensor = softmax_covariance(
         queries, directions, outputs, targets, log_others, mean, backend, precision
     )
     log_odds = log_others - target_logit
     difference = mean.sub_(outputs[targets.long()])
     along = (difference * directions).sum(1) * (-log_odds).sigmoid()
     product.addcmul_(difference, along[:, None])
-    product.mul_((weights * log_odds.sigmoid())[:, None])
-    return product
+    return product.mul_((weights * log_odds.sigmoid())[:, None])
 
 
 @torch.no_grad()

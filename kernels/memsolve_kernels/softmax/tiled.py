@@ -65,18 +65,20 @@ def covariance_of_others(
 ) -> Tensor:
     """Covariance of the others' outputs under their softmax, times a direction: (B, d).
 
-    `log_others` and `mean` are those of `mean_of_others`, so that one pass suffices.
+    `log_others` and `mean` are those of `mean_of_others`, so that one pass suffices. Sums are
+    normalised anew, since `log_others` carries a rounding error common to its whole row.
     """
     queries, directions = queries.to(mean.dtype), directions.to(mean.dtype)
     center = (directions * mean).sum(1, keepdim=True)
     shift = log_others[:, None].clamp_min(torch.finfo(mean.dtype).min / 2) * LOG2_E
-    product = torch.zeros_like(mean)
+    product, total = torch.zeros_like(mean), torch.zeros_like(center)
     for rows in _row_blocks(queries):
         for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
             weights = logits.sub_(shift[rows]).exp2_()
             along = torch.mm(directions[rows], values.T).sub_(center[rows])
+            total[rows] += weights.sum(1, keepdim=True)
             product[rows].addmm_(weights.mul_(along), values)
-    return product
+    return product.div_(total.clamp_min(torch.finfo(mean.dtype).tiny))
 
 
 def rank_among_others(

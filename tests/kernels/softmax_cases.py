@@ -1,0 +1,92 @@
+"""Inputs and truths that the softmax tests share."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mpmath
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+import memsolve_kernels as mk
+
+
+@dataclass(frozen=True)
+class Case:
+    """The arguments of `softmax_loss`."""
+
+    queries: Tensor
+    outputs: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    @classmethod
+    def random(
+        cls,
+        batch: int,
+        items: int,
+        dim: int,
+        *,
+        dtype: torch.dtype = torch.float64,
+        scale: float = 1.0,
+        seed: int = 0,
+    ) -> "Case":
+        """Unit-norm outputs, queries that give logits of standard deviation `scale`."""
+        generator = torch.Generator().manual_seed(seed)
+        normal = torch.randn(batch + items, dim, generator=generator, dtype=torch.float64)
+        weights = torch.rand(batch, generator=generator, dtype=torch.float64)
+        return cls(
+            queries=(scale * normal[:batch]).to(dtype),
+            outputs=(normal[batch:] / dim**0.5).to(dtype),
+            targets=torch.randint(items, (batch,), generator=generator),
+            weights=weights.to(dtype),
+        )
+
+    @property
+    def args(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.queries, self.outputs, self.targets, self.weights
+
+    def to(self, dtype: torch.dtype) -> "Case":
+        q, v, _, w = (tensor.to(dtype) for tensor in self.args)
+        return replace(self, queries=q, outputs=v, weights=w)
+
+    def at_margin(self, margin: float) -> "Case":
+        """Outputs of unit norm, queries along the target's output; about that margin in each row."""
+        outputs = torch.nn.functional.normalize(self.outputs)
+        own = outputs[self.targets]
+        unit = mk.retrieval(own, outputs, self.targets).margin[:, None]
+        return replace(self, queries=(own * margin / unit).to(own.dtype), outputs=outputs)
+
+
+def autograd(case: Case, directions: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Loss, gradient and Hessian product as torch computes them, in the precision of the case."""
+    queries = case.queries.detach().clone().requires_grad_()
+    rows = cross_entropy(queries @ case.outputs.T, case.targets, reduction="none")
+    loss = rows @ case.weights
+    (gradient,) = torch.autograd.grad(loss, queries, create_graph=True)
+    product = None
+    if directions is not None:
+        (product,) = torch.autograd.grad((gradient * directions).sum(), queries)
+    return loss.detach(), gradient.detach(), product
+
+
+def exact_rows(case: Case, digits: int = 60) -> tuple[list[Any], list[list[Any]]]:
+    """Loss and gradient of each row with many digits, straight from the definition."""
+    with mpmath.workdps(digits):
+        outputs = mpmath.matrix(case.outputs.tolist())
+        losses, gradients = [], []
+        for query, target in zip(case.queries.tolist(), case.targets.tolist(), strict=True):
+            logits = outputs * mpmath.matrix(query)
+            powers = [mpmath.exp(logit) for logit in logits]
+            total = mpmath.fsum(powers)
+            losses.append(mpmath.log(total) - logits[target])
+            weights = [power / total for power in powers]
+            weights[target] -= 1
+            gradients.append(list(mpmath.matrix([weights]) * outputs))
+    return losses, gradients
+
+
+def relative_error(value: Tensor, truth: Tensor) -> float:
+    """Norm of the difference over the norm of the truth, in float64."""
+    truth = truth.double()
+    return float((value.double() - truth).norm() / truth.norm())

@@ -1,0 +1,266 @@
+"""The softmax family against its definition, on every backend that runs on a CPU."""
+
+from dataclasses import replace
+
+import mpmath
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import memsolve_kernels as mk
+from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.softmax import tiled
+from tests.kernels.softmax_cases import Case, autograd, exact_rows, relative_error
+
+BACKENDS: list[Backend] = ["reference", "torch"]
+SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
+fast = settings(max_examples=25, deadline=None)
+cases = st.builds(
+    Case.random,
+    batch=st.integers(1, 6),
+    items=st.integers(1, 40),
+    dim=st.integers(1, 9),
+    scale=st.sampled_from([0.0, 1.0, 30.0]),
+    seed=st.integers(0, 10**6),
+)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_autograd_through_all_logits(backend: Backend, size: tuple[int, int, int]) -> None:
+    case = Case.random(*size, scale=3.0)
+    directions = case.queries.flip(0)
+    loss, gradient, product = autograd(case, directions)
+    ours = mk.softmax_gradient(*case.args, backend=backend)
+    torch.testing.assert_close(ours, (loss, gradient))
+    torch.testing.assert_close(mk.softmax_loss(*case.args, backend=backend), loss)
+    ours_product = mk.softmax_hvp(case.queries, directions, *case.args[1:], backend=backend)
+    torch.testing.assert_close(ours_product, product)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_retrieval_follows_its_definition(backend: Backend, size: tuple[int, int, int]) -> None:
+    case = Case.random(*size, scale=3.0)
+    logits = case.queries @ case.outputs.T
+    rows = torch.arange(len(logits))
+    own = logits[rows, case.targets]
+    others = logits.clone()
+    others[rows, case.targets] = -torch.inf
+    ours = mk.retrieval(*case.args[:3], backend=backend)
+    torch.testing.assert_close(ours.log_partition, logits.logsumexp(1))
+    torch.testing.assert_close(ours.target_logit, own)
+    torch.testing.assert_close(ours.margin, own - others.amax(1))
+    torch.testing.assert_close(ours.loss, logits.logsumexp(1) - own)
+    assert torch.equal(ours.rank, (others > own[:, None]).sum(1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("margin", [15.0, 70.0, 300.0, -300.0])
+def test_keeps_relative_accuracy_at_extreme_margins(backend: Backend, margin: float) -> None:
+    case = Case.random(3, 9, 4).at_margin(margin)
+    losses, gradients = exact_rows(case, digits=200)
+    statistics = mk.retrieval(*case.args[:3], backend=backend)
+    for row, (loss, gradient) in enumerate(zip(losses, gradients, strict=True)):
+        weights = torch.zeros(3, dtype=torch.float64)
+        weights[row] = 1
+        ours, ours_gradient = mk.softmax_gradient(*case.args[:3], weights, backend=backend)
+        assert abs(float(ours) / loss - 1) < 1e-12
+        assert abs(float(statistics.loss[row]) / loss - 1) < 1e-12
+        error = mpmath.norm(mpmath.matrix(ours_gradient[row].tolist()) - mpmath.matrix(gradient))
+        assert error / mpmath.norm(mpmath.matrix(gradient)) < 1e-12
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_logits_of_ten_thousand_do_not_overflow(
+    backend: Backend, sign: int, dtype: torch.dtype
+) -> None:
+    outputs = torch.tensor([[1.0], [0.5], [-1.0]], dtype=dtype)
+    queries = torch.tensor([[sign * 1e4]], dtype=dtype)
+    targets = torch.tensor([0])
+    loss, gradient = mk.softmax_gradient(queries, outputs, targets, backend=backend)
+    statistics = mk.retrieval(queries, outputs, targets, backend=backend)
+    directions = torch.ones_like(queries)
+    assert loss == (0 if sign == 1 else 2e4)
+    assert gradient == (0 if sign == 1 else -2)
+    assert statistics.margin == (5e3 if sign == 1 else -2e4)
+    assert statistics.rank == (0 if sign == 1 else 2)
+    assert mk.softmax_hvp(queries, directions, outputs, targets, backend=backend) == 0
+
+
+@pytest.mark.parametrize("margin", [3.0, 25.0])
+@pytest.mark.parametrize("dim", [8, 64])
+def test_float32_errs_no_more_than_twice_torch(margin: float, dim: int) -> None:
+    exact = Case.random(64, 2000, dim, dtype=torch.float32).at_margin(margin).to(torch.float64)
+    case = exact.to(torch.float32)
+    directions = Case.random(64, 1, dim, dtype=torch.float32, seed=1).queries
+    truth_loss, truth_gradient = mk.softmax_gradient(*exact.args, backend="reference")
+    truth_product = mk.softmax_hvp(
+        exact.queries, directions.double(), *exact.args[1:], backend="reference"
+    )
+    loss, gradient = mk.softmax_gradient(*case.args)
+    product = mk.softmax_hvp(case.queries, directions, *case.args[1:])
+    torch_loss, torch_gradient, torch_product = autograd(case, directions)
+    assert torch_product is not None
+    rounding = torch.finfo(torch.float32).eps
+    for ours, peer, truth in (
+        (loss, torch_loss, truth_loss),
+        (gradient, torch_gradient, truth_gradient),
+        (product, torch_product, truth_product),
+    ):
+        assert relative_error(ours, truth) <= max(2 * relative_error(peer, truth), rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_inputs_are_computed_in_float32(dtype: torch.dtype) -> None:
+    half = Case.random(8, 500, 16, dtype=dtype).at_margin(25.0)
+    case = half.to(torch.float32)
+    directions = Case.random(8, 1, 16, dtype=dtype, seed=1).queries
+    ours = mk.softmax_gradient(*half.args)
+    assert ours[1].dtype == torch.float32
+    torch.testing.assert_close(ours, mk.softmax_gradient(*case.args), rtol=0, atol=0)
+    assert torch.equal(
+        mk.softmax_hvp(half.queries, directions, *half.args[1:]),
+        mk.softmax_hvp(case.queries, directions.float(), *case.args[1:]),
+    )
+    assert mk.retrieval(*half.args[:3]).loss.dtype == torch.float32
+
+
+@fast
+@given(case=cases, seed=st.integers(0, 100))
+def test_a_shift_of_all_outputs_changes_no_loss(case: Case, seed: int) -> None:
+    shift = torch.randn(
+        case.outputs.shape[1],
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64,
+    )
+    shifted = replace(case, outputs=case.outputs + shift)
+    close = {"rtol": 1e-9, "atol": 1e-10}
+    torch.testing.assert_close(
+        mk.softmax_gradient(*shifted.args), mk.softmax_gradient(*case.args), **close
+    )
+    torch.testing.assert_close(
+        mk.softmax_hvp(case.queries, case.queries, *shifted.args[1:]),
+        mk.softmax_hvp(case.queries, case.queries, *case.args[1:]),
+        **close,
+    )
+
+
+@fast
+@given(case=cases, seed=st.integers(0, 100))
+def test_items_have_no_order(case: Case, seed: int) -> None:
+    order = torch.randperm(len(case.outputs), generator=torch.Generator().manual_seed(seed))
+    permuted = replace(case, outputs=case.outputs[order], targets=order.argsort()[case.targets])
+    torch.testing.assert_close(
+        mk.softmax_gradient(*permuted.args), mk.softmax_gradient(*case.args), rtol=1e-9, atol=1e-10
+    )
+    torch.testing.assert_close(
+        mk.retrieval(*permuted.args[:3]), mk.retrieval(*case.args[:3]), rtol=1e-9, atol=1e-10
+    )
+
+
+@fast
+@given(case=cases)
+def test_equal_logits_leave_rank_zero_and_loss_log_n(case: Case) -> None:
+    n = len(case.outputs)
+    same = replace(case, queries=torch.zeros_like(case.queries))
+    statistics = mk.retrieval(*same.args[:3])
+    assert torch.all(statistics.rank == 0)
+    assert torch.all(statistics.margin == (0 if n > 1 else torch.inf))
+    torch.testing.assert_close(
+        statistics.loss, torch.full_like(statistics.loss, n).log(), rtol=1e-12, atol=0
+    )
+
+
+@fast
+@given(case=cases, copies=st.integers(2, 4))
+def test_a_repeated_query_counts_as_its_weight(case: Case, copies: int) -> None:
+    repeated = Case(
+        case.queries.repeat(copies, 1),
+        case.outputs,
+        case.targets.repeat(copies),
+        case.weights.repeat(copies),
+    )
+    loss, gradient = mk.softmax_gradient(*case.args)
+    more_loss, more_gradient = mk.softmax_gradient(*repeated.args)
+    torch.testing.assert_close(more_loss, copies * loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(more_gradient, gradient.repeat(copies, 1), rtol=1e-9, atol=1e-12)
+
+
+@fast
+@given(case=cases)
+def test_hessian_is_symmetric_and_positive(case: Case) -> None:
+    batch, dim = case.queries.shape
+    a, b = (Case.random(batch, 1, dim, seed=seed).queries for seed in (1, 2))
+    along_a = mk.softmax_hvp(case.queries, a, *case.args[1:])
+    along_b = mk.softmax_hvp(case.queries, b, *case.args[1:])
+    torch.testing.assert_close((b * along_a).sum(), (a * along_b).sum(), rtol=1e-8, atol=1e-10)
+    assert (a * along_a).sum() >= -1e-12 * (a * a).sum()
+
+
+@fast
+@given(case=cases, items=st.integers(1, 45))
+def test_size_of_a_tile_changes_rounding_only(case: Case, items: int) -> None:
+    close = {"rtol": 1e-9, "atol": 1e-10}
+    inputs = case.args[:3]
+    whole = tiled.mean_of_others(*inputs)
+    torch.testing.assert_close(tiled.mean_of_others(*inputs, items=items), whole, **close)
+    torch.testing.assert_close(
+        tiled.rank_among_others(*inputs, items=items), tiled.rank_among_others(*inputs), **close
+    )
+    q, v, y = inputs
+    log_others, _, mean = whole
+    torch.testing.assert_close(
+        tiled.covariance_of_others(q, q, v, y, log_others, mean, items=items),
+        tiled.covariance_of_others(q, q, v, y, log_others, mean),
+        **close,
+    )
+
+
+def test_duplicates_of_the_target_tie_with_it() -> None:
+    outputs = torch.randint(-3, 4, (6, 5), generator=torch.Generator().manual_seed(0)).float()
+    outputs = outputs.repeat(50, 1)
+    statistics = mk.retrieval(outputs[:6] * 4, outputs, torch.arange(6))
+    assert torch.all(statistics.margin <= 0)
+    assert torch.all(statistics.rank % 50 == 0)
+
+
+def test_weights_default_to_the_mean() -> None:
+    case = Case.random(4, 9, 3)
+    mean = torch.full((4,), 0.25, dtype=torch.float64)
+    assert torch.equal(mk.softmax_loss(*case.args[:3]), mk.softmax_loss(*case.args[:3], mean))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_queries_give_nothing(backend: Backend) -> None:
+    queries, outputs, targets = torch.empty(0, 3), torch.ones(2, 3), torch.empty(0).long()
+    loss, gradient = mk.softmax_gradient(queries, outputs, targets, backend=backend)
+    assert loss == 0
+    assert gradient.shape == (0, 3)
+    assert mk.softmax_hvp(queries, queries, outputs, targets, backend=backend).shape == (0, 3)
+    assert all(len(column) == 0 for column in mk.retrieval(queries, outputs, targets))
+
+
+def test_strided_inputs_and_narrow_targets_work() -> None:
+    case = Case.random(6, 50, 8)
+    strided = Case(
+        case.queries.T.contiguous().T,
+        torch.stack([case.outputs, case.outputs], dim=-1)[..., 0],
+        case.targets.to(torch.uint8),
+        case.weights.repeat_interleave(2)[::2],
+    )
+    assert not strided.queries.is_contiguous()
+    assert not strided.outputs.is_contiguous()
+    torch.testing.assert_close(mk.softmax_gradient(*strided.args), mk.softmax_gradient(*case.args))
+
+
+def test_inputs_are_left_alone() -> None:
+    case = Case.random(4, 30, 5)
+    before = [tensor.clone() for tensor in case.args]
+    mk.softmax_gradient(*case.args)
+    mk.softmax_hvp(case.queries, case.queries, *case.args[1:])
+    mk.retrieval(*case.args[:3])
+    assert all(torch.equal(was, now) for was, now in zip(before, case.args, strict=True))

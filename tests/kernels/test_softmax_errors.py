@@ -1,0 +1,92 @@
+"""What the softmax family refuses, and what it says."""
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+import memsolve_kernels as mk
+from memsolve_kernels import errors
+
+Q, V, Y = torch.ones(3, 4), torch.ones(5, 4), torch.tensor([0, 1, 4])
+SPOILED = Q.index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(torch.nan))
+
+WRONG: list[tuple[tuple[Tensor, ...], type[errors.InputError], str]] = [
+    ((Q[0], V, Y), errors.ShapeError, "expected queries (B, d), outputs (N, d) and targets (B,)"),
+    ((Q, V[:, :3], Y), errors.ShapeError, "queries (3, 4) and outputs (5, 3)"),
+    ((Q, V[:0], Y), errors.ShapeError, "got (0, 4)"),
+    ((Q[:, :0], V[:, :0], Y), errors.ShapeError, "got (5, 0)"),
+    ((Q, V, Y[:2]), errors.ShapeError, "targets (2,) must hold one item for each of the 3"),
+    ((Q, V.double(), Y), errors.DtypeError, "got torch.float32 and torch.float64"),
+    ((Q.int(), V.int(), Y), errors.DtypeError, "got torch.int32"),
+    ((Q, V, Y.float()), errors.DtypeError, "targets must be one of int64"),
+    ((Q, V, Y == 0), errors.DtypeError, "got torch.bool"),
+    ((Q, V.to("meta"), Y), errors.DeviceError, "outputs are on meta and queries on cpu"),
+    ((Q, V, Y + 1), errors.RangeError, "targets[2] is 5; expected an item in [0, 5)"),
+    ((Q, V, Y - 1), errors.RangeError, "targets[0] is -1"),
+    ((SPOILED, V, Y), errors.NonFiniteError, "queries[1, 2] is nan"),
+    ((Q, V * torch.inf, Y), errors.NonFiniteError, "outputs[0, 0] is inf"),
+    ((Q, V, Y, torch.ones(2)), errors.ShapeError, "weights (2,)"),
+    ((Q, V, Y, torch.ones(3).double()), errors.DtypeError, "weights must be torch.float32"),
+    ((Q, V, Y, torch.ones(3, device="meta")), errors.DeviceError, "weights are on meta"),
+    ((Q, V, Y, torch.full((3,), -torch.inf)), errors.NonFiniteError, "weights[0] is -inf"),
+]
+
+
+@pytest.mark.parametrize(("args", "error", "message"), WRONG)
+def test_wrong_input_is_named(
+    args: tuple[Tensor, ...], error: type[errors.InputError], message: str
+) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        mk.softmax_loss(*args)
+    with pytest.raises(error, match=re.escape(message)):
+        mk.softmax_gradient(*args)
+    with pytest.raises(error, match=re.escape(message)):
+        mk.softmax_hvp(args[0], args[0], *args[1:])
+    if len(args) == 3:
+        with pytest.raises(error, match=re.escape(message)):
+            mk.retrieval(*args)
+
+
+@pytest.mark.parametrize(
+    ("directions", "error", "message"),
+    [
+        (Q[:2], errors.ShapeError, "directions (2, 4) must have the shape of queries (3, 4)"),
+        (Q.double(), errors.DtypeError, "directions must be torch.float32"),
+        (Q.to("meta"), errors.DeviceError, "directions are on meta"),
+        (SPOILED, errors.NonFiniteError, "directions[1, 2] is nan"),
+    ],
+)
+def test_wrong_directions_are_named(
+    directions: Tensor, error: type[errors.InputError], message: str
+) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        mk.softmax_hvp(Q, directions, V, Y)
+
+
+def test_large_finite_inputs_are_not_taken_for_infinite() -> None:
+    large = torch.full((3, 4), 3e38)
+    assert mk.softmax_loss(large, V * 0, Y).isfinite()
+
+
+def test_outputs_are_constants() -> None:
+    with pytest.raises(errors.InputError, match=re.escape("pass outputs.detach()")):
+        mk.softmax_loss(Q, V.clone().requires_grad_(), Y)
+
+
+@pytest.mark.parametrize("backend", ["cuda", ""])
+def test_unknown_backend_is_refused(backend: str) -> None:
+    with pytest.raises(errors.BackendError, match="expected None or one of"):
+        mk.softmax_loss(Q, V, Y, backend=backend)  # type: ignore[arg-type]
+
+
+def test_unknown_precision_is_refused() -> None:
+    with pytest.raises(errors.BackendError, match="expected None or one of"):
+        mk.softmax_loss(Q, V, Y, precision="bf16")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference", None])
+def test_tensor_core_precision_is_never_ignored(backend: mk.dispatch.Backend | None) -> None:
+    with pytest.raises(errors.BackendError, match="needs backend='triton'"):
+        mk.softmax_gradient(Q, V, Y, backend=backend, precision="tf32")
