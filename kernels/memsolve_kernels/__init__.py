@@ -1,5 +1,6 @@
 """Fused kernels for softmax-logistic regression and the matrix sign: pure functions on tensors."""
 
+from memsolve_kernels.matrix_sign import matrix_sign
 from memsolve_kernels.softmax import (
     Retrieval,
     retrieval,
@@ -8,4 +9,11 @@ from memsolve_kernels.softmax import (
     softmax_loss,
 )
 
-__all__ = ["Retrieval", "retrieval", "softmax_gradient", "softmax_hvp", "softmax_loss"]
+__all__ = [
+    "Retrieval",
+    "matrix_sign",
+    "retrieval",
+    "softmax_gradient",
+    "softmax_hvp",
+    "softmax_loss",
+]

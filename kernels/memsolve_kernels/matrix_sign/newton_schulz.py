@@ -1,0 +1,151 @@
+"""The Newton-Schulz iteration: `h_damping` by matrix products alone, for any backend.
+
+Without damping, `X <- a X + (b A + c A^2) X` with `A = X X^T`. With damping, `h_damping(G)` is the
+first block of the polar factor of `[G, damping I]`; the iteration carries the two blocks `X` (m, n)
+and `Y` (m, m) apart and never forms the augmented matrix: `A = X X^T + Y Y^T`, and both blocks get
+the same update. `Y` is a polynomial in `G G^T`, so it is symmetric and commutes with `A`.
+
+A product's rounding error is relative to the largest singular value, so the first steps, in which
+the small ones are smallest, decide how much of them survives. The default schedule takes its first
+two in a wider dtype; this divides the error by three to ten.
+"""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from memsolve_kernels.errors import NonFiniteError
+from memsolve_kernels.matrix_sign.polynomials import Schedule, minimax
+
+# Smallest singular value, relative to the largest, that the default schedule resolves: below it
+# lies what rounding leaves of a matrix in this dtype.
+DEFAULT_LOWER = {
+    torch.float64: 1e-14,
+    torch.float32: 1e-7,
+    torch.float16: 1e-5,
+    torch.bfloat16: 1e-4,
+}
+
+
+class Products(Protocol):
+    """What a backend supplies: the products of a step, on batches `(k, m, n)` of matrices."""
+
+    def gram(self, X: Tensor) -> Tensor:
+        """`X X^T`."""
+
+    def polynomial(self, A: Tensor, b: float, c: float) -> Tensor:
+        """`b A + c A^2` of symmetric `A`."""
+
+    def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
+        """`a X + B X`."""
+
+    def symmetric_update(self, Y: Tensor, B: Tensor, a: float) -> Tensor:
+        """`a Y + B Y` of symmetric `Y` and `B` that commute."""
+
+
+class Pair(NamedTuple):
+    """The blocks of `[G, damping I]`, scaled so that no singular value exceeds one.
+
+    Attributes:
+        X: (k, m, n), a multiple of `G`.
+        Y: (k, m, m), the same multiple of `damping I`; None without damping.
+        lower: (k,), a bound below which no singular value of the pair lies.
+    """
+
+    X: Tensor
+    Y: Tensor | None
+    lower: Tensor
+
+    def to(self, dtype: torch.dtype) -> "Pair":
+        """The pair with its blocks in `dtype`."""
+        return Pair(self.X.to(dtype), None if self.Y is None else self.Y.to(dtype), self.lower)
+
+
+def normalise(matrix: Tensor, damping: float) -> Pair:
+    """Scale `matrix` (k, m, n) and damping by a bound on the norm of `[matrix, damping I]`.
+
+    By the largest entry first and then by the Frobenius norm, so that nothing overflows or vanishes
+    on the way, in the next wider dtype (see `wider`). Zero stays zero.
+
+    Raises:
+        NonFiniteError: NaN or infinity in the matrix (on a CPU; elsewhere it comes out as NaN,
+            since asking would wait for the device).
+    """
+    wide = matrix.to(wider(matrix))
+    largest = wide.abs().amax(dim=(-2, -1))
+    if matrix.device.type == "cpu" and not largest.isfinite().all():
+        raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
+    scale = largest.clamp(min=damping)
+    scale = torch.where(scale == 0, 1, scale)
+    X = wide / scale[:, None, None]
+    lower = damping / scale
+    norm = torch.hypot(torch.linalg.vector_norm(X, dim=(-2, -1)), lower)
+    norm = torch.where(norm == 0, 1, norm)
+    X, lower = X / norm[:, None, None], lower / norm
+    if damping == 0:
+        return Pair(X, None, lower)
+    identity = torch.eye(X.shape[-2], dtype=X.dtype, device=X.device)
+    return Pair(X, identity * lower[:, None, None], lower)
+
+
+def wider(matrix: Tensor) -> torch.dtype:
+    """The dtype in which scaling and the leading steps run.
+
+    Float32 for half precision, float64 for float32 on a CPU (at twice the cost; on most GPUs it
+    would be many times that), the matrix's own otherwise.
+    """
+    if matrix.dtype in (torch.float16, torch.bfloat16):
+        return torch.float32
+    return torch.float64 if matrix.device.type == "cpu" else matrix.dtype
+
+
+def default_schedule(pair: Pair, dtype: torch.dtype) -> Schedule:
+    """The minimax schedule for the pair's own lower bound, or for its dtype's where that is larger.
+
+    One schedule serves the batch: that of its smallest bound, rounded down to a power of two so
+    that few schedules are ever computed. With damping the bound is read from the device.
+    """
+    lower = DEFAULT_LOWER[dtype]
+    if pair.Y is not None:
+        smallest = float(pair.lower.min())
+        if not math.isfinite(smallest):
+            raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
+        if smallest > lower:
+            lower = min(0.5, 2.0 ** math.floor(math.log2(smallest)))
+    return replace(minimax(lower, 4 * torch.finfo(dtype).eps), wide_steps=2)
+
+
+def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dtype) -> Pair:
+    """Apply the schedule to the pair: its leading wide steps in the pair's dtype, then in `dtype`.
+
+    Raises:
+        NonFiniteError: the iteration diverged (checked on a CPU).
+    """
+    X, Y, lower = pair
+    for step, (a, b, c) in enumerate(schedule.polynomials):
+        if step == schedule.wide_steps:
+            X, Y, lower = Pair(X, Y, lower).to(dtype)
+        A = products.gram(X)
+        if Y is not None:
+            A = A + products.gram(Y)
+        B = products.polynomial(A, b, c)
+        X = products.update(X, B, a)
+        if Y is not None:
+            Y = products.symmetric_update(Y, B, a)
+    result = Pair(X, Y, lower).to(dtype)
+    if X.device.type == "cpu":
+        check_converged(result)
+    return result
+
+
+def check_converged(pair: Pair) -> None:
+    """Raise NonFiniteError if the pair contains NaN or infinity."""
+    if not all(block.isfinite().all() for block in pair[:2] if block is not None):
+        raise NonFiniteError(
+            f"the Newton-Schulz iteration diverged in {pair.X.dtype}: rounding, or the schedule "
+            "itself, took singular values past the interval in which its polynomials are bounded; "
+            "use a wider dtype, fewer steps, or the default schedule"
+        )

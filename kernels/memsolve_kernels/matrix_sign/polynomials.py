@@ -1,0 +1,197 @@
+"""Odd polynomials whose composition drives every singular value to one, and how far they get.
+
+A Newton-Schulz step maps a singular value `x` to `a x + b x^3 + c x^5`. A schedule is a sequence of
+such steps. `minimax` composes, step by step, the polynomial that is closest to one over the
+interval in which the singular values then lie (the construction of *The Polar Express*, Amsel,
+Persson, Musco and Gower 2025, arXiv 2505.16932), so that the band in which they end is known
+beforehand. The widely used fixed schedules are here for comparison: `STOCK`.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memsolve_kernels.errors import RangeError
+
+_CUSHION = 0.024
+_MARGIN = 0.01
+_MAX_STEPS = 200
+
+
+class Polynomial(NamedTuple):
+    """The odd polynomial `a x + b x^3 + c x^5`."""
+
+    a: float
+    b: float
+    c: float = 0.0
+
+    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate at `x`, elementwise."""
+        square = x * x
+        return x * (self.a + square * (self.b + square * self.c))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Polynomials to apply in turn to singular values in `[lower, 1]`.
+
+    Attributes:
+        name: what to call it in tables and figures.
+        polynomials: one per step.
+        lower: the smallest singular value, relative to the largest, that it is meant to resolve.
+        wide_steps: how many leading steps to take in the next wider dtype.
+    """
+
+    name: str
+    polynomials: tuple[Polynomial, ...]
+    lower: float
+    wide_steps: int = 0
+
+    def __len__(self) -> int:
+        return len(self.polynomials)
+
+    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where singular values `x` end, in exact arithmetic."""
+        for polynomial in self.polynomials:
+            x = polynomial(x)
+        return x
+
+    def take(self, steps: int) -> "Schedule":
+        """The first `steps` steps, the last polynomial repeated when there are fewer."""
+        if steps < 1:
+            raise RangeError(f"steps is {steps}; expected at least 1")
+        padding = repeat(self.polynomials[-1], max(0, steps - len(self)))
+        polynomials = (*self.polynomials[:steps], *padding)
+        return replace(self, polynomials=polynomials)
+
+    def band(self, lower: float | None = None, upper: float = 1.0) -> tuple[float, float]:
+        """Smallest and largest image of `[lower, upper]` (default: the schedule's own interval).
+
+        Taken over a geometric grid of 20 000 points; `print(schedule)` shows it, `plot` draws it.
+        """
+        image = self(np.geomspace(lower or self.lower, upper, 20_000))
+        return float(image.min()), float(image.max())
+
+    def __str__(self) -> str:
+        low, high = self.band()
+        rows = [f"  {p.a: .12f} {p.b: .12f} {p.c: .12f}" for p in self.polynomials]
+        head = (
+            f"{self.name}: {len(self)} steps take [{self.lower:.1e}, 1] to [{low:.6g}, {high:.6g}]"
+        )
+        return "\n".join([head, *rows])
+
+
+@cache
+def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
+    """The greedy minimax schedule that takes `[lower, 1]` into `[1 - error, 1 + error]`.
+
+    Each step is the best polynomial on the interval reached so far, widened at its upper end by
+    one percent of its width against rounding. The lower end used in the fit is never below
+    2.4 percent of the upper: the unrestricted optimum would send middling singular values as far
+    down as the smallest, where rounding in low precision destroys them (Polar Express, section 4).
+
+    Args:
+        lower: smallest singular value to resolve, relative to the largest; in (0, 1).
+        error: largest deviation from one that may remain; in (0, 1).
+        degree: 3 or 5, of each polynomial.
+
+    Raises:
+        RangeError: an argument outside its range.
+    """
+    if not 0 < lower < 1:
+        raise RangeError(f"lower is {lower}; expected a number in (0, 1)")
+    if not np.finfo(np.float64).eps <= error < 1:
+        raise RangeError(f"error is {error}; expected a number in [2.2e-16, 1)")
+    low, high = lower, 1.0
+    polynomials: list[Polynomial] = []
+    while max(1 - low, high - 1) > error and len(polynomials) < _MAX_STEPS:
+        widened = high + _MARGIN * (high - low)
+        fitted = fit(max(low, _CUSHION * widened), widened, degree)
+        low, high = _image(fitted, low, widened)
+        centre = 2 / (low + high)
+        polynomials.append(Polynomial(*(centre * coefficient for coefficient in fitted)))
+        low, high = centre * low, centre * high
+    return Schedule(f"minimax, degree {degree}", tuple(polynomials), lower)
+
+
+def fit(low: float, high: float, degree: int = 5) -> Polynomial:
+    """The odd polynomial of this degree that is nearest to one on `[low, high]` (uniform norm).
+
+    A Remez exchange in float64: solve for the polynomial whose error alternates in sign with equal
+    size at the current points, then move the inner points to the extrema of that error. As
+    `low / high` approaches one, the limit is the Newton-Schulz polynomial of the degree.
+
+    Raises:
+        RangeError: a degree other than 3 or 5, or bounds that are not `0 < low <= high`.
+    """
+    if degree not in (3, 5):
+        raise RangeError(f"degree is {degree}; expected 3 or 5")
+    if not 0 < low <= high:
+        raise RangeError(f"the interval is [{low}, {high}]; expected 0 < low <= high")
+    powers = np.arange(1, degree + 1, 2)
+    ratio = low / high
+    if ratio > 1 - 1e-5:  # beyond, the alternating error drowns in rounding
+        coefficients = np.array(_NEWTON_SCHULZ[degree])
+    else:
+        points = np.linspace(ratio, 1.0, len(powers) + 1)
+        signs = (-1.0) ** np.arange(len(points))
+        level = np.inf
+        for _ in range(100):
+            system = np.column_stack([points[:, None] ** powers, signs])
+            *solved, new_level = np.linalg.solve(system, np.ones(len(points)))
+            coefficients = np.array(solved)
+            squares = np.roots((coefficients * powers)[::-1])
+            points[1:-1] = np.sort(np.sqrt(squares.real))
+            if abs(new_level - level) <= 1e-15:
+                break
+            level = new_level
+    return Polynomial(*(coefficients / high**powers).tolist())
+
+
+def _image(polynomial: Polynomial, low: float, high: float) -> tuple[float, float]:
+    """Smallest and largest value on `[low, high]`: at its ends or where the derivative vanishes."""
+    a, b, c = polynomial
+    squares = np.roots([5 * c, 3 * b, a])
+    inner = np.sqrt(squares[np.isreal(squares) & (squares.real > 0)].real)
+    points = np.array([low, high, *inner[(inner > low) & (inner < high)]])
+    values = polynomial(points)
+    return float(values.min()), float(values.max())
+
+
+_NEWTON_SCHULZ = {3: (1.5, -0.5), 5: (1.875, -1.25, 0.375)}
+
+# The eight polynomials that the Polar Express paper prints (its listing 1), and their margin.
+_POLAR_EXPRESS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+    (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+    (1.875, -1.25, 0.375),
+)
+
+
+def _with_margin(coefficients: tuple[float, float, float], margin: float) -> Polynomial:
+    a, b, c = coefficients
+    return Polynomial(a / margin, b / margin**3, c / margin**5)
+
+
+STOCK = {
+    "muon": Schedule("muon", (Polynomial(3.4445, -4.7750, 2.0315),) * 5, 1e-3),
+    "newton-schulz-3": Schedule("newton-schulz-3", (Polynomial(*_NEWTON_SCHULZ[3]),) * 20, 1e-3),
+    "newton-schulz-5": Schedule("newton-schulz-5", (Polynomial(*_NEWTON_SCHULZ[5]),) * 14, 1e-3),
+    "polar-express": Schedule(
+        "polar-express",
+        (
+            *(_with_margin(step, 1.01) for step in _POLAR_EXPRESS[:-1]),
+            Polynomial(*_POLAR_EXPRESS[-1]),
+        ),
+        1e-3,
+    ),
+}

@@ -1,0 +1,175 @@
+"""Muon: momentum, then the damped matrix sign of it."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Literal, get_args, overload
+
+import torch
+from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.errors import DtypeError, RangeError, ShapeError
+from memsolve_kernels.matrix_sign import Polynomial, Schedule, matrix_sign
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+AdjustLr = Literal["original", "match_rms_adamw"]
+
+# A schedule is part of the optimizer's state, which torch.load reads with weights_only=True.
+torch.serialization.add_safe_globals([Schedule, Polynomial])
+
+
+class Muon(Optimizer):
+    """Steps `W <- (1 - lr * weight_decay) W - lr * adjustment * h_damping(M)`.
+
+    `M` is the running mean of the gradients, `M <- momentum M + (1 - momentum) G`, or, with
+    `nesterov`, its look-ahead `momentum M + (1 - momentum) G`; it is the gradient for `momentum=0`.
+    `h_damping` is `memsolve_kernels.matrix_sign`, which by default resolves the small singular
+    values that five stock steps lose. With `schedule="muon"`, `dtype=torch.bfloat16` and
+    `weight_decay=0.1` it makes the steps of `torch.optim.Muon`, up to rounding in bfloat16.
+
+    Parameters of the same shape, dtype and device in a group are orthogonalised as one batch.
+    Gradients are never modified.
+
+    Args:
+        params: parameters (..., m, n), real, or groups of them; leading dimensions are a batch of
+            matrices.
+        lr: step size.
+        momentum: decay of the running mean, in [0, 1).
+        nesterov: look one step of momentum ahead.
+        weight_decay: decoupled; torch's Muon has 0.1 by default.
+        damping: `lambda` of `h_lambda`, in the units of `M`; 0 is the polar factor.
+        schedule: of the Newton-Schulz iteration, as in `matrix_sign`.
+        dtype: to compute the sign in (default: the gradient's own).
+        precision: of float32 products, as in `matrix_sign`.
+        backend: as in `matrix_sign`; `"reference"` is an exact SVD.
+        adjust_lr_fn: the adjustment: `"original"`, `sqrt(max(1, m / n))` (default), or
+            `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
+
+    Raises:
+        ShapeError, DtypeError: a parameter that is not a real matrix or batch of matrices.
+        RangeError: a hyperparameter outside its range.
+
+    Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Kim et al. 2026 (arXiv
+    2603.26554) for the damping.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+        damping: float = 0.0,
+        schedule: Schedule | str | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        precision: Precision | None = None,
+        backend: Backend | None = None,
+        adjust_lr_fn: AdjustLr | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "weight_decay": weight_decay,
+            "damping": damping,
+            "schedule": schedule,
+            "dtype": dtype,
+            "precision": precision,
+            "backend": backend,
+            "adjust_lr_fn": adjust_lr_fn,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters with its own hyperparameters, as in every torch optimizer."""
+        super().add_param_group(param_group)
+        _check_group(self.param_groups[-1])
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Make one step; `closure`, if given, evaluates the loss first, and its value is returned.
+
+        Raises:
+            NonFiniteError: a gradient contains NaN or infinity (on a CPU).
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for params in _alike(group["params"]):
+                self._update(params, group)
+        return loss
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        directions = [self._direction(param, group) for param in params]
+        signs = matrix_sign(
+            torch.cat(directions),
+            group["damping"],
+            schedule=group["schedule"],
+            precision=group["precision"],
+            backend=group["backend"],
+        )
+        lr, shape = group["lr"], params[0].shape
+        rate = lr * _adjustment(group["adjust_lr_fn"], *shape[-2:])
+        parts = torch.split(signs, [len(direction) for direction in directions])
+        for param, sign in zip(params, parts, strict=True):
+            param.mul_(1 - lr * group["weight_decay"])
+            param.add_(sign.reshape(param.shape).to(param.dtype), alpha=-rate)
+
+    def _direction(self, param: Tensor, group: dict[str, Any]) -> Tensor:
+        """`M` of one parameter, as a batch (k, m, n) in the dtype of the sign."""
+        gradient, momentum = param.grad, group["momentum"]
+        assert gradient is not None
+        if gradient.is_sparse:
+            raise DtypeError("a gradient is sparse; expected dense gradients")
+        if momentum > 0:
+            state = self.state[param]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+            gradient = gradient.lerp(mean, momentum) if group["nesterov"] else mean
+        return gradient.to(group["dtype"] or gradient.dtype).reshape(-1, *param.shape[-2:])
+
+
+def _alike(params: list[Tensor]) -> list[list[Tensor]]:
+    """The parameters that have a gradient, grouped by matrix shape, dtype and device."""
+    groups = defaultdict(list)
+    for param in params:
+        if param.grad is not None:
+            groups[param.shape[-2:], param.dtype, param.device].append(param)
+    return list(groups.values())
+
+
+def _adjustment(name: AdjustLr | None, rows: int, columns: int) -> float:
+    if name == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1, rows / columns))
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    for name, high in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
+        if not 0 <= group[name] < high:
+            raise RangeError(f"{name} is {group[name]}; expected a number in [0, {high})")
+    if group["adjust_lr_fn"] not in (None, *get_args(AdjustLr)):
+        raise RangeError(
+            f"adjust_lr_fn is {group['adjust_lr_fn']!r}; expected None or one of "
+            f"{get_args(AdjustLr)}"
+        )
+    for param in group["params"]:
+        if param.ndim < 2:
+            raise ShapeError(
+                f"a parameter has shape {tuple(param.shape)}; Muon takes matrices (..., m, n). "
+                "Give vectors, such as biases, to another optimizer"
+            )
+        if not param.is_floating_point():
+            raise DtypeError(f"a parameter has dtype {param.dtype}; expected a real floating one")
