@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import memsolve_kernels as mk
 import mpmath
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-
-import memsolve_kernels as mk
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Case:
         return replace(self, queries=q, outputs=v, weights=w)
 
     def at_margin(self, margin: float) -> "Case":
-        """Outputs of unit norm, queries along the target's output; about that margin in each row."""
+        """Outputs of unit norm, queries along the target's output; rows of about that margin."""
         outputs = torch.nn.functional.normalize(self.outputs)
         own = outputs[self.targets]
         unit = mk.retrieval(own, outputs, self.targets).margin[:, None]

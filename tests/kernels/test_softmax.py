@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
+import memsolve_kernels as mk
 import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import memsolve_kernels as mk
 from memsolve_kernels.dispatch import Backend
 from memsolve_kernels.softmax import tiled
+
+from bench.softmax_cpu import Inputs, extra_bytes
 from tests.kernels.softmax_cases import Case, autograd, exact_rows, relative_error
 
 BACKENDS: list[Backend] = ["reference", "torch"]
@@ -138,14 +139,14 @@ def test_a_shift_of_all_outputs_changes_no_loss(case: Case, seed: int) -> None:
         dtype=torch.float64,
     )
     shifted = replace(case, outputs=case.outputs + shift)
-    close = {"rtol": 1e-9, "atol": 1e-10}
     torch.testing.assert_close(
-        mk.softmax_gradient(*shifted.args), mk.softmax_gradient(*case.args), **close
+        mk.softmax_gradient(*shifted.args), mk.softmax_gradient(*case.args), rtol=1e-9, atol=1e-10
     )
     torch.testing.assert_close(
         mk.softmax_hvp(case.queries, case.queries, *shifted.args[1:]),
         mk.softmax_hvp(case.queries, case.queries, *case.args[1:]),
-        **close,
+        rtol=1e-9,
+        atol=1e-10,
     )
 
 
@@ -204,19 +205,24 @@ def test_hessian_is_symmetric_and_positive(case: Case) -> None:
 @fast
 @given(case=cases, items=st.integers(1, 45))
 def test_size_of_a_tile_changes_rounding_only(case: Case, items: int) -> None:
-    close = {"rtol": 1e-9, "atol": 1e-10}
     inputs = case.args[:3]
     whole = tiled.mean_of_others(*inputs)
-    torch.testing.assert_close(tiled.mean_of_others(*inputs, items=items), whole, **close)
     torch.testing.assert_close(
-        tiled.rank_among_others(*inputs, items=items), tiled.rank_among_others(*inputs), **close
+        tiled.mean_of_others(*inputs, items=items), whole, rtol=1e-9, atol=1e-10
+    )
+    torch.testing.assert_close(
+        tiled.rank_among_others(*inputs, items=items),
+        tiled.rank_among_others(*inputs),
+        rtol=1e-9,
+        atol=1e-10,
     )
     q, v, y = inputs
     log_others, _, mean = whole
     torch.testing.assert_close(
         tiled.covariance_of_others(q, q, v, y, log_others, mean, items=items),
         tiled.covariance_of_others(q, q, v, y, log_others, mean),
-        **close,
+        rtol=1e-9,
+        atol=1e-10,
     )
 
 
@@ -264,3 +270,17 @@ def test_inputs_are_left_alone() -> None:
     mk.softmax_hvp(case.queries, case.queries, *case.args[1:])
     mk.retrieval(*case.args[:3])
     assert all(torch.equal(was, now) for was, now in zip(before, case.args, strict=True))
+
+
+def test_no_matrix_of_all_logits_is_made() -> None:
+    case = Case.random(64, 2**16, 4, dtype=torch.float32)
+    inputs = Inputs(*case.args[:3])
+    all_logits = 4 * 64 * 2**16
+    assert extra_bytes(lambda i: i.queries @ i.outputs.T, inputs) >= all_logits
+
+    def ours(i: Inputs) -> torch.Tensor:
+        mk.retrieval(i.queries, i.outputs, i.targets)
+        mk.softmax_gradient(i.queries, i.outputs, i.targets)
+        return mk.softmax_hvp(i.queries, i.queries, i.outputs, i.targets)
+
+    assert extra_bytes(ours, inputs) < all_logits / 2

@@ -2,12 +2,11 @@
 
 import re
 
+import memsolve_kernels as mk
 import pytest
 import torch
-from torch import Tensor
-
-import memsolve_kernels as mk
 from memsolve_kernels import errors
+from torch import Tensor
 
 Q, V, Y = torch.ones(3, 4), torch.ones(5, 4), torch.tensor([0, 1, 4])
 SPOILED = Q.index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(torch.nan))

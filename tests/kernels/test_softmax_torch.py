@@ -1,12 +1,12 @@
 """The softmax family inside torch: autograd, torch.compile, torch.library."""
 
+import memsolve_kernels as mk
 import pytest
 import torch
-from torch import Tensor
-
-import memsolve_kernels as mk
 from memsolve_kernels.dispatch import Backend
 from memsolve_kernels.softmax import ops
+from torch import Tensor
+
 from tests.kernels.softmax_cases import Case
 
 

@@ -1,9 +1,9 @@
 """Plain torch, one tile of logits at a time: any device, no kernel, never a B x N matrix.
 
 A tile of logits is written by one matrix product, exponentiated in place, and read by the next.
-On a CPU it should stay in the second-level cache in between: 1024 queries x 256 items in float32 is
-1 MiB, and 256 items are deep enough for the second product to run at full speed. On a GPU launches
-cost more than memory traffic, so tiles are as large as 64 MiB.
+On a CPU it should stay in cache in between, and yet be worth the start of two threads for each of
+about eight operations: 1024 queries x 1024 items in float32 are 4 MiB. On a GPU launches cost more
+than memory traffic, so tiles are as large as 64 MiB.
 
 Exponentials are to base 2, which torch computes about three times as fast as base e; the queries
 carry the factor log2(e).
@@ -21,6 +21,7 @@ from memsolve_kernels.softmax.precision import accumulation_dtype
 LOG2_E = math.log2(math.e)
 ROWS = 1024  # queries in a tile at most
 MIN_ITEMS = 256  # items in a tile at least
+LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
 
 class _Tile(NamedTuple):
@@ -31,26 +32,32 @@ class _Tile(NamedTuple):
 def mean_of_others(
     queries: Tensor, outputs: Tensor, targets: Tensor, items: int | None = None
 ) -> tuple[Tensor, ...]:
-    """`(log_others, target_logit, mean)` of shapes (B,), (B,), (B, d): online softmax.
+    """`(log_others, target_logit, mean)` of shapes (B,), (B,), (B, d).
 
-    `items`, the number of items in a tile, changes rounding only.
+    The softmax is online: the largest logit so far is subtracted. Where no logit can be large, by
+    the norms, that is left out. `items`, the number of items in a tile, changes rounding only.
     """
     queries = queries.to(accumulation_dtype(queries.dtype))
     target_logit = _target_logit(queries, outputs, targets)
     log_others = torch.empty_like(target_logit)
     mean = target_logit.new_empty(queries.shape)
+    large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
     for rows in _row_blocks(queries):
         total, average = target_logit.new_zeros(len(targets[rows]), 1), mean[rows].zero_()
-        top = _lowest(total)
+        top = _lowest(total) if large else torch.zeros_like(total)
         for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
-            risen = torch.maximum(top, logits.amax(1, keepdim=True))
-            decay = torch.exp2(top - risen)
-            weights = logits.sub_(risen).exp2_()
-            total.mul_(decay).add_(weights.sum(1, keepdim=True))
-            average.mul_(decay).addmm_(weights, values)
-            top = risen
+            if large:
+                risen = torch.maximum(top, logits.amax(1, keepdim=True))
+                decay = torch.exp2(top - risen)
+                total.mul_(decay)
+                average.mul_(decay)
+                logits.sub_(risen)
+                top = risen
+            weights = logits.exp2_()
+            total.add_(weights.sum(1, keepdim=True))
+            average.addmm_(weights, values)
         log_others[rows] = (top + total.log2())[:, 0] / LOG2_E
-        average.div_(total.clamp_min(1))  # the largest counts 1, so a total below is an empty sum
+        average.div_(total.clamp_min(torch.finfo(total.dtype).tiny))  # no other: zero, not NaN
     return log_others, target_logit, mean
 
 
@@ -114,6 +121,12 @@ def _target_logit(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
     return (queries * outputs[targets]).sum(1)
 
 
+def _norms(rows: Tensor) -> Tensor:
+    """The largest norm of a row, zero if there is none."""
+    dtype = accumulation_dtype(rows.dtype)
+    return torch.linalg.vector_norm(rows, dim=1, dtype=dtype).max() if len(rows) else rows.sum()
+
+
 def _lowest(like: Tensor) -> Tensor:
     """Where a running maximum starts: finite, so that -inf minus it is not NaN."""
     return torch.full_like(like, torch.finfo(like.dtype).min)
@@ -126,7 +139,7 @@ def _row_blocks(queries: Tensor) -> Iterator[slice]:
 def _tiles(queries: Tensor, outputs: Tensor, targets: Tensor, items: int | None) -> Iterator[_Tile]:
     """The logits of every item in turn, a tile at a time, with -inf at the targets."""
     if items is None:
-        elements = 2**18 if queries.device.type == "cpu" else 2**24
+        elements = 2**20 if queries.device.type == "cpu" else 2**24
         items = max(MIN_ITEMS, elements // len(queries))
     starts = range(0, len(outputs), items)
     order = targets.argsort()
