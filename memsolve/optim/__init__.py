@@ -1,5 +1,6 @@
-"""Optimizers on top of the kernels; SGD, Adam and the rest are torch's own."""
+"""Optimizers that store facts: Muon and Newton's method; SGD, Adam and the rest are torch's."""
 
 from memsolve.optim.muon import Muon
+from memsolve.optim.newton import Newton
 
-__all__ = ["Muon"]
+__all__ = ["Muon", "Newton"]

@@ -1,0 +1,242 @@
+"""The associative memory: random embeddings, power-law frequencies, loss and gradient."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from memsolve_kernels import softmax_gradient, softmax_loss
+from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
+from torch import Tensor
+
+from memsolve.recall import Recall, recovered
+
+ROWS_AT_ONCE = 1 << 16  # bounds the temporaries of a batch that holds every item
+
+
+class Batch(NamedTuple):
+    """A batch as distinct items: its cost grows with `B^(1/alpha)`, not with `B` (derived).
+
+    Attributes:
+        items: (U,) int64, increasing; item 0 has rank 1, the most frequent.
+        weights: (U,) of the memory's dtype; they sum to 1. `count / B`, or the frequencies.
+    """
+
+    items: Tensor
+    weights: Tensor
+
+
+class Curvature(NamedTuple):
+    """The Hessian at `W = 0`, which is `H[D] = outputs @ D @ inputs` (derived).
+
+    Attributes:
+        outputs: (d, d), covariance of the output embeddings, `C` of the theory.
+        inputs: (d, d), weighted second moment of the input embeddings, `A` of the theory.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+
+
+class AssociativeMemory:
+    """`N` facts `u_i -> v_i`, met with frequency `p_i ~ i^-alpha`, for one matrix to store.
+
+    The model is section 2 of arXiv 2603.26554: embeddings are i.i.d. `N(0, I_d / d)`, logits
+    are `l_ij = v_j . W u_i`, and the loss is softmax-logistic regression on the item.
+
+    Args:
+        num_items: number of facts `N`, at least 1.
+        dim: embedding dimension `d`, at least 1.
+        alpha: exponent of the frequencies, above 1.
+        seed: of the embeddings. The same seed, device type and dtype give the same numbers.
+        device: where the embeddings live; default the CPU.
+        dtype: of the embeddings, float32 or float64; default float64, because a spectral
+            optimizer amplifies rounding in the small singular values of the gradient.
+
+    Attributes:
+        inputs: (N, d) input embeddings `u`.
+        outputs: (N, d) output embeddings `v`.
+        frequencies: (N,) float64 on the CPU, sums to 1, decreasing.
+
+    Raises:
+        RangeError: a number out of range.
+        DtypeError: another dtype than float32 or float64.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int,
+        alpha: float,
+        *,
+        seed: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        _check_at_least_one("num_items", num_items)
+        _check_at_least_one("dim", dim)
+        dtype = torch.float64 if dtype is None else dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise DtypeError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
+        self.alpha = alpha
+        self.frequencies = power_law(num_items, alpha)
+        generator = torch.Generator(device or "cpu").manual_seed(seed)
+
+        def embeddings() -> Tensor:
+            normal = torch.randn(
+                num_items, dim, generator=generator, device=generator.device, dtype=dtype
+            )
+            return normal.mul_(dim**-0.5)
+
+        self.inputs = embeddings()
+        self.outputs = embeddings()
+
+    @property
+    def num_items(self) -> int:
+        """Number of facts `N`."""
+        return self.inputs.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Embedding dimension `d`."""
+        return self.inputs.shape[1]
+
+    @cached_property
+    def mean_output(self) -> Tensor:
+        """(d,) mean of the output embeddings: what a uniform softmax predicts."""
+        return self.outputs.mean(0)
+
+    @cached_property
+    def output_covariance(self) -> Tensor:
+        """(d, d) `C = (1/N) sum_j (v_j - mean)(v_j - mean)^T`."""
+        centred = self.outputs - self.mean_output
+        return centred.T @ centred / self.num_items
+
+    def sample(self, batch_size: int, generator: torch.Generator | None = None) -> Batch:
+        """Draw `batch_size` items i.i.d. from the frequencies.
+
+        The counts of all items are drawn at once (multinomial), at a cost of order `N`
+        whatever the batch size.
+
+        Args:
+            batch_size: `B`, at least 1.
+            generator: a CPU generator; default torch's global one.
+        """
+        _check_at_least_one("batch_size", batch_size)
+        seed = torch.randint(2**63 - 1, (), generator=generator)
+        counts = np.random.default_rng(int(seed)).multinomial(batch_size, self.frequencies.numpy())
+        (items,) = np.nonzero(counts)
+        return self._batch(torch.from_numpy(items), torch.from_numpy(counts[items] / batch_size))
+
+    def population(self) -> Batch:
+        """Every item with its frequency: the batch of infinite size."""
+        return self._batch(torch.arange(self.num_items), self.frequencies)
+
+    def loss(self, weight: Tensor, batch: Batch) -> Tensor:
+        """Loss of `weight` (d, d) on `batch`, a scalar; differentiable twice in `weight`."""
+        self._check(weight, batch)
+        queries = self.inputs[batch.items] @ weight.T
+        return softmax_loss(queries, self.outputs, batch.items, batch.weights)
+
+    def gradient(self, weight: Tensor, batch: Batch) -> Tensor:
+        """Gradient of the loss, (d, d): what a descent step subtracts. Without autograd.
+
+        At `weight = 0` the softmax is uniform and the gradient is one outer product.
+        """
+        self._check(weight, batch)
+        at_zero = not weight.any()
+        gradient = torch.zeros_like(weight)
+        for items, weights in _chunks(batch):
+            inputs = self.inputs[items]
+            if at_zero:
+                by_query = (self.mean_output - self.outputs[items]).mul_(weights[:, None])
+            else:
+                _, by_query = softmax_gradient(inputs @ weight.T, self.outputs, items, weights)
+            gradient.addmm_(by_query.T, inputs)
+        return gradient
+
+    def curvature(self, batch: Batch) -> Curvature:
+        """The two factors of the Hessian at `W = 0` on `batch`."""
+        moment = torch.zeros_like(self.output_covariance)
+        for items, weights in _chunks(batch):
+            inputs = self.inputs[items]
+            moment.addmm_((inputs * weights[:, None]).T, inputs)
+        return Curvature(self.output_covariance, moment)
+
+    def recall(self, weight: Tensor, items: Tensor | None = None) -> Recall:
+        """Which of `items` (default: all) `weight` (d, d) has stored.
+
+        An item that no gradient has seen is recovered only by chance, with probability about
+        `1/N` (derived), so after a step on a batch its own items are the ones to ask for.
+        """
+        self._check_weight(weight)
+        if items is None:
+            items = torch.arange(self.num_items, device=self.inputs.device)
+        hits = [
+            recovered(self.inputs[chunk] @ weight.T, self.outputs, chunk)
+            for chunk in torch.split(items, ROWS_AT_ONCE)
+        ]
+        return Recall(items, torch.cat(hits))
+
+    def _batch(self, items: Tensor, weights: Tensor) -> Batch:
+        return Batch(items.to(self.inputs.device), weights.to(self.inputs))
+
+    def _check_weight(self, weight: Tensor) -> None:
+        if weight.shape != (self.dim, self.dim):
+            raise ShapeError(
+                f"weight has shape {tuple(weight.shape)}; expected {(self.dim, self.dim)}"
+            )
+        if weight.dtype != self.inputs.dtype:
+            raise DtypeError(f"weight is {weight.dtype}; the memory is {self.inputs.dtype}")
+        if weight.device != self.inputs.device:
+            raise DeviceError(f"weight is on {weight.device}; the memory on {self.inputs.device}")
+        if not weight.isfinite().all():
+            raise NonFiniteError("weight holds NaN or infinity; the step before it diverged")
+
+    def _check(self, weight: Tensor, batch: Batch) -> None:
+        self._check_weight(weight)
+        items, weights = batch
+        if items.ndim != 1 or items.shape != weights.shape:
+            raise ShapeError(
+                f"batch.items has shape {tuple(items.shape)} and batch.weights "
+                f"{tuple(weights.shape)}; expected the same (U,)"
+            )
+        if items.dtype != torch.int64:
+            raise DtypeError(f"batch.items is {items.dtype}; expected torch.int64")
+        if not weights.isfinite().all():
+            raise NonFiniteError("batch.weights holds NaN or infinity")
+        if len(items) and not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
+            raise RangeError(
+                f"batch.items runs from {int(items.min())} to {int(items.max())}; "
+                f"expected [0, {self.num_items})"
+            )
+
+
+def power_law(num_items: int, alpha: float) -> Tensor:
+    """Frequencies `p_i = i^-alpha / Z`, (N,) float64, rank 1 first.
+
+    Raises:
+        RangeError: `alpha` not above 1, or so large that the rarest frequency is no number.
+    """
+    if not 1 < alpha < float("inf"):
+        raise RangeError(f"alpha is {alpha}; expected a finite number above 1")
+    ranks = torch.arange(1, num_items + 1, dtype=torch.float64)
+    frequencies = ranks**-alpha
+    if frequencies[-1] < torch.finfo(torch.float64).tiny:
+        raise RangeError(
+            f"alpha is {alpha}: the frequency of item {num_items} underflows; "
+            "choose a smaller alpha or fewer items"
+        )
+    return frequencies / frequencies.sum()
+
+
+def _chunks(batch: Batch) -> Iterator[Batch]:
+    parts = (torch.split(column, ROWS_AT_ONCE) for column in batch)
+    return map(Batch, *parts)
+
+
+def _check_at_least_one(name: str, value: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise RangeError(f"{name} is {value!r}; expected an integer of at least 1")

@@ -1,0 +1,50 @@
+"""Figures on disk, and the report: one HTML file that opens anywhere."""
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+
+from memsolve.report.figures import figures
+from memsolve.report.table import HEADER, details, rows
+from memsolve.report.words import DEFINITIONS, LABELS
+from memsolve.study import Summary
+
+
+def write_report(summaries: Sequence[Summary], folder: Path) -> Path:
+    """Write every figure (PNG) and `report.html`, with the figures inside it, into `folder`.
+
+    Returns:
+        The path of the report.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    studies = []
+    for summary in summaries:
+        drawn = {name: _png(figure) for name, figure in figures(summary).items()}
+        for name, image in drawn.items():
+            (folder / f"{name}.png").write_bytes(image)
+        quantity = summary.fits[0].quantity
+        studies.append(
+            {
+                "summary": summary,
+                "label": LABELS[quantity],
+                "definition": DEFINITIONS[quantity],
+                "header": HEADER,
+                "rows": rows(summary),
+                "details": details(summary),
+                "images": {name: base64.b64encode(image).decode() for name, image in drawn.items()},
+            }
+        )
+    page = Environment(loader=PackageLoader("memsolve.report"), autoescape=True)
+    report = folder / "report.html"
+    report.write_text(page.get_template("report.html.jinja").render(studies=studies))
+    return report
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=160)
+    return buffer.getvalue()

@@ -1,0 +1,87 @@
+"""Where the rise and the plateau of recovered items against batch size cross."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from memsolve import theory
+from memsolve.problem import power_law
+from memsolve.study.fit import Estimate, Floats, bootstrap
+
+EDGE = 4.0
+"""Two octaves: how far inside the grid of batch sizes an identified interval must lie."""
+
+
+class Crossing:
+    """The saturation batch size of one memory size.
+
+    With `D(B)` the expected number of distinct items in a batch, an optimizer recovers about
+    `rise * D(B)` items from a small batch and `plateau` items from the population gradient.
+    `D` grows as `B^(1/alpha)`; taken exactly, it also holds for the few items of an SGD, where
+    the power is not yet reached. The saturation batch size `B*` solves `rise * D(B*) = plateau`.
+
+    Args:
+        alpha: exponent of the frequencies.
+        num_items: `N`.
+        batch_sizes: the grid, increasing.
+    """
+
+    def __init__(self, alpha: float, num_items: int, batch_sizes: Sequence[int]) -> None:
+        frequencies = power_law(num_items, alpha)
+        first, last = np.log2(batch_sizes[0]), np.log2(batch_sizes[-1])
+        self.batch_sizes = np.array(batch_sizes, dtype=float)
+        self.fine = np.logspace(first, last, 1 + int(8 * (last - first)), base=2)
+        self.distinct, self.distinct_fine = (
+            theory.expected_distinct_items(frequencies, torch.from_numpy(sizes)).numpy()
+            for sizes in (self.batch_sizes, self.fine)
+        )
+
+    def asymptotes(self, counts: Floats) -> tuple[Floats, Floats]:
+        """`(rise, plateau)`, each (R,), of resampled counts (R, S, K + 1), the population last.
+
+        The rise is fitted where a batch holds at most half as many items as the plateau.
+        """
+        mean = counts.mean(1)
+        plateau = mean[:, -1]
+        rising = self.distinct <= np.maximum(plateau[:, None] / 2, self.distinct[0])
+        rise = (rising * mean[:, :-1]).sum(1) / (rising * self.distinct).sum(1)
+        return rise, plateau
+
+    def __call__(self, counts: Floats) -> Floats:
+        """`B*` (R,) of resampled counts (R, S, K + 1); NaN where it lies outside the grid."""
+        rise, plateau = self.asymptotes(counts)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            level = np.log(plateau / rise)
+        logs = np.log(self.distinct_fine), np.log(self.fine)
+        crossing: Floats = np.exp(np.interp(level, *logs, left=np.nan, right=np.nan))
+        return crossing
+
+    def point(self, counts: Floats) -> dict[str, Any]:
+        """What the report shows of one memory size, from its counts (S, K + 1)."""
+        estimate = self._identified(bootstrap([counts], lambda draws: self(draws[0])))
+        rise, plateau = self.asymptotes(counts[None])
+        return {
+            "value": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "note": estimate.note,
+            "rise": float(rise[0]),
+            "plateau": float(plateau[0]),
+            "batch_sizes": self.batch_sizes.astype(int).tolist(),
+            "distinct": self.distinct.tolist(),
+            "recovered": counts[:, :-1].T.tolist(),
+        }
+
+    def _identified(self, estimate: Estimate) -> Estimate:
+        if estimate.value is None or "some resamples" in estimate.note:
+            return Estimate(None, note="not identified: outside the grid of batch sizes")
+        low = estimate.value if estimate.low is None else estimate.low
+        high = estimate.value if estimate.high is None else estimate.high
+        if low < EDGE * self.batch_sizes[0] or high > self.batch_sizes[-1] / EDGE:
+            return Estimate(
+                None,
+                note=f"not identified: {low:.3g} to {high:.3g} is within two octaves of the edge",
+            )
+        return estimate
