@@ -61,7 +61,7 @@ def extra_bytes(run: Callable[[Inputs], Tensor], inputs: Inputs) -> int:
     with torch.profiler.profile(profile_memory=True) as profile:
         run(inputs)
     held = peak = 0
-    for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import memsolve_kernels as mk
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import memsolve_kernels as mk
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import pytest
 import torch
 from hypothesis import given, settings
@@ -273,9 +273,9 @@ def test_inputs_are_left_alone() -> None:
 
 
 def test_no_matrix_of_all_logits_is_made() -> None:
-    case = Case.random(64, 2**16, 4, dtype=torch.float32)
+    case = Case.random(64, 2**17, 4, dtype=torch.float32)
     inputs = Inputs(*case.args[:3])
-    all_logits = 4 * 64 * 2**16
+    all_logits = 4 * 64 * 2**17
     assert extra_bytes(lambda i: i.queries @ i.outputs.T, inputs) >= all_logits
 
     def ours(i: Inputs) -> torch.Tensor:
@@ -283,4 +283,4 @@ def test_no_matrix_of_all_logits_is_made() -> None:
         mk.softmax_gradient(i.queries, i.outputs, i.targets)
         return mk.softmax_hvp(i.queries, i.queries, i.outputs, i.targets)
 
-    assert extra_bytes(ours, inputs) < all_logits / 2
+    assert extra_bytes(ours, inputs) < all_logits / 3
