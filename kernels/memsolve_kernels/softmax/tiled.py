@@ -82,9 +82,9 @@ def covariance_of_others(
     for rows in _row_blocks(queries):
         for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
             weights = logits.sub_(shift[rows]).exp2_()
-            along = torch.mm(directions[rows], values.T).sub_(center[rows])
             total[rows] += weights.sum(1, keepdim=True)
-            product[rows].addmm_(weights.mul_(along), values)
+            weights.mul_(torch.mm(directions[rows], values.T).sub_(center[rows]))
+            product[rows].addmm_(weights, values)
     return product.div_(total.clamp_min(torch.finfo(mean.dtype).tiny))
 
 
@@ -105,8 +105,9 @@ def rank_among_others(
         best = torch.full_like(total, -torch.inf)
         for _, logits in _tiles(queries[rows], outputs, targets[rows], items):
             # counting in floats is several times as fast as in booleans, and exact within a tile
-            is_above = torch.gt(logits, target_logit[rows, None], out=torch.empty_like(logits))
-            above.add_(is_above.sum(1, keepdim=True).long())
+            ones = torch.gt(logits, target_logit[rows, None], out=torch.empty_like(logits))
+            above.add_(ones.sum(1, keepdim=True).long())
+            del ones  # before the next tile makes its own
             best = torch.maximum(best, logits.amax(1, keepdim=True))
             risen = torch.maximum(top, best)
             total.mul_(torch.exp2((top - risen) * LOG2_E))
