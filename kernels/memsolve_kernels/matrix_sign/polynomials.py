@@ -10,7 +10,7 @@ beforehand. The widely used fixed schedules are here for comparison: `STOCK`.
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from memsolve_kernels.errors import RangeError
 
 _CUSHION = 0.024
 _MARGIN = 0.01
-_MAX_STEPS = 200
+_EPS = float(np.finfo(np.float64).eps)
 
 
 class Polynomial(NamedTuple):
@@ -76,6 +76,11 @@ class Schedule:
         image = self(np.geomspace(lower or self.lower, upper, 20_000))
         return float(image.min()), float(image.max())
 
+    def plot(self, axes: Any) -> None:
+        """Draw where `[lower / 10, 1]` ends on matplotlib `axes`, over a logarithmic abscissa."""
+        x = np.geomspace(self.lower / 10, 1, 2_000)
+        axes.semilogx(x, self(x), label=f"{self.name}, {len(self)} steps")
+
     def __str__(self) -> str:
         low, high = self.band()
         rows = [f"  {p.a: .12f} {p.b: .12f} {p.c: .12f}" for p in self.polynomials]
@@ -96,7 +101,7 @@ def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
 
     Args:
         lower: smallest singular value to resolve, relative to the largest; in (0, 1).
-        error: largest deviation from one that may remain; in (0, 1).
+        error: largest deviation from one that may remain; at least four float64 roundings.
         degree: 3 or 5, of each polynomial.
 
     Raises:
@@ -104,11 +109,11 @@ def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
     """
     if not 0 < lower < 1:
         raise RangeError(f"lower is {lower}; expected a number in (0, 1)")
-    if not np.finfo(np.float64).eps <= error < 1:
-        raise RangeError(f"error is {error}; expected a number in [2.2e-16, 1)")
+    if not 4 * _EPS <= error < 1:
+        raise RangeError(f"error is {error}; expected a number in [{4 * _EPS:.1e}, 1)")
     low, high = lower, 1.0
     polynomials: list[Polynomial] = []
-    while max(1 - low, high - 1) > error and len(polynomials) < _MAX_STEPS:
+    while not polynomials or max(1 - low, high - 1) > error:
         widened = high + _MARGIN * (high - low)
         fitted = fit(max(low, _CUSHION * widened), widened, degree)
         low, high = _image(fitted, low, widened)

@@ -1,0 +1,230 @@
+"""Muon: the same optimizer as torch's when asked to be, and a more exact one by default."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from memsolve_kernels import matrix_sign
+from memsolve_kernels.errors import DtypeError, InputError, NonFiniteError, RangeError, ShapeError
+from memsolve_kernels.matrix_sign import minimax
+from torch import Tensor
+from torch.nn import Parameter
+
+from memsolve import AssociativeMemory
+from memsolve.optim import Muon
+
+SHAPES = [(6, 6), (4, 9), (9, 4)]
+
+
+def train(
+    make: Callable[[list[Parameter]], torch.optim.Optimizer],
+    shapes: list[tuple[int, ...]] = SHAPES,  # type: ignore[assignment]
+    steps: int = 4,
+    dtype: torch.dtype = torch.float64,
+) -> list[Tensor]:
+    """Parameters after some steps on gradients that depend on the parameters."""
+    generator = torch.Generator().manual_seed(0)
+    params = [Parameter(torch.randn(shape, dtype=dtype, generator=generator)) for shape in shapes]
+    optimizer = make(params)
+    for _ in range(steps):
+        for param in params:
+            noise = torch.randn(param.shape, dtype=dtype, generator=generator)
+            param.grad = param.detach() + noise
+        optimizer.step()
+    return [param.detach() for param in params]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"momentum": 0.5, "nesterov": False},
+        {"momentum": 0.0},
+        {"weight_decay": 0.3, "adjust_lr_fn": "match_rms_adamw"},
+    ],
+)
+def test_makes_the_steps_of_torch_around_the_same_sign(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "torch.optim._muon._zeropower_via_newtonschulz", lambda grad, *_: matrix_sign(grad)
+    )
+    settings = {"lr": 0.1, "weight_decay": 0.0, **settings}
+    ours = train(lambda params: Muon(params, **settings))
+    torchs = train(lambda params: torch.optim.Muon(params, **settings))
+    for mine, theirs in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 96), (96, 48)])
+def test_five_stock_steps_in_bfloat16_are_torchs(shape: tuple[int, int]) -> None:
+    """Each differs from the exact five steps by bfloat16 rounding, ours no more than torch's."""
+    gradient = torch.randn(shape)
+
+    def step(make: Callable[[list[Parameter]], torch.optim.Optimizer]) -> Tensor:
+        param = Parameter(torch.zeros(shape))
+        param.grad = gradient.clone()
+        make([param]).step()
+        return param.detach().double()
+
+    ours = step(lambda p: Muon(p, lr=1.0, schedule="muon", dtype=torch.bfloat16))
+    torchs = step(lambda p: torch.optim.Muon(p, lr=1.0))
+    adjustment = max(1, shape[0] / shape[1]) ** 0.5
+    truth = -adjustment * matrix_sign(gradient.double(), schedule="muon")
+    errors = [float((update - truth).norm() / truth.norm()) for update in (ours, torchs)]
+    assert errors[0] < 1.2 * errors[1] < 0.02
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_step_from_zero_is_the_damped_sign(damping: float, dtype: torch.dtype) -> None:
+    gradient = torch.randn(8, 5, dtype=dtype)
+    weight = Parameter(torch.zeros(8, 5, dtype=dtype))
+    weight.grad = gradient.clone()
+    Muon([weight], lr=0.7, momentum=0.0, damping=damping).step()
+    truth = matrix_sign(gradient.double(), damping, backend="reference")
+    torch.testing.assert_close(
+        weight.detach().double(), -0.7 * (8 / 5) ** 0.5 * truth, rtol=1e-5, atol=1e-5
+    )
+    assert torch.equal(weight.grad, gradient)
+
+
+def test_never_modifies_gradients() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        for momentum in (0.0, 0.9):
+            weight = Parameter(torch.zeros(4, 6, dtype=dtype))
+            weight.grad = torch.randn(4, 6).to(dtype)
+            before = weight.grad.clone()
+            optimizer = Muon([weight], momentum=momentum, schedule="muon", dtype=torch.bfloat16)
+            for _ in range(2):
+                optimizer.step()
+            assert torch.equal(weight.grad, before)
+
+
+def test_batching_same_shapes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = [(4, 6), (2, 3, 4, 6), (4, 6), (6, 4)]
+    together = train(lambda params: Muon(params, lr=0.1), shapes)
+    calls: list[torch.Size] = []
+
+    def counted(matrix: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        calls.append(matrix.shape)
+        return matrix_sign(matrix, *args, **kwargs)
+
+    monkeypatch.setattr("memsolve.optim.muon.matrix_sign", counted)
+    apart = train(lambda params: Muon([{"params": [p]} for p in params], lr=0.1), shapes)
+    assert len(calls) == 4 * len(shapes)
+    calls.clear()
+    train(lambda params: Muon(params, lr=0.1), shapes, steps=1)
+    assert calls == [(8, 4, 6), (1, 6, 4)]
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_groups_have_their_own_settings() -> None:
+    params = [Parameter(torch.zeros(3, 3)) for _ in range(2)]
+    for param in params:
+        param.grad = torch.eye(3)
+    groups: list[dict[str, Any]] = [{"params": params[:1], "lr": 0.5}, {"params": params[1:]}]
+    optimizer = Muon(groups, lr=0.1)
+    optimizer.step()
+    torch.testing.assert_close(params[0].detach(), -0.5 * torch.eye(3))
+    torch.testing.assert_close(params[1].detach(), -0.1 * torch.eye(3))
+
+
+@pytest.mark.parametrize("schedule", [None, "polar-express", minimax(1e-3)])
+def test_state_survives_a_checkpoint(schedule: Any) -> None:
+    def make(params: list[Parameter]) -> Muon:
+        return Muon(params, lr=0.1, schedule=schedule, dtype=torch.float32)
+
+    def resumed(params: list[Parameter]) -> torch.optim.Optimizer:
+        first = make(params)
+        before = [p.detach().clone() for p in params]
+        for param in params:
+            param.grad = torch.ones_like(param) + torch.eye(*param.shape, dtype=param.dtype)
+        first.step()
+        file = io.BytesIO()
+        torch.save(first.state_dict(), file)
+        file.seek(0)
+        second = Muon(params, lr=9.0)
+        second.load_state_dict(torch.load(file, weights_only=True))
+        assert second.state_dict()["param_groups"] == first.state_dict()["param_groups"]
+        for param, old in zip(params, before, strict=True):
+            param.data.copy_(old)
+        return second if use_second else first
+
+    use_second = True
+    after_loading = train(resumed)
+    use_second = False
+    for one, other in zip(after_loading, train(resumed), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_closure_and_missing_gradients() -> None:
+    with_gradient, without = Parameter(torch.ones(2, 2)), Parameter(torch.ones(2, 2))
+    optimizer = Muon([with_gradient, without], lr=0.1)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = with_gradient.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    assert optimizer.step(closure) == 4.0
+    assert torch.equal(without, torch.ones(2, 2))
+    assert not torch.equal(with_gradient, torch.ones(2, 2))
+
+
+def parameter(*shape: int) -> list[Parameter]:
+    return [Parameter(torch.zeros(shape))]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Muon(parameter(3)), ShapeError, r"shape \(3,\)"),
+        (lambda: Muon(parameter(2, 2), lr=-1.0), RangeError, "lr is -1.0"),
+        (lambda: Muon(parameter(2, 2), lr=float("nan")), RangeError, "lr is nan"),
+        (lambda: Muon(parameter(2, 2), momentum=1.0), RangeError, "momentum is 1.0"),
+        (lambda: Muon(parameter(2, 2), weight_decay=-0.1), RangeError, "weight_decay"),
+        (lambda: Muon(parameter(2, 2), adjust_lr_fn="no"), RangeError, "adjust_lr_fn"),  # type: ignore[arg-type]
+        (
+            lambda: Muon([Parameter(torch.zeros(2, 2, dtype=torch.complex64))]),
+            DtypeError,
+            "complex64",
+        ),
+    ],
+)
+def test_unusable_settings_are_refused(
+    call: Callable[[], object], error: type[InputError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_nan_in_a_gradient_is_an_error() -> None:
+    (param,) = parameter(2, 2)
+    param.grad = torch.full((2, 2), torch.nan)
+    with pytest.raises(NonFiniteError, match="NaN"):
+        Muon([param]).step()
+
+
+@pytest.mark.parametrize("alpha", [1.2, 1.5, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_default_schedule_stores_what_the_exact_polar_factor_stores(
+    alpha: float, dtype: torch.dtype
+) -> None:
+    memory = AssociativeMemory(96**2, 96, alpha, seed=0)
+    gradient = memory.gradient(torch.zeros(96, 96, dtype=torch.float64), memory.population())
+
+    def stored(**settings: Any) -> int:
+        weight = Parameter(torch.zeros(96, 96, dtype=dtype))
+        weight.grad = gradient.to(dtype)
+        Muon([weight], lr=1.0, momentum=0.0, **settings).step()
+        return memory.recall(weight.detach().double()).count
+
+    exact = stored(backend="reference")
+    assert stored() >= 0.97 * exact
+    if alpha == 2.0:
+        assert stored(schedule="muon") < 0.5 * exact
