@@ -13,6 +13,8 @@ from rich.console import Console
 from memsolve.report import terminal_table, write_report
 from memsolve.study import Grid, Summary, capacity, saturation
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="Benchmark optimizers that store facts, against the laws of arXiv 2603.26554.",
     add_completion=False,
@@ -109,8 +111,9 @@ def main() -> None:
     except usage_error as error:
         _fail(cast("Any", error).format_message())
     except typer.Abort:
+        status = INTERRUPTED
+    if status == INTERRUPTED:
         print("memsolve: interrupted; run it again with --resume to go on", file=sys.stderr)
-        sys.exit(130)
     sys.exit(status)
 
 

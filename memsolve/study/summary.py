@@ -112,9 +112,7 @@ class Summary:
 
 def _command(study: str, grid: Grid) -> str:
     def joined(values: Any) -> str:
-        return ",".join(
-            f"{value:g}" if isinstance(value, float) else str(value) for value in values
-        )
+        return ",".join(str(value) for value in values)
 
     options = [
         ("--alpha", joined(grid.alphas)),
@@ -127,6 +125,4 @@ def _command(study: str, grid: Grid) -> str:
     if grid.batch_sizes is not None:
         options.append(("--batch-sizes", joined(sorted(grid.batch_sizes))))
     options += [("--device", grid.device), ("--dtype", grid.dtype)]
-    return " ".join(
-        ["memsolve", study, *(shlex.quote(part) for option in options for part in option)]
-    )
+    return shlex.join(["memsolve", study, *(part for option in options for part in option)])

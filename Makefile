@@ -1,0 +1,27 @@
+# Each target makes the environment that it needs, in .venv, from constraints.txt.
+PYTHON ?= python3
+ALPHA ?= 1.5
+OUT ?= results/alpha-$(ALPHA)
+BIN := .venv/bin
+
+.PHONY: study test lint bench
+
+study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
+	$(BIN)/memsolve capacity --alpha $(ALPHA) --out $(OUT)/capacity --resume
+	$(BIN)/memsolve saturation --alpha $(ALPHA) --out $(OUT)/saturation --resume
+	$(BIN)/memsolve report $(OUT)/capacity $(OUT)/saturation --out $(OUT)
+
+test: .venv/installed  ## run all tests; those that need a GPU are skipped without one
+	$(BIN)/pytest
+
+lint: .venv/installed  ## check lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "memsolve needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,5 @@
+"""`python -m memsolve` is the command memsolve."""
+
+from memsolve.cli import main
+
+main()

@@ -1,0 +1,112 @@
+"""The command line: what it writes, and how it says what is wrong."""
+
+import json
+import re
+import shlex
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from memsolve.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["memsolve", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+class Links(HTMLParser):
+    """Everything that the page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        wanted = ("src",) if tag != "link" else ("href",)
+        self.sources += [value or "" for name, value in attrs if name in wanted]
+
+
+def test_both_studies_and_their_report(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--dims", "8,16", "--seeds", "2", "--alpha", "1.5,2"]
+    for study in ("capacity", "saturation"):
+        assert run(monkeypatch, study, *options, "--out", str(tmp_path / study)) == 0
+    folders = [str(tmp_path / study) for study in ("capacity", "saturation")]
+    assert run(monkeypatch, "report", *folders, "--out", str(tmp_path)) == 0
+    assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+
+    for study in ("capacity", "saturation"):
+        summary = json.loads((tmp_path / study / "summary.json").read_text())
+        assert summary["study"] == study
+        assert summary["environment"]["torch"]
+        assert [(fit["optimizer"], fit["alpha"]) for fit in summary["fits"]] == [
+            (optimizer, alpha) for alpha in (1.5, 2.0) for optimizer in ("sgd", "muon", "newton")
+        ]
+        quantities = {fit["quantity"] for fit in summary["fits"]}
+        assert quantities == {"recovered" if study == "capacity" else "saturation_batch_size"}
+        assert (tmp_path / study / "report.html").exists()
+    page = (tmp_path / "report.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert len(links.sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in links.sources)
+    assert "memsolve capacity --alpha 1.5,2.0 --dims 8,16" in page
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_the_recorded_command_makes_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    optimizers = "muon,torch.optim.AdamW:lr=0.01:betas=(0.9, 0.95)"
+    options = ["--dims", "8,16", "--seeds", "2", "--optimizers", optimizers]
+    assert run(monkeypatch, "capacity", *options, "--out", str(tmp_path / "a")) == 0
+    first = json.loads((tmp_path / "a/summary.json").read_text())
+    _, *again = shlex.split(first["command"])
+    assert run(monkeypatch, *again, "--out", str(tmp_path / "b")) == 0
+    assert first == json.loads((tmp_path / "b/summary.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("capacity --alpha 0.9", "alphas holds 0.9"),
+        ("capacity --alpha x", "--alpha is 'x'; expected numbers"),
+        ("capacity --dims 64,x", "--dims is '64,x'; expected whole numbers"),
+        ("capacity --dims 1", "dims holds 1"),
+        ("capacity --seeds 0", "seeds is 0"),
+        ("capacity --seeds x", "--seeds"),
+        ("capacity --num-items 10", "num_items is 10"),
+        ("saturation --batch-sizes 0,4", "batch_sizes holds 0"),
+        ("capacity --optimizers adam", "optimizer 'adam' is unknown"),
+        ("capacity --optimizers nowhere.Adam", "does not import"),
+        ("capacity --device abacus", "device 'abacus'"),
+        ("capacity --colour red", "--colour"),
+        ("capacities", "capacities"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: str,
+    message: str,
+) -> None:
+    assert run(monkeypatch, *options.split(), "--out", str(tmp_path / "out")) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.match(r"memsolve: error: ", lines[0])
+    assert message in lines[0]
+
+
+def test_a_folder_that_cannot_be_written_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, "capacity", "--out", str(tmp_path / "file" / "out")) == 2
+    assert "cannot be used for results" in capsys.readouterr().err

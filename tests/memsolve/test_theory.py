@@ -1,0 +1,64 @@
+"""The laws' exponents, and the distinct items of a batch."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import gamma, zeta
+
+from memsolve import AssociativeMemory, theory
+from memsolve.problem import power_law
+
+ALPHAS = st.floats(1.05, 3)
+
+
+def test_exponents_at_the_papers_alpha() -> None:
+    assert theory.exponent("muon", "recovered", 1.5) == pytest.approx(4 / 3)
+    assert theory.exponent("newton", "recovered", 1.5) == pytest.approx(4 / 3)
+    assert theory.exponent("sgd", "recovered", 1.5) == pytest.approx(1 / 3)
+    assert theory.exponent("muon", "saturation_batch_size", 1.5) == pytest.approx(2)
+    assert theory.exponent("sgd", "saturation_batch_size", 1.5) == pytest.approx(1 / 2)
+    assert theory.exponent("torch.optim.Muon", "recovered", 1.5) is None
+
+
+@given(ALPHAS, st.sampled_from(["sgd", "muon", "newton"]))
+def test_the_batch_bound_and_the_capacity_meet_at_saturation(alpha: float, name: str) -> None:
+    capacity = theory.exponent(name, "recovered", alpha)
+    saturation = theory.exponent(name, "saturation_batch_size", alpha)
+    assert capacity is not None
+    assert saturation is not None
+    assert saturation / alpha == pytest.approx(capacity)
+
+
+@given(ALPHAS, st.integers(1, 300))
+def test_distinct_items_are_between_one_and_the_smaller_of_batch_and_items(
+    alpha: float, num_items: int
+) -> None:
+    sizes = torch.tensor([1.0, 2.0, 10.0, 1e3, 1e9], dtype=torch.float64)
+    distinct = theory.expected_distinct_items(power_law(num_items, alpha), sizes)
+    assert distinct[0] == pytest.approx(1)
+    assert (distinct.diff() >= 0).all()
+    assert (distinct <= torch.minimum(sizes, torch.tensor(float(num_items))) * (1 + 1e-9)).all()
+
+
+def test_distinct_items_of_real_batches() -> None:
+    memory = AssociativeMemory(500, 2, 1.4, seed=0)
+    expected = theory.expected_distinct_items(
+        memory.frequencies, torch.tensor([200.0], dtype=torch.float64)
+    )
+    generator = torch.Generator().manual_seed(0)
+    counts = [len(memory.sample(200, generator).items) for _ in range(400)]
+    mean = torch.tensor(counts, dtype=torch.float64)
+    assert abs(mean.mean() - expected) < 4 * mean.std() / math.sqrt(len(counts))
+
+
+@pytest.mark.parametrize("alpha", [1.5, 2.0])
+def test_distinct_items_grow_as_the_power_law_says(alpha: float) -> None:
+    batch_size = 1e4
+    distinct = theory.expected_distinct_items(
+        power_law(10**6, alpha), torch.tensor([batch_size], dtype=torch.float64)
+    )
+    asymptote = gamma(1 - 1 / alpha) * (batch_size / zeta(alpha)) ** (1 / alpha)
+    assert float(distinct) == pytest.approx(asymptote, rel=0.02)
