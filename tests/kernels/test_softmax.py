@@ -206,21 +206,18 @@ def test_hessian_is_symmetric_and_positive(case: Case) -> None:
 @given(case=cases, items=st.integers(1, 45))
 def test_size_of_a_tile_changes_rounding_only(case: Case, items: int) -> None:
     inputs = case.args[:3]
-    whole = tiled.mean_of_others(*inputs)
+    whole = tiled.odds(*inputs)
+    torch.testing.assert_close(tiled.odds(*inputs, items=items), whole, rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(
-        tiled.mean_of_others(*inputs, items=items), whole, rtol=1e-9, atol=1e-10
-    )
-    torch.testing.assert_close(
-        tiled.rank_among_others(*inputs, items=items),
-        tiled.rank_among_others(*inputs),
+        tiled.ranks(*inputs, items=items),
+        tiled.ranks(*inputs),
         rtol=1e-9,
         atol=1e-10,
     )
     q, v, y = inputs
-    log_others, _, mean = whole
     torch.testing.assert_close(
-        tiled.covariance_of_others(q, q, v, y, log_others, mean, items=items),
-        tiled.covariance_of_others(q, q, v, y, log_others, mean),
+        tiled.covariance(q, q, v, y, *whole, items=items),
+        tiled.covariance(q, q, v, y, *whole),
         rtol=1e-9,
         atol=1e-10,
     )

@@ -88,6 +88,6 @@ def test_compiles_without_graph_breaks() -> None:
 def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype) -> None:
     q, v, y, _ = Case.random(5, 37, 7, dtype=dtype).args
     torch.library.opcheck(ops.softmax_rank, (q, v, y, None, None))
-    log_others, _, mean = ops.softmax_mean(q, v, y, None, None)
-    torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, log_others, mean, None, None))
-    torch.library.opcheck(ops.softmax_mean, (q.requires_grad_(), v, y, None, None))
+    odds = ops.softmax_odds(q, v, y, None, None)
+    torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, *odds, None, None))
+    torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, None, None))

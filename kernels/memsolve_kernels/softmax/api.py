@@ -22,7 +22,7 @@ from memsolve_kernels.softmax.checks import (
     check_inputs,
     check_weights,
 )
-from memsolve_kernels.softmax.ops import softmax_covariance, softmax_mean, softmax_rank
+from memsolve_kernels.softmax.ops import softmax_covariance, softmax_odds, softmax_rank
 from memsolve_kernels.softmax.precision import accumulation_dtype
 
 
@@ -78,10 +78,10 @@ def softmax_loss(
         )
     weights = _weights(queries, weights)
     if torch.is_grad_enabled() and queries.requires_grad:
-        log_others, target_logit, _ = softmax_mean(queries, outputs, targets, backend, precision)
+        log_odds, _ = softmax_odds(queries, outputs, targets, backend, precision)
     else:
-        log_others, target_logit, *_ = softmax_rank(queries, outputs, targets, backend, precision)
-    return weights @ _loss(log_others - target_logit)
+        log_odds, *_ = softmax_rank(queries, outputs, targets, backend, precision)
+    return weights @ _loss(log_odds)
 
 
 @torch.no_grad()
@@ -104,10 +104,8 @@ def softmax_gradient(
     """
     _check(queries, outputs, targets, precision)
     weights = _weights(queries, weights)
-    log_others, target_logit, mean = softmax_mean(queries, outputs, targets, backend, precision)
-    log_odds = log_others - target_logit
-    gradient = mean.sub_(outputs[targets.long()]).mul_((weights * log_odds.sigmoid())[:, None])
-    return weights @ _loss(log_odds), gradient
+    log_odds, difference = softmax_odds(queries, outputs, targets, backend, precision)
+    return weights @ _loss(log_odds), difference.mul_((weights * log_odds.sigmoid())[:, None])
 
 
 @torch.no_grad()
@@ -124,7 +122,7 @@ def softmax_hvp(
     """The Hessian of `softmax_loss` by the queries, times `directions`.
 
     A row is `w e (C t + (1 - e) (m - v_y) (m - v_y)^T t)` with `e = 1 - p_y`, and `m` and `C` mean
-    and covariance of the other items' outputs: two positive terms, neither of which cancels.
+    and covariance of the other items' outputs: both terms are positive, so they do not cancel.
 
     `directions` are (B, d), of the dtype of `queries`. Arguments and errors are otherwise those of
     `softmax_loss`.
@@ -135,12 +133,10 @@ def softmax_hvp(
     _check(queries, outputs, targets, precision)
     check_directions(queries, directions)
     weights = _weights(queries, weights)
-    log_others, target_logit, mean = softmax_mean(queries, outputs, targets, backend, precision)
+    log_odds, difference = softmax_odds(queries, outputs, targets, backend, precision)
     product: Tensor = softmax_covariance(
-        queries, directions, outputs, targets, log_others, mean, backend, precision
+        queries, directions, outputs, targets, log_odds, difference, backend, precision
     )
-    log_odds = log_others - target_logit
-    difference = mean.sub_(outputs[targets.long()])
     along = (difference * directions).sum(1) * (-log_odds).sigmoid()
     product.addcmul_(difference, along[:, None])
     return product.mul_((weights * log_odds.sigmoid())[:, None])
@@ -161,16 +157,11 @@ def retrieval(
     float64 inputs.
     """
     _check(queries, outputs, targets, precision)
-    log_others, target_logit, best_other, rank = softmax_rank(
+    log_odds, target_logit, margin, rank = softmax_rank(
         queries, outputs, targets, backend, precision
     )
-    return Retrieval(
-        log_partition=torch.logaddexp(log_others, target_logit),
-        target_logit=target_logit,
-        margin=target_logit - best_other,
-        rank=rank,
-        loss=_loss(log_others - target_logit),
-    )
+    loss = _loss(log_odds)
+    return Retrieval(target_logit + loss, target_logit, margin, rank, loss)
 
 
 def _check(queries: Tensor, outputs: Tensor, targets: Tensor, precision: Precision | None) -> None:

@@ -1,6 +1,6 @@
 """The three passes over the items as torch.library operators, with shapes for tracing and autograd.
 
-Each runs on the backend that its arguments choose. `softmax_mean` is all that loss and gradient
+Each runs on the backend that its arguments choose. `softmax_odds` is all that loss and gradient
 need; its derivative is `softmax_covariance`, and so the loss is differentiable twice and no more.
 """
 
@@ -19,16 +19,16 @@ from memsolve_kernels.softmax.precision import accumulation_dtype
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 
 
-@torch.library.custom_op("memsolve::softmax_mean", mutates_args=())
-def softmax_mean(
+@torch.library.custom_op("memsolve::softmax_odds", mutates_args=())
+def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log of the others' sum (B,), logit of the target (B,), mean of the others (B, d)."""
+) -> tuple[Tensor, Tensor]:
+    """Log-odds (B,) of the others against the target, and its gradient (B, d)."""
     check_finite(queries=queries, outputs=outputs)
     check_targets(targets, len(outputs))
     run = _backend(queries, backend, precision)
-    log_others, target_logit, mean = run.mean_of_others(queries, outputs, targets.long())
-    return log_others, target_logit, mean
+    log_odds, difference = run.odds(queries, outputs, targets.long())
+    return log_odds, difference
 
 
 @torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
@@ -37,16 +37,16 @@ def softmax_covariance(
     directions: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    log_others: Tensor,
-    mean: Tensor,
+    log_odds: Tensor,
+    difference: Tensor,
     backend: Name,
     precision: Name,
 ) -> Tensor:
-    """Covariance of the others under their softmax, times `directions`: (B, d)."""
+    """The Hessian of the log-odds times `directions`: (B, d)."""
     check_finite(directions=directions)
     run = _backend(queries, backend, precision)
-    product: Tensor = run.covariance_of_others(
-        queries, directions, outputs, targets.long(), log_others, mean
+    product: Tensor = run.covariance(
+        queries, directions, outputs, targets.long(), log_odds, difference
     )
     return product
 
@@ -55,14 +55,12 @@ def softmax_covariance(
 def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Log of the others' sum, logit of the target, best logit of the others, rank: (B,) each."""
+    """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
     check_finite(queries=queries, outputs=outputs)
     check_targets(targets, len(outputs))
     run = _backend(queries, backend, precision)
-    log_others, target_logit, best_other, rank = run.rank_among_others(
-        queries, outputs, targets.long()
-    )
-    return log_others, target_logit, best_other, rank
+    log_odds, target_logit, margin, rank = run.ranks(queries, outputs, targets.long())
+    return log_odds, target_logit, margin, rank
 
 
 def _backend(queries: Tensor, backend: Name, precision: Name) -> ModuleType:
@@ -75,9 +73,9 @@ def _backend(queries: Tensor, backend: Name, precision: Name) -> ModuleType:
     return {"reference": reference, "torch": tiled}[choice]
 
 
-@softmax_mean.register_fake
-def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _row(queries), _row(queries), _matrix(queries)
+@softmax_odds.register_fake
+def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _row(queries), _matrix(queries)
 
 
 @softmax_covariance.register_fake
@@ -99,27 +97,25 @@ def _matrix(queries: Tensor) -> Tensor:
     return queries.new_empty(queries.shape, dtype=accumulation_dtype(queries.dtype))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     queries, outputs, targets, ctx.backend, ctx.precision = inputs
-    log_others, _, mean = output
-    ctx.save_for_backward(queries, outputs, targets, log_others, mean)
+    ctx.save_for_backward(queries, outputs, targets, *output)
     ctx.set_materialize_grads(False)  # the gradient alone needs no second pass over the items
 
 
 def _differentiate(
-    ctx: Any, by_log_others: Tensor | None, by_target_logit: Tensor | None, by_mean: Tensor | None
+    ctx: Any, by_log_odds: Tensor | None, by_difference: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    queries, outputs, targets, log_others, mean = ctx.saved_tensors
-    gradient = torch.zeros_like(mean)
-    if by_log_others is not None:
-        gradient = gradient + by_log_others[:, None] * mean
-    if by_target_logit is not None:
-        gradient = gradient + by_target_logit[:, None] * outputs[targets.long()]
-    if by_mean is not None:
+    queries, outputs, targets, log_odds, difference = ctx.saved_tensors
+    gradient = torch.zeros_like(difference)
+    if by_log_odds is not None:
+        gradient = by_log_odds[:, None] * difference
+    if by_difference is not None:
         gradient = gradient + softmax_covariance(
-            queries, by_mean, outputs, targets, log_others, mean, ctx.backend, ctx.precision
-        )
+            queries, by_difference, outputs, targets, log_odds, difference,
+            ctx.backend, ctx.precision,
+        )  # fmt: skip
     return gradient.to(queries.dtype), None, None, None, None
 
 
-softmax_mean.register_autograd(_differentiate, setup_context=_keep)
+softmax_odds.register_autograd(_differentiate, setup_context=_keep)

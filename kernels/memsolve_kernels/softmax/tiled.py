@@ -29,75 +29,77 @@ class _Tile(NamedTuple):
     logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
 
 
-def mean_of_others(
+def odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, items: int | None = None
-) -> tuple[Tensor, ...]:
-    """`(log_others, target_logit, mean)` of shapes (B,), (B,), (B, d).
+) -> tuple[Tensor, Tensor]:
+    """The log-odds (B,) of the others against the target and its gradient (B, d).
 
     The softmax is online: the largest logit so far is subtracted. Where no logit can be large, by
     the norms, that is left out. `items`, the number of items in a tile, changes rounding only.
     """
     queries = queries.to(accumulation_dtype(queries.dtype))
-    target_logit = _target_logit(queries, outputs, targets)
-    log_others = torch.empty_like(target_logit)
-    mean = target_logit.new_empty(queries.shape)
+    log_odds, difference = queries.new_empty(len(queries)), torch.zeros_like(queries)
     large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
     for rows in _row_blocks(queries):
-        total, average = target_logit.new_zeros(len(targets[rows]), 1), mean[rows].zero_()
+        total, mean = queries.new_zeros(len(targets[rows]), 1), difference[rows]
         top = _lowest(total) if large else torch.zeros_like(total)
         for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
             if large:
                 risen = torch.maximum(top, logits.amax(1, keepdim=True))
                 decay = torch.exp2(top - risen)
                 total.mul_(decay)
-                average.mul_(decay)
+                mean.mul_(decay)
                 logits.sub_(risen)
                 top = risen
             weights = logits.exp2_()
             total.add_(weights.sum(1, keepdim=True))
-            average.addmm_(weights, values)
-        log_others[rows] = (top + total.log2())[:, 0] / LOG2_E
-        average.div_(total.clamp_min(torch.finfo(total.dtype).tiny))  # no other: zero, not NaN
-    return log_others, target_logit, mean
+            mean.addmm_(weights, values)
+        own = outputs[targets[rows]]
+        log_odds[rows] = (top + total.log2())[:, 0] / LOG2_E - (queries[rows] * own).sum(1)
+        mean.div_(total.clamp_min(torch.finfo(total.dtype).tiny))  # no other: zero, not NaN
+        mean.sub_(own)
+    return log_odds, difference
 
 
-def covariance_of_others(
+def covariance(
     queries: Tensor,
     directions: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    log_others: Tensor,
-    mean: Tensor,
+    log_odds: Tensor,
+    difference: Tensor,
     items: int | None = None,
 ) -> Tensor:
-    """Covariance of the others' outputs under their softmax, times a direction: (B, d).
+    """The Hessian of the log-odds times a direction, (B, d): the covariance of the others.
 
-    `log_others` and `mean` are those of `mean_of_others`, so that one pass suffices. Sums are
-    normalised anew, since `log_others` carries a rounding error common to its whole row.
+    `log_odds` and `difference` are those of `odds`, so that one pass suffices. Sums are normalised
+    anew, since the log-odds carry a rounding error common to the whole row.
     """
-    queries, directions = queries.to(mean.dtype), directions.to(mean.dtype)
-    center = (directions * mean).sum(1, keepdim=True)
-    shift = log_others[:, None].clamp_min(torch.finfo(mean.dtype).min / 2) * LOG2_E
-    product, total = torch.zeros_like(mean), torch.zeros_like(center)
+    dtype = difference.dtype
+    queries, directions, own = queries.to(dtype), directions.to(dtype), outputs[targets].to(dtype)
+    center = (directions * (difference + own)).sum(1, keepdim=True)
+    log_others = log_odds[:, None] + (queries * own).sum(1, keepdim=True)
+    shift = log_others.clamp_min(torch.finfo(dtype).min / 2) * LOG2_E
+    product, total = torch.zeros_like(difference), torch.zeros_like(center)
     for rows in _row_blocks(queries):
         for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
             weights = logits.sub_(shift[rows]).exp2_()
             total[rows] += weights.sum(1, keepdim=True)
             weights.mul_(torch.mm(directions[rows], values.T).sub_(center[rows]))
             product[rows].addmm_(weights, values)
-    return product.div_(total.clamp_min(torch.finfo(mean.dtype).tiny))
+    return product.div_(total.clamp_min(torch.finfo(dtype).tiny))
 
 
-def rank_among_others(
+def ranks(
     queries: Tensor, outputs: Tensor, targets: Tensor, items: int | None = None
 ) -> tuple[Tensor, ...]:
-    """`(log_others, target_logit, best_other, rank)`, each (B,), rank in int64.
+    """`(log_odds, target_logit, margin, rank)`, each (B,), rank in int64.
 
     Logits keep base e here, so that products of small integers stay exact and ties stay ties.
     """
     queries = queries.to(accumulation_dtype(queries.dtype))
-    target_logit = _target_logit(queries, outputs, targets)
-    log_others, best_other = torch.empty_like(target_logit), torch.empty_like(target_logit)
+    target_logit = (queries * outputs[targets]).sum(1)
+    log_odds, margin = torch.empty_like(target_logit), torch.empty_like(target_logit)
     rank = torch.empty_like(targets)
     for rows in _row_blocks(queries):
         total = target_logit.new_zeros(len(targets[rows]), 1)
@@ -113,13 +115,9 @@ def rank_among_others(
             total.mul_(torch.exp2((top - risen) * LOG2_E))
             total.add_(logits.sub_(risen).mul_(LOG2_E).exp2_().sum(1, keepdim=True))
             top = risen
-        log_others[rows] = (top + total.log())[:, 0]
-        best_other[rows], rank[rows] = best[:, 0], above[:, 0]
-    return log_others, target_logit, best_other, rank
-
-
-def _target_logit(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-    return (queries * outputs[targets]).sum(1)
+        log_odds[rows] = (top + total.log())[:, 0] - target_logit[rows]
+        margin[rows], rank[rows] = target_logit[rows] - best[:, 0], above[:, 0]
+    return log_odds, target_logit, margin, rank
 
 
 def _norms(rows: Tensor) -> Tensor:
