@@ -4,7 +4,6 @@ Each runs on the backend that its arguments choose. `softmax_odds` is all that l
 need; its derivative is `softmax_covariance`, and so the loss is differentiable twice and no more.
 """
 
-from types import ModuleType
 from typing import Any, Optional
 
 import torch
@@ -26,7 +25,7 @@ def softmax_odds(
     """Log-odds (B,) of the others against the target, and its gradient (B, d)."""
     check_finite(queries=queries, outputs=outputs)
     check_targets(targets, len(outputs))
-    run = _backend(queries, backend, precision)
+    run = _backend(queries, outputs, backend, precision)
     log_odds, difference = run.odds(queries, outputs, targets.long())
     return log_odds, difference
 
@@ -44,7 +43,7 @@ def softmax_covariance(
 ) -> Tensor:
     """The Hessian of the log-odds times `directions`: (B, d)."""
     check_finite(directions=directions)
-    run = _backend(queries, backend, precision)
+    run = _backend(queries, outputs, backend, precision)
     product: Tensor = run.covariance(
         queries, directions, outputs, targets.long(), log_odds, difference
     )
@@ -58,19 +57,25 @@ def softmax_rank(
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
     check_finite(queries=queries, outputs=outputs)
     check_targets(targets, len(outputs))
-    run = _backend(queries, backend, precision)
+    run = _backend(queries, outputs, backend, precision)
     log_odds, target_logit, margin, rank = run.ranks(queries, outputs, targets.long())
     return log_odds, target_logit, margin, rank
 
 
-def _backend(queries: Tensor, backend: Name, precision: Name) -> ModuleType:
-    choice = choose_backend(backend, queries, triton=False)  # type: ignore[arg-type]
+def _backend(queries: Tensor, outputs: Tensor, backend: Name, precision: Name) -> Any:
+    """What computes `odds`, `covariance` and `ranks` for this call."""
+    has_kernel = queries.dtype != torch.float64
+    choice = choose_backend(backend, queries, triton=has_kernel)  # type: ignore[arg-type]
+    if choice == "triton" and len(queries) > 0:
+        from memsolve_kernels.softmax.triton_backend import TritonBackend
+
+        return TritonBackend(queries, outputs, precision)
     if precision not in (None, "ieee") and choice != "triton":
         raise BackendError(
             f"precision={precision!r} needs backend='triton'; backend={choice!r} computes in "
             f"{accumulation_dtype(queries.dtype)}"
         )
-    return {"reference": reference, "torch": tiled}[choice]
+    return reference if choice == "reference" else tiled
 
 
 @softmax_odds.register_fake

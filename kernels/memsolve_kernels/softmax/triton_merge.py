@@ -1,0 +1,71 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+"""Partial softmaxes become one, split by split in order, and take the target's column back in."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memsolve_kernels.softmax.triton_tile import LN_2, LOWEST, TINY, load_block, load_targets
+
+BLOCK_B, BLOCK_D = 16, 64
+
+
+@triton.jit
+def merge_kernel(
+    tops, totals, sums, queries, outputs, targets, log_odds, difference,
+    num_queries, num_items, stride_item, stride_dim, num_splits,
+    DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Log-odds and difference of a block of queries; NaN where the target is not an item."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    inside = rows < num_queries
+    target = load_targets(targets, rows, num_queries, num_items)
+    top = tl.full((BLOCK_B,), LOWEST, tl.float32)
+    for split in range(num_splits):
+        slot = split * num_queries + rows
+        top = tl.maximum(top, tl.load(tops + slot, mask=inside, other=LOWEST))
+    total = tl.zeros((BLOCK_B,), tl.float32)
+    for split in range(num_splits):
+        slot = split * num_queries + rows
+        part = tl.load(totals + slot, mask=inside, other=0.0)
+        total += part * tl.exp2(tl.load(tops + slot, mask=inside, other=LOWEST) - top)
+
+    own = tl.where(target < 0, float("nan"), tl.zeros((BLOCK_B,), tl.float32))
+    for start in range(0, DIM, BLOCK_D):
+        columns = start + tl.arange(0, BLOCK_D)
+        block = inside[:, None] & (columns < DIM)[None, :]
+        weighted = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+        for split in range(num_splits):
+            slot = split * num_queries + rows
+            scale = tl.exp2(tl.load(tops + slot, mask=inside, other=LOWEST) - top)
+            part = tl.load(
+                sums + slot.to(tl.int64)[:, None] * DIM + columns[None, :], mask=block, other=0.0
+            )
+            weighted += part * scale[:, None]
+        query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM).to(tl.float32)
+        value = load_block(
+            outputs, tl.maximum(target, 0), num_items, stride_item, columns, stride_dim, DIM
+        ).to(tl.float32)
+        own += tl.sum(query * value, 1)
+        value = tl.where((target < 0)[:, None], float("nan"), value)
+        place = rows.to(tl.int64)[:, None] * DIM + columns[None, :]
+        tl.store(
+            difference + place, weighted / tl.maximum(total, TINY)[:, None] - value, mask=block
+        )
+    tl.store(log_odds + rows, (top + tl.log2(total)) * LN_2 - own, mask=inside)
+
+
+def merge(
+    tops: Tensor, totals: Tensor, sums: Tensor, queries: Tensor, outputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log-odds (B,) and difference (B, d) from maxima and sums (splits, B) and (splits, B, d)."""
+    (batch, dim), splits = queries.shape, len(tops)
+    log_odds = tops.new_empty(batch)
+    difference = sums[0] if splits == 1 else sums.new_empty(batch, dim)
+    merge_kernel[(triton.cdiv(batch, BLOCK_B),)](
+        tops, totals, sums, queries, outputs, targets, log_odds, difference,
+        batch, len(outputs), *outputs.stride(), splits,
+        DIM=dim, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, num_warps=4, enable_fp_fusion=True,
+    )  # fmt: skip
+    return log_odds, difference

@@ -1,0 +1,70 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+"""Log-odds and their gradient in one pass over the items: 4BNd flops, each tile of outputs read once.
+
+A program takes a block of queries and a range of items, loads a tile of outputs, uses it as keys and
+then as values, and keeps running maximum, sum and weighted sum of outputs on chip. Ranges are merged
+afterwards, always in the same order.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.triton_merge import merge
+from memsolve_kernels.softmax.triton_tile import LOG2_E, LOWEST, leave_out, load_block, load_targets
+
+
+@triton.jit
+def odds_kernel(
+    queries, outputs, targets, tops, totals, sums,
+    num_queries, num_items, stride_item, stride_dim, items_per_split,
+    DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Online softmax of a block of queries over the items of one split, targets left out."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    columns = tl.arange(0, BLOCK_D)
+    query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
+    target = load_targets(targets, rows, num_queries, num_items)
+    top = tl.full((BLOCK_B,), LOWEST, tl.float32)
+    total = tl.zeros((BLOCK_B,), tl.float32)
+    weighted = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+
+    first = tl.program_id(1) * items_per_split
+    for start in range(first, min(first + items_per_split, num_items), BLOCK_N):
+        items = start + tl.arange(0, BLOCK_N)
+        value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
+        logit = tl.dot(query, tl.trans(value), input_precision=PRECISION)
+        logit = leave_out(logit, items, num_items, target)
+        risen = tl.maximum(top, tl.max(logit, 1) * LOG2_E)
+        decay = tl.exp2(top - risen)
+        weight = tl.exp2(logit * LOG2_E - risen[:, None])
+        total = total * decay + tl.sum(weight, 1)
+        weighted *= decay[:, None]
+        weighted = tl.dot(weight.to(value.dtype), value, weighted, input_precision=PRECISION)
+        top = risen
+
+    slot = tl.program_id(1).to(tl.int64) * num_queries + rows
+    tl.store(tops + slot, top, mask=rows < num_queries)
+    tl.store(totals + slot, total, mask=rows < num_queries)
+    inside = (rows < num_queries)[:, None] & (columns < DIM)[None, :]
+    tl.store(sums + slot[:, None] * DIM + columns[None, :], weighted, mask=inside)
+
+
+def odds(
+    queries: Tensor, outputs: Tensor, targets: Tensor, preset: Preset, precision: str, splits: int
+) -> tuple[Tensor, Tensor]:
+    """Log-odds (B,) and difference (B, d) in float32; queries (B, d) and targets (B,) contiguous."""
+    (batch, dim), num_items = queries.shape, len(outputs)
+    tops, totals = queries.new_empty(2, splits, batch, dtype=torch.float32)
+    sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
+    per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
+    odds_kernel[(triton.cdiv(batch, preset.block_b), splits)](
+        queries, outputs, targets, tops, totals, sums,
+        batch, num_items, *outputs.stride(), per_split,
+        DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
+        PRECISION=precision, **preset.options,
+    )  # fmt: skip
+    return merge(tops, totals, sums, queries, outputs, targets)

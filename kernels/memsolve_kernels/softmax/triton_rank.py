@@ -1,0 +1,77 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+"""Log-odds, margin and rank in one pass over the items: 2BNd flops, for any d."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.triton_rowdot import row_dot
+from memsolve_kernels.softmax.triton_tile import (
+    LN_2,
+    LOG2_E,
+    LOWEST,
+    leave_out,
+    load_block,
+    load_targets,
+)
+
+
+@triton.jit
+def rank_kernel(
+    queries, outputs, targets, target_logits, log_others, best_others, ranks,
+    num_queries, num_items, stride_item, stride_dim, items_per_split,
+    DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Statistics of a block of queries over the items of one split, targets left out by index."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    target = load_targets(targets, rows, num_queries, num_items)
+    own = tl.load(target_logits + rows, mask=rows < num_queries, other=0.0)
+    best = tl.full((BLOCK_B,), float("-inf"), tl.float32)
+    top = tl.full((BLOCK_B,), LOWEST, tl.float32)
+    total = tl.zeros((BLOCK_B,), tl.float32)
+    above = tl.zeros((BLOCK_B,), tl.int32)
+
+    first = tl.program_id(1) * items_per_split
+    for start in range(first, min(first + items_per_split, num_items), BLOCK_N):
+        items = start + tl.arange(0, BLOCK_N)
+        logit = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
+        for column in range(0, DIM, BLOCK_D):
+            columns = column + tl.arange(0, BLOCK_D)
+            query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
+            value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
+            logit = tl.dot(query, tl.trans(value), logit, input_precision=PRECISION)
+        logit = leave_out(logit, items, num_items, target)
+        above += tl.sum((logit > own[:, None]).to(tl.int32), 1)
+        best = tl.maximum(best, tl.max(logit, 1))
+        risen = tl.maximum(top, best * LOG2_E)
+        weight = tl.exp2(logit * LOG2_E - risen[:, None])
+        total = total * tl.exp2(top - risen) + tl.sum(weight, 1)
+        top = risen
+
+    slot = tl.program_id(1).to(tl.int64) * num_queries + rows
+    inside = rows < num_queries
+    tl.store(log_others + slot, (top + tl.log2(total)) * LN_2, mask=inside)
+    tl.store(best_others + slot, best, mask=inside)
+    tl.store(ranks + slot, above, mask=inside)
+
+
+def ranks(
+    queries: Tensor, outputs: Tensor, targets: Tensor, preset: Preset, precision: str, splits: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`(log_odds, target_logit, margin, rank)`, each (B,); queries and targets contiguous."""
+    (batch, dim), num_items = queries.shape, len(outputs)
+    own = row_dot(queries, outputs, targets)
+    log_others, best_others = queries.new_empty(2, splits, batch, dtype=torch.float32)
+    above = targets.new_empty(splits, batch, dtype=torch.int64)
+    per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
+    rank_kernel[(triton.cdiv(batch, preset.block_b), splits)](
+        queries, outputs, targets, own, log_others, best_others, above,
+        batch, num_items, *outputs.stride(), per_split,
+        DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
+        PRECISION=precision, **preset.options,
+    )  # fmt: skip
+    rank = above.sum(0).masked_fill_(own.isnan(), -1)
+    return log_others.logsumexp(0) - own, own, own - best_others.amax(0), rank

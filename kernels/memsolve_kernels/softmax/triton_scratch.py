@@ -1,0 +1,218 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+"""The two passes where d is too large for a weighted sum of outputs to stay on chip.
+
+A chunk of items at a time, one kernel writes the weights of all its items into a fixed scratch, as a
+matrix product with an exponential at its end, and a second multiplies them with the outputs: 4BNd
+flops for the log-odds and 6BNd for the covariance, as in one pass, and a few bytes a weight.
+
+Weights are relative to the maximum of their own tile; the second kernel knows the maxima of the
+whole chunk before it starts, and so scales each tile once and its accumulator once a chunk.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.triton_covariance import normalise
+from memsolve_kernels.softmax.triton_merge import merge
+from memsolve_kernels.softmax.triton_tile import (
+    LOG2_E,
+    LOWEST,
+    leave_out,
+    load_block,
+    load_targets,
+)
+
+SCRATCH_BYTES = 64 * 2**20
+
+
+@triton.jit
+def weights_kernel(
+    queries, outputs, targets, weights, tops, totals,
+    num_queries, num_items, stride_item, stride_dim, first_item, chunk,
+    DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`exp2(logit - top)` of one tile of a chunk, and its rows' maxima and sums."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    places = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    items = first_item + places
+    target = load_targets(targets, rows, num_queries, num_items)
+    logit = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
+    for column in range(0, DIM, BLOCK_D):
+        columns = column + tl.arange(0, BLOCK_D)
+        query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
+        value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
+        logit = tl.dot(query, tl.trans(value), logit, input_precision=PRECISION)
+    logit = leave_out(logit, items, num_items, target)
+    top = tl.maximum(tl.max(logit, 1) * LOG2_E, LOWEST)
+    weight = tl.exp2(logit * LOG2_E - top[:, None])
+    slot = tl.program_id(1).to(tl.int64) * num_queries + rows
+    tl.store(tops + slot, top, mask=rows < num_queries)
+    tl.store(totals + slot, tl.sum(weight, 1), mask=rows < num_queries)
+    place = rows.to(tl.int64)[:, None] * chunk + places[None, :]
+    weight = weight.to(weights.dtype.element_ty)
+    tl.store(weights + place, weight, mask=(rows < num_queries)[:, None])
+
+
+@triton.jit
+def centred_weights_kernel(
+    queries, directions, outputs, targets, shifts, centers, weights, tops, totals,
+    num_queries, num_items, stride_item, stride_dim, first_item, chunk,
+    DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`exp2(logit - shift) (along - center)` of one tile, and its rows' sums of the exponentials."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    places = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    items = first_item + places
+    target = load_targets(targets, rows, num_queries, num_items)
+    shift = tl.load(shifts + rows, mask=rows < num_queries, other=0.0)
+    center = tl.load(centers + rows, mask=rows < num_queries, other=0.0)
+    logit = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
+    along = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
+    for column in range(0, DIM, BLOCK_D):
+        columns = column + tl.arange(0, BLOCK_D)
+        query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
+        direction = load_block(directions, rows, num_queries, DIM, columns, 1, DIM)
+        value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
+        logit = tl.dot(query, tl.trans(value), logit, input_precision=PRECISION)
+        along = tl.dot(direction, tl.trans(value), along, input_precision=PRECISION)
+    logit = leave_out(logit, items, num_items, target)
+    weight = tl.exp2(logit * LOG2_E - shift[:, None])
+    slot = tl.program_id(1).to(tl.int64) * num_queries + rows
+    tl.store(tops + slot, tl.zeros((BLOCK_B,), tl.float32), mask=rows < num_queries)
+    tl.store(totals + slot, tl.sum(weight, 1), mask=rows < num_queries)
+    weight = (weight * (along - center[:, None])).to(weights.dtype.element_ty)
+    place = rows.to(tl.int64)[:, None] * chunk + places[None, :]
+    tl.store(weights + place, weight, mask=(rows < num_queries)[:, None])
+
+
+@triton.jit
+def accumulate_kernel(
+    weights, tile_tops, tile_totals, outputs, tops, totals, next_tops, next_totals, sums,
+    num_queries, num_items, stride_item, stride_dim, first_item, chunk, tiles_per_split,
+    DIM: tl.constexpr, TILE: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add one split of a chunk to the weighted sums, all relative to the maximum so far."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    inside = rows < num_queries
+    slot = tl.program_id(2).to(tl.int64) * num_queries + rows
+    first_tile = tl.program_id(2) * tiles_per_split
+    last_tile = min(first_tile + tiles_per_split, chunk // TILE)
+
+    before = tl.load(tops + slot, mask=inside, other=LOWEST)
+    top = before
+    for tile in range(first_tile, last_tile):
+        part = tile * num_queries + rows
+        top = tl.maximum(top, tl.load(tile_tops + part, mask=inside, other=LOWEST))
+    decay = tl.exp2(before - top)
+    total = tl.load(totals + slot, mask=inside, other=0.0) * decay
+    for tile in range(first_tile, last_tile):
+        part = tile * num_queries + rows
+        scale = tl.exp2(tl.load(tile_tops + part, mask=inside, other=LOWEST) - top)
+        total += scale * tl.load(tile_totals + part, mask=inside, other=0.0)
+    block = inside[:, None] & (columns < DIM)[None, :]
+    state = sums + slot[:, None] * DIM + columns[None, :]
+    weighted = tl.load(state, mask=block, other=0.0) * decay[:, None]
+
+    for place in range(first_tile * TILE, last_tile * TILE, BLOCK_N):
+        part = (place // TILE) * num_queries + rows
+        scale = tl.exp2(tl.load(tile_tops + part, mask=inside, other=LOWEST) - top)
+        places = place + tl.arange(0, BLOCK_N)
+        weight = load_block(weights, rows, num_queries, chunk, places, 1, 2**31 - 1)
+        value = load_block(
+            outputs, first_item + places, num_items, stride_item, columns, stride_dim, DIM
+        )
+        weight = (weight * scale[:, None]).to(value.dtype)
+        weighted = tl.dot(weight, value, weighted, input_precision=PRECISION)
+
+    tl.store(state, weighted, mask=block)
+    if tl.program_id(1) == 0:
+        tl.store(next_tops + slot, top, mask=inside)
+        tl.store(next_totals + slot, total, mask=inside)
+
+
+class _Chunks:
+    """Buffers for one block of queries, and the loop over chunks of items that fills the sums."""
+
+    def __init__(
+        self, queries: Tensor, outputs: Tensor, weigh: Preset, add: Preset, splits: int
+    ) -> None:
+        (batch, dim), self.num_items = queries.shape, len(outputs)
+        self.outputs, self.weigh, self.add, self.splits = outputs, weigh, add, splits
+        tiles = triton.cdiv(self.num_items, weigh.block_n)
+        fitting = SCRATCH_BYTES // (batch * queries.element_size() * weigh.block_n)
+        self.tiles = max(1, min(tiles, fitting))
+        self.weights = queries.new_empty(batch * self.tiles * weigh.block_n)
+        single = {"dtype": torch.float32, "device": queries.device}
+        self.tile_tops, self.tile_totals = torch.empty(2, self.tiles, batch, **single)
+        self.tops = torch.full((2, splits, batch), LOWEST.value, **single)
+        self.totals = torch.zeros(2, splits, batch, **single)
+        self.sums = torch.zeros(splits, batch, dim, **single)
+
+    def run(
+        self, kernel: Any, inputs: tuple[Tensor, ...], precision: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Weigh each chunk by `kernel(*inputs, ...)` and add it: maxima, totals and sums."""
+        _, batch, dim = self.sums.shape
+        weigh, add, step = self.weigh, self.add, self.tiles * self.weigh.block_n
+        tops, totals = list(self.tops), list(self.totals)  # before a chunk and after, by turns
+        for first in range(0, self.num_items, step):
+            tiles = min(self.tiles, triton.cdiv(self.num_items - first, weigh.block_n))
+            sizes = (batch, self.num_items, *self.outputs.stride(), first, tiles * weigh.block_n)
+            kernel[(triton.cdiv(batch, weigh.block_b), tiles)](
+                *inputs, self.weights, self.tile_tops, self.tile_totals, *sizes,
+                DIM=dim, BLOCK_B=weigh.block_b, BLOCK_N=weigh.block_n, BLOCK_D=weigh.block_d,
+                PRECISION=precision, **weigh.options,
+            )  # fmt: skip
+            grid = (triton.cdiv(batch, add.block_b), triton.cdiv(dim, add.block_d), self.splits)
+            accumulate_kernel[grid](
+                self.weights, self.tile_tops, self.tile_totals, self.outputs,
+                tops[0], totals[0], tops[1], totals[1], self.sums,
+                *sizes, triton.cdiv(tiles, self.splits),
+                DIM=dim, TILE=weigh.block_n, BLOCK_B=add.block_b, BLOCK_N=add.block_n,
+                BLOCK_D=add.block_d, PRECISION=precision, **add.options,
+            )  # fmt: skip
+            tops, totals = tops[::-1], totals[::-1]
+        return tops[0], totals[0], self.sums
+
+
+def odds(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    weigh: Preset,
+    add: Preset,
+    precision: str,
+    splits: int,
+) -> tuple[Tensor, Tensor]:
+    """Log-odds (B,) and difference (B, d) in float32; queries and targets contiguous."""
+    chunks = _Chunks(queries, outputs, weigh, add, splits)
+    state = chunks.run(weights_kernel, (queries, outputs, targets), precision)
+    return merge(*state, queries, outputs, targets)
+
+
+def covariance(
+    queries: Tensor,
+    directions: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    shifts: Tensor,
+    centers: Tensor,
+    weigh: Preset,
+    add: Preset,
+    precision: str,
+    splits: int,
+) -> Tensor:
+    """(B, d) in float32; queries, directions (B, d), targets, shifts, centers (B,) contiguous."""
+    chunks = _Chunks(queries, outputs, weigh, add, splits)
+    inputs = (queries, directions, outputs, targets, shifts, centers)
+    _, totals, sums = chunks.run(centred_weights_kernel, inputs, precision)
+    return normalise(sums, totals)
