@@ -11,7 +11,8 @@ from memsolve_kernels.errors import InputError, RangeError
 from rich.console import Console
 
 from memsolve.report import terminal_table, write_report
-from memsolve.study import Grid, Summary, capacity, saturation
+from memsolve.study import Grid, Summary, capacity, precision, saturation
+from memsolve.study.precision import VARIANTS
 
 INTERRUPTED = 130
 
@@ -25,6 +26,10 @@ Alpha = Annotated[str, typer.Option(help="Exponents of the item frequencies, abo
 Dims = Annotated[str, typer.Option(help="Embedding dimensions d.")]
 Names = Annotated[
     str, typer.Option(help="sgd, muon, newton, or a class: torch.optim.AdamW:lr=0.01.")
+]
+Variants = Annotated[
+    str | None,
+    typer.Option(help="As in capacity.  [default: schedules, steps, dampings and dtypes]"),
 ]
 Seeds = Annotated[int, typer.Option(help="How many seeds.")]
 Items = Annotated[int | None, typer.Option(help="Facts N of every memory.  [default: 128 d]")]
@@ -88,6 +93,31 @@ def saturation_command(
         dtype=dtype,
     )
     _report([saturation(grid, out, resume=resume)], out)
+
+
+@app.command("precision")
+def precision_command(
+    out: Out,
+    alpha: Alpha = "1.5",
+    dims: Dims = "256",
+    optimizers: Variants = None,
+    seeds: Seeds = 3,
+    num_items: Items = None,
+    device: Device = "auto",
+    dtype: Dtype = "float64",
+    resume: Resume = False,
+) -> None:
+    """What Muons of less exact schedule, steps, damping or dtype store of the exact one's facts."""
+    grid = Grid(
+        optimizers=VARIANTS if optimizers is None else _split(optimizers),
+        alphas=_numbers("--alpha", alpha, float),
+        dims=_numbers("--dims", dims, int),
+        seeds=seeds,
+        num_items=num_items,
+        device=device,
+        dtype=dtype,
+    )
+    _report([precision(grid, out, resume=resume)], out)
 
 
 @app.command("report")

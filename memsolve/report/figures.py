@@ -29,6 +29,8 @@ STYLE: Any = {
 def figures(summary: Summary) -> dict[str, Figure]:
     """Figures by file name (without ending), in the order of the report."""
     with mpl.rc_context(STYLE):
+        if summary.study == "precision":
+            return {"precision": _shares(summary)}
         against_dim = {f"{summary.study}-against-d": _against_dim(summary)}
         if summary.study == "saturation":
             return {"saturation-against-batch": _against_batch(summary), **against_dim}
@@ -49,7 +51,7 @@ def _against_dim(summary: Summary) -> Figure:
         axes.set(title=f"alpha = {alpha:g}", xlabel="embedding dimension d")
         _log_axes(axes, [point["dim"] for point in fits[0].points])
         axes.legend(fontsize=8, title="exponent in d")
-    panels[0].set_ylabel(LABELS[summary.fits[0].quantity])
+    panels[0].set_ylabel(LABELS[summary.study])
     return figure
 
 
@@ -112,14 +114,13 @@ def _saturating(axes: Axes, point: dict[str, Any], color: Any) -> None:
     rise = point["rise"] * np.array(point["distinct"])
     below = rise < 3 * point["plateau"]
     value = point["value"]
-    found = f"d = {point['dim']}: " + ("not identified" if value is None else f"{value:.0f}")
-    axes.plot(
-        batch_sizes, recovered, "o", ms=3.5, color=color, label=f"d = {point['dim']}: {found}"
-    )
+    found = "not identified" if value is None else f"{value:.0f}"
+    label = f"d = {point['dim']}: {found}"
+    axes.plot(batch_sizes, recovered, "o", ms=3.5, color=color, label=label)
     axes.plot(batch_sizes[below], rise[below], "--", lw=1, color=color, alpha=0.7)
     axes.axhline(point["plateau"], ls="--", lw=1, color=color, alpha=0.7)
     if value is not None:
-        low, high = point["low"] or value, point["high"] or value
+        low, high = (value if end is None else end for end in (point["low"], point["high"]))
         axes.errorbar(
             value,
             point["plateau"],
@@ -132,6 +133,38 @@ def _saturating(axes: Axes, point: dict[str, Any], color: Any) -> None:
             color=color,
             zorder=3,
         )
+
+
+def _shares(summary: Summary) -> Figure:
+    """One panel an alpha, one row an optimizer: its share of the exact capacity at each `d`."""
+    alphas = sorted({fit.alpha for fit in summary.fits})
+    names = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
+    size = 2.8 * len(alphas) + 3.6, 0.27 * len(names) + 1.4
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(alphas), squeeze=False, sharex=True, sharey=True)[0]
+    dims = [point["dim"] for point in summary.fits[0].points]
+    shades = mpl.colormaps["viridis"](np.linspace(0.1, 0.8, len(dims)))
+    for axes, alpha in zip(panels, alphas, strict=True):
+        axes.axvline(1, color="black", lw=0.8)
+        axes.set(title=f"alpha = {alpha:g}", xlabel="share of the exact capacity")
+    for fit in summary.fits:
+        row, axes = names.index(fit.optimizer), panels[alphas.index(fit.alpha)]
+        for point, shade in zip(fit.points, shades, strict=True):
+            share = point["share"]
+            if share is None:
+                continue
+            low, high = (
+                share if end is None else end for end in (point["share_low"], point["share_high"])
+            )
+            bar = [[share - low], [high - share]]
+            axes.errorbar(share, row, xerr=bar, fmt="o", ms=4.5, capsize=2, color=shade)
+    for dim, shade in zip(dims, shades, strict=True):
+        panels[0].plot([], [], "o", color=shade, label=f"d = {dim}")
+    panels[0].legend(fontsize=8)
+    panels[0].set_xlim(0, 1.1)
+    panels[0].set_yticks(range(len(names)), labels=names, fontsize=8)
+    panels[0].set_ylim(len(names) - 0.3, -0.7)
+    return figure
 
 
 def _log_axes(axes: Axes, dims: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from memsolve.report.figures import figures
-from memsolve.report.table import HEADER, details, rows
+from memsolve.report.table import details, header, rows
 from memsolve.report.words import DEFINITIONS, LABELS
 from memsolve.study import Summary
 
@@ -26,13 +26,12 @@ def write_report(summaries: Sequence[Summary], folder: Path) -> Path:
         drawn = {name: _png(figure) for name, figure in figures(summary).items()}
         for name, image in drawn.items():
             (folder / f"{name}.png").write_bytes(image)
-        quantity = summary.fits[0].quantity
         studies.append(
             {
                 "summary": summary,
-                "label": LABELS[quantity],
-                "definition": DEFINITIONS[quantity],
-                "header": HEADER,
+                "label": LABELS[summary.study],
+                "definition": DEFINITIONS[summary.study],
+                "header": header(summary),
                 "rows": rows(summary),
                 "details": details(summary),
                 "images": {name: base64.b64encode(image).decode() for name, image in drawn.items()},

@@ -1,20 +1,25 @@
 """Numbers as people read them, the same in the terminal, the figures and the report."""
 
 from memsolve.study.fit import Estimate
-from memsolve.theory import Quantity
 
-LABELS: dict[Quantity, str] = {
-    "recovered": "recovered items",
-    "saturation_batch_size": "saturation batch size B*",
+LABELS = {
+    "capacity": "recovered items",
+    "saturation": "saturation batch size B*",
+    "precision": "share of the exact polar factor's capacity",
 }
-DEFINITIONS: dict[Quantity, str] = {
-    "recovered": (
+DEFINITIONS = {
+    "capacity": (
         "Items whose own logit is the largest after one step on the population gradient from "
         "W = 0; mean over seeds."
     ),
-    "saturation_batch_size": (
+    "saturation": (
         "Batch size at which the two asymptotes cross: what small batches recover, which grows "
         "like the number of distinct items they hold, and what the population gradient recovers."
+    ),
+    "precision": (
+        "Items recovered by one inexact Muon step on the population gradient, relative to those "
+        "of the exact polar factor on the same seeds. The gradient's singular values span many "
+        "orders of magnitude; what an orthogonalisation does not flatten, it does not store."
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from memsolve import theory
 from memsolve.study.fit import power_law_exponent
 from memsolve.study.grid import Cell, Grid
 from memsolve.study.run import run
+from memsolve.study.store import Result
 from memsolve.study.summary import Fit, Summary
 
 
@@ -20,30 +22,38 @@ def capacity(grid: Grid, out: Path | str | None = None, *, resume: bool = False)
         out: folder for the cells and `summary.json`; None writes nothing.
         resume: continue what an interrupted run left in `out`.
     """
-    cells = [
+    folder = None if out is None else Path(out)
+    results = run("capacity", grid, population_cells(grid), folder, resume=resume)
+    return Summary.of("capacity", grid, recovered_fits(grid, results), folder)
+
+
+def population_cells(grid: Grid) -> list[Cell]:
+    """One cell an optimizer, memory and seed, on the population gradient."""
+    return [
         Cell(optimizer, alpha, dim, grid.items_of(dim), None, seed)
         for alpha, dim, seed in product(grid.alphas, grid.dims, range(grid.seeds))
         for optimizer in grid.labels
     ]
-    folder = None if out is None else Path(out)
-    results = run("capacity", grid, cells, folder, resume=resume)
+
+
+def recovered_fits(grid: Grid, results: dict[Cell, Result]) -> list[Fit]:
+    """Exponent of the number recovered, with the counts of every seed at each `d`."""
+
+    def point(optimizer: str, alpha: float, dim: int) -> dict[str, Any]:
+        num_items = grid.items_of(dim)
+        here = [
+            results[Cell(optimizer, alpha, dim, num_items, None, seed)]
+            for seed in range(grid.seeds)
+        ]
+        return {
+            "dim": dim,
+            "num_items": num_items,
+            "recovered": [result["recovered"] for result in here],
+            "top_rank": [result["top_rank"] for result in here],
+        }
 
     def fit(optimizer: str, alpha: float) -> Fit:
-        points = []
-        for dim in grid.dims:
-            here = [
-                result
-                for cell, result in results.items()
-                if (cell.optimizer, cell.alpha, cell.dim) == (optimizer, alpha, dim)
-            ]
-            points.append(
-                {
-                    "dim": dim,
-                    "num_items": grid.items_of(dim),
-                    "recovered": [result["recovered"] for result in here],
-                    "top_rank": [result["top_rank"] for result in here],
-                }
-            )
+        points = [point(optimizer, alpha, dim) for dim in grid.dims]
         estimate = power_law_exponent(
             grid.dims,
             [np.array(point["recovered"], dtype=float) for point in points],
@@ -52,5 +62,4 @@ def capacity(grid: Grid, out: Path | str | None = None, *, resume: bool = False)
         law = theory.exponent(optimizer, "recovered", alpha)
         return Fit(optimizer, alpha, "recovered", estimate, law, points)
 
-    fits = [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
-    return Summary.of("capacity", grid, fits, folder)
+    return [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]

@@ -37,8 +37,8 @@ class Grid:
 
     Args:
         optimizers: names (`sgd`, `muon`, `newton`, a class path such as
-            `torch.optim.AdamW:lr=0.01`), or a mapping from a label to a class or factory that
-            takes the parameters.
+            `torch.optim.AdamW:lr=0.01`), or a mapping from a label to a name, a class, or a
+            factory that takes the parameters.
         alphas: exponents of the frequencies, each above 1.
         dims: embedding dimensions, each at least 2.
         seeds: how many seeds, at least 1; seed `s` is the number `s`.

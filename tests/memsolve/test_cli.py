@@ -60,6 +60,18 @@ def test_both_studies_and_their_report(
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
+def test_precision_and_its_report(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--dims", "16", "--seeds", "2", "--out", str(tmp_path)]
+    assert run(monkeypatch, "precision", *options) == 0
+    assert "muon:schedule=muon:steps=5:dtype=bfloat16" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {fit["quantity"] for fit in summary["fits"]} == {"recovered"}
+    assert all(0 <= fit["points"][0]["share"] < 2 for fit in summary["fits"])
+    assert (tmp_path / "precision.png").stat().st_size > 0
+
+
 def test_the_recorded_command_makes_the_same_numbers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -84,6 +96,7 @@ def test_the_recorded_command_makes_the_same_numbers(
         ("capacity --num-items 10", "num_items is 10"),
         ("saturation --batch-sizes 0,4", "batch_sizes holds 0"),
         ("capacity --optimizers adam", "optimizer 'adam' is unknown"),
+        ("capacity --optimizers ,", "optimizers is empty"),
         ("capacity --optimizers nowhere.Adam", "does not import"),
         ("capacity --device abacus", "device 'abacus'"),
         ("capacity --colour red", "--colour"),

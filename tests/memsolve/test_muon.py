@@ -168,7 +168,7 @@ def test_closure_and_missing_gradients() -> None:
     def closure() -> float:
         optimizer.zero_grad()
         loss = with_gradient.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item()
 
     assert optimizer.step(closure) == 4.0

@@ -53,7 +53,7 @@ def test_closure_and_missing_gradients() -> None:
     def closure() -> float:
         optimizer.zero_grad()
         loss = memory.loss(weight, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss.detach())
 
     before = optimizer.step(closure)

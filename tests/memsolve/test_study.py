@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from memsolve import InputError
-from memsolve.study import Grid, Summary, capacity, saturation
+from memsolve.study import Grid, Summary, capacity, precision, saturation
 from memsolve.study.grid import Cell
+from memsolve.study.precision import EXACT
 from memsolve.study.store import Store
 
 SMALL = Grid(dims=(8, 16), seeds=2)
@@ -33,6 +34,16 @@ def test_stock_muon_stores_less_than_the_exact_one() -> None:
     grid = Grid(("muon", "torch.optim.Muon"), alphas=(2.0,), dims=(128,), seeds=2)
     exact, stock = (np.mean(fit.points[0]["recovered"]) for fit in capacity(grid).fits)
     assert stock < 0.8 * exact
+
+
+def test_precision_is_relative_to_the_exact_polar_factor() -> None:
+    names = ("muon", "torch.optim.Muon", "muon:relative_damping=0.1")
+    fits = precision(Grid(names, alphas=(2.0,), dims=(128,), seeds=2)).fits
+    assert [fit.optimizer for fit in fits] == [EXACT, *names]
+    exact, default, stock, damped = (fit.points[0]["share"] for fit in fits)
+    assert exact == 1
+    assert default == pytest.approx(1, abs=0.03)  # what the default schedule has to keep
+    assert damped < stock < 0.8
 
 
 def test_saturation_of_muon_lies_above_that_of_sgd() -> None:
