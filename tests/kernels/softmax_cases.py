@@ -49,6 +49,9 @@ class Case:
         q, v, _, w = (tensor.to(dtype) for tensor in self.args)
         return replace(self, queries=q, outputs=v, weights=w)
 
+    def on(self, device: str) -> "Case":
+        return Case(*(tensor.to(device) for tensor in self.args))
+
     def at_margin(self, margin: float) -> "Case":
         """Outputs of unit norm, queries along the target's output; rows of about that margin."""
         outputs = torch.nn.functional.normalize(self.outputs)

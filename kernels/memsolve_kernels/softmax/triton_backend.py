@@ -133,7 +133,7 @@ def _scaled(directions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _device(device: torch.device) -> tuple[int, int]:
-    """Architecture that presets are chosen by, and number of processors; the interpreter has one."""
+    """The architecture whose presets serve, and the number of processors; one if interpreted."""
     if device.type != "cuda":
         return 80, 1
     major, _ = torch.cuda.get_device_capability(device)

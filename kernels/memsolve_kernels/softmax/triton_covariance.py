@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """The Hessian of the log-odds times a direction, in one pass over the items: 6BNd flops.
 
 With the log-odds and the mean known, the weights need no running maximum: a tile of outputs gives

@@ -1,12 +1,18 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """Partial softmaxes become one, split by split in order, and take the target's column back in."""
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from memsolve_kernels.softmax.triton_tile import LN_2, LOWEST, TINY, load_block, load_targets
+from memsolve_kernels.softmax.triton_tile import (
+    LN_2,
+    LOG2_E,
+    LOWEST,
+    TINY,
+    load_block,
+    load_targets,
+)
 
 BLOCK_B, BLOCK_D = 16, 64
 
@@ -53,7 +59,9 @@ def merge_kernel(
         tl.store(
             difference + place, weighted / tl.maximum(total, TINY)[:, None] - value, mask=block
         )
-    tl.store(log_odds + rows, (top + tl.log2(total)) * LN_2 - own, mask=inside)
+    # to base 2 the maximum less the target's logit is rounded once, however large both are
+    odds = tl.fma(own, -LOG2_E, top) + tl.log2(total)
+    tl.store(log_odds + rows, odds * LN_2, mask=inside)
 
 
 def merge(

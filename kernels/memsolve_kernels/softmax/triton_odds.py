@@ -1,9 +1,9 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
-"""Log-odds and their gradient in one pass over the items: 4BNd flops, each tile of outputs read once.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+"""Log-odds and their gradient in one pass over the items: 4BNd flops.
 
-A program takes a block of queries and a range of items, loads a tile of outputs, uses it as keys and
-then as values, and keeps running maximum, sum and weighted sum of outputs on chip. Ranges are merged
-afterwards, always in the same order.
+A program takes a block of queries and a range of items, loads each tile of outputs once, uses it as
+keys and then as values, and keeps running maximum, sum and weighted sum of outputs on chip. Ranges
+are merged afterwards, always in the same order.
 """
 
 import torch
@@ -56,7 +56,7 @@ def odds_kernel(
 def odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, preset: Preset, precision: str, splits: int
 ) -> tuple[Tensor, Tensor]:
-    """Log-odds (B,) and difference (B, d) in float32; queries (B, d) and targets (B,) contiguous."""
+    """Log-odds (B,) and difference (B, d) in float32; queries and targets contiguous."""
     (batch, dim), num_items = queries.shape, len(outputs)
     tops, totals = queries.new_empty(2, splits, batch, dtype=torch.float32)
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)

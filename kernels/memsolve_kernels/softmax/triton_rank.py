@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """Log-odds, margin and rank in one pass over the items: 2BNd flops, for any d."""
 
 import torch
@@ -20,7 +20,7 @@ from memsolve_kernels.softmax.triton_tile import (
 
 @triton.jit
 def rank_kernel(
-    queries, outputs, targets, target_logits, log_others, best_others, ranks,
+    queries, outputs, targets, target_logits, log_odds, best_others, ranks,
     num_queries, num_items, stride_item, stride_dim, items_per_split,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -53,7 +53,8 @@ def rank_kernel(
 
     slot = tl.program_id(1).to(tl.int64) * num_queries + rows
     inside = rows < num_queries
-    tl.store(log_others + slot, (top + tl.log2(total)) * LN_2, mask=inside)
+    odds = tl.fma(own, -LOG2_E, top) + tl.log2(total)
+    tl.store(log_odds + slot, odds * LN_2, mask=inside)
     tl.store(best_others + slot, best, mask=inside)
     tl.store(ranks + slot, above, mask=inside)
 
@@ -64,14 +65,14 @@ def ranks(
     """`(log_odds, target_logit, margin, rank)`, each (B,); queries and targets contiguous."""
     (batch, dim), num_items = queries.shape, len(outputs)
     own = row_dot(queries, outputs, targets)
-    log_others, best_others = queries.new_empty(2, splits, batch, dtype=torch.float32)
+    log_odds, best_others = queries.new_empty(2, splits, batch, dtype=torch.float32)
     above = targets.new_empty(splits, batch, dtype=torch.int64)
     per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
     rank_kernel[(triton.cdiv(batch, preset.block_b), splits)](
-        queries, outputs, targets, own, log_others, best_others, above,
+        queries, outputs, targets, own, log_odds, best_others, above,
         batch, num_items, *outputs.stride(), per_split,
         DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
         PRECISION=precision, **preset.options,
     )  # fmt: skip
     rank = above.sum(0).masked_fill_(own.isnan(), -1)
-    return log_others.logsumexp(0) - own, own, own - best_others.amax(0), rank
+    return log_odds.logsumexp(0), own, own - best_others.amax(0), rank

@@ -1,8 +1,8 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """The two passes where d is too large for a weighted sum of outputs to stay on chip.
 
-A chunk of items at a time, one kernel writes the weights of all its items into a fixed scratch, as a
-matrix product with an exponential at its end, and a second multiplies them with the outputs: 4BNd
+A chunk of items at a time, one kernel writes the weights of all its items into a fixed scratch, as
+a matrix product with an exponential at its end, and a second multiplies them with the outputs: 4BNd
 flops for the log-odds and 6BNd for the covariance, as in one pass, and a few bytes a weight.
 
 Weights are relative to the maximum of their own tile; the second kernel knows the maxima of the
@@ -66,7 +66,7 @@ def centred_weights_kernel(
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`exp2(logit - shift) (along - center)` of one tile, and its rows' sums of the exponentials."""
+    """`exp2(logit - shift) (along - center)` of one tile, and the sums of the exponentials."""
     rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     places = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     items = first_item + places
@@ -151,11 +151,11 @@ class _Chunks:
         fitting = SCRATCH_BYTES // (batch * queries.element_size() * weigh.block_n)
         self.tiles = max(1, min(tiles, fitting))
         self.weights = queries.new_empty(batch * self.tiles * weigh.block_n)
-        single = {"dtype": torch.float32, "device": queries.device}
-        self.tile_tops, self.tile_totals = torch.empty(2, self.tiles, batch, **single)
-        self.tops = torch.full((2, splits, batch), LOWEST.value, **single)
-        self.totals = torch.zeros(2, splits, batch, **single)
-        self.sums = torch.zeros(splits, batch, dim, **single)
+        single = queries.new_empty(0, dtype=torch.float32)
+        self.tile_tops, self.tile_totals = single.new_empty(2, self.tiles, batch)
+        self.tops = single.new_full((2, splits, batch), LOWEST.value)
+        self.totals = single.new_zeros(2, splits, batch)
+        self.sums = single.new_zeros(splits, batch, dim)
 
     def run(
         self, kernel: Any, inputs: tuple[Tensor, ...], precision: str

@@ -1,0 +1,235 @@
+"""The Triton kernels against the definition: on a GPU, or on a CPU in Triton's interpreter.
+
+Without a GPU this file runs in a process of its own, which test_softmax_interpreted.py starts: the
+interpreter is chosen before the kernels are defined. It multiplies bfloat16 wrongly, so that these
+cases need a GPU.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import memsolve_kernels as mk
+import pytest
+import torch
+from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.errors import BackendError
+from memsolve_kernels.softmax import ops
+
+from tests.kernels.softmax_cases import Case, autograd, relative_error
+
+GPU = torch.cuda.is_available()
+if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("needs a GPU or Triton's interpreter", allow_module_level=True)
+
+from memsolve_kernels.softmax import triton_backend, triton_scratch  # noqa: E402
+from memsolve_kernels.softmax.triton_backend import TritonBackend  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning"),  # log2(0) is -inf, meant
+]
+DEVICE = "cuda" if GPU else "cpu"
+HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
+SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (130, 150, 64), (20, 100, 80), (9, 70, 300)]
+LARGE = (9, 70, 530)  # beyond what any preset keeps on chip
+PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
+
+
+@pytest.fixture(autouse=True)
+def uninitialized_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def check(case: Case, precision: Precision | None = None) -> None:
+    """Every function errs at most twice as much as torch in the same precision, or by rounding."""
+    exact, case = case.to(torch.float64), case.on(DEVICE)
+    directions = case.queries.flip(0).contiguous()
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    loss, gradient, product = autograd(case, directions)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    reference = mk.softmax_gradient(*exact.args, backend="reference")
+    reference_product = mk.softmax_hvp(
+        exact.queries, directions.cpu().double(), *exact.args[1:], backend="reference"
+    )
+    ours = mk.softmax_gradient(*case.args, backend="triton", precision=precision)
+    ours_product = mk.softmax_hvp(
+        case.queries, directions, *case.args[1:], backend="triton", precision=precision
+    )
+    assert product is not None
+    rounding = 4 * torch.finfo(case.queries.dtype if precision != "tf32" else torch.float16).eps
+    for value, peer, truth in (
+        (ours[0], loss, reference[0]),
+        (ours[1], gradient, reference[1]),
+        (ours_product, product, reference_product),
+    ):
+        if truth.any():
+            bound = max(2 * relative_error(peer.cpu(), truth), rounding)
+            assert relative_error(value.cpu(), truth) <= bound
+        else:
+            assert not value.any()
+    check_retrieval(case, exact, precision, 10 * rounding)
+
+
+def check_retrieval(case: Case, exact: Case, precision: Precision | None, tolerance: float) -> None:
+    ours = mk.retrieval(*case.args[:3], backend="triton", precision=precision)
+    truth = mk.retrieval(*exact.args[:3], backend="reference")
+    for name in ("log_partition", "target_logit", "margin", "loss"):
+        torch.testing.assert_close(
+            getattr(ours, name).cpu().double(), getattr(truth, name), rtol=tolerance, atol=tolerance
+        )
+    logits = exact.queries @ exact.outputs.T
+    near = (logits - truth.target_logit[:, None]).abs() < tolerance * logits.abs().max()
+    assert torch.all((ours.rank.cpu() - truth.rank).abs() < near.sum(1))
+
+
+@pytest.mark.parametrize("size", [*SIZES, LARGE])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_half_precision(size: tuple[int, int, int], dtype: torch.dtype) -> None:
+    check(Case.random(*size, dtype=dtype, scale=3.0))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_float32(size: tuple[int, int, int], precision: Precision) -> None:
+    check(Case.random(*size, dtype=torch.float32, scale=3.0), precision)
+
+
+@pytest.mark.parametrize("precision", ["tf32x3", "tf32"])
+def test_tensor_core_precisions_of_float32(precision: Precision) -> None:
+    check(Case.random(70, 100, 40, dtype=torch.float32, scale=3.0), precision)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype"), [*itertools.product([64, 530], HALVES), (20, torch.float32)]
+)
+def test_splits_and_chunks_merge(
+    dim: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case.random(6, 600, dim, dtype=dtype, scale=3.0).on(DEVICE)
+    whole = mk.softmax_gradient(*case.args, backend="triton")
+    product = mk.softmax_hvp(case.queries, case.queries, *case.args[1:], backend="triton")
+    arch, _ = triton_backend._device(torch.device(DEVICE))
+    monkeypatch.setattr(triton_backend, "_device", lambda _: (arch, 5))
+    monkeypatch.setattr(triton_backend, "ROWS_IN_SCRATCH", 4)
+    monkeypatch.setattr(triton_scratch, "SCRATCH_BYTES", 4 * 300 * dtype.itemsize)
+    close = 20 * torch.finfo(dtype).eps
+    split = mk.softmax_gradient(*case.args, backend="triton")
+    torch.testing.assert_close(split, whole, rtol=close, atol=close)
+    torch.testing.assert_close(
+        mk.softmax_hvp(case.queries, case.queries, *case.args[1:], backend="triton"),
+        product,
+        rtol=close,
+        atol=close,
+    )
+    check_retrieval(case, case.on("cpu").to(torch.float64), None, 10 * close)
+
+
+@pytest.mark.parametrize("dim", [64, 530])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_recovered_items_keep_their_gradient(dim: int, dtype: torch.dtype) -> None:
+    case = Case.random(16, 300, dim, dtype=torch.float32).at_margin(25.0).to(dtype)
+    exact = case.to(torch.float64)
+    each = torch.ones_like(case.weights)
+    _, truth = mk.softmax_gradient(*exact.args[:3], each.double(), backend="reference")
+    case = case.on(DEVICE)
+    _, gradient = mk.softmax_gradient(*case.args[:3], each.to(DEVICE), backend="triton")
+    rows = zip(gradient.cpu(), truth, strict=True)
+    assert max(relative_error(ours, true) for ours, true in rows) <= 1e-3
+    loss = mk.retrieval(*case.args[:3], backend="triton").loss.cpu().double()
+    losses = mk.retrieval(*exact.args[:3], backend="reference").loss
+    assert float((loss / losses - 1).abs().max()) <= 1e-5
+
+
+def test_small_directions_do_not_underflow_in_half_precision() -> None:
+    case = Case.random(4, 60, 8, dtype=torch.float16).on(DEVICE)
+    queries = case.queries.requires_grad_()
+    loss = mk.softmax_loss(queries, *case.args[1:3], case.weights.float(), backend="triton")
+    (gradient,) = torch.autograd.grad(loss, queries, create_graph=True)
+    (small,) = torch.autograd.grad(2.0**-20 * gradient.float().sum(), queries)
+    direct = mk.softmax_hvp(
+        queries, torch.ones_like(queries), *case.args[1:3], case.weights.float(), backend="triton"
+    )
+    torch.testing.assert_close(small.float(), 2.0**-20 * direct, rtol=0.1, atol=2.0**-24)
+    assert small.abs().max() > 0
+
+
+def test_a_target_that_is_no_item_gives_nan_and_reads_nothing() -> None:
+    case = Case.random(5, 40, 8, dtype=torch.float32).on(DEVICE)
+    targets = case.targets.clone()
+    targets[1], targets[3] = -1, 2**40
+    run = TritonBackend(case.queries, case.outputs, None)
+    log_odds, difference = run.odds(case.queries, case.outputs, targets)
+    *statistics, rank = run.ranks(case.queries, case.outputs, targets)
+    product = run.covariance(
+        case.queries, case.queries, case.outputs, targets, log_odds, difference
+    )
+    wrong = torch.tensor([False, True, False, True, False], device=DEVICE)
+    for rows in (log_odds, difference.sum(1), product.sum(1), *statistics):
+        assert torch.equal(rows.isnan(), wrong)
+    assert torch.equal(rank == -1, wrong)
+
+
+def test_nan_reaches_the_result() -> None:
+    case = Case.random(5, 40, 8, dtype=torch.float32).on(DEVICE)
+    outputs = case.outputs.clone()
+    outputs[7, 3] = torch.nan
+    run = TritonBackend(case.queries, outputs, None)
+    targets = torch.zeros_like(case.targets)
+    log_odds, difference = run.odds(case.queries, outputs, targets)
+    assert torch.all(log_odds.isnan())
+    assert torch.all(difference[:, 3].isnan())
+    assert torch.all(run.ranks(case.queries, outputs, targets)[0].isnan())
+
+
+def test_strides_and_narrow_targets() -> None:
+    case = Case.random(6, 50, 8, dtype=torch.float32).on(DEVICE)
+    strided = Case(
+        case.queries.T.contiguous().T,
+        torch.stack([case.outputs, case.outputs], dim=-1)[..., 0],
+        case.targets.to(torch.uint8).repeat_interleave(2)[::2],
+        case.weights,
+    )
+    torch.testing.assert_close(
+        mk.softmax_gradient(*strided.args, backend="triton"),
+        mk.softmax_gradient(*case.args, backend="triton"),
+    )
+    assert torch.equal(
+        mk.retrieval(*strided.args[:3], backend="triton").rank,
+        mk.retrieval(*case.args[:3], backend="triton").rank,
+    )
+
+
+def test_no_queries() -> None:
+    empty = Case.random(0, 4, 3, dtype=torch.float32).on(DEVICE)
+    loss, gradient = mk.softmax_gradient(*empty.args, backend="triton")
+    assert loss == 0
+    assert gradient.shape == (0, 3)
+
+
+def test_duplicates_of_the_target_tie_with_it() -> None:
+    outputs = torch.randint(-3, 4, (6, 5), generator=torch.Generator().manual_seed(0)).float()
+    outputs = outputs.repeat(50, 1).to(DEVICE)
+    targets = torch.arange(6, device=DEVICE)
+    statistics = mk.retrieval(outputs[:6] * 4, outputs, targets, backend="triton")
+    assert torch.all(statistics.margin <= 0)
+    assert torch.all(statistics.rank % 50 == 0)
+
+
+def test_what_triton_cannot_honour_is_refused() -> None:
+    case = Case.random(2, 4, 3).on(DEVICE)
+    with pytest.raises(BackendError, match="no kernel"):
+        mk.softmax_gradient(*case.args, backend="triton")
+    with pytest.raises(BackendError, match="is for float32 inputs"):
+        mk.softmax_gradient(*case.to(torch.float16).args, backend="triton", precision="tf32")
+
+
+def test_operators_keep_the_rules_of_torch_library() -> None:
+    torch.use_deterministic_algorithms(False)  # opcheck compares uninitialized outputs with itself
+    case = Case.random(5, 37, 7, dtype=torch.float32).on(DEVICE)
+    q, v, y, _ = case.args
+    odds = ops.softmax_odds(q, v, y, "triton", None)
+    torch.library.opcheck(ops.softmax_rank, (q, v, y, "triton", None))
+    torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, *odds, "triton", None))
+    torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, "triton", None))
