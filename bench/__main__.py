@@ -1,0 +1,53 @@
+"""`python -m bench`: check and time every case of a device, and print the table.
+
+Exits with 1 if a result of ours is wrong or fails, and with 2 if nothing was measured.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench import results, table
+from bench.cases import CASES
+from bench.machine import default_device, machine
+from bench.measure import Ceilings, ceilings, clock
+from bench.registry import matching
+from bench.rows import OURS, Row, measure
+
+
+def main() -> int:
+    """Measure, print, and write what was asked for."""
+    arguments = _arguments()
+    device = default_device() if arguments.device == "auto" else arguments.device
+    chosen = matching(CASES, arguments.cases, device)
+    here = machine(device)
+    print(f"{here['device']}, {here['threads']} threads, torch {here['torch']}")
+    limits: dict[str, Ceilings] = {}
+    for form in {case.format.name: case.format for case in chosen}.values():
+        limits[form.name] = found = ceilings(clock(device), form.dtype, device)
+        print(f"ceilings, {form.name}: {found.flops / 1e12:.3g} TF/s, {found.bytes / 1e9:.3g} GB/s")
+    print(f"\n{table.LEGEND}\n\n{table.HEADER}")
+    rows: list[Row] = []
+    for case in chosen:
+        rows += (new := measure(case, arguments.seconds, limits[case.format.name]))
+        print("\n".join(table.lines(new)), flush=True)
+    if arguments.out is not None:
+        results.save(arguments.out, device, limits, rows)
+    ours = [row for row in rows if row.way == OURS]
+    if not any(row.hot for row in ours):
+        print("nothing was measured", file=sys.stderr)
+        return 2
+    return int(any(row.status in ("wrong result", "failed") for row in ours))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--cases", default="", help="regular expression of the cases' names")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of sampling for each way")
+    parser.add_argument("--out", type=Path, help="a JSON file for everything measured")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The matrix sign, without and with damping, beside the SVD and the same steps on plain BLAS."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.cases import peers
+from bench.registry import Case, Format, Function, Run, Unsupported, Way, cases_of, lookup
+
+DAMPING = 1e-4
+STEPS = {torch.float32: 14, torch.float16: 10, torch.bfloat16: 8}  # of the default schedule
+DAMPED_STEPS = 11
+
+
+class Size(NamedTuple):
+    k: int
+    n: int
+
+
+class Inputs(NamedTuple):
+    matrix: Tensor
+    options: dict[str, Any]
+
+
+def inputs(size: Size, form: Format, device: torch.device) -> Inputs:
+    """Matrices of norm one with singular values down to 1e-3 (half precision: 0.1), log-spaced."""
+    generator = torch.Generator(device).manual_seed(0)
+    normal = torch.randn(2, size.k, size.n, size.n, generator=generator, device=device)
+    left, right = torch.linalg.qr(normal)[0]
+    smallest = -3 if form.dtype == torch.float32 else -1
+    spectrum = torch.logspace(0, smallest, size.n, device=device)
+    options = {} if form.precision is None else {"precision": form.precision}
+    return Inputs(((left * spectrum) @ right.mT).to(form.dtype), options)
+
+
+def exact(damping: float) -> Callable[[Inputs], Tensor]:
+    """`(G G^T + damping^2 I)^(-1/2) G` in float64, where its condition is no concern."""
+
+    def reference(given: Inputs) -> Tensor:
+        matrix = given.matrix.double()
+        values, vectors = torch.linalg.eigh(matrix @ matrix.mT)
+        scaled = vectors / (values.clamp_min(0) + damping**2).sqrt()[..., None, :]
+        sign: Tensor = scaled @ (vectors.mT @ matrix)
+        return sign
+
+    return reference
+
+
+def ours(damping: float = 0.0, **settings: Any) -> Callable[[Inputs], Run]:
+    """`matrix_sign` with its default schedule."""
+
+    def prepare(given: Inputs) -> Run:
+        function = lookup("memsolve_kernels:matrix_sign")
+        options = {**given.options, **settings}
+        return lambda: function(given.matrix, damping, **options)
+
+    return prepare
+
+
+def on_blas(damping: float = 0.0) -> Callable[[Inputs], Run]:
+    """Our schedule by torch's own products, captured in a CUDA graph."""
+
+    def prepare(given: Inputs) -> Run:
+        if not given.matrix.is_cuda:
+            raise Unsupported("on a CPU this is ours")
+        return ours(damping, backend="torch")(given._replace(options={}))
+
+    return peers.graphed(prepare)
+
+
+def augmented(given: Inputs) -> Run:
+    """The first block of the polar factor of `[G, damping I]`, formed densely."""
+    function = lookup("memsolve_kernels:matrix_sign")
+    schedule = lookup("memsolve_kernels.matrix_sign:minimax")(DAMPING / 16, 5e-7)
+    matrix = given.matrix
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    wide = torch.cat([matrix, DAMPING * identity.expand_as(matrix)], -1)
+    columns = matrix.shape[-1]
+    return lambda: function(wide, schedule=schedule)[..., :columns]
+
+
+def svd(given: Inputs) -> Run:
+    """The polar factor from the singular vectors."""
+
+    def run() -> Tensor:
+        left, _, right = torch.linalg.svd(given.matrix.float(), full_matrices=False)
+        sign: Tensor = left @ right
+        return sign
+
+    return run
+
+
+def damped_svd(given: Inputs) -> Run:
+    """The damped sign from the singular value decomposition."""
+
+    def run() -> Tensor:
+        left, values, right = torch.linalg.svd(given.matrix.float(), full_matrices=False)
+        damped = values * (values**2 + DAMPING**2).rsqrt()
+        sign: Tensor = (left * damped[..., None, :]) @ right
+        return sign
+
+    return run
+
+
+SIGN = Function(
+    name="matrix_sign",
+    inputs=inputs,
+    reference=exact(0.0),
+    ways=(
+        Way("ours", ours()),
+        Way("torch.linalg.svd", svd),
+        Way("ours, CUDA graph", peers.graphed(ours())),
+        Way("same steps on BLAS, CUDA graph", on_blas()),
+    ),
+    items=lambda size: size.k,
+    flops=lambda size, form: 6.0 * STEPS[form.dtype] * size.k * size.n**3,
+    bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
+)
+DAMPED = Function(
+    name="matrix_sign_damped",
+    inputs=inputs,
+    reference=exact(DAMPING),
+    ways=(
+        Way("ours", ours(DAMPING)),
+        Way("torch.linalg.svd", damped_svd),
+        Way("dense [G, damping I]", augmented),
+    ),
+    items=lambda size: size.k,
+    flops=lambda size, form: 10.0 * DAMPED_STEPS * size.k * size.n**3,
+    bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
+)
+
+_GPU_SIZES = [Size(1, 2**power) for power in range(8, 14)] + [Size(132, 64), Size(132, 128)]
+CASES: list[Case] = [
+    *cases_of(
+        SIGN,
+        {"cpu": [Size(1, 256), Size(1, 1024)], "cuda": _GPU_SIZES},
+        {"cpu": ["float32"], "cuda": ["bfloat16", "float16", "tf32x3", "float32"]},
+    ),
+    *cases_of(
+        DAMPED,
+        {"cpu": [Size(1, 512)], "cuda": [Size(1, 1024), Size(1, 4096)]},
+        {"cpu": ["float32"], "cuda": ["tf32x3"]},
+    ),
+]

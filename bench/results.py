@@ -1,0 +1,70 @@
+"""Measured machines on disk: one JSON file each, with all that says how it was made."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.machine import machine
+from bench.measure import Ceilings, Ratio
+from bench.rows import Row
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def save(path: Path, device: str, limits: dict[str, Ceilings], rows: Iterable[Row]) -> None:
+    """Write one machine's measurements."""
+    content = {
+        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(device),
+        "ceilings": {name: limit._asdict() for name, limit in limits.items()},
+        "rows": [row.as_json() for row in rows],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_rounded(content), indent=1) + "\n")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read them back, the rows as rows."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    content["rows"] = [
+        Row(**{**row, "ratio": row["ratio"] and Ratio(*row["ratio"])}) for row in content["rows"]
+    ]
+    return content
+
+
+def machines(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """Every measured machine, by file name."""
+    return [load(path) for path in sorted(folder.glob("*.json"))]
+
+
+def commit() -> str:
+    """The commit of the working tree, with a plus where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "--", ":/kernels", ":/memsolve"
+        )
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits: more is noise."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
