@@ -11,40 +11,28 @@ from torch import Tensor
 _BLOCK = 256
 
 
-def gram(X: Tensor) -> Tensor:
-    """`X X^T`."""
+def symmetric(
+    X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
+) -> Tensor:
+    """`alpha X Y^T + beta Z` of `X`, `Y` (k, m, n) and `Z` (k, m, m), known to be symmetric."""
     if _multiplies_slowly(X):
-        return gram(X.float()).to(X.dtype)
-    return _symmetric_product(X, X) if _worth_halving(X) else X @ X.mT
-
-
-def polynomial(A: Tensor, b: float, c: float) -> Tensor:
-    """`b A + c A^2` of symmetric `A`."""
-    if c == 0:
-        return b * A
-    if _multiplies_slowly(A):
-        return polynomial(A.float(), b, c).to(A.dtype)
-    if _worth_halving(A):
-        return _symmetric_product(A, A).mul_(c).add_(A, alpha=b)
-    return torch.baddbmm(A, A, A, beta=b, alpha=c)
+        wide = None if Z is None else Z.float()
+        return symmetric(X.float(), Y.float(), alpha, wide, beta).to(X.dtype)
+    if Z is not None and not _worth_halving(X):
+        return torch.baddbmm(Z, X, Y.mT, beta=beta, alpha=alpha)
+    product = (_lower_triangle(X, Y) if _worth_halving(X) else X @ Y.mT).mul_(alpha)
+    return product if Z is None else product.add_(Z, alpha=beta)
 
 
 def update(X: Tensor, B: Tensor, a: float) -> Tensor:
-    """`a X + B X`."""
+    """`a X + B X` of `X` (k, m, n) and `B` (k, m, m)."""
     if _multiplies_slowly(X):
         return update(X.float(), B.float(), a).to(X.dtype)
     return torch.baddbmm(X, B, X, beta=a)
 
 
-def symmetric_update(Y: Tensor, B: Tensor, a: float) -> Tensor:
-    """`a Y + B Y` of symmetric `Y` and `B` that commute."""
-    if _worth_halving(Y):
-        return _symmetric_product(B, Y).add_(Y, alpha=a)
-    return update(Y, B, a)
-
-
-def _symmetric_product(X: Tensor, Y: Tensor) -> Tensor:
-    """`X Y^T`, known to be symmetric: 5/8 of the work with four blocks, half in the limit."""
+def _lower_triangle(X: Tensor, Y: Tensor) -> Tensor:
+    """`X Y^T` from its lower triangle: 5/8 of the work with four blocks, half in the limit."""
     size = X.shape[-2]
     product = X.new_empty(*X.shape[:-1], size)
     for top in range(0, size, _BLOCK):

@@ -31,19 +31,15 @@ DEFAULT_LOWER = {
 
 
 class Products(Protocol):
-    """What a backend supplies: the products of a step, on batches `(k, m, n)` of matrices."""
+    """What a backend supplies: the products of a step, on batches of contiguous matrices."""
 
-    def gram(self, X: Tensor) -> Tensor:
-        """`X X^T`."""
-
-    def polynomial(self, A: Tensor, b: float, c: float) -> Tensor:
-        """`b A + c A^2` of symmetric `A`."""
+    def symmetric(
+        self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
+    ) -> Tensor:
+        """`alpha X Y^T + beta Z` of `X`, `Y` (k, m, n) and `Z` (k, m, m), known to be symmetric."""
 
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
-        """`a X + B X`."""
-
-    def symmetric_update(self, Y: Tensor, B: Tensor, a: float) -> Tensor:
-        """`a Y + B Y` of symmetric `Y` and `B` that commute."""
+        """`a X + B X` of `X` (k, m, n) and `B` (k, m, m)."""
 
 
 class Pair(NamedTuple):
@@ -84,7 +80,7 @@ def normalise(matrix: Tensor, damping: float) -> Pair:
     lower = damping / scale
     norm = torch.hypot(torch.linalg.vector_norm(X, dim=(-2, -1)), lower)
     norm = torch.where(norm == 0, 1, norm)
-    X, lower = X / norm[:, None, None], lower / norm
+    X, lower = (X / norm[:, None, None]).contiguous(), lower / norm
     if damping == 0:
         return Pair(X, None, lower)
     identity = torch.eye(X.shape[-2], dtype=X.dtype, device=X.device)
@@ -128,13 +124,13 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
     for step, (a, b, c) in enumerate(schedule.polynomials):
         if step == schedule.wide_steps:
             X, Y, lower = Pair(X, Y, lower).to(dtype)
-        A = products.gram(X)
+        A = products.symmetric(X, X)
         if Y is not None:
-            A = A + products.gram(Y)
-        B = products.polynomial(A, b, c)
+            A = products.symmetric(Y, Y, Z=A, beta=1.0)
+        B = b * A if c == 0 else products.symmetric(A, A, c, Z=A, beta=b)
         X = products.update(X, B, a)
         if Y is not None:
-            Y = products.symmetric_update(Y, B, a)
+            Y = products.symmetric(B, Y, Z=Y, beta=a)
     result = Pair(X, Y, lower).to(dtype)
     if X.device.type == "cpu":
         check_converged(result)
