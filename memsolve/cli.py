@@ -27,15 +27,11 @@ Dims = Annotated[str, typer.Option(help="Embedding dimensions d.")]
 Names = Annotated[
     str, typer.Option(help="sgd, muon, newton, or a class: torch.optim.AdamW:lr=0.01.")
 ]
-Variants = Annotated[
-    str | None,
-    typer.Option(help="As in capacity.  [default: schedules, steps, dampings and dtypes]"),
-]
 Seeds = Annotated[int, typer.Option(help="How many seeds.")]
-Items = Annotated[int | None, typer.Option(help="Facts N of every memory.  [default: 128 d]")]
+Items = Annotated[int | None, typer.Option(help="Facts N of every memory (default: 128 d).")]
 Batches = Annotated[
     str | None,
-    typer.Option(help="Batch sizes.  [default: powers of two up to d^(alpha + 1/2)]"),
+    typer.Option(help="For saturation (default: powers of two to d^(alpha + 1/2))."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
@@ -43,81 +39,57 @@ Out = Annotated[Path, typer.Option(help="Folder for cells, summary.json, figures
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")]
 
 
-@app.command("capacity")
-def capacity_command(
-    out: Out,
-    alpha: Alpha = "1.5",
-    dims: Dims = "64,128,256",
-    optimizers: Names = "sgd,muon,newton",
-    seeds: Seeds = 5,
-    num_items: Items = None,
-    device: Device = "auto",
-    dtype: Dtype = "float64",
-    resume: Resume = False,
-) -> None:
-    """Items stored by one step on the population gradient, against d."""
-    grid = Grid(
-        optimizers=_split(optimizers),
-        alphas=_numbers("--alpha", alpha, float),
-        dims=_numbers("--dims", dims, int),
-        seeds=seeds,
-        num_items=num_items,
-        device=device,
-        dtype=dtype,
-    )
-    _report([capacity(grid, out, resume=resume)], out)
+Study = Callable[..., Summary]
 
 
-@app.command("saturation")
-def saturation_command(
-    out: Out,
-    alpha: Alpha = "1.5",
-    dims: Dims = "64,128,256",
-    optimizers: Names = "sgd,muon,newton",
-    seeds: Seeds = 5,
-    num_items: Items = None,
-    batch_sizes: Batches = None,
-    device: Device = "auto",
-    dtype: Dtype = "float64",
-    resume: Resume = False,
-) -> None:
-    """Batch size beyond which a larger batch stores nothing more, against d."""
-    grid = Grid(
-        optimizers=_split(optimizers),
-        alphas=_numbers("--alpha", alpha, float),
-        dims=_numbers("--dims", dims, int),
-        seeds=seeds,
-        num_items=num_items,
-        batch_sizes=None if batch_sizes is None else _numbers("--batch-sizes", batch_sizes, int),
-        device=device,
-        dtype=dtype,
-    )
-    _report([saturation(grid, out, resume=resume)], out)
+def _add_command(study: Study, summary: str, dims_by_default: str, names_by_default: str) -> None:
+    """All studies take the same options; only two defaults differ."""
+
+    def command(
+        out: Out,
+        alpha: Alpha = "1.5",
+        dims: Dims = dims_by_default,
+        optimizers: Names = names_by_default,
+        seeds: Seeds = 5,
+        num_items: Items = None,
+        batch_sizes: Batches = None,
+        device: Device = "auto",
+        dtype: Dtype = "float64",
+        resume: Resume = False,
+    ) -> None:
+        grid = Grid(
+            optimizers=_split(optimizers),
+            alphas=_numbers("--alpha", alpha, float),
+            dims=_numbers("--dims", dims, int),
+            seeds=seeds,
+            num_items=num_items,
+            batch_sizes=_numbers("--batch-sizes", batch_sizes, int) if batch_sizes else None,
+            device=device,
+            dtype=dtype,
+        )
+        _report([study(grid, out, resume=resume)], out)
+
+    app.command(study.__name__, help=summary)(command)
 
 
-@app.command("precision")
-def precision_command(
-    out: Out,
-    alpha: Alpha = "1.5",
-    dims: Dims = "256",
-    optimizers: Variants = None,
-    seeds: Seeds = 3,
-    num_items: Items = None,
-    device: Device = "auto",
-    dtype: Dtype = "float64",
-    resume: Resume = False,
-) -> None:
-    """What Muons of less exact schedule, steps, damping or dtype store of the exact one's facts."""
-    grid = Grid(
-        optimizers=VARIANTS if optimizers is None else _split(optimizers),
-        alphas=_numbers("--alpha", alpha, float),
-        dims=_numbers("--dims", dims, int),
-        seeds=seeds,
-        num_items=num_items,
-        device=device,
-        dtype=dtype,
-    )
-    _report([precision(grid, out, resume=resume)], out)
+_add_command(
+    capacity,
+    "Items stored by one step on the population gradient, against d.",
+    "64,128,256",
+    "sgd,muon,newton",
+)
+_add_command(
+    saturation,
+    "Batch size beyond which a larger batch stores nothing more, against d.",
+    "64,128,256",
+    "sgd,muon,newton",
+)
+_add_command(
+    precision,
+    "What Muons of less exact schedule, steps, damping or dtype store of the exact one's facts.",
+    "256",
+    ",".join(VARIANTS),
+)
 
 
 @app.command("report")

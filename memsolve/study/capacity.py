@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.study.fit import power_law_exponent
@@ -18,7 +19,7 @@ def capacity(grid: Grid, out: Path | str | None = None, *, resume: bool = False)
     """Fit the exponent of the number of recovered items in `d`, for every optimizer and alpha.
 
     Args:
-        grid: what to vary; its batch sizes are not used.
+        grid: what to vary, without batch sizes.
         out: folder for the cells and `summary.json`; None writes nothing.
         resume: continue what an interrupted run left in `out`.
     """
@@ -28,7 +29,16 @@ def capacity(grid: Grid, out: Path | str | None = None, *, resume: bool = False)
 
 
 def population_cells(grid: Grid) -> list[Cell]:
-    """One cell an optimizer, memory and seed, on the population gradient."""
+    """One cell an optimizer, memory and seed, on the population gradient.
+
+    Raises:
+        RangeError: the grid has batch sizes.
+    """
+    if grid.batch_sizes is not None:
+        raise RangeError(
+            f"batch_sizes is {list(grid.batch_sizes)}, but this study takes the population "
+            "gradient; leave it out, or run saturation"
+        )
     return [
         Cell(optimizer, alpha, dim, grid.items_of(dim), None, seed)
         for alpha, dim, seed in product(grid.alphas, grid.dims, range(grid.seeds))

@@ -95,6 +95,7 @@ def test_the_recorded_command_makes_the_same_numbers(
         ("capacity --seeds x", "--seeds"),
         ("capacity --num-items 10", "num_items is 10"),
         ("saturation --batch-sizes 0,4", "batch_sizes holds 0"),
+        ("capacity --batch-sizes 4", "batch_sizes is [4], but this study"),
         ("capacity --optimizers adam", "optimizer 'adam' is unknown"),
         ("capacity --optimizers ,", "optimizers is empty"),
         ("capacity --optimizers nowhere.Adam", "does not import"),
