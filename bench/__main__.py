@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import results, table
+from bench import record, table
 from bench.cases import CASES
 from bench.machine import default_device, machine
 from bench.measure import Ceilings, ceilings, clock
@@ -32,7 +32,7 @@ def main() -> int:
         rows += (new := measure(case, arguments.seconds, limits[case.format.name]))
         print("\n".join(table.lines(new)), flush=True)
     if arguments.out is not None:
-        results.save(arguments.out, device, limits, rows)
+        record.save(arguments.out, device, limits, rows)
     ours = [row for row in rows if row.way == OURS]
     if not any(row.hot for row in ours):
         print("nothing was measured", file=sys.stderr)

@@ -1,0 +1,56 @@
+"""Seconds per item of our functions, by the registry's cases."""
+
+import statistics
+
+import torch
+
+from bench.cases import CASES
+from bench.measure import clock, interleaved
+from bench.registry import Case
+from bench.rows import check
+
+SECONDS = 1.0
+GPU_FORMATS = {"bfloat16", "tf32x3"}
+
+
+class WrongResult(Exception):  # noqa: N818
+    """No time is recorded for it."""
+
+
+def seconds_per_item(case: Case) -> float:
+    """Median device seconds of a call, over its items; checked against float64 first.
+
+    Raises:
+        NotImplementedError: the commit lacks the function.
+        WrongResult: or it fails.
+    """
+    timer = clock(case.device)
+    inputs = case.inputs()
+    found = check(case, case.function.ours, inputs, case.function.reference(inputs), timer)
+    if found.run is None:
+        reason = NotImplementedError if found.row.status == "skipped" else WrongResult
+        raise reason(found.row.note)
+    samples = interleaved({"ours": found.run}, timer, SECONDS)["ours"].hot
+    return statistics.median(sample.device for sample in samples) / case.items
+
+
+class Speed:
+    """`setup` measures, because only there can a commit without the function be skipped."""
+
+    params = tuple(
+        case.name for case in CASES if case.device == "cpu" or case.format.name in GPU_FORMATS
+    )
+    param_names = ("case",)
+    timeout = 600
+
+    def setup(self, name: str) -> None:
+        (case,) = (case for case in CASES if case.name == name)
+        if case.device == "cuda" and not torch.cuda.is_available():
+            raise NotImplementedError("no GPU here")
+        self.seconds = seconds_per_item(case)
+
+    def track_seconds_per_item(self, name: str) -> float:
+        return self.seconds
+
+    track_seconds_per_item.unit = "seconds/item"  # type: ignore[attr-defined]
+    track_seconds_per_item.version = "1"  # type: ignore[attr-defined]
