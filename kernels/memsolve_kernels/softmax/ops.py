@@ -14,6 +14,7 @@ from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax import reference, tiled
 from memsolve_kernels.softmax.checks import check_finite, check_targets
 from memsolve_kernels.softmax.precision import accumulation_dtype
+from memsolve_kernels.softmax.presets import architecture
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 
@@ -64,8 +65,8 @@ def softmax_rank(
 
 def _backend(queries: Tensor, outputs: Tensor, backend: Name, precision: Name) -> Any:
     """What computes `odds`, `covariance` and `ranks` for this call."""
-    has_kernel = queries.dtype != torch.float64
-    choice = choose_backend(backend, queries, triton=has_kernel)  # type: ignore[arg-type]
+    fit = queries.dtype != torch.float64 and architecture(queries.device) is not None
+    choice = choose_backend(backend, queries, triton=fit)  # type: ignore[arg-type]
     if choice == "triton" and len(queries) > 0:
         from memsolve_kernels.softmax.triton_backend import TritonBackend
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+FEW = 16  # queries, the least that a tensor core takes
 TILED = ("rank", "weights", "centred", "accumulate")  # families that take any d in steps
 
 
@@ -40,6 +43,7 @@ class Preset:
 # "weights" or "centred" fill a scratch and "accumulate" multiplies it, all three walking any d in
 # steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every row
 # is the largest tile tried that compiles without spilling; none has been timed on a GPU yet.
+_COLUMNS = {(8, 0): 80, (8, 7): 80, (9, 0): 90, (10, 0): 100, (10, 3): 100}  # by capability
 _Row = tuple[int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
@@ -153,19 +157,35 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(128, 32, 128, 8, 3)],
     },
     ("accumulate", "ieee"): {
-        80: [(64, 16, 64, 8, 2)],
+        80: [(64, 16, 64, 8, 3)],
         90: [(64, 16, 64, 8, 2)],
         100: [(64, 16, 64, 8, 2)],
     },
 }
 
 
-def find(family: str, kind: str, arch: int, dim: int) -> Preset | None:
-    """The preset that serves `dim`, with `block_d` cut to it; None if the family does not."""
+def architecture(device: torch.device) -> int | None:
+    """The column of the table for a device; None if its blocks have too little shared memory.
+
+    The interpreter, on a CPU, takes the smallest tiles.
+    """
+    if device.type != "cuda":
+        return 80
+    return _COLUMNS.get(torch.cuda.get_device_capability(device))
+
+
+def find(family: str, kind: str, arch: int, dim: int, batch: int) -> Preset | None:
+    """The preset for so many dimensions and queries; None if the family has none.
+
+    Few queries in half precision, which would leave most of a tile empty, get a smaller one: such
+    calls should take the time of reading the outputs once, not that of an empty product.
+    """
     for row in TABLE.get((family, kind), {}).get(arch, []):
         preset = Preset(*row)
         if dim <= preset.block_d or family in TILED:
-            return replace(
-                preset, block_d=min(preset.block_d, max(16, 1 << (dim - 1).bit_length()))
-            )
+            block_d = min(preset.block_d, max(16, 1 << (dim - 1).bit_length()))
+            block_b = preset.block_b
+            if kind == "half" and batch <= 64:
+                block_b = min(block_b, 64 if batch > FEW else FEW)
+            return replace(preset, block_b=block_b, block_d=block_d)
     return None

@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import triton
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax import triton_covariance, triton_odds, triton_rank, triton_scratch
-from memsolve_kernels.softmax.presets import Preset, find
+from memsolve_kernels.softmax.autotune import tuned
+from memsolve_kernels.softmax.presets import Preset, architecture, find
 from memsolve_kernels.softmax.splits import count_splits
 from memsolve_kernels.softmax.triton_rowdot import row_dot
 
@@ -39,21 +41,22 @@ class TritonBackend:
         self._dim, self._items = queries.shape[1], len(outputs)
         self._precision = precision or "ieee"
         self._kind = "half" if half else self._precision
-        self._arch, self._processors = _device(queries.device)
+        arch = architecture(queries.device)
+        assert arch is not None, "called for a device without presets"
+        self._arch, self._processors = arch, _processors(queries.device)
 
     def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The log-odds (B,) of the others against the target and its gradient (B, d)."""
         queries, targets = queries.contiguous(), targets.contiguous()
-        if fused := self._find("odds"):
-            return triton_odds.odds(queries, outputs, targets, *self._one_pass(fused, len(queries)))
-        if len(queries) <= ROWS_IN_SCRATCH:
-            return triton_scratch.odds(
-                queries, outputs, targets, *self._two_passes("weights", len(queries))
-            )
+        if fused := self._find("odds", len(queries)):
+            inputs = (queries, outputs, targets)
+            return self._one_pass("odds", fused, triton_odds.odds, inputs)  # type: ignore[no-any-return]
         log_odds = queries.new_empty(len(queries), dtype=torch.float32)
         difference = torch.empty_like(queries, dtype=torch.float32)
         for rows in _blocks(len(queries)):
-            log_odds[rows], difference[rows] = self.odds(queries[rows], outputs, targets[rows])
+            inputs = (queries[rows], outputs, targets[rows])
+            part = self._two_passes("weights", triton_scratch.odds, inputs)
+            log_odds[rows], difference[rows] = part
         return log_odds, difference
 
     def covariance(
@@ -71,50 +74,64 @@ class TritonBackend:
         centers = row_dot(directions, outputs, targets, difference)
         log_others = log_odds + row_dot(queries, outputs, targets)
         shifts = log_others.clamp_min_(-1e30).mul_(LOG2_E).sub_(HEADROOM)
-        if fused := self._find("covariance"):
-            product = triton_covariance.covariance(
-                queries, directions, outputs, targets, shifts, centers,
-                *self._one_pass(fused, len(queries)),
-            )  # fmt: skip
-            return product.mul_(scale)
-        product = torch.empty_like(difference)
-        for rows in _blocks(len(queries)):
-            product[rows] = triton_scratch.covariance(
-                queries[rows], directions[rows], outputs, targets[rows], shifts[rows],
-                centers[rows], *self._two_passes("centred", len(queries[rows])),
-            )  # fmt: skip
-        return product.mul_(scale)
+        if fused := self._find("covariance", len(queries)):
+            inputs = (queries, directions, outputs, targets, shifts, centers)
+            product = self._one_pass("covariance", fused, triton_covariance.covariance, inputs)
+        else:
+            product = torch.empty_like(difference)
+            for r in _blocks(len(queries)):
+                inputs = (queries[r], directions[r], outputs, targets[r], shifts[r], centers[r])
+                product[r] = self._two_passes("centred", triton_scratch.covariance, inputs)
+        return product.mul_(scale)  # type: ignore[no-any-return]
 
     def ranks(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """`(log_odds, target_logit, margin, rank)`, each (B,), rank in int64."""
-        return triton_rank.ranks(
-            queries.contiguous(), outputs, targets.contiguous(),
-            *self._one_pass(self._get("rank"), len(queries)),
-        )  # fmt: skip
+        inputs = (queries.contiguous(), outputs, targets.contiguous())
+        preset = self._get("rank", len(queries))
+        return self._one_pass("rank", preset, triton_rank.ranks, inputs)  # type: ignore[no-any-return]
 
-    def _find(self, family: str) -> Preset | None:
-        return find(family, self._kind, self._arch, self._dim)
+    def _find(self, family: str, batch: int) -> Preset | None:
+        return find(family, self._kind, self._arch, self._dim, batch)
 
-    def _get(self, family: str) -> Preset:
-        preset = self._find(family)
+    def _get(self, family: str, batch: int) -> Preset:
+        preset = self._find(family, batch)
         assert preset is not None, f"no preset for {family}, {self._kind}, sm_{self._arch}"
         return preset
 
-    def _one_pass(self, preset: Preset, batch: int) -> tuple[Preset, str, int]:
-        """Preset for so many queries, precision, splits."""
-        blocks = triton.cdiv(batch, preset.block_b)
-        tiles = triton.cdiv(self._items, preset.block_n)
-        most = max(1, PARTIAL_BYTES // (4 * batch * self._dim))
-        return preset, self._precision, count_splits(blocks, tiles, self._processors, most)
+    def _one_pass(
+        self, family: str, preset: Preset, launch: Callable[..., Any], inputs: tuple[Tensor, ...]
+    ) -> Any:
+        batch = len(inputs[0])
 
-    def _two_passes(self, family: str, batch: int) -> tuple[Preset, Preset, str, int]:
-        """Presets of both kernels, precision, splits of the second."""
-        weigh, add = self._get(family), self._get("accumulate")
-        blocks = triton.cdiv(batch, add.block_b) * triton.cdiv(self._dim, add.block_d)
-        tiles = triton.cdiv(self._items, weigh.block_n)
+        def run(preset: Preset) -> Any:
+            splits = self._splits(batch, triton.cdiv(batch, preset.block_b), preset.block_n)
+            return launch(*inputs, preset, self._precision, splits)
+
+        return run(tuned(self._key(family, batch), preset, run))
+
+    def _two_passes(
+        self, family: str, launch: Callable[..., Any], inputs: tuple[Tensor, ...]
+    ) -> Any:
+        batch = len(inputs[0])
+
+        def run(weigh: Preset, add: Preset) -> Any:
+            blocks = triton.cdiv(batch, add.block_b) * triton.cdiv(self._dim, add.block_d)
+            splits = self._splits(batch, blocks, weigh.block_n)
+            return launch(*inputs, weigh, add, self._precision, splits)
+
+        weigh, add = self._get(family, batch), self._get("accumulate", batch)
+        add = tuned(self._key("accumulate", batch), add, functools.partial(run, weigh))
+        weigh = tuned(self._key(family, batch), weigh, lambda candidate: run(candidate, add))
+        return run(weigh, add)
+
+    def _splits(self, batch: int, blocks: int, block_n: int) -> int:
         most = max(1, PARTIAL_BYTES // (4 * batch * self._dim))
-        splits = count_splits(blocks, tiles, self._processors, most)
-        return weigh, add, self._precision, splits
+        return count_splits(blocks, triton.cdiv(self._items, block_n), self._processors, most)
+
+    def _key(self, family: str, batch: int) -> tuple[Any, ...]:
+        """What calls have in common that share a tuned configuration: sizes within a factor 2."""
+        sizes = self._dim, batch.bit_length(), self._items.bit_length()
+        return family, self._kind, self._arch, *sizes
 
 
 def _blocks(batch: int) -> Iterator[slice]:
@@ -132,10 +149,8 @@ def _scaled(directions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 @functools.cache
-def _device(device: torch.device) -> tuple[int, int]:
-    """The architecture whose presets serve, and the number of processors; one if interpreted."""
+def _processors(device: torch.device) -> int:
+    """Programs that run at once; the interpreter runs them one by one."""
     if device.type != "cuda":
-        return 80, 1
-    major, _ = torch.cuda.get_device_capability(device)
-    arch = {9: 90, 10: 100}.get(major, 80)
-    return arch, torch.cuda.get_device_properties(device).multi_processor_count
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -14,7 +14,7 @@ from memsolve_kernels.softmax.triton_tile import (
     load_targets,
 )
 
-BLOCK_B, BLOCK_D = 16, 64
+BLOCK_B, BLOCK_D = 8, 64
 
 
 @triton.jit

@@ -145,6 +145,10 @@ class _Chunks:
     def __init__(
         self, queries: Tensor, outputs: Tensor, weigh: Preset, add: Preset, splits: int
     ) -> None:
+        if weigh.block_n % add.block_n:
+            raise ValueError(
+                f"tiles of {weigh.block_n} items cannot be added {add.block_n} at once"
+            )
         (batch, dim), self.num_items = queries.shape, len(outputs)
         self.outputs, self.weigh, self.add, self.splits = outputs, weigh, add, splits
         tiles = triton.cdiv(self.num_items, weigh.block_n)
