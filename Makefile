@@ -4,7 +4,7 @@ ALPHA ?= 1.5
 OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
 
-.PHONY: study test lint bench
+.PHONY: study test lint bench gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
 	$(BIN)/memsolve capacity --alpha $(ALPHA) --out $(OUT)/capacity --resume
@@ -18,6 +18,9 @@ lint: .venv/installed  ## check lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+gpu gpu-quick:  ## all that needs a GPU, with the packages at hand: tests, benchmarks, capacity
+	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu $(if $(filter gpu-quick,$@),--quick)
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

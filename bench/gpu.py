@@ -1,0 +1,84 @@
+"""`python -m bench.gpu`: everything that only a GPU can show, in one command and one record.
+
+First all GPU tests, and compute-sanitizer over the small ones where it is installed; then, if they
+passed, the table of benchmarks with the ceilings of the same run; then a capacity study at large
+`d`. All of it goes into `OUT/<gpu>-<date>.json`. Nothing is installed: with `PYTHONPATH=.:kernels`
+it needs torch, triton, numpy, pytest and rich.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.machine import name
+
+ROOT = Path(__file__).parent.parent
+TESTS = sorted(str(path) for path in (ROOT / "tests" / "kernels").glob("test_*_triton.py"))
+SANITIZED = [*TESTS, "-k", "strides or merge"]
+FULL = {"dims": (256, 512, 1024, 2048, 4096), "num_items": 1 << 20, "alphas": (1.2, 1.5, 2.0)}
+QUICK = {"dims": (256, 512, 1024), "num_items": 1 << 17, "alphas": (1.5,)}
+
+
+def main() -> int:
+    """Run the three parts, each written as soon as it is there."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about two minutes in place of eight")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("bench.gpu: no CUDA device is visible to torch; nothing was run", file=sys.stderr)
+        return 2
+    record = arguments.out / f"{name('cuda')}-{datetime.now(UTC).date().isoformat()}.json"
+    seconds = "0.1" if arguments.quick else "0.4"
+    tests = _tests()
+    print(json.dumps(tests, indent=1))
+    if tests["exit status"]:
+        return 1
+    bench = ["-m", "bench", "--device", "cuda", "--seconds", seconds, "--out", str(record)]
+    status = _run([sys.executable, *bench])
+    content: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    content["tests"] = tests
+    content["capacity"] = _capacity(QUICK if arguments.quick else FULL)
+    record.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"written: {record}")
+    return status
+
+
+def _tests() -> dict[str, Any]:
+    start = time.monotonic()
+    status = _run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS])
+    found: dict[str, Any] = {"files": [Path(path).name for path in TESTS], "exit status": status}
+    found["seconds"] = round(time.monotonic() - start, 1)
+    sanitizer = shutil.which("compute-sanitizer")
+    found["compute-sanitizer"] = "not installed"
+    if sanitizer and not status:
+        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SANITIZED]
+        found["compute-sanitizer"] = _run([sanitizer, "--error-exitcode", "9", *pytest])
+    return found
+
+
+def _capacity(sizes: dict[str, Any]) -> dict[str, Any]:
+    """One-step capacity in float32, with a Muon that resolves float32's spectrum."""
+    from memsolve.study import Grid, capacity  # after the tests, which do not need it
+
+    start = time.monotonic()
+    summary = capacity(Grid(**sizes, seeds=2, device="cuda", dtype="float32"))
+    return summary.as_json() | {"seconds": round(time.monotonic() - start, 1)}
+
+
+def _run(command: list[str]) -> int:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
