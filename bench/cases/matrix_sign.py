@@ -145,3 +145,13 @@ CASES: list[Case] = [
         {"cpu": ["float32"], "cuda": ["tf32x3"]},
     ),
 ]
+
+QUICK: list[Case] = [
+    case
+    for function in (SIGN, DAMPED)
+    for case in cases_of(
+        function,
+        {"cpu": [Size(1, 128)], "cuda": [Size(1, 1024)]},
+        {"cpu": ["float32"], "cuda": ["tf32x3"]},
+    )
+]

@@ -127,3 +127,9 @@ CASES: list[Case] = [
         {"cpu": ["float32"], "cuda": ["float32"]},
     ),
 ]
+
+QUICK: list[Case] = cases_of(
+    EXACT,
+    {"cpu": [Size(2, 128)], "cuda": [Size(4, 1024)]},
+    {"cpu": ["float32"], "cuda": ["float32"]},
+)

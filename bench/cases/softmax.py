@@ -272,3 +272,10 @@ CASES: list[Case] = [
         {"cpu": ["float32"], "cuda": ["bfloat16", "tf32x3"]},
     ),
 ]
+
+_SMALL = {"cpu": [Size(128, 4096, 64)], "cuda": [Size(2048, 32768, 128)]}
+QUICK: list[Case] = [
+    case
+    for function in (GRADIENT, PRODUCT, RETRIEVAL)
+    for case in cases_of(function, _SMALL, {"cpu": ["float32"], "cuda": ["bfloat16"]})
+]

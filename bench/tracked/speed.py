@@ -4,13 +4,12 @@ import statistics
 
 import torch
 
-from bench.cases import CASES
+from bench.cases import QUICK
 from bench.measure import clock, interleaved
 from bench.registry import Case
 from bench.rows import check
 
 SECONDS = 1.0
-GPU_FORMATS = {"bfloat16", "tf32x3"}
 
 
 class WrongResult(Exception):  # noqa: N818
@@ -37,14 +36,12 @@ def seconds_per_item(case: Case) -> float:
 class Speed:
     """`setup` measures, because only there can a commit without the function be skipped."""
 
-    params = tuple(
-        case.name for case in CASES if case.device == "cpu" or case.format.name in GPU_FORMATS
-    )
+    params = tuple(case.name for case in QUICK)
     param_names = ("case",)
     timeout = 600
 
     def setup(self, name: str) -> None:
-        (case,) = (case for case in CASES if case.name == name)
+        (case,) = (case for case in QUICK if case.name == name)
         if case.device == "cuda" and not torch.cuda.is_available():
             raise NotImplementedError("no GPU here")
         self.seconds = seconds_per_item(case)

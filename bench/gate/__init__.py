@@ -1,0 +1,1 @@
+"""Two commits on one machine, interleaved: slower, forgetful, or spilling is told apart."""

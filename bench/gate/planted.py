@@ -1,0 +1,85 @@
+"""`python -m bench.gate.planted`: does the gate find what is planted, and nothing else?
+
+Plants a slowdown of 30% in the gradient and a loss of capacity in Muon, each in a copy of the
+packages, and compares a revision with itself ten times. Exits with 1 if the gate errs once.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.cases import QUICK
+from bench.gate.check import capacity, speed
+from bench.gate.report import Report
+from bench.gate.tree import place
+from bench.machine import default_device
+from bench.registry import matching
+
+SLOWER = """
+import functools as _functools
+import time as _time
+def _slower(function):
+    @_functools.wraps(function)
+    def run(*arguments, **options):
+        start = _time.perf_counter()
+        result = function(*arguments, **options)
+        until = _time.perf_counter() + {share} * (_time.perf_counter() - start)
+        while _time.perf_counter() < until:
+            pass
+        return result
+    return run
+softmax_gradient = _slower(softmax_gradient)
+"""
+FORGETFUL = """
+def _forgetful(params, memory, batch, _muon=BUILT_IN["muon"]):
+    for param in params:
+        param.grad = param.grad.bfloat16().to(param.dtype)
+    return _muon(params, memory, batch)
+BUILT_IN["muon"] = _forgetful
+"""
+COMPARISONS = 10
+
+
+def slower(tree: Path, share: float) -> Path:
+    """Make the gradient of a tree slower by a share of its time (on a CPU)."""
+    return _append(tree, "kernels/memsolve_kernels/__init__.py", SLOWER.format(share=share))
+
+
+def forgetful(tree: Path) -> Path:
+    """Round the gradients that the Muon of a tree's studies sees to bfloat16."""
+    return _append(tree, "memsolve/optim/named.py", FORGETFUL)
+
+
+def _append(tree: Path, module: str, code: str) -> Path:
+    path = tree / module
+    path.write_text(path.read_text() + code)
+    return tree
+
+
+def main() -> int:
+    """Run the comparisons; the exit status."""
+    names = [case.name for case in matching(QUICK, "", default_device())]
+    gradient = [name for name in names if name.startswith("softmax_gradient")]
+    errors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        base = place("HEAD", Path(folder, "base"))
+        slow = slower(place("HEAD", Path(folder, "slow")), 0.3)
+        forgot = forgetful(place("HEAD", Path(folder, "forgot")))
+        planted = {"a slowdown of 30%": Report(), "a loss of capacity": Report()}
+        speed(base, slow, gradient, planted["a slowdown of 30%"])
+        capacity(base, forgot, planted["a loss of capacity"])
+        for what, report in planted.items():
+            errors += not report.failures
+            print(f"{what}: {'found' if report.failures else 'MISSED'}")
+            print("\n".join(f"  {line}" for line in report.lines), flush=True)
+        for turn in range(COMPARISONS):
+            report = Report()
+            speed(base, base, names, report)
+            errors += bool(report.failures)
+            print(f"A/A {turn + 1}: {'FAILS' if report.failures else 'passes'}", flush=True)
+            print("\n".join(f"  {line}" for line in report.lines))
+    return int(errors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""`python -m bench.history [REVISION ...]`: record commits for asv with the environment at hand.
+
+asv's own environments (`asv run A..B`) are the cleaner way; this one needs no installation, and
+serves machines where nothing can be installed. The packages of each revision are laid out beside
+the suite of the working tree. Exits with 2 when nothing was recorded.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.gate.tree import ROOT, place
+from bench.machine import default_device, name
+
+CONFIG = ROOT / "asv.conf.json"
+RESULTS = ROOT / ".asv" / "results"
+
+
+def record(revision: str, pattern: str = "", results: Path = RESULTS) -> int:
+    """Run asv's benchmarks on the packages of a revision.
+
+    Args:
+        revision: of this repository.
+        pattern: regular expression of the benchmarks; all by default.
+        results: asv's folder for them.
+
+    Returns:
+        How many values were recorded.
+    """
+    machine = name(default_device())
+    commit = _git("rev-parse", f"{revision}^{{commit}}")
+    with tempfile.TemporaryDirectory() as folder:
+        tree = place(commit, Path(folder, "tree"))
+        paths = os.pathsep.join((str(tree), str(tree / "kernels")))
+        config = Path(folder, "asv.conf.json")
+        settings = _settings() | {"repo": str(ROOT), "benchmark_dir": str(ROOT / "bench")}
+        config.write_text(json.dumps(settings | {"results_dir": str(results)}))
+        asv("machine", "--yes", "--machine", machine, config=config)
+        launch = "spawn" if default_device() == "cuda" else "forkserver"
+        asv(
+            *("run", "--python=same", "--set-commit-hash", commit, "--machine", machine),
+            *("--launch-method", launch, "--show-stderr"),
+            *(("--bench", pattern) if pattern else ()),
+            config=config,
+            environment={"ASV_PYTHONPATH": paths},
+        )
+    return sum(_values(path) for path in recorded(commit, results))
+
+
+def recorded(commit: str, results: Path = RESULTS) -> list[Path]:
+    """asv's files of a commit on this machine."""
+    return sorted((results / name(default_device())).glob(f"{commit[:8]}-*.json"))
+
+
+def asv(*arguments: str, config: Path, environment: dict[str, str] | None = None) -> int:
+    """Run asv; its exit status, which is 2 where single benchmarks failed."""
+    command = [sys.executable, "-m", "asv", "--config", str(config), *arguments]
+    return subprocess.run(command, env={**os.environ, **(environment or {})}).returncode
+
+
+def last(count: int) -> list[str]:
+    """The last commits, oldest first."""
+    return _git("rev-list", "--first-parent", f"--max-count={count}", "HEAD").split()[::-1]
+
+
+def _values(path: Path) -> int:
+    found = json.loads(path.read_text())
+    results = (entry[0] for entry in found["results"].values() if entry)
+    return sum(value is not None for values in results for value in values or [])
+
+
+def _settings() -> dict[str, object]:
+    lines = CONFIG.read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("//"))
+    settings: dict[str, object] = json.loads(text)
+    return settings
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main(revisions: Iterable[str]) -> int:
+    """Record each revision; the exit status."""
+    counts = {revision: record(revision) for revision in revisions}
+    for revision, count in counts.items():
+        print(f"{revision}: {count} values")
+    return 0 if any(counts.values()) else 2
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.history", description=__doc__)
+    parser.add_argument("revisions", nargs="*", default=["HEAD"], metavar="REVISION")
+    sys.exit(main(parser.parse_args().revisions))
