@@ -18,7 +18,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-FAMILIES: tuple[str, ...] = ("memsolve_kernels.softmax.variants",)
+FAMILIES: tuple[str, ...] = (
+    "memsolve_kernels.softmax.variants",
+    "memsolve_kernels.matrix_sign.variants",
+)
 ARCHITECTURES = (80, 90, 100)
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes of a block, by NVIDIA
 BLOCKED_BY_INTERPRETER = "kernels were defined under TRITON_INTERPRET=1 and cannot be compiled"

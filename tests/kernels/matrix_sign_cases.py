@@ -13,7 +13,8 @@ def with_spectrum(values: Tensor, shape: tuple[int, int], seed: int = 0) -> Tens
         for n in shape
     )
     rank = len(values)
-    return (left[:, :rank] * values.double()) @ right[:, :rank].T
+    matrix: Tensor = (left[:, :rank] * values.double()) @ right[:, :rank].T
+    return matrix
 
 
 def relative_error(ours: Tensor, truth: Tensor) -> float:

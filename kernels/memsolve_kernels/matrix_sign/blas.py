@@ -8,6 +8,8 @@ float32 and rounded once per product, as a GPU's tensor cores do.
 import torch
 from torch import Tensor
 
+from memsolve_kernels.dispatch import Precision
+
 _BLOCK = 256
 
 
@@ -29,6 +31,12 @@ def update(X: Tensor, B: Tensor, a: float) -> Tensor:
     if _multiplies_slowly(X):
         return update(X.float(), B.float(), a).to(X.dtype)
     return torch.baddbmm(X, B, X, beta=a)
+
+
+def honours(dtype: torch.dtype, precision: Precision | None) -> bool:
+    """Whether torch's products are as precise as asked; its global setting decides on float32."""
+    ieee = torch.get_float32_matmul_precision() == "highest"
+    return dtype != torch.float32 or (precision in (None, "ieee") and ieee)
 
 
 def _lower_triangle(X: Tensor, Y: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import Backend, Precision, choose_backend
-from memsolve_kernels.errors import BackendError, NonFiniteError
+from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.errors import BackendError, NonFiniteError, ShapeError
 from memsolve_kernels.matrix_sign.newton_schulz import Pair, check_converged, normalise
 from memsolve_kernels.matrix_sign.polynomials import Schedule
 from memsolve_kernels.matrix_sign.sign import check_input, fold, run, unfold
@@ -53,12 +53,13 @@ def certify(
         BackendError: `backend="reference"`, whose SVD needs no certificate.
     """
     check_input(matrix, damping)
+    if matrix.numel() == 0:
+        raise ShapeError(f"matrix has shape {tuple(matrix.shape)}: nothing to certify")
     if not matrix.isfinite().all():
         raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
-    chosen = choose_backend(backend, matrix, triton=False)
-    if chosen == "reference":
+    if backend == "reference":
         raise BackendError("backend='reference' is the truth; certify an iteration instead")
-    result = run(matrix, damping, steps, schedule, precision, chosen)
+    result = run(matrix, damping, steps, schedule, precision, backend)
     check_converged(result)
     P = _joined(result)
     Z = _joined(normalise(fold(matrix).double(), damping))

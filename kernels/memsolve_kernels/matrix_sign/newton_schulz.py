@@ -132,9 +132,14 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
         if Y is not None:
             Y = products.symmetric(B, Y, Z=Y, beta=a)
     result = Pair(X, Y, lower).to(dtype)
-    if X.device.type == "cpu":
-        check_converged(result)
+    check_on_cpu(result)
     return result
+
+
+def check_on_cpu(pair: Pair) -> None:
+    """`check_converged` where it need not wait for a device."""
+    if pair.X.device.type == "cpu":
+        check_converged(pair)
 
 
 def check_converged(pair: Pair) -> None:

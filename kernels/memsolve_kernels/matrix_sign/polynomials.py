@@ -68,6 +68,11 @@ class Schedule:
         polynomials = (*self.polynomials[:steps], *padding)
         return replace(self, polynomials=polynomials)
 
+    def split(self, steps: int) -> "tuple[Schedule, Schedule]":
+        """The first `steps` steps and the rest; either may be empty."""
+        first, rest = self.polynomials[:steps], self.polynomials[steps:]
+        return replace(self, polynomials=first), replace(self, polynomials=rest)
+
     def band(self, lower: float | None = None, upper: float = 1.0) -> tuple[float, float]:
         """Smallest and largest image of `[lower, upper]` (default: the schedule's own interval).
 

@@ -1,9 +1,107 @@
-"""x."""
-from typing import NamedTuple
+"""Launch configurations, and who multiplies what: one table, by kind of product and architecture.
+
+Every tile is the largest tried that compiles without spilling; none has been timed on a GPU yet.
+The sizes from which a kernel replaces BLAS follow published symmetric kernels, which lose to cuBLAS
+up to 1024 and win by 1.3 to 1.5 from 4096; `measure` replaces them by what a device really does.
+"""
+
+import functools
+import sys
+from typing import Literal, NamedTuple
+
+import torch
+
+from memsolve_kernels.dispatch import Precision
+
+Kind = Literal["half", "tf32", "tf32x3", "ieee"]
+ALWAYS, NEVER = 0, sys.maxsize
+
+
 class Tile(NamedTuple):
+    """What a program computes, and what the compiler makes of it.
+
+    Attributes:
+        rows: of the result; a symmetric tile is square.
+        columns: of the result.
+        depth: how much of the inner dimension is loaded at once.
+        group: rows of tiles that are walked together, so that they share operands in the cache.
+        warps: warps of a program.
+        stages: loads in flight.
+    """
+
     rows: int
     columns: int
     depth: int
     group: int
     warps: int
     stages: int
+
+
+class Preset(NamedTuple):
+    """The choices for one kind of product on one architecture.
+
+    Attributes:
+        symmetric: tile of the symmetric product.
+        update: tile of the update.
+        symmetric_from: smallest number of rows `m` at which its kernel replaces BLAS.
+        update_from: the same for the update.
+        batched_to: largest side, a power of two, of matrices that one launch takes through all
+            steps.
+    """
+
+    symmetric: Tile
+    update: Tile
+    symmetric_from: int
+    update_from: int
+    batched_to: int
+
+
+_HALF = Tile(128, 128, 64, 8, warps=8, stages=4), Tile(128, 256, 64, 8, warps=8, stages=3)
+_TF32 = Tile(128, 128, 32, 8, warps=8, stages=3), Tile(128, 128, 32, 8, warps=8, stages=3)
+_IEEE = Tile(64, 64, 16, 8, warps=8, stages=3), Tile(64, 64, 16, 8, warps=8, stages=3)
+
+TABLE: dict[Kind, dict[int, Preset]] = {
+    "half": {
+        80: Preset(*_HALF, 2048, NEVER, 64),
+        90: Preset(*_HALF, 2048, NEVER, 128),
+        100: Preset(_HALF[0], Tile(128, 128, 64, 8, warps=8, stages=3), 2048, NEVER, 64),
+    },
+    "tf32": {
+        80: Preset(*_TF32, ALWAYS, ALWAYS, 64),
+        90: Preset(*_TF32, ALWAYS, ALWAYS, 128),
+        100: Preset(*_TF32, ALWAYS, ALWAYS, 64),
+    },
+    "tf32x3": {
+        80: Preset(Tile(64, 64, 32, 8, warps=4, stages=3), _TF32[1], ALWAYS, ALWAYS, 32),
+        90: Preset(*_TF32, ALWAYS, ALWAYS, 64),
+        100: Preset(*_TF32, ALWAYS, ALWAYS, 32),
+    },
+    "ieee": {
+        80: Preset(*_IEEE, NEVER, NEVER, 32),
+        90: Preset(*_IEEE, NEVER, NEVER, 32),
+        100: Preset(*_IEEE, NEVER, NEVER, 32),
+    },
+}
+
+
+def kind_of(dtype: torch.dtype, precision: Precision | None) -> Kind | None:
+    """The kind of a product in this dtype; float32 is `tf32x3` by default; None for float64."""
+    if dtype == torch.float64:
+        return None
+    return precision or "tf32x3" if dtype == torch.float32 else "half"
+
+
+def input_precision(kind: Kind) -> Precision:
+    """Triton's name for it; half precision has only one way to be multiplied."""
+    return "ieee" if kind == "half" else kind
+
+
+def find(kind: Kind, device: torch.device) -> Preset:
+    """The preset for a device; the oldest architecture's where there is none of its own."""
+    return TABLE[kind][_architecture(device)]
+
+
+@functools.cache
+def _architecture(device: torch.device) -> int:
+    major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 8
+    return {9: 90, 10: 100}.get(major, 80)

@@ -6,7 +6,7 @@ from torch import Tensor
 from memsolve_kernels.dispatch import Backend, Precision, check_precision, choose_backend
 from memsolve_kernels.errors import BackendError, DtypeError, RangeError, ShapeError
 from memsolve_kernels.matrix_sign import blas, newton_schulz, reference
-from memsolve_kernels.matrix_sign.newton_schulz import Pair, Products
+from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import STOCK, Schedule
 
 _MAX_DAMPING = 1e30  # leaves float32 room for sums of squares
@@ -55,16 +55,15 @@ def matrix_sign(
     schedule.
     """
     check_input(matrix, damping)
-    chosen = choose_backend(backend, matrix, triton=False)
-    if matrix.numel() == 0:
-        return torch.zeros_like(matrix)
-    if chosen == "reference":
+    if backend == "reference":
         if (steps, schedule, precision) != (None, None, None):
             raise BackendError(
                 "backend='reference' is an SVD: it takes no steps, schedule or precision"
             )
         return reference.matrix_sign(matrix, damping)
-    return unfold(run(matrix, damping, steps, schedule, precision, chosen).X, matrix)
+    if matrix.numel() == 0:
+        return torch.zeros_like(matrix)
+    return unfold(run(matrix, damping, steps, schedule, precision, backend).X, matrix)
 
 
 def run(
@@ -73,10 +72,11 @@ def run(
     steps: int | None,
     schedule: Schedule | str | None,
     precision: Precision | None,
-    backend: Backend,
+    backend: Backend | None,
 ) -> Pair:
-    """Normalise, choose the schedule and iterate; the pair's blocks are folded (see `fold`)."""
-    products = _products(matrix, precision, backend)
+    """Normalise, choose schedule and backend, and iterate; the result's blocks are folded."""
+    chosen = choose_backend(backend, matrix, triton=matrix.dtype != torch.float64)
+    _check_precision(matrix, precision, chosen)
     pair = newton_schulz.normalise(fold(matrix), damping)
     if schedule is None:
         schedule = newton_schulz.default_schedule(pair, matrix.dtype)
@@ -84,7 +84,11 @@ def run(
         schedule = _stock(schedule)
     if steps is not None:
         schedule = schedule.take(steps)
-    return newton_schulz.iterate(pair, schedule, products, matrix.dtype)
+    if chosen == "triton":
+        from memsolve_kernels.matrix_sign import fused  # needs the triton package
+
+        return fused.iterate(pair, schedule, matrix.dtype, precision, backend == "triton")
+    return newton_schulz.iterate(pair, schedule, blas, matrix.dtype)
 
 
 def fold(matrix: Tensor) -> Tensor:
@@ -111,21 +115,24 @@ def check_input(matrix: Tensor, damping: float) -> None:
         raise RangeError(f"damping is {damping}; expected a number in [0, {_MAX_DAMPING:g})")
 
 
-def _products(matrix: Tensor, precision: Precision | None, backend: Backend) -> Products:
+def _check_precision(matrix: Tensor, precision: Precision | None, backend: Backend) -> None:
     check_precision(precision)
     if precision is None:
-        return blas
-    if matrix.dtype in (torch.float16, torch.bfloat16):
+        return
+    if matrix.dtype not in (torch.float32, torch.float64):
         raise BackendError(
             f"precision={precision!r} was given for {matrix.dtype}; it applies to float32 products"
         )
-    if precision != "ieee" or torch.get_float32_matmul_precision() != "highest":
+    if (
+        precision != "ieee"
+        if matrix.dtype == torch.float64
+        else not (backend == "triton" or blas.honours(matrix.dtype, precision))
+    ):
         raise BackendError(
-            f"backend='torch' cannot honour precision={precision!r} while "
-            f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}; "
-            "it offers 'ieee', under 'highest'"
+            f"backend={backend!r} cannot honour precision={precision!r} in {matrix.dtype} while "
+            f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}: "
+            "torch's own products are 'ieee', under 'highest'"
         )
-    return blas
 
 
 def _stock(name: str) -> Schedule:

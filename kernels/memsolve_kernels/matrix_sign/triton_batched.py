@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """The whole iteration in one launch, for batches of small matrices: each stays on its processor.
 
 One program takes one matrix through every step. `A` and `B` never leave its registers and shared
@@ -22,7 +22,7 @@ from memsolve_kernels.matrix_sign.polynomials import Schedule
 @triton.jit
 def batched_kernel(
     X,
-    lower,
+    Y,
     out_X,
     out_Y,
     coefficients,
@@ -35,13 +35,13 @@ def batched_kernel(
     """All steps on one matrix (ROWS, COLUMNS) of the batch and, if DAMPED, its `Y` (ROWS, ROWS)."""
     matrix = tl.program_id(0).to(tl.int64)
     row, column, other_row = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, ROWS)
-    X += matrix * ROWS * COLUMNS
-    x_at = out_X + matrix * ROWS * COLUMNS + row[:, None] * COLUMNS + column[None, :]
-    y_at = out_Y + matrix * ROWS * ROWS + row[:, None] * ROWS + other_row[None, :]
-    tl.store(x_at, tl.load(X + row[:, None] * COLUMNS + column[None, :]))
+    x_offset = row[:, None] * COLUMNS + column[None, :]
+    y_offset = row[:, None] * ROWS + other_row[None, :]
+    x_at = out_X + matrix * ROWS * COLUMNS + x_offset
+    y_at = out_Y + matrix * ROWS * ROWS + y_offset
+    tl.store(x_at, tl.load(X + matrix * ROWS * COLUMNS + x_offset))
     if DAMPED:
-        y = tl.where(row[:, None] == other_row[None, :], tl.load(lower + matrix), 0.0)
-        tl.store(y_at, y.to(out_Y.dtype.element_ty))
+        tl.store(y_at, tl.load(Y + matrix * ROWS * ROWS + y_offset))
     for step in range(steps):
         a = tl.load(coefficients + 3 * step)
         b = tl.load(coefficients + 3 * step + 1)
@@ -73,11 +73,11 @@ def iterate(pair: Pair, schedule: Schedule, precision: Precision) -> Pair:
     """
     rows, columns = padded(pair.X.shape[-2]), padded(pair.X.shape[-1])
     X = _pad(pair.X, rows, columns)
-    out_X = torch.empty_like(X)
-    out_Y = out_X if pair.Y is None else X.new_empty(len(X), rows, rows)
+    Y = X if pair.Y is None else _pad(pair.Y, rows, rows)
+    out_X, out_Y = torch.empty_like(X), torch.empty_like(Y)
     batched_kernel[(len(X),)](
         X,
-        pair.lower,
+        Y,
         out_X,
         out_Y,
         _coefficients(schedule, X.device),
@@ -87,10 +87,11 @@ def iterate(pair: Pair, schedule: Schedule, precision: Precision) -> Pair:
         COLUMNS=columns,
         PRECISION=precision,
         num_warps=warps(rows, columns),
+        num_stages=1,
+        enable_fp_fusion=True,
     )
     m, n = pair.X.shape[-2:]
-    Y = None if pair.Y is None else out_Y[:, :m, :m]
-    return Pair(out_X[:, :m, :n], Y, pair.lower)
+    return Pair(out_X[:, :m, :n], None if pair.Y is None else out_Y[:, :m, :m], pair.lower)
 
 
 def padded(size: int) -> int:

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """`alpha X Y^T + beta Z`, known to be symmetric: half the tiles are computed and mirrored.
 
 The one kernel is three products of a Newton-Schulz step: the Gram matrix `X X^T`, the polynomial
@@ -58,14 +58,14 @@ def symmetric_kernel(
     inside = (rows < size)[:, None] & (columns < size)[None, :]
     if HAS_Z:
         result += beta * tl.load(Z + here, mask=inside, other=0.0).to(tl.float32)
-    mirrored = tl.trans(result)
+    result = result.to(out.dtype.element_ty)
     if i == j:
-        result = tl.where(rows[:, None] >= columns[None, :], result, mirrored)
+        result = tl.where(rows[:, None] >= columns[None, :], result, tl.trans(result))
     else:
         there = corner + columns.to(tl.int64)[:, None] * size + rows[None, :]
         inside_there = (columns < size)[:, None] & (rows < size)[None, :]
-        tl.store(out + there, mirrored.to(out.dtype.element_ty), mask=inside_there)
-    tl.store(out + here, result.to(out.dtype.element_ty), mask=inside)
+        tl.store(out + there, tl.trans(result), mask=inside_there)
+    tl.store(out + here, result, mask=inside)
 
 
 @triton.jit
@@ -126,5 +126,6 @@ def symmetric(
         PRECISION=precision,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        enable_fp_fusion=True,
     )
     return out

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """The inner loop that the matrix products share."""
 
 import triton
@@ -17,12 +17,9 @@ def accumulate(
     DEPTH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The tile `sum_k left[:, k] right[k, :]` (ROWS, COLUMNS) in float32.
+    """The tile `sum_k left[:, k] right[k, :]` (ROWS, COLUMNS) in float32, over `depth` of `k`.
 
-    Args:
-        left: pointers (ROWS, 1) to `k = 0`; consecutive `k` are `left_stride` apart.
-        right: pointers (1, COLUMNS) to `k = 0`; consecutive `k` are `right_stride` apart.
-        depth: number of `k`.
+    `left` (ROWS, 1) and `right` (1, COLUMNS) point to `k = 0`; consecutive `k` are a stride apart.
     """
     steps = tl.arange(0, DEPTH)
     left += steps[None, :] * left_stride

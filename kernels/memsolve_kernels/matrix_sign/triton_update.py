@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """`a X + B X`, the last product of a Newton-Schulz step, with the sum in the epilogue."""
 
 import torch
@@ -82,5 +82,6 @@ def update(X: Tensor, B: Tensor, a: float, tile: Tile, precision: Precision) -> 
         PRECISION=precision,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        enable_fp_fusion=True,
     )
     return out

@@ -1,0 +1,86 @@
+"""The Triton backend: which kernel, or BLAS, serves each product of the iteration."""
+
+import torch
+from torch import Tensor
+
+from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.matrix_sign import (
+    blas,
+    measured,
+    newton_schulz,
+    triton_batched,
+    triton_symmetric,
+    triton_update,
+)
+from memsolve_kernels.matrix_sign.newton_schulz import Pair
+from memsolve_kernels.matrix_sign.polynomials import Schedule
+from memsolve_kernels.matrix_sign.presets import Kind, find, input_precision, kind_of
+
+
+class FusedProducts:
+    """The products of a step by Triton's kernels where they are the faster, else by BLAS.
+
+    Args:
+        precision: of float32 products; None is `tf32x3` or BLAS, whichever the presets prefer.
+        everywhere: use the kernels also where BLAS would be faster. Float64 is always BLAS's.
+    """
+
+    def __init__(self, precision: Precision | None, everywhere: bool) -> None:
+        self._precision = precision
+        self._everywhere = everywhere
+
+    def symmetric(
+        self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
+    ) -> Tensor:
+        """`alpha X Y^T + beta Z`, known to be symmetric."""
+        kind = kind_of(X.dtype, self._precision)
+        if kind is None or not self._wins("symmetric", kind, X):
+            return blas.symmetric(X, Y, alpha, Z, beta)
+        tile = find(kind, X.device).symmetric
+        return triton_symmetric.symmetric(X, Y, alpha, Z, beta, tile, input_precision(kind))
+
+    def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
+        """`a X + B X`."""
+        kind = kind_of(X.dtype, self._precision)
+        if kind is None or not self._wins("update", kind, X):
+            return blas.update(X, B, a)
+        tile = find(kind, X.device).update
+        return triton_update.update(X, B, a, tile, input_precision(kind))
+
+    def _wins(self, product: measured.Product, kind: Kind, X: Tensor) -> bool:
+        if self._everywhere or not blas.honours(X.dtype, self._precision):
+            return True
+        winner = measured.winner(product, kind, X)
+        if winner is not None:
+            return winner == "kernel"
+        preset = find(kind, X.device)
+        first = preset.symmetric_from if product == "symmetric" else preset.update_from
+        return X.shape[-2] >= first
+
+
+def iterate(
+    pair: Pair,
+    schedule: Schedule,
+    dtype: torch.dtype,
+    precision: Precision | None,
+    everywhere: bool,
+) -> Pair:
+    """`newton_schulz.iterate`, in one launch (after the wide steps) where the matrices are small.
+
+    Args:
+        pair: what to iterate on, in the dtype of the wide steps.
+        schedule: the steps.
+        dtype: of the remaining steps, not float64.
+        precision: of float32 products.
+        everywhere: as in `FusedProducts`.
+    """
+    products = FusedProducts(precision, everywhere)
+    kind = kind_of(dtype, precision)
+    side = triton_batched.padded(max(pair.X.shape[-2:]))
+    if kind is None or side > find(kind, pair.X.device).batched_to:
+        return newton_schulz.iterate(pair, schedule, products, dtype)
+    wide, rest = schedule.split(0 if pair.X.dtype == dtype else schedule.wide_steps)
+    pair = newton_schulz.iterate(pair, wide, products, pair.X.dtype).to(dtype)
+    result = triton_batched.iterate(pair, rest, input_precision(kind))
+    newton_schulz.check_on_cpu(result)
+    return result

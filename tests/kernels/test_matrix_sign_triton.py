@@ -1,0 +1,260 @@
+"""The matrix-sign kernels against their definitions: on a GPU, or in Triton's interpreter.
+
+Without a GPU this file runs in a process of its own, which test_matrix_sign_interpreted.py starts:
+the interpreter is chosen before the kernels are defined. It multiplies bfloat16 wrongly, and every
+float32 precision alike, so that these cases need a GPU.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from memsolve_kernels import matrix_sign
+from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.errors import BackendError
+from memsolve_kernels.matrix_sign import STOCK, certify, minimax, newton_schulz
+from torch import Tensor
+
+from tests.kernels.matrix_sign_cases import relative_error, spectral_norm, with_spectrum
+
+GPU = torch.cuda.is_available()
+if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("needs a GPU or Triton's interpreter", allow_module_level=True)
+
+from memsolve_kernels.matrix_sign import (  # noqa: E402
+    blas,
+    fused,
+    measured,
+    triton_symmetric,
+    triton_update,
+)
+from memsolve_kernels.matrix_sign.presets import TABLE, Tile  # noqa: E402
+
+DEVICE = "cuda" if GPU else "cpu"
+HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
+PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
+SMALL = Tile(16, 16, 16, 2, warps=4, stages=2)  # many tiles from small matrices
+SIZES = [(1, 1), (5, 7), (16, 16), (33, 20), (52, 40)]
+
+
+@pytest.fixture(autouse=True)
+def uninitialized_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def integers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randint(-3, 4, shape, device=DEVICE).to(dtype)
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 8])
+@pytest.mark.parametrize(("m", "n"), SIZES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_integers_multiply_exactly(m: int, n: int, group: int, precision: Precision) -> None:
+    tile = SMALL._replace(group=group)
+    X = integers(2, m, n)
+    A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, tile, precision)
+    assert torch.equal(A.double(), X.double() @ X.double().mT)
+    small = A.remainder(7)  # symmetric, and small enough for exact squares in tf32
+    square = triton_symmetric.symmetric(small, small, 2.0, small, -3.0, tile, precision)
+    assert torch.equal(square.double(), 2 * small.double() @ small.double() - 3 * small.double())
+    updated = triton_update.update(X, small, 5.0, tile, precision)
+    assert torch.equal(updated.double(), 5 * X.double() + small.double() @ X.double())
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_every_preset_multiplies_integers_exactly(kind: str) -> None:
+    dtype = torch.float16 if kind == "half" else torch.float32
+    precision: Precision = "ieee" if kind == "half" or not GPU else kind  # type: ignore[assignment]
+    X, B = integers(1, 140, 200, dtype=dtype), integers(1, 140, 140, dtype=dtype)
+    for preset in {presets[:2] for presets in TABLE[kind].values()}:  # type: ignore[index]
+        A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], precision)
+        assert torch.equal(A.double(), X.double() @ X.double().mT)
+        updated = triton_update.update(X, B, 2.0, preset[1], precision)
+        assert torch.equal(updated.double(), 2 * X.double() + B.double() @ X.double())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(dtype: torch.dtype) -> None:
+    X = torch.randn(3, 50, 70, device=DEVICE).to(dtype)
+    A = triton_symmetric.symmetric(X, X, 0.3, None, 0.0, SMALL, "ieee")
+    assert torch.equal(A, A.mT)
+    truth = 0.3 * X.double() @ X.double().mT
+    bound = 2 * relative_error(blas.symmetric(X, X, 0.3), truth)
+    assert relative_error(A, truth) <= max(bound, torch.finfo(dtype).eps)
+    commuting = triton_symmetric.symmetric(A, A, 1.0, A, 0.5, SMALL, "ieee")
+    assert torch.equal(commuting, commuting.mT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize("damping", [0.0, 0.01])
+@pytest.mark.parametrize("shape", [(20, 20), (9, 31), (31, 9), (16, 64), (2, 3, 5, 4)])
+def test_one_launch_iterates_like_separate_products(
+    shape: tuple[int, ...], damping: float, dtype: torch.dtype
+) -> None:
+    matrix = torch.randn(shape, device=DEVICE).to(dtype)
+    truth = matrix_sign(matrix.double(), damping, backend="reference")
+    ours = matrix_sign(matrix, damping, backend="triton")
+    bound = 2 * relative_error(matrix_sign(matrix, damping, backend="torch"), truth)
+    assert relative_error(ours, truth) <= max(bound, 4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.01])
+def test_products_beyond_one_launch(damping: float) -> None:
+    matrix = torch.randn(70, 140, device=DEVICE)
+    schedule = minimax(0.005, 1e-6)
+    truth = matrix_sign(matrix.double(), damping, backend="reference")
+    sign = matrix_sign(matrix, damping, schedule=schedule, backend="triton")
+    assert relative_error(sign, truth) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "damping", "bound"), [(torch.float32, 1e-4, 1e-4), (torch.float16, 1e-3, 2e-2)]
+)
+def test_damped_accuracy(dtype: torch.dtype, damping: float, bound: float) -> None:
+    values = torch.arange(1, 129, dtype=torch.float64) ** -2
+    matrix = with_spectrum(values, (128, 128)).to(DEVICE, dtype)
+    truth = matrix_sign(matrix.double(), damping, backend="reference")
+    assert relative_error(matrix_sign(matrix, damping, backend="triton"), truth) < bound
+
+
+def test_polar_factor_resolves_its_lower_bound() -> None:
+    matrix = with_spectrum(torch.logspace(0, -6, 60, dtype=torch.float64), (60, 60))
+    sign = matrix_sign(matrix.to(DEVICE, torch.float32), backend="triton").double().cpu()
+    assert spectral_norm(sign @ sign.T - torch.eye(60)) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize("shape", [(12, 20), (70, 70)])
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+def test_a_batch_gives_the_bits_of_each_matrix_alone(
+    dtype: torch.dtype, shape: tuple[int, int], damping: float
+) -> None:
+    schedule = minimax(0.01).take(2)
+    batch = torch.randn(3, *shape, device=DEVICE).to(dtype)
+    together = matrix_sign(batch, damping, schedule=schedule, backend="triton")
+    for matrix, sign in zip(batch, together, strict=True):
+        alone = matrix_sign(matrix, damping, schedule=schedule, backend="triton")
+        assert torch.equal(alone, sign)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (40, 40)])
+def test_zero_gives_zero(shape: tuple[int, int]) -> None:
+    zero = torch.zeros(shape, device=DEVICE)
+    assert torch.equal(matrix_sign(zero, 0.1, backend="triton"), zero)
+    assert torch.equal(matrix_sign(zero, backend="triton"), zero)
+
+
+def test_certificate_of_the_kernels() -> None:
+    matrix = torch.randn(20, 30, device=DEVICE)
+    for residual in certify(matrix, 0.1, backend="triton")[1:]:
+        assert residual.max() < 1e-5
+
+
+def test_steps_without_a_rest_after_the_wide_ones() -> None:
+    matrix = torch.randn(8, 8, device=DEVICE).half()
+    for damping in (0.0, 0.1):
+        one = matrix_sign(matrix, damping, steps=1, backend="triton")
+        torch.testing.assert_close(one, matrix_sign(matrix, damping, steps=1, backend="torch"))
+
+
+def test_float64_has_no_kernel() -> None:
+    with pytest.raises(BackendError, match="no kernel"):
+        matrix_sign(torch.eye(2, device=DEVICE, dtype=torch.float64), backend="triton")
+
+
+def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = torch.randn(1, 20, 24, device=DEVICE)
+    launched: list[str] = []
+    for module, name in ((triton_symmetric, "symmetric"), (triton_update, "update")):
+        original = getattr(module, name)
+
+        def recorded(*args: object, _name: str = name, _original: object = original) -> object:
+            launched.append(_name)
+            return _original(*args)  # type: ignore[operator]
+
+        monkeypatch.setattr(module, name, recorded)
+    pair = newton_schulz.normalise(X, 0.0).to(torch.float32)
+    products = fused.FusedProducts("ieee", everywhere=False)
+
+    def one_step() -> list[str]:
+        launched.clear()
+        newton_schulz.iterate(pair, STOCK["muon"].take(1), products, torch.float32)
+        return list(launched)
+
+    assert one_step() == []  # by the preset, BLAS multiplies ieee float32
+    times = iter([1.0, 2.0, 2.0, 1.0])
+    monkeypatch.setattr(measured, "_winners", {})
+    contests = measured.measure(X, precision="ieee", timer=lambda _: next(times))
+    assert [contest.winner for contest in contests] == ["kernel", "blas"]
+    assert one_step() == ["symmetric"]
+
+
+def test_a_wrong_kernel_loses_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "_winners", {})
+    right = triton_update.update
+    monkeypatch.setattr(triton_update, "update", lambda *args: right(*args) * (1 + 1e-5))
+    times = iter([1.0, 2.0, 1.0, 2.0])
+    matrix = torch.randn(20, 24, device=DEVICE)
+    contests = measured.measure(matrix, precision="ieee", timer=lambda _: next(times))
+    assert [contest.winner for contest in contests] == ["kernel", "blas"]
+    assert contests[1].kernel_error > 2 * contests[1].blas_error
+
+
+def test_nothing_to_measure_where_only_one_can_multiply() -> None:
+    for matrix, precision in ((torch.eye(4).double(), None), (torch.eye(4), "tf32x3")):
+        with pytest.raises(BackendError, match="nothing to choose"):
+            measured.measure(matrix, precision=precision)  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+class TestOnGpu:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("size", [64, 128, 200, 2048])
+    @pytest.mark.parametrize("damping", [0.0, 0.1])
+    def test_captured_in_a_graph(self, dtype: torch.dtype, size: int, damping: float) -> None:
+        schedule = minimax(1e-3, 1e-2)
+        matrix = torch.randn(2, size, size, device="cuda").to(dtype)
+        eager = matrix_sign(matrix, damping, schedule=schedule)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = matrix_sign(matrix, damping, schedule=schedule)
+        graph.replay()
+        assert torch.equal(captured, eager)
+
+    @pytest.mark.parametrize("precision", [None, "ieee", "tf32x3"])
+    @pytest.mark.parametrize("size", [64, 300, 1024])
+    def test_float32_precisions(self, precision: Precision | None, size: int) -> None:
+        values = torch.arange(1, size + 1, dtype=torch.float64) ** -1.5
+        matrix = with_spectrum(values, (size, size)).to("cuda", torch.float32)
+        truth = matrix_sign(matrix.double(), 1e-4, backend="reference")
+        backends: list[Backend | None] = ["triton", None]
+        for backend in backends:
+            sign = matrix_sign(matrix, 1e-4, precision=precision, backend=backend)
+            assert relative_error(sign, truth) < 1e-4
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("size", [100, 2048])
+    def test_repeats_bit_by_bit(self, dtype: torch.dtype, size: int) -> None:
+        matrix = torch.randn(2, size, size, device="cuda").to(dtype)
+        first = matrix_sign(matrix, 0.1, backend="triton")
+        for _ in range(10):
+            assert torch.equal(matrix_sign(matrix, 0.1, backend="triton"), first)
+
+    def test_offsets_beyond_32_bits(self) -> None:
+        X = integers(3, 32_768, 32, dtype=torch.float16)
+        tile = TABLE["half"][90].symmetric
+        A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, tile, "ieee")
+        assert A.numel() > 2**31
+        last = A[2, -100:, -100:].double()
+        assert torch.equal(last, X[2, -100:].double() @ X[2, -100:].double().mT)
+        top = A[2, :100, -100:].double()
+        assert torch.equal(top, X[2, :100].double() @ X[2, -100:].double().mT)
+
+    def test_many_small_matrices(self) -> None:
+        batch = torch.randn(70_000, 16, 16, device="cuda")
+        sign = matrix_sign(batch, backend="triton")
+        assert torch.equal(sign[-1], matrix_sign(batch[-1], backend="triton"))
