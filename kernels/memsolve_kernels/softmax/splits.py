@@ -1,11 +1,13 @@
 """How many programs share the items of one block of queries."""
 
+import functools
 import math
 
 FULL_ENOUGH = 0.9  # share of the processors' time that is worth no more splits
 FEW = 16  # splits, when there are queries enough to fill every processor anyway
 
 
+@functools.lru_cache(maxsize=4096)
 def count_splits(blocks: int, tiles: int, processors: int, most: int) -> int:
     """The fewest splits that keep the processors busy, or of those allowed the best.
 
