@@ -4,7 +4,7 @@ ALPHA ?= 1.5
 OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
 
-.PHONY: study test lint bench gpu gpu-quick
+.PHONY: study test lint bench track gate dashboard gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
 	$(BIN)/memsolve capacity --alpha $(ALPHA) --out $(OUT)/capacity --resume
@@ -18,6 +18,18 @@ lint: .venv/installed  ## check lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+bench: .venv/installed  ## print speed beside peers and ceilings, on this machine
+	$(BIN)/python -m bench $(BENCH)
+
+track: .venv/installed  ## record the last commit for asv, with the environment at hand
+	$(BIN)/python -m bench.history $(or $(REVISION),HEAD)
+
+gate: .venv/installed  ## compare BASE with the last commit: slower, forgetful or spilling fails
+	$(BIN)/python -m bench.gate $(or $(BASE),$(error name the revision to compare with: make gate BASE=main))
+
+dashboard: .venv/installed  ## make asv's site over the last ten commits, and the page of ratios
+	$(BIN)/python -m bench.dashboard
 
 gpu gpu-quick:  ## all that needs a GPU, with the packages at hand: tests, benchmarks, capacity
 	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu $(if $(filter gpu-quick,$@),--quick)

@@ -7,17 +7,20 @@ the suite of the working tree. Exits with 2 when nothing was recorded.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.gate.tree import ROOT, place
 from bench.machine import default_device, name
 
 CONFIG = ROOT / "asv.conf.json"
+SUITE = ROOT / "bench" / "tracked"
 RESULTS = ROOT / ".asv" / "results"
 
 
@@ -34,20 +37,16 @@ def record(revision: str, pattern: str = "", results: Path = RESULTS) -> int:
     """
     machine = name(default_device())
     commit = _git("rev-parse", f"{revision}^{{commit}}")
-    with tempfile.TemporaryDirectory() as folder:
+    launch = "spawn" if default_device() == "cuda" else "forkserver"
+    with tempfile.TemporaryDirectory() as folder, configured(results) as config:
         tree = place(commit, Path(folder, "tree"))
-        paths = os.pathsep.join((str(tree), str(tree / "kernels")))
-        config = Path(folder, "asv.conf.json")
-        settings = _settings() | {"repo": str(ROOT), "benchmark_dir": str(ROOT / "bench")}
-        config.write_text(json.dumps(settings | {"results_dir": str(results)}))
         asv("machine", "--yes", "--machine", machine, config=config)
-        launch = "spawn" if default_device() == "cuda" else "forkserver"
         asv(
             *("run", "--python=same", "--set-commit-hash", commit, "--machine", machine),
             *("--launch-method", launch, "--show-stderr"),
             *(("--bench", pattern) if pattern else ()),
             config=config,
-            environment={"ASV_PYTHONPATH": paths},
+            environment={"ASV_PYTHONPATH": os.pathsep.join((str(tree), str(tree / "kernels")))},
         )
     return sum(_values(path) for path in recorded(commit, results))
 
@@ -55,6 +54,21 @@ def record(revision: str, pattern: str = "", results: Path = RESULTS) -> int:
 def recorded(commit: str, results: Path = RESULTS) -> list[Path]:
     """asv's files of a commit on this machine."""
     return sorted((results / name(default_device())).glob(f"{commit[:8]}-*.json"))
+
+
+@contextmanager
+def configured(results: Path = RESULTS, html: Path | None = None) -> Iterator[Path]:
+    """A copy of asv's configuration with other folders for results and pages."""
+    settings = _settings() | {
+        "repo": str(ROOT),
+        "benchmark_dir": str(SUITE),
+        "results_dir": str(results),
+        "html_dir": str(html or RESULTS.parent / "html"),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "asv.conf.json")
+        config.write_text(json.dumps(settings))
+        yield config
 
 
 def asv(*arguments: str, config: Path, environment: dict[str, str] | None = None) -> int:
@@ -71,7 +85,8 @@ def last(count: int) -> list[str]:
 def _values(path: Path) -> int:
     found = json.loads(path.read_text())
     results = (entry[0] for entry in found["results"].values() if entry)
-    return sum(value is not None for values in results for value in values or [])
+    numbers = (value for values in results for value in values or [] if value is not None)
+    return sum(not math.isnan(number) for number in numbers)  # NaN: skipped
 
 
 def _settings() -> dict[str, object]:

@@ -31,11 +31,8 @@ def _slower(function):
 softmax_gradient = _slower(softmax_gradient)
 """
 FORGETFUL = """
-def _forgetful(params, memory, batch, _muon=BUILT_IN["muon"]):
-    for param in params:
-        param.grad = param.grad.bfloat16().to(param.dtype)
-    return _muon(params, memory, batch)
-BUILT_IN["muon"] = _forgetful
+def matrix_sign(matrix, *arguments, _exact=matrix_sign, **options):
+    return _exact(matrix.bfloat16().to(matrix.dtype), *arguments, **options)
 """
 COMPARISONS = 10
 
@@ -46,8 +43,8 @@ def slower(tree: Path, share: float) -> Path:
 
 
 def forgetful(tree: Path) -> Path:
-    """Round the gradients that the Muon of a tree's studies sees to bfloat16."""
-    return _append(tree, "memsolve/optim/named.py", FORGETFUL)
+    """Round what the matrix sign of a tree is given to bfloat16: Muon stores less."""
+    return _append(tree, "kernels/memsolve_kernels/matrix_sign/__init__.py", FORGETFUL)
 
 
 def _append(tree: Path, module: str, code: str) -> Path:

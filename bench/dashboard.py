@@ -1,0 +1,65 @@
+"""`python -m bench.dashboard`: asv's site over the last commits, and a page of the latest ratios.
+
+Commits of the last ten that this machine has not recorded are recorded first, with the
+environment at hand.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from bench import history, readme, record
+from bench.gate.tree import ROOT
+
+COMMITS = 10
+PATTERN = r"speed|capacity|spilled"
+HTML = ROOT / ".asv" / "html"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def publish(results: Path = history.RESULTS, html: Path = HTML) -> Path:
+    """Make asv's site and the page of ratios.
+
+    Returns:
+        The folder of both.
+    """
+    with history.configured(results, html) as config:
+        status = history.asv("publish", "--no-pull", config=config)
+    if status:
+        raise RuntimeError(f"asv publish failed with status {status}")
+    (html / "ratios.html").write_text(ratios_page())
+    return html
+
+
+def ratios_page(folder: Path = record.FOLDER) -> str:
+    """The page of the latest ratios of every machine in bench/results/."""
+    machines = [
+        {
+            "name": machine["machine"]["device"],
+            "provenance": readme.provenance(machine),
+            "cases": readme.ratios(machine["rows"]),
+        }
+        for machine in record.machines(folder)
+    ]
+    pages = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    return pages.get_template("ratios.html.jinja").render(machines=machines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
+    parser.add_argument("--commits", type=int, default=COMMITS)
+    parser.add_argument("--bench", default=PATTERN, help="regular expression of what is recorded")
+    arguments = parser.parse_args()
+    for commit in history.last(arguments.commits):
+        if not history.recorded(commit):
+            count = history.record(commit, arguments.bench)
+            print(f"{commit[:10]}: {count} values", flush=True)
+    folder = publish()
+    print(f"open it with: python -m http.server --directory {folder.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""`python -m bench.readme`: write the README's tables of speed from bench/results/.
+
+Only what stands between the markers is written; a test fails when the two differ.
+"""
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import record
+from bench.rows import OURS, Row
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- bench:begin (made by python -m bench.readme) -->", "<!-- bench:end -->"
+
+
+def tables(machines: list[dict[str, Any]]) -> str:
+    """Markdown of every machine: what it is, then how many times as fast ours is."""
+    return "\n\n".join(_table(machine) for machine in machines)
+
+
+def written(text: str, machines: list[dict[str, Any]]) -> str:
+    """The README with its block made anew.
+
+    Raises:
+        ValueError: it lacks the markers.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the README needs the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{tables(machines)}\n{END}{after}"
+
+
+def ratios(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows that have a time, by case; cases of which ours has none are left out."""
+    cases: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.hot:
+            cases.setdefault(row.case, []).append(row)
+    return {name: found for name, found in cases.items() if found[0].way == OURS}
+
+
+def provenance(machine: dict[str, Any]) -> str:
+    """Hardware, versions, commit and command in a line."""
+    here = machine["machine"]
+    gpu = f"driver {here['driver']}, CUDA {here['cuda']}, " if "cuda" in here else ""
+    return (
+        f"{here['device']}, {here['threads']} threads, {gpu}torch {here['torch']}, triton "
+        f"{here['triton']}, Python {here['python']}; commit {machine['commit'][:10]}, "
+        f"{machine['date']}; `{machine['command']}`"
+    )
+
+
+def _table(machine: dict[str, Any]) -> str:
+    lines = [
+        provenance(machine),
+        "",
+        "| case | way | ms | its time over ours [95%] | extra MB | of GEMM ceiling |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for case, rows in ratios(machine["rows"]).items():
+        lines += [_line(case if row.way == OURS else "", row) for row in rows]
+    return "\n".join(lines)
+
+
+def _line(case: str, row: Row) -> str:
+    way = f"*{row.way}* (a part of the work)" if row.status == "bound" else row.way
+    ratio = "1"
+    if row.way != OURS and row.ratio is not None:
+        low, high = row.ratio.low, row.ratio.high
+        same = "" if row.differs else ", within noise"
+        ratio = f"{row.ratio.value:.2f} [{low:.2f}, {high:.2f}]{same}"
+    memory = "-" if row.extra_bytes is None else f"{row.extra_bytes / 1e6:.1f}"
+    milliseconds = 1e3 * statistics.median(row.hot)
+    share = "-" if row.of_gemm is None else f"{100 * row.of_gemm:.0f}%"
+    return f"| {case} | {way} | {milliseconds:.3g} | {ratio} | {memory} | {share} |"
+
+
+def main() -> int:
+    README.write_text(written(README.read_text(), record.machines()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
