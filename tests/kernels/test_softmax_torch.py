@@ -89,5 +89,6 @@ def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype) -> None:
     q, v, y, _ = Case.random(5, 37, 7, dtype=dtype).args
     torch.library.opcheck(ops.softmax_rank, (q, v, y, None, None))
     odds = ops.softmax_odds(q, v, y, None, None)
+    torch.library.opcheck(ops.softmax_curvature, (q, q, v, y, None, None))
     torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, *odds, None, None))
     torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, None, None))

@@ -156,7 +156,7 @@ def test_small_directions_do_not_underflow_in_half_precision() -> None:
 
 
 def test_a_target_that_is_no_item_gives_nan_and_reads_nothing() -> None:
-    case = Case.random(5, 40, 8, dtype=torch.float32).on(DEVICE)
+    case = Case.random(5, 40, 8, dtype=torch.float16).on(DEVICE)
     targets = case.targets.clone()
     targets[1], targets[3] = -1, 2**40
     run = TritonBackend(case.queries, case.outputs, None)
@@ -165,8 +165,9 @@ def test_a_target_that_is_no_item_gives_nan_and_reads_nothing() -> None:
     product = run.covariance(
         case.queries, case.queries, case.outputs, targets, log_odds, difference
     )
+    curvature = run.curvature(case.queries, case.queries, case.outputs, targets)[2]
     wrong = torch.tensor([False, True, False, True, False], device=DEVICE)
-    for rows in (log_odds, difference.sum(1), product.sum(1), *statistics):
+    for rows in (log_odds, difference.sum(1), product.sum(1), curvature.sum(1), *statistics):
         assert torch.equal(rows.isnan(), wrong)
     assert torch.equal(rank == -1, wrong)
 
@@ -231,5 +232,6 @@ def test_operators_keep_the_rules_of_torch_library() -> None:
     q, v, y, _ = case.args
     odds = ops.softmax_odds(q, v, y, "triton", None)
     torch.library.opcheck(ops.softmax_rank, (q, v, y, "triton", None))
+    torch.library.opcheck(ops.softmax_curvature, (q, q, v, y, "triton", None))
     torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, *odds, "triton", None))
     torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, "triton", None))

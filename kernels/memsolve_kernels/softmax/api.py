@@ -22,7 +22,7 @@ from memsolve_kernels.softmax.checks import (
     check_inputs,
     check_weights,
 )
-from memsolve_kernels.softmax.ops import softmax_covariance, softmax_odds, softmax_rank
+from memsolve_kernels.softmax.ops import softmax_curvature, softmax_odds, softmax_rank
 from memsolve_kernels.softmax.precision import accumulation_dtype
 
 
@@ -133,13 +133,12 @@ def softmax_hvp(
     _check(queries, outputs, targets, precision)
     check_directions(queries, directions)
     weights = _weights(queries, weights)
-    log_odds, difference = softmax_odds(queries, outputs, targets, backend, precision)
-    product: Tensor = softmax_covariance(
-        queries, directions, outputs, targets, log_odds, difference, backend, precision
+    log_odds, difference, product = softmax_curvature(
+        queries, directions, outputs, targets, backend, precision
     )
     along = (difference * directions).sum(1) * (-log_odds).sigmoid()
-    product.addcmul_(difference, along[:, None])
-    return product.mul_((weights * log_odds.sigmoid())[:, None])
+    hessian: Tensor = product.addcmul_(difference, along[:, None])
+    return hessian.mul_((weights * log_odds.sigmoid())[:, None])
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 
 import triton
-from torch import Tensor
 from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources
 
@@ -20,7 +19,7 @@ from memsolve_kernels.softmax.presets import Preset
 
 ENABLED = os.environ.get("MEMSOLVE_AUTOTUNE") == "1"
 
-Run = Callable[[Preset], Tensor | tuple[Tensor, ...]]
+Run = Callable[[Preset], object]
 _chosen: dict[Hashable, Preset] = {}
 
 

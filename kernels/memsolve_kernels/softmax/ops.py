@@ -4,6 +4,7 @@ Each runs on the backend that its arguments choose. `softmax_odds` is all that l
 need; its derivative is `softmax_covariance`, and so the loss is differentiable twice and no more.
 """
 
+from types import ModuleType
 from typing import Any, Optional
 
 import torch
@@ -51,6 +52,26 @@ def softmax_covariance(
     return product
 
 
+@torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
+def softmax_curvature(
+    queries: Tensor,
+    directions: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    backend: Name,
+    precision: Name,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
+    check_finite(queries=queries, directions=directions, outputs=outputs)
+    check_targets(targets, len(outputs))
+    run, targets = _backend(queries, outputs, backend, precision), targets.long()
+    if isinstance(run, ModuleType):
+        odds = run.odds(queries, outputs, targets)
+        return *odds, run.covariance(queries, directions, outputs, targets, *odds)
+    log_odds, difference, product = run.curvature(queries, directions, outputs, targets)
+    return log_odds, difference, product
+
+
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
 def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
@@ -87,6 +108,11 @@ def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 @softmax_covariance.register_fake
 def _(queries: Tensor, *_: Any) -> Tensor:
     return _matrix(queries)
+
+
+@softmax_curvature.register_fake
+def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _row(queries), _matrix(queries), _matrix(queries)
 
 
 @softmax_rank.register_fake

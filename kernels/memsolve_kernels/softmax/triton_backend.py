@@ -3,14 +3,20 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import triton
 from torch import Tensor
 
 from memsolve_kernels.errors import BackendError
-from memsolve_kernels.softmax import triton_covariance, triton_odds, triton_rank, triton_scratch
+from memsolve_kernels.softmax import (
+    triton_covariance,
+    triton_curvature,
+    triton_odds,
+    triton_rank,
+    triton_scratch,
+)
 from memsolve_kernels.softmax.autotune import tuned
 from memsolve_kernels.softmax.presets import Preset, architecture, find
 from memsolve_kernels.softmax.splits import count_splits
@@ -20,6 +26,9 @@ ROWS_IN_SCRATCH = 8192  # queries whose weights share the scratch
 PARTIAL_BYTES = 128 * 2**20  # weighted sums of splits that wait to be merged, at most
 LOG2_E = math.log2(math.e)
 HEADROOM = 8.0  # weights exceed their softmax by 2**8, which keeps small ones normal in float16
+
+
+Result = TypeVar("Result")
 
 
 class TritonBackend:
@@ -50,7 +59,7 @@ class TritonBackend:
         queries, targets = queries.contiguous(), targets.contiguous()
         if fused := self._find("odds", len(queries)):
             inputs = (queries, outputs, targets)
-            return self._one_pass("odds", fused, triton_odds.odds, inputs)  # type: ignore[no-any-return]
+            return self._one_pass("odds", fused, triton_odds.odds, inputs)
         log_odds = queries.new_empty(len(queries), dtype=torch.float32)
         difference = torch.empty_like(queries, dtype=torch.float32)
         for rows in _blocks(len(queries)):
@@ -82,13 +91,27 @@ class TritonBackend:
             for r in _blocks(len(queries)):
                 inputs = (queries[r], directions[r], outputs, targets[r], shifts[r], centers[r])
                 product[r] = self._two_passes("centred", triton_scratch.covariance, inputs)
-        return product.mul_(scale)  # type: ignore[no-any-return]
+        return product.mul_(scale)
+
+    def curvature(
+        self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`odds` and the `covariance` along the directions together: (B,), (B, d), (B, d)."""
+        fused = self._find("curvature", len(queries))
+        if fused is None:
+            odds = self.odds(queries, outputs, targets)
+            return *odds, self.covariance(queries, directions, outputs, targets, *odds)
+        directions, scale = _scaled(directions, queries.dtype)
+        inputs = (queries.contiguous(), directions, outputs, targets.contiguous())
+        launch = triton_curvature.curvature
+        log_odds, difference, product = self._one_pass("curvature", fused, launch, inputs)
+        return log_odds, difference, product.mul_(scale)
 
     def ranks(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """`(log_odds, target_logit, margin, rank)`, each (B,), rank in int64."""
         inputs = (queries.contiguous(), outputs, targets.contiguous())
         preset = self._get("rank", len(queries))
-        return self._one_pass("rank", preset, triton_rank.ranks, inputs)  # type: ignore[no-any-return]
+        return self._one_pass("rank", preset, triton_rank.ranks, inputs)
 
     def _find(self, family: str, batch: int) -> Preset | None:
         return find(family, self._kind, self._arch, self._dim, batch)
@@ -99,22 +122,22 @@ class TritonBackend:
         return preset
 
     def _one_pass(
-        self, family: str, preset: Preset, launch: Callable[..., Any], inputs: tuple[Tensor, ...]
-    ) -> Any:
+        self, family: str, preset: Preset, launch: Callable[..., Result], inputs: tuple[Tensor, ...]
+    ) -> Result:
         batch = len(inputs[0])
 
-        def run(preset: Preset) -> Any:
+        def run(preset: Preset) -> Result:
             splits = self._splits(batch, triton.cdiv(batch, preset.block_b), preset.block_n)
             return launch(*inputs, preset, self._precision, splits)
 
         return run(tuned(self._key(family, batch), preset, run))
 
     def _two_passes(
-        self, family: str, launch: Callable[..., Any], inputs: tuple[Tensor, ...]
-    ) -> Any:
+        self, family: str, launch: Callable[..., Result], inputs: tuple[Tensor, ...]
+    ) -> Result:
         batch = len(inputs[0])
 
-        def run(weigh: Preset, add: Preset) -> Any:
+        def run(weigh: Preset, add: Preset) -> Result:
             blocks = triton.cdiv(batch, add.block_b) * triton.cdiv(self._dim, add.block_d)
             splits = self._splits(batch, blocks, weigh.block_n)
             return launch(*inputs, weigh, add, self._precision, splits)

@@ -6,6 +6,7 @@ from typing import Any
 from memsolve_kernels.compiled import Variant
 from memsolve_kernels.softmax import (
     triton_covariance,
+    triton_curvature,
     triton_merge,
     triton_odds,
     triton_rank,
@@ -16,6 +17,7 @@ from memsolve_kernels.softmax.presets import FEW, TABLE, TILED, Preset
 
 KERNELS = {
     "odds": triton_odds.odds_kernel,
+    "curvature": triton_curvature.curvature_kernel,
     "covariance": triton_covariance.covariance_kernel,
     "rank": triton_rank.rank_kernel,
     "weights": triton_scratch.weights_kernel,
@@ -51,6 +53,8 @@ def variants(arch: int) -> Iterator[Variant]:
     small = {"DIM": LARGE_DIM, "BLOCK_B": triton_merge.BLOCK_B, "BLOCK_D": triton_merge.BLOCK_D}
     preset = Preset(small["BLOCK_B"], 0, small["BLOCK_D"], num_warps=4, num_stages=3)
     yield _variant("softmax.merge", triton_merge.merge_kernel, "bf16", small, preset, False)
+    merge = triton_curvature.merge_curvature_kernel
+    yield _variant("softmax.merge_curvature", merge, "bf16", small, preset, False)
     offset = small | {"HAS_OFFSET": True}
     yield _variant("softmax.row_dot", triton_rowdot.row_dot_kernel, "bf16", offset, preset, False)
 

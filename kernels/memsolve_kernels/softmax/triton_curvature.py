@@ -1,0 +1,163 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+"""Gradient and Hessian product of the log-odds together, in one pass over the items: 8BNd flops.
+
+Beside the others' mean, a program keeps their sum weighted by the component along the direction.
+The covariance is a difference of the two, which would cancel where one item has nearly all the
+weight: hence both are normalised by sums of the weights as rounded for the tensor cores.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.triton_rowdot import row_dot
+from memsolve_kernels.softmax.triton_tile import (
+    LN_2,
+    LOG2_E,
+    LOWEST,
+    TINY,
+    leave_out,
+    load_block,
+    load_targets,
+)
+
+MERGE_B, MERGE_D = 8, 64
+
+
+@triton.jit
+def curvature_kernel(
+    queries, directions, outputs, targets, own_alongs, rows_out, sums, moments,
+    num_queries, num_items, stride_item, stride_dim, items_per_split,
+    DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One split's maxima, sums of weights (exact, rounded, along the direction) and of outputs."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    columns = tl.arange(0, BLOCK_D)
+    query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
+    direction = load_block(directions, rows, num_queries, DIM, columns, 1, DIM)
+    target = load_targets(targets, rows, num_queries, num_items)
+    own_along = tl.load(own_alongs + rows, mask=rows < num_queries, other=0.0)
+    top = tl.full((BLOCK_B,), LOWEST, tl.float32)
+    total = tl.zeros((BLOCK_B,), tl.float32)
+    rounded_total = tl.zeros((BLOCK_B,), tl.float32)
+    total_along = tl.zeros((BLOCK_B,), tl.float32)
+    weighted = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+    moment = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+
+    first = tl.program_id(1) * items_per_split
+    for start in range(first, min(first + items_per_split, num_items), BLOCK_N):
+        items = start + tl.arange(0, BLOCK_N)
+        value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
+        logit = tl.dot(query, tl.trans(value), input_precision=PRECISION)
+        along = tl.dot(direction, tl.trans(value), input_precision=PRECISION) - own_along[:, None]
+        logit = leave_out(logit, items, num_items, target)
+        risen = tl.maximum(top, tl.max(logit, 1) * LOG2_E)
+        decay = tl.exp2(top - risen)
+        exact = tl.exp2(logit * LOG2_E - risen[:, None])
+        weight = exact.to(value.dtype)
+        weight_along = (weight * along).to(value.dtype)
+        total = total * decay + tl.sum(exact, 1)
+        rounded_total = rounded_total * decay + tl.sum(weight.to(tl.float32), 1)
+        total_along = total_along * decay + tl.sum(weight_along.to(tl.float32), 1)
+        weighted = tl.dot(weight, value, weighted * decay[:, None], input_precision=PRECISION)
+        moment = tl.dot(weight_along, value, moment * decay[:, None], input_precision=PRECISION)
+        top = risen
+
+    inside = rows < num_queries
+    stack = tl.num_programs(1).to(tl.int64) * num_queries  # rows_out holds four of these
+    slot = tl.program_id(1).to(tl.int64) * num_queries + rows
+    tl.store(rows_out + slot, top, mask=inside)
+    tl.store(rows_out + stack + slot, total, mask=inside)
+    tl.store(rows_out + 2 * stack + slot, rounded_total, mask=inside)
+    tl.store(rows_out + 3 * stack + slot, total_along, mask=inside)
+    block = inside[:, None] & (columns < DIM)[None, :]
+    tl.store(sums + slot[:, None] * DIM + columns[None, :], weighted, mask=block)
+    tl.store(moments + slot[:, None] * DIM + columns[None, :], moment, mask=block)
+
+
+@triton.jit
+def merge_curvature_kernel(
+    rows_in, sums, moments, queries, outputs, targets, log_odds, difference, product,
+    num_queries, num_items, stride_item, stride_dim, num_splits,
+    DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Log-odds, difference and covariance product of a block of queries, the splits in order."""
+    rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    inside = rows < num_queries
+    stack = num_splits * num_queries
+    target = load_targets(targets, rows, num_queries, num_items)
+    top = tl.full((BLOCK_B,), LOWEST, tl.float32)
+    for split in range(num_splits):
+        slot = split * num_queries + rows
+        top = tl.maximum(top, tl.load(rows_in + slot, mask=inside, other=LOWEST))
+    total = tl.zeros((BLOCK_B,), tl.float32)
+    rounded_total = tl.zeros((BLOCK_B,), tl.float32)
+    along = tl.zeros((BLOCK_B,), tl.float32)
+    for split in range(num_splits):
+        slot = split * num_queries + rows
+        scale = tl.exp2(tl.load(rows_in + slot, mask=inside, other=LOWEST) - top)
+        total += scale * tl.load(rows_in + stack + slot, mask=inside, other=0.0)
+        rounded_total += scale * tl.load(rows_in + 2 * stack + slot, mask=inside, other=0.0)
+        along += scale * tl.load(rows_in + 3 * stack + slot, mask=inside, other=0.0)
+    rounded_total = tl.maximum(rounded_total, TINY)
+    along /= rounded_total
+
+    own = tl.where(target < 0, float("nan"), tl.zeros((BLOCK_B,), tl.float32))
+    for start in range(0, DIM, BLOCK_D):
+        columns = start + tl.arange(0, BLOCK_D)
+        block = inside[:, None] & (columns < DIM)[None, :]
+        mean = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+        moment = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+        for split in range(num_splits):
+            slot = split * num_queries + rows
+            scale = tl.exp2(tl.load(rows_in + slot, mask=inside, other=LOWEST) - top)[:, None]
+            place = slot.to(tl.int64)[:, None] * DIM + columns[None, :]
+            mean += scale * tl.load(sums + place, mask=block, other=0.0)
+            moment += scale * tl.load(moments + place, mask=block, other=0.0)
+        mean /= rounded_total[:, None]
+        moment /= rounded_total[:, None]
+        query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM).to(tl.float32)
+        value = load_block(
+            outputs, tl.maximum(target, 0), num_items, stride_item, columns, stride_dim, DIM
+        ).to(tl.float32)
+        own += tl.sum(query * value, 1)
+        value = tl.where((target < 0)[:, None], float("nan"), value)
+        place = rows.to(tl.int64)[:, None] * DIM + columns[None, :]
+        tl.store(difference + place, mean - value, mask=block)
+        tl.store(product + place, moment - along[:, None] * mean, mask=block)
+    odds = tl.fma(own, -LOG2_E, top) + tl.log2(total)
+    tl.store(log_odds + rows, odds * LN_2, mask=inside)
+
+
+def curvature(
+    queries: Tensor,
+    directions: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    preset: Preset,
+    precision: str,
+    splits: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-odds (B,), difference and covariance product (B, d) in float32; contiguous inputs."""
+    (batch, dim), num_items = queries.shape, len(outputs)
+    own_alongs = row_dot(directions, outputs, targets)
+    rows = own_alongs.new_empty(4, splits, batch)
+    sums, moments = own_alongs.new_empty(2, splits, batch, dim)
+    per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
+    curvature_kernel[(triton.cdiv(batch, preset.block_b), splits)](
+        queries, directions, outputs, targets, own_alongs, rows, sums, moments,
+        batch, num_items, *outputs.stride(), per_split,
+        DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
+        PRECISION=precision, **preset.options,
+    )  # fmt: skip
+    log_odds = own_alongs.new_empty(batch)
+    difference, product = torch.empty_like(sums[0]), torch.empty_like(sums[0])
+    merge_curvature_kernel[(triton.cdiv(batch, MERGE_B),)](
+        rows, sums, moments, queries, outputs, targets, log_odds, difference, product,
+        batch, num_items, *outputs.stride(), splits,
+        DIM=dim, BLOCK_B=MERGE_B, BLOCK_D=MERGE_D, num_warps=4, enable_fp_fusion=True,
+    )  # fmt: skip
+    return log_odds, difference, product
