@@ -151,7 +151,7 @@ QUICK: list[Case] = [
     for function in (SIGN, DAMPED)
     for case in cases_of(
         function,
-        {"cpu": [Size(1, 128)], "cuda": [Size(1, 1024)]},
+        {"cpu": [Size(1, 128)], "cuda": [Size(4, 1024)]},
         {"cpu": ["float32"], "cuda": ["tf32x3"]},
     )
 ]

@@ -197,7 +197,7 @@ def products(count: int) -> Callable[[Inputs], Run]:
             for tile in tiles:
                 here = torch.mm(queries, tile.T, out=logits[:, : len(tile)])
                 if count == 2:
-                    total.addmm_(here, tile)
+                    torch.addmm(total, here, tile, out=total)
             return total
 
         return run
