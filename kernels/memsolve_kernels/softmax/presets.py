@@ -40,15 +40,15 @@ class Preset:
 # block_b, block_n, block_d, num_warps, num_stages, by architecture; a row serves d up to block_d.
 #
 # "odds" and "covariance" keep a weighted sum of block_d columns on chip, and "curvature" two; where
-# d is larger than that, "odds" and "covariance" in turn take its place. Where it is larger than they
-# hold, "weights" or "centred" fill a scratch and "accumulate" multiplies it, all walking any d in
-# steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every row
-# is the largest tile tried that does not spill; none has been timed on a GPU yet.
+# d is larger than that, "odds" and "covariance" in turn take its place. Where it is larger than
+# they hold, "weights" or "centred" fill a scratch and "accumulate" multiplies it, all walking any d
+# in steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every
+# row is the largest tile tried that does not spill; none has been timed on a GPU yet.
 _COLUMNS = {(8, 0): 80, (8, 7): 80, (9, 0): 90, (10, 0): 100, (10, 3): 100}  # by capability
 _Row = tuple[int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
-        80: [(128, 128, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2), (64, 32, 512, 8, 2)],
+        80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2), (64, 32, 512, 8, 2)],
         90: [
             (128, 128, 64, 8, 3),
             (128, 128, 128, 8, 3),

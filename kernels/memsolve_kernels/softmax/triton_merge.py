@@ -19,7 +19,7 @@ BLOCK_B, BLOCK_D = 8, 64
 
 @triton.jit
 def merge_kernel(
-    tops, totals, sums, queries, outputs, targets, log_odds, difference,
+    tops, totals, norms, sums, queries, outputs, targets, log_odds, difference,
     num_queries, num_items, stride_item, stride_dim, num_splits,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -32,10 +32,12 @@ def merge_kernel(
         slot = split * num_queries + rows
         top = tl.maximum(top, tl.load(tops + slot, mask=inside, other=LOWEST))
     total = tl.zeros((BLOCK_B,), tl.float32)
+    norm = tl.zeros((BLOCK_B,), tl.float32)
     for split in range(num_splits):
         slot = split * num_queries + rows
-        part = tl.load(totals + slot, mask=inside, other=0.0)
-        total += part * tl.exp2(tl.load(tops + slot, mask=inside, other=LOWEST) - top)
+        scale = tl.exp2(tl.load(tops + slot, mask=inside, other=LOWEST) - top)
+        total += scale * tl.load(totals + slot, mask=inside, other=0.0)
+        norm += scale * tl.load(norms + slot, mask=inside, other=0.0)
 
     own = tl.where(target < 0, float("nan"), tl.zeros((BLOCK_B,), tl.float32))
     for start in range(0, DIM, BLOCK_D):
@@ -56,23 +58,31 @@ def merge_kernel(
         own += tl.sum(query * value, 1)
         value = tl.where((target < 0)[:, None], float("nan"), value)
         place = rows.to(tl.int64)[:, None] * DIM + columns[None, :]
-        tl.store(
-            difference + place, weighted / tl.maximum(total, TINY)[:, None] - value, mask=block
-        )
+        tl.store(difference + place, weighted / tl.maximum(norm, TINY)[:, None] - value, mask=block)
     # to base 2 the maximum less the target's logit is rounded once, however large both are
     odds = tl.fma(own, -LOG2_E, top) + tl.log2(total)
     tl.store(log_odds + rows, odds * LN_2, mask=inside)
 
 
 def merge(
-    tops: Tensor, totals: Tensor, sums: Tensor, queries: Tensor, outputs: Tensor, targets: Tensor
+    tops: Tensor,
+    totals: Tensor,
+    norms: Tensor,
+    sums: Tensor,
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Log-odds (B,) and difference (B, d) from maxima and sums (splits, B) and (splits, B, d)."""
+    """Log-odds (B,) and difference (B, d) from the state of each split.
+
+    Maxima, sums of weights, and what normalises the weighted sums are (splits, B), and those
+    (splits, B, d). With one split they are overwritten.
+    """
     (batch, dim), splits = queries.shape, len(tops)
     log_odds = tops.new_empty(batch)
     difference = sums[0] if splits == 1 else sums.new_empty(batch, dim)
     merge_kernel[(triton.cdiv(batch, BLOCK_B),)](
-        tops, totals, sums, queries, outputs, targets, log_odds, difference,
+        tops, totals, norms, sums, queries, outputs, targets, log_odds, difference,
         batch, len(outputs), *outputs.stride(), splits,
         DIM=dim, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip

@@ -2,8 +2,11 @@
 """Log-odds and their gradient in one pass over the items: 4BNd flops.
 
 A program takes a block of queries and a range of items, loads each tile of outputs once, uses it as
-keys and then as values, and keeps running maximum, sum and weighted sum of outputs on chip. Ranges
+keys and then as values, and keeps running maximum, sums and weighted sum of outputs on chip. Ranges
 are merged afterwards, always in the same order.
+
+The log-odds take the sum of the weights themselves, and the mean that of the weights as rounded for
+the tensor cores: rounding then moves the mean only by the spread of the outputs around it.
 """
 
 import torch
@@ -15,10 +18,12 @@ from memsolve_kernels.softmax.presets import Preset
 from memsolve_kernels.softmax.triton_merge import merge
 from memsolve_kernels.softmax.triton_tile import LOG2_E, LOWEST, leave_out, load_block, load_targets
 
+NORMED = tl.constexpr(256)  # beyond, registers are short
+
 
 @triton.jit
 def odds_kernel(
-    queries, outputs, targets, tops, totals, sums,
+    queries, outputs, targets, tops, totals, norms, sums,
     num_queries, num_items, stride_item, stride_dim, items_per_split,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -30,6 +35,7 @@ def odds_kernel(
     target = load_targets(targets, rows, num_queries, num_items)
     top = tl.full((BLOCK_B,), LOWEST, tl.float32)
     total = tl.zeros((BLOCK_B,), tl.float32)
+    norm = tl.zeros((BLOCK_B,), tl.float32)
     weighted = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
 
     first = tl.program_id(1) * items_per_split
@@ -42,13 +48,16 @@ def odds_kernel(
         decay = tl.exp2(top - risen)
         weight = tl.exp2(logit * LOG2_E - risen[:, None])
         total = total * decay + tl.sum(weight, 1)
-        weighted *= decay[:, None]
-        weighted = tl.dot(weight.to(value.dtype), value, weighted, input_precision=PRECISION)
+        weight = weight.to(value.dtype)
+        if BLOCK_D <= NORMED:
+            norm = norm * decay + tl.sum(weight.to(tl.float32), 1)
+        weighted = tl.dot(weight, value, weighted * decay[:, None], input_precision=PRECISION)
         top = risen
 
     slot = tl.program_id(1).to(tl.int64) * num_queries + rows
     tl.store(tops + slot, top, mask=rows < num_queries)
     tl.store(totals + slot, total, mask=rows < num_queries)
+    tl.store(norms + slot, norm if BLOCK_D <= NORMED else total, mask=rows < num_queries)
     inside = (rows < num_queries)[:, None] & (columns < DIM)[None, :]
     tl.store(sums + slot[:, None] * DIM + columns[None, :], weighted, mask=inside)
 
@@ -58,13 +67,13 @@ def odds(
 ) -> tuple[Tensor, Tensor]:
     """Log-odds (B,) and difference (B, d) in float32; queries and targets contiguous."""
     (batch, dim), num_items = queries.shape, len(outputs)
-    tops, totals = queries.new_empty(2, splits, batch, dtype=torch.float32)
+    tops, totals, norms = queries.new_empty(3, splits, batch, dtype=torch.float32)
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
     per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
     odds_kernel[(triton.cdiv(batch, preset.block_b), splits)](
-        queries, outputs, targets, tops, totals, sums,
+        queries, outputs, targets, tops, totals, norms, sums,
         batch, num_items, *outputs.stride(), per_split,
         DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
         PRECISION=precision, **preset.options,
     )  # fmt: skip
-    return merge(tops, totals, sums, queries, outputs, targets)
+    return merge(tops, totals, norms, sums, queries, outputs, targets)

@@ -199,8 +199,8 @@ def odds(
 ) -> tuple[Tensor, Tensor]:
     """Log-odds (B,) and difference (B, d) in float32; queries and targets contiguous."""
     chunks = _Chunks(queries, outputs, weigh, add, splits)
-    state = chunks.run(weights_kernel, (queries, outputs, targets), precision)
-    return merge(*state, queries, outputs, targets)
+    tops, totals, sums = chunks.run(weights_kernel, (queries, outputs, targets), precision)
+    return merge(tops, totals, totals, sums, queries, outputs, targets)
 
 
 def covariance(
