@@ -46,14 +46,19 @@ class Timing:
     noise: float
 
     @property
+    def chance(self) -> float:
+        """How far off the ratio may be: by the noise, or half its interval."""
+        return max(self.noise, math.sqrt(self.high / self.low))
+
+    @property
     def conclusive(self) -> bool:
         """Whether a slowdown of 30% would have shown."""
-        return self.noise < 1.25
+        return self.chance < 1.25
 
     @property
     def slower(self) -> bool:
         """Beyond what passes and what chance does, with nearly all of the interval."""
-        return self.ratio > max(TOLERANCE, self.noise) and self.low > math.sqrt(TOLERANCE)
+        return self.ratio > max(TOLERANCE, self.noise) and self.low > 1
 
     def __str__(self) -> str:
         return f"{self.ratio:.3f} [{self.low:.3f} {self.high:.3f}], noise {self.noise:.3f}"
@@ -66,7 +71,7 @@ def compare(three: Three) -> Timing:
         for _ in range(ROUNDS):
             rounds.append(_round(three, len(rounds)))
         timing = judge(rounds)
-        if timing.noise < FINEST or len(rounds) >= MOST_ROUNDS:
+        if timing.chance < FINEST or len(rounds) >= MOST_ROUNDS:
             return timing
 
 

@@ -1,0 +1,100 @@
+"""Tracked numbers are the same at every run, and asv's direction is right."""
+
+import math
+
+import pytest
+import torch
+
+from bench import compiled
+from bench.quantities import HIGHER_IS_BETTER, OPTIMIZERS, quantities
+from bench.registry import Unsupported, lookup
+from bench.tracked.capacity import Capacity
+from bench.tracked.compiled import Compiled
+from bench.tracked.speed import Speed, WrongResult
+
+FALLING = {"recovered": "weights_per_item", "saturation_batch_size": "weights_per_drawn_item"}
+
+
+def test_the_numbers_do_not_depend_on_threads_or_on_the_run() -> None:
+    threads = torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(quantities((8, 16), 1))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert repr(found[0]) == repr(found[1])  # NaN included
+    assert tuple(found[0]) == OPTIMIZERS
+
+
+def test_beside_each_number_stands_one_that_falls() -> None:
+    found = quantities((8, 16), 1)
+    for name in HIGHER_IS_BETTER:
+        known = [found[optimizer] for optimizer in OPTIMIZERS]
+        rising = sorted(known, key=lambda numbers: numbers[name])
+        falling = [numbers[FALLING[name]] for numbers in rising if numbers[name] > 0]
+        assert falling == sorted(falling, reverse=True)
+    muon = found["muon"]
+    assert muon["capacity_exponent"] + muon["capacity_shortfall"] == pytest.approx(2)
+
+
+def test_every_quantity_is_tracked_with_unit_and_version() -> None:
+    numbers = quantities((8, 16), 1)
+    tracked = [name for name in vars(Capacity) if name.startswith("track_")]
+    assert {name.removeprefix("track_") for name in tracked} == set(numbers["muon"])
+    for name in tracked:
+        track = getattr(Capacity, name)
+        assert track.unit
+        assert track.version == "1"
+        value = track(Capacity(), numbers, "muon")
+        assert isinstance(value, float)
+
+
+def lacking(path: str) -> object:
+    raise Unsupported(f"{path} is not in this commit")
+
+
+def test_what_a_commit_lacks_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("bench.quantities", "bench.compiled", "bench.cases.softmax"):
+        monkeypatch.setattr(f"{module}.lookup", lacking)
+    suites = (Capacity(), "muon"), (Compiled(), "any variant")
+    for suite, param in suites:
+        found = suite.setup_cache()
+        with pytest.raises(NotImplementedError):
+            suite.setup(found, param)  # type: ignore[arg-type]
+    gradient = next(name for name in Speed.params if name.startswith("softmax_gradient"))
+    with pytest.raises(NotImplementedError):
+        Speed().setup(gradient)
+
+
+def test_a_wrong_result_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(path: str) -> object:
+        function = lookup(path)
+        return lambda *given, **options: (0, 2 * function(*given, **options)[1])
+
+    monkeypatch.setattr("bench.cases.softmax.lookup", twice)
+    gradient = next(name for name in Speed.params if name.startswith("softmax_gradient"))
+    with pytest.raises(WrongResult, match="relative error"):
+        Speed().setup(gradient)
+
+
+def test_seconds_are_by_item() -> None:
+    speed = Speed()
+    gradient = next(name for name in Speed.params if name.startswith("softmax_gradient"))
+    speed.setup(gradient)
+    assert 0 < speed.track_seconds_per_item(gradient) < math.inf
+    assert vars(Speed)["track_seconds_per_item"].unit == "seconds/item"
+
+
+def test_labels_name_every_variant_of_the_working_tree() -> None:
+    variants = lookup("memsolve_kernels.compiled:variants")
+    expected = {
+        compiled.label(variant.name, arch)
+        for arch in compiled.ARCHITECTURES
+        for variant in variants(arch)
+    }
+    assert expected
+    assert set(compiled.labels()) == expected
+    assert len(compiled.labels()) == len(expected)
