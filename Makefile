@@ -7,9 +7,9 @@ BIN := .venv/bin
 .PHONY: study test lint bench track gate dashboard gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
-	$(BIN)/memsolve capacity --alpha $(ALPHA) --out $(OUT)/capacity --resume
-	$(BIN)/memsolve saturation --alpha $(ALPHA) --out $(OUT)/saturation --resume
-	$(BIN)/memsolve report $(OUT)/capacity $(OUT)/saturation --out $(OUT)
+	$(BIN)/memsolve capacity --alpha "$(ALPHA)" --out "$(OUT)/capacity" --resume
+	$(BIN)/memsolve saturation --alpha "$(ALPHA)" --out "$(OUT)/saturation" --resume
+	$(BIN)/memsolve report "$(OUT)/capacity" "$(OUT)/saturation" --out "$(OUT)"
 
 test: .venv/installed  ## run all tests; those that need a GPU are skipped without one
 	$(BIN)/pytest

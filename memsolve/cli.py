@@ -80,7 +80,7 @@ _add_command(
 )
 _add_command(
     saturation,
-    "Batch size beyond which a larger batch stores nothing more, against d.",
+    "Batch size at which small batches' recall reaches the population's, against d.",
     "64,128,256",
     "sgd,muon,newton",
 )
@@ -110,17 +110,20 @@ def main() -> None:
         status = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}")
     except usage_error as error:
         _fail(cast("Any", error).format_message())
     except typer.Abort:
         status = INTERRUPTED
     if status == INTERRUPTED:
-        print("memsolve: interrupted; run it again with --resume to go on", file=sys.stderr)
+        print("memsolve: interrupted; a study goes on with --resume", file=sys.stderr)
     sys.exit(status)
 
 
 def _fail(message: str) -> None:
-    print(f"memsolve: error: {' '.join(message.split())}", file=sys.stderr)
+    if message:  # without arguments, the help has said it all
+        print(f"memsolve: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 

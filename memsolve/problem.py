@@ -1,8 +1,9 @@
 """The associative memory: random embeddings, power-law frequencies, loss and gradient."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -82,16 +83,13 @@ class AssociativeMemory:
             raise DtypeError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
         self.alpha = alpha
         self.frequencies = power_law(num_items, alpha)
-        generator = torch.Generator(device or "cpu").manual_seed(seed)
+        if not isinstance(seed, int | np.integer):
+            raise RangeError(f"seed is {seed!r}; expected a whole number")
+        generator = torch.Generator(device or "cpu").manual_seed(int(seed))
 
-        def embeddings() -> Tensor:
-            normal = torch.randn(
-                num_items, dim, generator=generator, device=generator.device, dtype=dtype
-            )
-            return normal.mul_(dim**-0.5)
-
-        self.inputs = embeddings()
-        self.outputs = embeddings()
+        shape = (num_items, dim)
+        self.inputs = _embeddings(shape, generator, dtype)
+        self.outputs = _embeddings(shape, generator, dtype)
 
     @property
     def num_items(self) -> int:
@@ -125,6 +123,8 @@ class AssociativeMemory:
             generator: a CPU generator; default torch's global one.
         """
         _check_at_least_one("batch_size", batch_size)
+        if batch_size > 1 << 62:
+            raise RangeError(f"batch_size is {batch_size}; expected at most 2^62")
         seed = torch.randint(2**63 - 1, (), generator=generator)
         counts = np.random.default_rng(int(seed)).multinomial(batch_size, self.frequencies.numpy())
         (items,) = np.nonzero(counts)
@@ -159,6 +159,7 @@ class AssociativeMemory:
 
     def curvature(self, batch: Batch) -> Curvature:
         """The two factors of the Hessian at `W = 0` on `batch`."""
+        self._check_batch(batch)
         moment = torch.zeros_like(self.output_covariance)
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
@@ -174,6 +175,8 @@ class AssociativeMemory:
         self._check_weight(weight)
         if items is None:
             items = torch.arange(self.num_items, device=self.inputs.device)
+        self._check_items("items", items)
+        items = torch.unique(items)
         hits = [
             recovered(self.inputs[chunk] @ weight.T, self.outputs, chunk)
             for chunk in torch.split(items, ROWS_AT_ONCE)
@@ -193,23 +196,31 @@ class AssociativeMemory:
         if weight.device != self.inputs.device:
             raise DeviceError(f"weight is on {weight.device}; the memory on {self.inputs.device}")
         if not weight.isfinite().all():
-            raise NonFiniteError("weight holds NaN or infinity; the step before it diverged")
+            raise NonFiniteError("weight holds NaN or infinity")
 
     def _check(self, weight: Tensor, batch: Batch) -> None:
         self._check_weight(weight)
+        self._check_batch(batch)
+
+    def _check_batch(self, batch: Batch) -> None:
         items, weights = batch
         if items.ndim != 1 or items.shape != weights.shape:
             raise ShapeError(
                 f"batch.items has shape {tuple(items.shape)} and batch.weights "
                 f"{tuple(weights.shape)}; expected the same (U,)"
             )
-        if items.dtype != torch.int64:
-            raise DtypeError(f"batch.items is {items.dtype}; expected torch.int64")
         if not weights.isfinite().all():
             raise NonFiniteError("batch.weights holds NaN or infinity")
+        self._check_items("batch.items", items)
+
+    def _check_items(self, name: str, items: Tensor) -> None:
+        if items.dtype != torch.int64:
+            raise DtypeError(f"{name} is {items.dtype}; expected torch.int64")
+        if items.device != self.inputs.device:
+            raise DeviceError(f"{name} is on {items.device}; the memory on {self.inputs.device}")
         if len(items) and not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
             raise RangeError(
-                f"batch.items runs from {int(items.min())} to {int(items.max())}; "
+                f"{name} runs from {int(items.min())} to {int(items.max())}; "
                 f"expected [0, {self.num_items})"
             )
 
@@ -220,16 +231,32 @@ def power_law(num_items: int, alpha: float) -> Tensor:
     Raises:
         RangeError: `alpha` not above 1, or so large that the rarest frequency is no number.
     """
-    if not 1 < alpha < float("inf"):
-        raise RangeError(f"alpha is {alpha}; expected a finite number above 1")
-    ranks = torch.arange(1, num_items + 1, dtype=torch.float64)
-    frequencies = ranks**-alpha
-    if frequencies[-1] < torch.finfo(torch.float64).tiny:
+    if not (isinstance(alpha, Real) and 1 < alpha < float("inf")):
+        raise RangeError(f"alpha is {alpha!r}; expected a finite number above 1")
+    if float(num_items) ** -alpha < torch.finfo(torch.float64).tiny:
         raise RangeError(
             f"alpha is {alpha}: the frequency of item {num_items} underflows; "
             "choose a smaller alpha or fewer items"
         )
+    with _told_if_too_large(f"{num_items} frequencies"):
+        frequencies = torch.arange(1, num_items + 1, dtype=torch.float64) ** -alpha
     return frequencies / frequencies.sum()
+
+
+@contextmanager
+def _told_if_too_large(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch's word for no memory, on a CPU too
+        raise RangeError(
+            f"{what} cannot be made: {str(error).splitlines()[0]}; choose fewer items or dimensions"
+        ) from error
+
+
+def _embeddings(shape: tuple[int, int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    with _told_if_too_large(f"a table of {shape[0]} x {shape[1]} numbers on {generator.device}"):
+        normal = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+    return normal.mul_(shape[1] ** -0.5)
 
 
 def _chunks(batch: Batch) -> Iterator[Batch]:

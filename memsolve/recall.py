@@ -14,7 +14,7 @@ class Recall:
     """Outcome of an evaluation.
 
     Attributes:
-        items: (M,) int64, the items asked for, increasing.
+        items: (M,) int64, the distinct items asked for, increasing.
         recovered: (M,) bool, whether the largest logit of the item is its own.
     """
 

@@ -32,8 +32,16 @@ def inexact_muon(
         settings: of `Muon`: `dtype` (of the sign), `backend` (`reference` is an exact SVD), ...
 
     Raises:
-        RangeError: an unknown schedule, or steps without a schedule.
+        RangeError: an unknown schedule, or settings that exclude each other.
     """
+    for name in ("lr", "momentum", "damping"):
+        if name in settings:
+            raise RangeError(
+                f"{name} is not a setting of muon here: one step from zero has no momentum and "
+                "does not depend on lr; damping is relative_damping"
+            )
+    if schedule is not None and lower is not None:
+        raise RangeError("schedule and lower exclude each other: lower makes a minimax schedule")
     if schedule is not None and schedule not in STOCK:
         raise RangeError(f"schedule is {schedule!r}; expected one of {sorted(STOCK)}")
     chosen = STOCK[schedule] if schedule is not None else None if lower is None else minimax(lower)

@@ -1,6 +1,7 @@
 """The figures of a study, from its summary alone."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from memsolve.report.words import LABELS, interval
+from memsolve.report.words import LABELS, interval, plain
 from memsolve.study import Fit, Summary
 
 KNOWN = {"sgd": "#c0504d", "muon": "#1f5fa8", "newton": "#3a8f5c"}
@@ -63,7 +64,7 @@ def _power_law(axes: Axes, fit: Fit, color: str) -> None:
     dims, values, lows, highs = (
         np.array(column, dtype=float) for column in zip(*drawn, strict=True)
     )
-    label = f"{fit.optimizer}: {interval(fit.estimate)}"
+    label = f"{plain(fit.optimizer)}: {interval(fit.estimate)}"
     if fit.theory is not None:
         label += f", theory {fit.theory:.2f}"
     errors = np.clip([values - lows, highs - values], 0, None)
@@ -99,7 +100,8 @@ def _against_batch(summary: Summary) -> Figure:
         shades = mpl.colormaps["viridis"](np.linspace(0.1, 0.8, len(fit.points)))
         for point, shade in zip(fit.points, shades, strict=True):
             _saturating(axes, point, shade)
-        axes.set(title=f"{fit.optimizer}, alpha = {fit.alpha:g}", xlabel="batch size B")
+        axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
+        axes.set_xlabel("batch size B")
         axes.set(xscale="log", yscale="log")
         axes.legend(fontsize=8, title="saturates at B*")
     for row in panels:
@@ -162,12 +164,15 @@ def _shares(summary: Summary) -> Figure:
         panels[0].plot([], [], "o", color=shade, label=f"d = {dim}")
     panels[0].legend(fontsize=8)
     panels[0].set_xlim(0, 1.1)
-    panels[0].set_yticks(range(len(names)), labels=names, fontsize=8)
+    panels[0].set_yticks(range(len(names)), labels=[plain(name) for name in names], fontsize=8)
     panels[0].set_ylim(len(names) - 0.3, -0.7)
     return figure
 
 
 def _log_axes(axes: Axes, dims: Sequence[int]) -> None:
+    if not axes.containers:  # nothing above zero was measured, and a log axis needs something
+        axes.text(0.5, 0.5, "nothing to draw", transform=axes.transAxes, ha="center")
+        return
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(dims, labels=[str(dim) for dim in dims])
     axes.xaxis.set_minor_formatter(NullFormatter())

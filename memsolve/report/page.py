@@ -22,8 +22,10 @@ def write_report(summaries: Sequence[Summary], folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     studies = []
-    for summary in summaries:
-        drawn = {name: _png(figure) for name, figure in figures(summary).items()}
+    for number, summary in enumerate(summaries):
+        earlier = sum(other.study == summary.study for other in summaries[:number])
+        suffix = f"-{earlier + 1}" if earlier else ""
+        drawn = {f"{name}{suffix}": _png(figure) for name, figure in figures(summary).items()}
         for name, image in drawn.items():
             (folder / f"{name}.png").write_bytes(image)
         studies.append(

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from memsolve import theory
 from memsolve.report.words import LABELS, interval, law
@@ -46,7 +47,8 @@ def terminal_table(summary: Summary) -> Table:
     dims = ", ".join(str(point["dim"]) for point in summary.fits[0].points)
     table.add_column(f"at d = {dims}", justify="right", no_wrap=True)
     for row, fit in zip(rows(summary), summary.fits, strict=True):
-        table.add_row(*row, ", ".join(_value(point) for point in fit.points))
+        cells = *row, ", ".join(_value(point) for point in fit.points)
+        table.add_row(*map(Text, cells))  # a label may hold what rich takes for markup
     return table
 
 
@@ -71,4 +73,5 @@ def _detail(point: dict[str, Any]) -> str:
         return f"{_value(point)} (99% of the top {np.mean(point['top_rank']):.0f})"
     if point["low"] is None:
         return point["note"] if point["value"] is None else _value(point)
-    return f"{_value(point)} [{_count(point['low'])}, {_count(point['high'])}]"
+    crossing = f"{_value(point)} [{_count(point['low'])}, {_count(point['high'])}]"
+    return f"{crossing}, peak {point['peak'] / point['plateau']:.2f} of the plateau"

@@ -13,8 +13,10 @@ DEFINITIONS = {
         "W = 0; mean over seeds."
     ),
     "saturation": (
-        "Batch size at which the two asymptotes cross: what small batches recover, which grows "
-        "like the number of distinct items they hold, and what the population gradient recovers."
+        "Batch size at which two asymptotes cross: what small batches recover, which grows like "
+        "the number of distinct items they hold, and what the population gradient recovers. It "
+        "follows from the capacity and from how nearly small batches are recovered whole. Around "
+        "it the count may rise above the population's before it settles: the table gives the peak."
     ),
     "precision": (
         "Items recovered by one inexact Muon step on the population gradient, relative to those "
@@ -22,6 +24,11 @@ DEFINITIONS = {
         "orders of magnitude; what an orthogonalisation does not flatten, it does not store."
     ),
 }
+
+
+def plain(label: str) -> str:
+    """A label as matplotlib should show it: no mathematics, and not hidden for an underscore."""
+    return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
 def interval(estimate: Estimate) -> str:

@@ -60,7 +60,8 @@ class Crossing:
 
     def point(self, counts: Floats) -> dict[str, Any]:
         """What the report shows of one memory size, from its counts (S, K + 1)."""
-        estimate = self._identified(bootstrap([counts], lambda draws: self(draws[0])))
+        found = bootstrap([counts], lambda draws: self(draws[0]))
+        estimate = self._identified(found, seeds=len(counts))
         rise, plateau = self.asymptotes(counts[None])
         return {
             "value": estimate.value,
@@ -69,14 +70,15 @@ class Crossing:
             "note": estimate.note,
             "rise": float(rise[0]),
             "plateau": float(plateau[0]),
+            "peak": float(counts[:, :-1].mean(0).max()),
             "batch_sizes": self.batch_sizes.astype(int).tolist(),
             "distinct": self.distinct.tolist(),
             "recovered": counts[:, :-1].T.tolist(),
         }
 
-    def _identified(self, estimate: Estimate) -> Estimate:
-        if estimate.value is None or "some resamples" in estimate.note:
-            return Estimate(None, note="not identified: outside the grid of batch sizes")
+    def _identified(self, estimate: Estimate, seeds: int) -> Estimate:
+        if estimate.value is None or (estimate.low is None and seeds > 1):
+            return Estimate(None, note="not identified: no crossing inside the grid of batch sizes")
         low = estimate.value if estimate.low is None else estimate.low
         high = estimate.value if estimate.high is None else estimate.high
         if low < EDGE * self.batch_sizes[0] or high > self.batch_sizes[-1] / EDGE:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from memsolve_kernels.errors import DeviceError, DtypeError, RangeError
 
-from memsolve.optim.named import Build, Optimizers, resolve
+from memsolve.optim.named import Build, Optimizers, by_label, resolve
+from memsolve.optim.step import check_steps
+from memsolve.problem import power_law
 
 ITEMS_PER_DIM = 128
-"""Default `N / d`. A proportional `N` keeps the logarithms of the laws from growing with `d`."""
+"""Default `N / d`: between a fixed `N` and `N = d^2`, whose logarithms bend small-`d` slopes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Grid:
     builders: dict[str, Build] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_list("alphas", self.alphas, "finite numbers above 1", lambda a: 1 < a < math.inf)
+        _check_list("alphas", self.alphas, "finite numbers above 1", _above_one)
         _check_list("dims", self.dims, "whole numbers of at least 2", lambda d: _whole(d, 2))
         if not _whole(self.seeds, 1):
             raise RangeError(f"seeds is {self.seeds!r}; expected a whole number of at least 1")
@@ -73,12 +76,19 @@ class Grid:
                 f"dimension, {max(self.dims)}"
             )
         if self.batch_sizes is not None:
-            expected = "whole numbers of at least 1"
-            _check_list("batch_sizes", self.batch_sizes, expected, lambda b: _whole(b, 1))
+            expected = "whole numbers from 1 to 2^62"
+            _check_list(
+                "batch_sizes", self.batch_sizes, expected, lambda b: _whole(b, 1) and b <= 1 << 62
+            )
         if self.dtype not in ("float32", "float64"):
             raise DtypeError(f"dtype is {self.dtype!r}; expected 'float64' or 'float32'")
-        object.__setattr__(self, "device", _usable(self.device))
+        for alpha in self.alphas:
+            power_law(self.items_of(max(self.dims)), alpha)  # an alpha that underflows is told now
+        object.__setattr__(self, "alphas", [float(alpha) for alpha in self.alphas])
+        object.__setattr__(self, "dims", [int(dim) for dim in self.dims])
+        object.__setattr__(self, "device", _usable(str(self.device)))
         object.__setattr__(self, "builders", resolve(self.optimizers))
+        check_steps(self.builders, self.device, getattr(torch, self.dtype))
 
     @property
     def labels(self) -> list[str]:
@@ -92,19 +102,27 @@ class Grid:
     def batch_sizes_of(self, alpha: float, dim: int) -> list[int]:
         """Batch sizes of a saturation study, increasing."""
         if self.batch_sizes is not None:
-            return sorted(self.batch_sizes)
+            return sorted(int(size) for size in self.batch_sizes)
         octaves = math.ceil((alpha + 0.5) * math.log2(dim))
+        if octaves > 62:
+            raise RangeError(
+                f"at alpha = {alpha} and d = {dim} batches go up to d^(alpha + 1/2) > 2^62; "
+                "choose smaller ones, or batch_sizes"
+            )
         return [1 << octave for octave in range(octaves + 1)]
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the numbers, as JSON values."""
         return {
-            "optimizers": self.labels,
-            "alphas": [float(alpha) for alpha in self.alphas],
+            "optimizers": {
+                label: choice if isinstance(choice, str) else _origin(choice)
+                for label, choice in by_label(self.optimizers).items()
+            },
+            "alphas": list(self.alphas),
             "dims": list(self.dims),
             "seeds": self.seeds,
             "num_items": self.num_items,
-            "batch_sizes": None if self.batch_sizes is None else sorted(self.batch_sizes),
+            "batch_sizes": self.batch_sizes and sorted(int(size) for size in self.batch_sizes),
             "device": self.device,
             "dtype": self.dtype,
         }
@@ -112,6 +130,10 @@ class Grid:
 
 def _whole(value: object, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _above_one(value: object) -> bool:
+    return isinstance(value, float | int | np.floating) and 1 < float(value) < math.inf
 
 
 def _check_list(name: str, values: Any, expected: str, valid: Callable[[Any], bool]) -> None:
@@ -124,12 +146,17 @@ def _check_list(name: str, values: Any, expected: str, valid: Callable[[Any], bo
         raise RangeError(f"{name} is {list(values)}; expected each value once")
 
 
+def _origin(factory: object) -> str:
+    """Where a factory was defined: as much as can be said of its identity."""
+    return f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', factory)}"
+
+
 def _usable(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).sum().item()
     except (RuntimeError, AssertionError) as error:  # torch asserts where it lacks the backend
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0]
         raise DeviceError(f"device {device!r} cannot be used: {reason}") from error
     return device

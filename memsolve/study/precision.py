@@ -59,9 +59,8 @@ def _with_share(fit: Fit, exact: Fit) -> Fit:
 
     def share(point: dict[str, Any], yardstick: dict[str, Any]) -> dict[str, Any]:
         pairs = np.array([point["recovered"], yardstick["recovered"]], dtype=float).T
-        estimate = bootstrap(
-            [pairs], lambda draws: draws[0][..., 0].sum(1) / draws[0][..., 1].sum(1)
-        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            estimate = bootstrap([pairs], lambda draws: np.divide(*draws[0].sum(1).T))
         shares = {"share": estimate.value, "share_low": estimate.low, "share_high": estimate.high}
         return point | shares
 

@@ -6,19 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from memsolve_kernels.errors import InputError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from memsolve.optim.named import Build
+from memsolve.optim.step import StepError, step_from_zero
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.study.environment import environment
 from memsolve.study.grid import Cell, Grid
 from memsolve.study.store import Result, Store
-
-
-class StepError(InputError):
-    """An optimizer that failed in its step."""
 
 
 def run(
@@ -36,7 +30,7 @@ def run(
     results: dict[Cell, Result] = {}
     keep = results.__setitem__
     if out is not None:
-        settings = {"study": study, **grid.settings(), "environment": environment(grid.device)}
+        settings = {"study": study, **grid.settings(), **environment(grid.device)}
         store = Store(out, settings, resume=resume)
         results, keep = store.results, store.add
     left = [cell for cell in cells if cell not in results]
@@ -49,23 +43,6 @@ def run(
     return {cell: results[cell] for cell in cells}
 
 
-def step_from_zero(
-    gradient: Tensor, build: Build, memory: AssociativeMemory, batch: Batch
-) -> Tensor:
-    """The weight (d, d) after one step from `W = 0` along `gradient` (d, d).
-
-    Raises:
-        StepError: the optimizer raised; its own error is the cause.
-    """
-    weight = torch.nn.Parameter(torch.zeros_like(gradient))
-    weight.grad = gradient.clone()
-    try:
-        build([weight], memory, batch).step()
-    except Exception as error:
-        raise StepError(f"the optimizer failed in its step: {error}") from error
-    return weight.detach()
-
-
 def _results(grid: Grid, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Result]]:
     dtype = getattr(torch, grid.dtype)
     for shape, same_memory in groupby(cells, lambda c: (c.num_items, c.dim, c.alpha, c.seed)):
@@ -73,15 +50,19 @@ def _results(grid: Grid, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Result]]
         memory = AssociativeMemory(*sizes, seed=seed, device=grid.device, dtype=dtype)
         zero = torch.zeros_like(memory.output_covariance)
         for batch_size, same_batch in groupby(same_memory, lambda c: c.batch_size):
-            batch = _batch(memory, batch_size, seed)
+            batch = draw(memory, batch_size, seed)
             gradient = memory.gradient(zero, batch)
             for cell in same_batch:
-                weight = step_from_zero(gradient, grid.builders[cell.optimizer], memory, batch)
+                try:
+                    weight = step_from_zero(gradient, grid.builders[cell.optimizer], memory, batch)
+                except StepError as error:
+                    raise StepError(f"{error}, at {cell}") from error
                 recall = memory.recall(weight, batch.items)
                 yield cell, {"recovered": recall.count, "top_rank": recall.top_rank()}
 
 
-def _batch(memory: AssociativeMemory, batch_size: int | None, seed: int) -> Batch:
+def draw(memory: AssociativeMemory, batch_size: int | None, seed: int) -> Batch:
+    """The batch of a cell: the same for every optimizer; the population without a size."""
     if batch_size is None:
         return memory.population()
     (state,) = np.random.SeedSequence([seed, memory.dim, batch_size]).generate_state(1, np.uint64)

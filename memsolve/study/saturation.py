@@ -1,4 +1,4 @@
-"""The batch size beyond which a larger batch stores nothing more, against `d`."""
+"""The batch size at which what small batches recover reaches the population's, against `d`."""
 
 from itertools import product
 from pathlib import Path

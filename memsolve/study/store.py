@@ -18,11 +18,11 @@ class StoreError(InputError):
 
 
 class Store:
-    """The folder of one study: `settings.json` and one line a finished cell in `cells.jsonl`.
+    """The results of one study, in `cells.jsonl`: its settings, then one line a finished cell.
 
     Args:
         folder: made if absent.
-        settings: what decides the numbers; a folder with others is refused.
+        settings: what decides the numbers; cells made with others are refused.
         resume: continue with the cells found there; without it, a folder with cells is refused.
 
     Raises:
@@ -30,56 +30,56 @@ class Store:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        self._cells = folder / "cells.jsonl"
-        self._settings = folder / "settings.json"
+        self._file = folder / "cells.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if self._settings.exists():
-                self._check(settings)
-            if self._cells.exists() and not resume:
-                raise StoreError(
-                    f"{folder} holds results; add --resume (resume=True) to continue them, "
-                    "or choose another folder"
-                )
-            self._settings.write_text(json.dumps(settings, indent=2) + "\n")
-            self.results = self._read()
-            self._rewrite()
+            found, self.results = self._read()
+            if self.results:
+                self._check(found, settings)
+                if not resume:
+                    raise StoreError(
+                        f"{folder} holds results; add --resume (resume=True) to continue them, "
+                        "or choose another folder"
+                    )
+            self._rewrite(settings)
         except OSError as error:
             raise StoreError(f"{folder} cannot be used for results: {error.strerror}") from error
 
     def add(self, cell: Cell, result: Result) -> None:
         """Keep the result of a finished cell, in memory and on disk."""
         self.results[cell] = result
-        with self._cells.open("a") as lines:
+        with self._file.open("a") as lines:
             lines.write(_line(cell, result))
 
-    def _check(self, settings: Mapping[str, Any]) -> None:
-        try:
-            found = json.loads(self._settings.read_text())
-        except ValueError:
-            found = {}
+    def _read(self) -> tuple[dict[str, Any], dict[Cell, Result]]:
+        settings: dict[str, Any] = {}
+        results: dict[Cell, Result] = {}
+        text = self._file.read_text(errors="replace") if self._file.exists() else ""
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+                if "settings" in entry:
+                    settings = dict(entry["settings"])
+                else:
+                    results[Cell(**entry["cell"])] = entry["result"]
+            except (ValueError, KeyError, TypeError):
+                continue  # torn by a kill: the cell runs again
+        return settings, results
+
+    def _check(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         for name, value in settings.items():
             if found.get(name) != value:
                 raise StoreError(
-                    f"{self._settings.parent} holds results of other settings: {name} is "
+                    f"{self._file.parent} holds results of other settings: {name} is "
                     f"{found.get(name)!r} there and {value!r} now; choose another folder"
                 )
 
-    def _read(self) -> dict[Cell, Result]:
-        results: dict[Cell, Result] = {}
-        for line in self._cells.read_text().splitlines() if self._cells.exists() else []:
-            try:
-                entry = json.loads(line)
-                results[Cell(**entry["cell"])] = entry["result"]
-            except (ValueError, KeyError, TypeError):
-                continue  # torn by a kill: the cell runs again
-        return results
-
-    def _rewrite(self) -> None:
-        """Drop torn lines, or the next result would be appended to one."""
-        whole = self._cells.with_suffix(".tmp")
-        whole.write_text("".join(_line(cell, result) for cell, result in self.results.items()))
-        whole.replace(self._cells)
+    def _rewrite(self, settings: Mapping[str, Any]) -> None:
+        """Settings and whole lines only, at once: a torn line would swallow the next result."""
+        lines = [_line(cell, result) for cell, result in self.results.items()]
+        whole = self._file.with_suffix(".tmp")
+        whole.write_text("".join([json.dumps({"settings": settings}) + "\n", *lines]))
+        whole.replace(self._file)
 
 
 def _line(cell: Cell, result: Result) -> str:

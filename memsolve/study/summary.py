@@ -9,6 +9,7 @@ from typing import Any
 from memsolve_kernels.errors import InputError
 
 from memsolve import theory
+from memsolve.optim.named import by_label
 from memsolve.study.environment import Environment, environment
 from memsolve.study.fit import Estimate
 from memsolve.study.grid import Grid
@@ -66,8 +67,8 @@ class Summary:
     """All fits of a study. The same command gives the same summary, interrupted or not.
 
     Attributes:
-        study: "capacity" or "saturation".
-        command: the command line that makes these numbers.
+        study: "capacity", "saturation" or "precision".
+        command: the command line, or the call, that makes these numbers.
         environment: versions and hardware.
         fits: one for each optimizer and alpha.
     """
@@ -96,6 +97,8 @@ class Summary:
         try:
             found = json.loads((folder / "summary.json").read_text())
             fits = [Fit.from_json(entry) for entry in found["fits"]]
+            if not fits:
+                raise ValueError("no fits")
             return cls(found["study"], found["command"], found["environment"], fits)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder} holds no summary.json of a finished study") from error
@@ -114,6 +117,9 @@ def _command(study: str, grid: Grid) -> str:
     def joined(values: Any) -> str:
         return ",".join(str(value) for value in values)
 
+    choices = by_label(grid.optimizers)
+    if any(label != choice for label, choice in choices.items()):
+        return f"memsolve.study.{study}(Grid({grid.settings()}))"
     options = [
         ("--alpha", joined(grid.alphas)),
         ("--dims", joined(grid.dims)),

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 from memsolve.cli import main
 
@@ -70,6 +71,45 @@ def test_precision_and_its_report(
     assert {fit["quantity"] for fit in summary["fits"]} == {"recovered"}
     assert all(0 <= fit["points"][0]["share"] < 2 for fit in summary["fits"])
     assert (tmp_path / "precision.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "saturation --batch-sizes 4",  # nothing identified
+        "capacity --optimizers torch.optim.SGD:lr=0",  # nothing stored
+        "capacity --optimizers torch.optim.SGD:lr=1:foreach=None,torch.optim.AdamW:lr=[/red]$_{$",
+    ],
+)
+def test_poor_results_are_reported_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str
+) -> None:
+    if "red" in options:
+        monkeypatch.setattr(torch.optim, "AdamW", lenient)
+    common = ["--dims", "16", "--seeds", "2", "--out", str(tmp_path)]
+    assert run(monkeypatch, *options.split(), *common) == 0
+    assert (tmp_path / "report.html").exists()
+
+
+class lenient(torch.optim.SGD):  # noqa: N801
+    """Takes any word for a learning rate, as a label with odd characters."""
+
+    def __init__(self, params: list[torch.nn.Parameter], lr: object) -> None:
+        super().__init__(params, 1.0)
+
+
+def test_two_studies_of_a_kind_keep_their_figures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        options = ["--dims", "8,16", "--seeds", "2", "--out", str(tmp_path / name)]
+        assert run(monkeypatch, "capacity", *options) == 0
+    folders = [str(tmp_path / name) for name in ("a", "b")]
+    assert run(monkeypatch, "report", *folders, "--out", str(tmp_path / "both")) == 0
+    assert len(list((tmp_path / "both").glob("*.png"))) == 2
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, "report", *folders, "--out", str(tmp_path / "file")) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_the_recorded_command_makes_the_same_numbers(

@@ -7,7 +7,7 @@ from memsolve import AssociativeMemory, InputError
 from memsolve.optim import Muon, Newton
 from memsolve.optim.inexact import inexact_muon
 from memsolve.optim.named import resolve
-from memsolve.study.run import StepError, step_from_zero
+from memsolve.optim.step import StepError, check_steps, step_from_zero
 
 
 def build(name: str) -> torch.optim.Optimizer:
@@ -67,16 +67,41 @@ def test_a_mapping_gives_its_own_labels() -> None:
         ("torch.optim.Adammm", "optimizer 'torch.optim.Adammm' does not import"),
         ("torch.nn.Linear", "expected a torch.optim.Optimizer"),
         ("torch.optim.AdamW:0.01", "'0.01' in optimizer .* expected key=value"),
-        ("torch.optim.AdamW:speed=1", "cannot be made: .*speed"),
-        ("muon:schedule=mystery", "schedule is 'mystery'; expected one of"),
-        ("muon:steps=3", "steps needs a schedule"),
-        ("newton:damping=-1", "damping is -1"),
-        ("torch.optim.AdamW:lr=-1", "cannot be made: .*learning rate"),
     ],
 )
 def test_bad_names_are_told(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve([name])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("torch.optim.AdamW:speed=1", "cannot be used: .*speed"),
+        ("torch.optim.AdamW:lr=-1", "cannot be used: .*learning rate"),
+        ("torch.optim.LBFGS", "cannot be used: .*closure"),
+        ("torch.optim.SGD:lr=inf", "cannot be used"),
+        ("muon:schedule=mystery", "schedule is 'mystery'; expected one of"),
+        ("muon:schedule=muon:lower=0.1", "exclude each other"),
+        ("muon:steps=3", "steps needs a schedule"),
+        ("muon:lr=2", "lr is not a setting of muon here"),
+        ("muon:backend=nope", "backend is 'nope'"),
+        ("newton:damping=-1", "damping is -1"),
+    ],
+)
+def test_what_cannot_step_is_told_by_name(name: str, message: str) -> None:
+    with pytest.raises(StepError, match=f"optimizer '{name}' .*{message}"):
+        check_steps(resolve([name]), "cpu", torch.float64)
+
+
+def test_a_step_to_infinity_is_told() -> None:
+    class Diverging(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            for param in self.param_groups[0]["params"]:
+                param.data.fill_(torch.inf)
+
+    with pytest.raises(StepError, match="'far' cannot be used: its step made NaN or infinity"):
+        check_steps(resolve({"far": Diverging}), "cpu", torch.float64)
 
 
 def test_repeated_names_and_a_bare_string_are_told() -> None:
@@ -86,14 +111,8 @@ def test_repeated_names_and_a_bare_string_are_told() -> None:
         resolve("sgd")
     with pytest.raises(InputError, match="optimizers is empty"):
         resolve([])
-
-
-def test_a_failing_step_is_told() -> None:
-    memory = AssociativeMemory(20, 4, 1.5, seed=0)
-    gradient = torch.ones(4, 4, dtype=torch.float64)
-    lbfgs = resolve(["torch.optim.LBFGS"])["torch.optim.LBFGS"]
-    with pytest.raises(StepError, match=r"failed in its step: .*closure"):
-        step_from_zero(gradient, lbfgs, memory, memory.population())
+    with pytest.raises(InputError, match="'x' is 3; expected a name, a class"):
+        resolve({"x": 3})  # type: ignore[dict-item]
 
 
 def test_the_step_leaves_the_gradient_alone() -> None:

@@ -134,5 +134,15 @@ def test_bad_calls_are_told(memory: AssociativeMemory) -> None:
     outside = torch.tensor([0, 40])
     with pytest.raises(InputError, match=r"from 0 to 40; expected \[0, 40\)"):
         memory.gradient(zero, Batch(outside, good.weights[:2]))
+    with pytest.raises(InputError, match=r"items runs from -1 to 3"):
+        memory.recall(zero, torch.tensor([3, -1]))
+    with pytest.raises(InputError, match=r"batch.items runs from 999"):
+        memory.curvature(Batch(torch.tensor([999]), good.weights[:1]))
+    with pytest.raises(InputError, match=r"batch.weights holds NaN"):
+        memory.curvature(Batch(good.items, good.weights / 0 * 0))
+    with pytest.raises(InputError, match="at most"):
+        memory.sample(10**20)
+    with pytest.raises(InputError, match="choose fewer"):
+        AssociativeMemory(10**13, 10, 1.5, seed=0)
     with pytest.raises(InputError, match="float16"):
         AssociativeMemory(4, 2, 1.5, seed=0, dtype=torch.float16)

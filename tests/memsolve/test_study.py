@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from memsolve_kernels import matrix_sign
 
-from memsolve import InputError
+from memsolve import AssociativeMemory, InputError
 from memsolve.study import Grid, Summary, capacity, precision, saturation
 from memsolve.study.grid import Cell
 from memsolve.study.precision import EXACT
+from memsolve.study.run import draw, run
 from memsolve.study.store import Store
 
 SMALL = Grid(dims=(8, 16), seeds=2)
@@ -68,17 +70,63 @@ def test_own_optimizers_take_part() -> None:
     assert summary.fits[0].theory is None
 
 
-@pytest.mark.parametrize("torn", ["", '{"cell": {"optimizer": "sg', "[]\n", "\x00\x00\n"])
+@pytest.mark.parametrize("torn", ["", '{"cell": {"optimizer": "sg', "[]\n", "\x00\x00\n", "\xff"])
 def test_a_torn_line_costs_one_cell(tmp_path: Path, torn: str) -> None:
-    whole = saturation(SMALL, tmp_path / "whole")
-    capacity(SMALL, tmp_path / "torn")
-    complete = (tmp_path / "torn" / "summary.json").read_bytes()
-    lines = (tmp_path / "torn" / "cells.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "torn" / "cells.jsonl").write_text("".join(lines[:-3]) + torn)
-    capacity(SMALL, tmp_path / "torn", resume=True)
-    assert (tmp_path / "torn" / "summary.json").read_bytes() == complete
-    assert len((tmp_path / "torn" / "cells.jsonl").read_text().splitlines()) == len(lines)
-    assert whole.study == "saturation"
+    capacity(SMALL, tmp_path)
+    complete = (tmp_path / "summary.json").read_bytes()
+    cells = tmp_path / "cells.jsonl"
+    lines = cells.read_bytes().splitlines(keepends=True)
+    cells.write_bytes(b"".join(lines[:-3]) + torn.encode("latin-1"))
+    capacity(SMALL, tmp_path, resume=True)
+    assert (tmp_path / "summary.json").read_bytes() == complete
+    assert len(cells.read_bytes().splitlines()) == len(lines)
+
+
+def test_finished_cells_are_not_run_again(tmp_path: Path) -> None:
+    capacity(SMALL, tmp_path)
+    lines = (tmp_path / "cells.jsonl").read_text().splitlines()
+    entry = json.loads(lines[-1])
+    entry["result"]["recovered"] = 10**6
+    (tmp_path / "cells.jsonl").write_text("\n".join([*lines[:-1], json.dumps(entry), ""]))
+    fits = capacity(SMALL, tmp_path, resume=True).fits
+    assert max(max(point["recovered"]) for fit in fits for point in fit.points) == 10**6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch_size", [40, None])
+def test_a_cell_is_one_step_recalled(batch_size: int | None, dtype: torch.dtype) -> None:
+    grid = Grid(
+        dims=(16,), seeds=3, batch_sizes=(40,) if batch_size else None, dtype=str(dtype)[6:]
+    )
+    cells = [
+        Cell(name, 1.5, 16, 2048, batch_size, seed) for seed in range(3) for name in grid.labels
+    ]
+    results = run("cells", grid, cells, None, resume=False)
+    for seed in range(3):
+        memory = AssociativeMemory(2048, 16, 1.5, seed=seed, dtype=dtype)
+        batch = memory.population() if batch_size is None else draw(memory, batch_size, seed)
+        zero = torch.zeros(16, 16, dtype=dtype)
+        gradient = memory.gradient(zero, batch)
+        outputs, inputs = memory.curvature(batch)
+        damped = inputs + 1e-6 * inputs.diagonal().mean() * torch.eye(16, dtype=dtype)
+        steps = {
+            "sgd": gradient,
+            "muon": matrix_sign(gradient),
+            "newton": torch.linalg.solve(damped, torch.linalg.solve(outputs, gradient), left=False),
+        }
+        for name, step in steps.items():
+            recall = memory.recall(-step, batch.items)
+            expected = {"recovered": recall.count, "top_rank": recall.top_rank()}
+            assert results[Cell(name, 1.5, 16, 2048, batch_size, seed)] == expected
+
+
+def test_batches_differ_by_seed_and_size() -> None:
+    memory = AssociativeMemory(500, 4, 1.5, seed=0)
+    batches = [draw(memory, size, seed) for size in (30, 31) for seed in (0, 1)]
+    distinct = {tuple(batch.items.tolist()) for batch in batches}
+    assert len(distinct) == 4
+    again = draw(memory, 30, 0)
+    assert torch.equal(again.items, batches[0].items)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -91,21 +139,38 @@ def test_an_interrupted_run_resumes_to_the_same_summary(
     process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
     cells = out / "cells.jsonl"
     deadline = time.monotonic() + 60
-    while not (cells.exists() and cells.stat().st_size > 2000) and time.monotonic() < deadline:
+    while not (cells.exists() and cells.stat().st_size > 3000) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, how)
     _, errors = process.communicate(timeout=60)
     assert not (out / "summary.json").exists()
     if how is signal.SIGINT:
         assert process.returncode == 130
-        assert "run it again with --resume" in errors
+        assert "goes on with --resume" in errors
     for folder, options in ((out, ["--resume"]), (tmp_path / "whole", [])):
         subprocess.run([*command, "--out", str(folder), *options], check=True, capture_output=True)
     assert (out / "summary.json").read_bytes() == (tmp_path / "whole/summary.json").read_bytes()
 
 
+def test_another_environment_or_optimizer_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capacity(Grid({"mine": "sgd"}, dims=(8, 16), seeds=1), tmp_path)
+    with pytest.raises(InputError, match=r"optimizers is .*sgd.* there and .*muon.* now"):
+        capacity(Grid({"mine": "muon"}, dims=(8, 16), seeds=1), tmp_path, resume=True)
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    with pytest.raises(InputError, match=r"torch is .* there and '0.0' now"):
+        capacity(Grid({"mine": "sgd"}, dims=(8, 16), seeds=1), tmp_path, resume=True)
+
+
+def test_batches_of_astronomic_size_are_told() -> None:
+    with pytest.raises(InputError, match=r"d\^\(alpha \+ 1/2\)"):
+        saturation(Grid(alphas=(9.0,), dims=(256,)))
+
+
 def test_folders_that_cannot_serve_are_told(tmp_path: Path) -> None:
     settings = {"study": "capacity", "seeds": 2}
+    Store(tmp_path / "a", {"study": "saturation"}, resume=False)  # without cells it is free
     Store(tmp_path / "a", settings, resume=False).add(CELL, {"recovered": 1})
     with pytest.raises(InputError, match=r"holds results; add --resume"):
         Store(tmp_path / "a", settings, resume=False)
@@ -125,6 +190,10 @@ def test_folders_that_cannot_serve_are_told(tmp_path: Path) -> None:
         ({"alphas": ()}, r"alphas is \(\); expected a list of finite numbers above 1"),
         ({"alphas": (1.0,)}, "alphas holds 1.0"),
         ({"alphas": (float("nan"),)}, "alphas holds nan"),
+        ({"alphas": ("1.5",)}, "alphas holds '1.5'"),
+        ({"alphas": (400.0,)}, "underflows"),
+        ({"batch_sizes": (10**20,)}, "batch_sizes holds 100000000000000000000"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
         ({"dims": (1,)}, "dims holds 1; expected whole numbers of at least 2"),
         ({"dims": (64.5,)}, "dims holds 64.5"),
         ({"dims": (64, 64)}, "expected each value once"),
