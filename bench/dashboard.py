@@ -11,13 +11,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from bench import history, readme, record
+from bench import history, offline, readme, record
 from bench.gate.tree import ROOT
 
 COMMITS = 10
 PATTERN = "speed|capacity"
 HTML = ROOT / ".asv" / "html"
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "site"
 
 
 def publish(results: Path = history.RESULTS, html: Path = HTML) -> Path:
@@ -31,6 +31,8 @@ def publish(results: Path = history.RESULTS, html: Path = HTML) -> Path:
     if status:
         raise RuntimeError(f"asv publish failed with status {status}")
     (html / "ratios.html").write_text(ratios_page())
+    if not offline.bring(html):
+        print("npm is not at hand: the site loads its libraries from the internet")
     return html
 
 

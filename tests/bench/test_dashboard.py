@@ -1,0 +1,179 @@
+"""asv's suite and site, and the page of ratios, seen by a browser."""
+
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import dashboard, history, record
+from bench.gate.tree import ROOT
+from bench.measure import Ceilings, Ratio
+from bench.record import load, save
+from bench.rows import Row
+
+BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+HEADLESS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
+    "--virtual-time-budget=20000",
+)
+COMMITS = 10
+
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
+needs_history = pytest.mark.skipif(
+    not (ROOT / ".git").exists() or len(history.last(COMMITS)) < COMMITS,
+    reason=f"fewer than {COMMITS} commits are here: a shallow clone, or no clone",
+)
+
+
+def test_asv_finds_no_fault_in_the_suite() -> None:
+    with history.configured() as config:
+        assert history.asv("check", "--python=same", config=config) == 0
+
+
+def test_the_suite_survives_a_commit_without_packages() -> None:
+    script = """
+import sys
+sys.modules["memsolve"] = sys.modules["memsolve_kernels"] = None
+sys.path.insert(0, "bench")
+from tracked import capacity, compiled, speed
+suites = (capacity.Capacity(), "muon"), (compiled.Compiled(), "any"), (speed.Speed(), None)
+for suite, param in suites:
+    params = speed.Speed.params if param is None else [param]
+    found = [suite.setup_cache()] if param else []
+    for name in params:
+        try:
+            suite.setup(*found, name)
+        except NotImplementedError as reason:
+            print("skipped:", reason)
+        else:
+            sys.exit(f"{suite} is not skipped")
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("skipped:") > 2
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """asv's site over the last commits: the newest recorded, its numbers lent to the others."""
+    folder = tmp_path_factory.mktemp("site")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))  # asv keeps its list of machines there
+        commits = history.last(COMMITS)
+        results = folder / "results"
+        assert history.record(commits[-1], r"track_(recovered|weights_per_item)", results) == 6
+        (newest,) = history.recorded(commits[-1], results)
+        content = json.loads(newest.read_text())
+        for turn, commit in enumerate(commits[:-1]):
+            older = {**content, "commit_hash": commit, "date": content["date"] - 10**7 + turn}
+            path = newest.with_name(newest.name.replace(commits[-1][:8], commit[:8]))
+            path.write_text(json.dumps(older))
+        yield dashboard.publish(results, folder / "html")
+
+
+@pytest.fixture(scope="module")
+def seen(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """What a browser makes of a page of the site, as HTML."""
+
+    if 'src="https://' in (site / "index.html").read_text():
+        pytest.skip("npm cannot bring the libraries that asv's site loads from the internet")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(site))
+    profile = tmp_path_factory.mktemp("profile")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def look(page: str) -> str:
+            address = f"http://127.0.0.1:{server.server_port}/{page}"
+            command = [str(BROWSER), *HEADLESS, f"--user-data-dir={profile}", "--dump-dom", address]
+            return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+
+        yield look
+        server.shutdown()
+
+
+@needs_history
+@needs_browser
+def test_the_site_shows_the_history_of_each_benchmark(seen: Callable[[str], str]) -> None:
+    index = seen("index.html")
+    assert "track_recovered" in index
+    assert "track_weights_per_item" in index
+    graph = seen("index.html#capacity.Capacity.track_recovered")
+    assert '<canvas class="flot-base"' in graph or "flot-base" in graph
+    for optimizer in ("muon", "newton", "sgd"):
+        assert optimizer in graph
+
+
+@needs_history
+def test_the_site_holds_the_last_commits(site: Path) -> None:
+    index = json.loads((site / "index.json").read_text())
+    commits = history.last(COMMITS)
+    assert set(commits) <= set(index["revision_to_hash"].values())
+    graph = next(site.glob("graphs/arch-*/**/capacity.Capacity.track_recovered.json"))
+    points = json.loads(graph.read_text())
+    assert len(points) == COMMITS
+    assert all(None not in values for _, values in points)
+
+
+@needs_history
+@needs_browser
+def test_the_page_of_ratios_is_in_the_site(seen: Callable[[str], str]) -> None:
+    page = seen("ratios.html")
+    assert "<h1>Latest ratios</h1>" in page
+    assert page.count('<section class="machine">') == len(list(record.machines()))
+
+
+ROWS = [
+    Row("f n=1", "ours", "ok", hot=[1e-3] * 3, of_gemm=0.5, of_copy=0.1, error=1e-7),
+    Row(
+        "f n=1",
+        "theirs",
+        "ok",
+        hot=[2e-3] * 3,
+        ratio=Ratio(2.0, 1.9, 2.1),
+        differs=True,
+        of_gemm=0.25,
+        of_copy=0.05,
+    ),
+    Row("f n=1", "<absent>", "skipped", "not installed"),
+    Row("g n=1", "ours", "wrong result", "relative error 1.0"),
+    Row("g n=1", "theirs", "ok", hot=[1e-3] * 3, of_gemm=0.5, of_copy=0.1),
+]
+
+
+def test_ratios_come_from_the_record_and_a_wrong_result_has_none(tmp_path: Path) -> None:
+    save(tmp_path / "machine.json", "cpu", {"float32": Ceilings(1e12, 1e10)}, ROWS)
+    page = dashboard.ratios_page(tmp_path)
+    assert "2.00" in page
+    assert "1.90 to 2.10" in page
+    assert "g n=1" not in page
+    assert "absent" not in page
+
+
+def test_a_record_says_how_it_was_made_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    save(path, "cpu", {"float32": Ceilings(1e12, 1e10)}, ROWS)
+    found = load(path)
+    assert found["rows"] == ROWS
+    assert found["ceilings"] == {"float32": {"flops": 1e12, "bytes": 1e10}}
+    assert {"command", "commit", "date", "machine"} <= set(found)
+    assert {"device", "driver", "torch", "triton", "python"} <= set(found["machine"])
+
+
+def test_a_page_without_machines_says_so(tmp_path: Path) -> None:
+    assert "No machine has been measured yet" in dashboard.ratios_page(tmp_path)

@@ -1,0 +1,63 @@
+"""The README's tables of speed are those of bench/results/."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import record
+from bench.measure import Ratio
+from bench.readme import BEGIN, END, README, tables, written
+from bench.rows import Row
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    text = README.read_text()
+    assert written(text, record.machines()) == text, "run `python -m bench.readme`"
+
+
+def test_every_machine_on_record_says_how_it_was_measured() -> None:
+    machines = record.machines()
+    assert machines
+    for machine in machines:
+        assert machine["command"].startswith("python -m bench")
+        assert machine["commit"] != "unknown"
+        assert any(row.hot for row in machine["rows"])
+
+
+MACHINE = {
+    "command": "python -m bench",
+    "commit": "0123456789abcdef",
+    "date": "2026-01-01",
+    "machine": {"device": "A CPU", "threads": 2, "torch": "2", "triton": "3", "python": "3.11"},
+    "rows": [
+        Row("f n=1", "ours", "ok", hot=[2e-3], extra_bytes=10**6, of_gemm=0.5),
+        Row("f n=1", "theirs", "ok", hot=[3e-3], ratio=Ratio(1.5, 1.4, 1.6), differs=True),
+        Row("f n=1", "same", "ok", hot=[2e-3], ratio=Ratio(1.01, 0.9, 1.1)),
+        Row("f n=1", "limit", "bound", hot=[1e-3], ratio=Ratio(0.5, 0.4, 0.6), differs=True),
+        Row("f n=1", "wrong", "wrong result", "relative error 1"),
+    ],
+}
+
+
+def test_a_table_has_ratios_with_intervals_and_no_wrong_results() -> None:
+    table = tables([MACHINE])
+    assert "| f n=1 | ours | 2 | 1 | 1.0 | 50% |" in table
+    assert "|  | theirs | 3 | 1.50 [1.40, 1.60] | - | - |" in table
+    assert "1.01 [0.90, 1.10], within noise" in table
+    assert "*limit* (a part of the work)" in table
+    assert "wrong" not in table
+    assert "commit 0123456789, 2026-01-01; `python -m bench`" in table
+
+
+def test_only_the_block_is_written() -> None:
+    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    new = written(text, [MACHINE])
+    assert new.startswith(f"before\n{BEGIN}\nA CPU, 2 threads")
+    assert new.endswith(f"{END}\nafter\n")
+    assert written(new, [MACHINE]) == new
+    with pytest.raises(ValueError, match="needs the lines"):
+        written("no markers", [MACHINE])
+
+
+def test_the_record_is_where_the_readme_looks() -> None:
+    assert Path(__file__).parents[2] / "bench" / "results" == record.FOLDER
