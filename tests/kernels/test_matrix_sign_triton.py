@@ -12,7 +12,7 @@ import pytest
 import torch
 from memsolve_kernels import matrix_sign
 from memsolve_kernels.dispatch import Backend, Precision
-from memsolve_kernels.errors import BackendError
+from memsolve_kernels.errors import BackendError, NonFiniteError
 from memsolve_kernels.matrix_sign import STOCK, certify, minimax, newton_schulz
 from torch import Tensor
 
@@ -140,6 +140,32 @@ def test_a_batch_gives_the_bits_of_each_matrix_alone(
         assert torch.equal(alone, sign)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(torch.float32, 1e-38), (torch.float32, 1e38), (torch.float16, 1e-6), (torch.float16, 6e4)],
+)
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+def test_scaling_in_the_kernel_neither_overflows_nor_vanishes(
+    dtype: torch.dtype, scale: float, damping: float
+) -> None:
+    matrix = (torch.eye(20, device=DEVICE, dtype=torch.float64) * scale).to(dtype)
+    schedule = minimax(0.02, 1e-3)
+    size = damping * float(matrix.max())
+    truth = matrix_sign(matrix.double(), size, backend="reference")
+    sign = matrix_sign(matrix, size, schedule=schedule, backend="triton")
+    assert relative_error(sign, truth) < 8 * torch.finfo(dtype).eps + 1e-3
+
+
+@pytest.mark.parametrize("schedule", [None, "polar-express"])
+def test_nan_is_an_error_or_stays_nan(schedule: str | None) -> None:
+    matrix = torch.full((3, 3), torch.nan, device=DEVICE)
+    if GPU:
+        assert matrix_sign(matrix, schedule=schedule, backend="triton").isnan().all()
+    else:
+        with pytest.raises(NonFiniteError, match="NaN"):
+            matrix_sign(matrix, schedule=schedule, backend="triton")
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (40, 40)])
 def test_zero_gives_zero(shape: tuple[int, int]) -> None:
     zero = torch.zeros(shape, device=DEVICE)
@@ -176,7 +202,7 @@ def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.Monke
             return _original(*args)  # type: ignore[operator]
 
         monkeypatch.setattr(module, name, recorded)
-    pair = newton_schulz.normalise(X, 0.0).to(torch.float32)
+    pair = newton_schulz.normalise(X, 0.0)[0].to(torch.float32)
     products = fused.FusedProducts("ieee", everywhere=False)
 
     def one_step() -> list[str]:

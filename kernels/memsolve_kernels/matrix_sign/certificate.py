@@ -62,7 +62,7 @@ def certify(
     result = run(matrix, damping, steps, schedule, precision, backend)
     check_converged(result)
     P = _joined(result)
-    Z = _joined(normalise(fold(matrix).double(), damping))
+    Z = _joined(normalise(fold(matrix).double(), damping)[0])
     identity = torch.eye(P.shape[-2], dtype=P.dtype, device=P.device)
     polar = P @ Z.mT
     size = torch.linalg.matrix_norm(Z).clamp(min=torch.finfo(Z.dtype).tiny)

@@ -34,7 +34,7 @@ class FusedProducts:
     ) -> Tensor:
         """`alpha X Y^T + beta Z`, known to be symmetric."""
         kind = kind_of(X.dtype, self._precision)
-        if kind is None or not self._wins("symmetric", kind, X):
+        if not self._wins("symmetric", kind, X):
             return blas.symmetric(X, Y, alpha, Z, beta)
         tile = find(kind, X.device).symmetric
         return triton_symmetric.symmetric(X, Y, alpha, Z, beta, tile, input_precision(kind))
@@ -42,12 +42,14 @@ class FusedProducts:
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
         """`a X + B X`."""
         kind = kind_of(X.dtype, self._precision)
-        if kind is None or not self._wins("update", kind, X):
+        if not self._wins("update", kind, X):
             return blas.update(X, B, a)
         tile = find(kind, X.device).update
         return triton_update.update(X, B, a, tile, input_precision(kind))
 
     def _wins(self, product: measured.Product, kind: Kind, X: Tensor) -> bool:
+        if X.dtype == torch.float64:
+            return False
         if self._everywhere or not blas.honours(X.dtype, self._precision):
             return True
         winner = measured.winner(product, kind, X)
@@ -58,29 +60,41 @@ class FusedProducts:
         return X.shape[-2] >= first
 
 
-def iterate(
-    pair: Pair,
-    schedule: Schedule,
-    dtype: torch.dtype,
+def run(
+    matrix: Tensor,
+    damping: float,
+    schedule: Schedule | None,
+    steps: int | None,
     precision: Precision | None,
     everywhere: bool,
 ) -> Pair:
-    """`newton_schulz.iterate`, in one launch (after the wide steps) where the matrices are small.
+    """Scale and iterate; in one launch where the matrices are small and take no wide steps.
 
     Args:
-        pair: what to iterate on, in the dtype of the wide steps.
-        schedule: the steps.
-        dtype: of the remaining steps, not float64.
+        matrix: (k, m, n), float32, float16 or bfloat16.
+        damping: `lambda`.
+        schedule: the steps, or None for the default.
+        steps: how many of them, or None for all.
         precision: of float32 products.
         everywhere: as in `FusedProducts`.
     """
+    kind = kind_of(matrix.dtype, precision)
+    how, limit = input_precision(kind), find(kind, matrix.device).batched_to
     products = FusedProducts(precision, everywhere)
-    kind = kind_of(dtype, precision)
-    side = triton_batched.padded(max(pair.X.shape[-2:]))
-    if kind is None or side > find(kind, pair.X.device).batched_to:
-        return newton_schulz.iterate(pair, schedule, products, dtype)
-    wide, rest = schedule.split(0 if pair.X.dtype == dtype else schedule.wide_steps)
-    pair = newton_schulz.iterate(pair, wide, products, pair.X.dtype).to(dtype)
-    result = triton_batched.iterate(pair, rest, input_precision(kind))
-    newton_schulz.check_on_cpu(result)
+    if schedule is None and damping == 0:
+        schedule = newton_schulz.default_schedule(matrix.dtype)
+    if triton_batched.padded(max(matrix.shape[-2:])) > limit:
+        pair, schedule = newton_schulz.start(matrix, damping, schedule, steps)
+        return newton_schulz.iterate(pair, schedule, products, matrix.dtype)
+    if schedule is not None and (matrix.dtype == torch.float32 or schedule.wide_steps == 0):
+        newton_schulz.check_finite(matrix)
+        schedule = schedule if steps is None else schedule.take(steps)
+        result = triton_batched.scale_and_iterate(matrix, damping, schedule, how)
+    else:
+        pair, schedule = newton_schulz.start(matrix, damping, schedule, steps)
+        wide, rest = schedule.split(0 if pair.X.dtype == matrix.dtype else schedule.wide_steps)
+        pair = newton_schulz.iterate(pair, wide, products, pair.X.dtype).to(matrix.dtype)
+        result = triton_batched.iterate(pair, rest, how)
+    if matrix.device.type == "cpu":
+        newton_schulz.check_converged(result)
     return result

@@ -55,12 +55,12 @@ def measure(
     Raises:
         BackendError: only one of the two offers the dtype and precision.
     """
-    kind = kind_of(matrix.dtype, precision)
-    if kind is None or not blas.honours(matrix.dtype, precision):
+    if matrix.dtype == torch.float64 or not blas.honours(matrix.dtype, precision):
         raise BackendError(
             f"nothing to choose for {matrix.dtype} with precision={precision!r}: only one of the "
             "kernels and BLAS offers it"
         )
+    kind = kind_of(matrix.dtype, precision)
     m, n = sorted(matrix.shape[-2:])
     generator = torch.Generator(matrix.device).manual_seed(0)
     X = torch.randn(

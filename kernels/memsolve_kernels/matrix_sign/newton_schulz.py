@@ -23,7 +23,7 @@ from memsolve_kernels.matrix_sign.polynomials import Schedule, minimax
 # Smallest singular value, relative to the largest, that the default schedule resolves: below it
 # lies what rounding leaves of a matrix in this dtype.
 DEFAULT_LOWER = {
-    torch.float64: 1e-14,
+    torch.float64: 1e-12,
     torch.float32: 1e-7,
     torch.float16: 1e-5,
     torch.bfloat16: 1e-4,
@@ -48,32 +48,32 @@ class Pair(NamedTuple):
     Attributes:
         X: (k, m, n), a multiple of `G`.
         Y: (k, m, m), the same multiple of `damping I`; None without damping.
-        lower: (k,), a bound below which no singular value of the pair lies.
     """
 
     X: Tensor
     Y: Tensor | None
-    lower: Tensor
 
     def to(self, dtype: torch.dtype) -> "Pair":
         """The pair with its blocks in `dtype`."""
-        return Pair(self.X.to(dtype), None if self.Y is None else self.Y.to(dtype), self.lower)
+        return Pair(self.X.to(dtype), None if self.Y is None else self.Y.to(dtype))
 
 
-def normalise(matrix: Tensor, damping: float) -> Pair:
+def normalise(matrix: Tensor, damping: float) -> tuple[Pair, Tensor]:
     """Scale `matrix` (k, m, n) and damping by a bound on the norm of `[matrix, damping I]`.
 
     By the largest entry first and then by the Frobenius norm, so that nothing overflows or vanishes
     on the way, in the next wider dtype (see `wider`). Zero stays zero.
 
+    Returns:
+        The pair, and for each matrix a bound below which no singular value of its pair lies (k,).
+
     Raises:
         NonFiniteError: NaN or infinity in the matrix (on a CPU; elsewhere it comes out as NaN,
             since asking would wait for the device).
     """
+    check_finite(matrix)
     wide = matrix.to(wider(matrix))
     largest = wide.abs().amax(dim=(-2, -1))
-    if matrix.device.type == "cpu" and not largest.isfinite().all():
-        raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
     scale = largest.clamp(min=damping)
     scale = torch.where(scale == 0, 1, scale)
     X = wide / scale[:, None, None]
@@ -82,9 +82,15 @@ def normalise(matrix: Tensor, damping: float) -> Pair:
     norm = torch.where(norm == 0, 1, norm)
     X, lower = (X / norm[:, None, None]).contiguous(), lower / norm
     if damping == 0:
-        return Pair(X, None, lower)
+        return Pair(X, None), lower
     identity = torch.eye(X.shape[-2], dtype=X.dtype, device=X.device)
-    return Pair(X, identity * lower[:, None, None], lower)
+    return Pair(X, identity * lower[:, None, None]), lower
+
+
+def check_finite(matrix: Tensor) -> None:
+    """Raise NonFiniteError if the matrix contains NaN or infinity and is on a CPU."""
+    if matrix.device.type == "cpu" and not matrix.isfinite().all():
+        raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
 
 
 def wider(matrix: Tensor) -> torch.dtype:
@@ -98,20 +104,34 @@ def wider(matrix: Tensor) -> torch.dtype:
     return torch.float64 if matrix.device.type == "cpu" else matrix.dtype
 
 
-def default_schedule(pair: Pair, dtype: torch.dtype) -> Schedule:
-    """The minimax schedule for the pair's own lower bound, or for its dtype's where that is larger.
+def default_schedule(dtype: torch.dtype, bounds: Tensor | None = None) -> Schedule:
+    """The minimax schedule for the bounds that `normalise` gave, or for the dtype's if larger.
 
     One schedule serves the batch: that of its smallest bound, rounded down to a power of two so
-    that few schedules are ever computed. With damping the bound is read from the device.
+    that few schedules are ever computed. Bounds, of use with damping only, are read from the
+    device.
     """
     lower = DEFAULT_LOWER[dtype]
-    if pair.Y is not None:
-        smallest = float(pair.lower.min())
+    if bounds is not None:
+        smallest = float(bounds.min())
         if not math.isfinite(smallest):
             raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
         if smallest > lower:
             lower = min(0.5, 2.0 ** math.floor(math.log2(smallest)))
     return replace(minimax(lower, 4 * torch.finfo(dtype).eps), wide_steps=2)
+
+
+def start(
+    matrix: Tensor, damping: float, schedule: Schedule | None, steps: int | None
+) -> tuple[Pair, Schedule]:
+    """The scaled pair of `matrix` (k, m, n), and the schedule cut or extended to `steps`.
+
+    The default schedule, for None, looks at the pair only where there is damping.
+    """
+    pair, bounds = normalise(matrix, damping)
+    if schedule is None:
+        schedule = default_schedule(matrix.dtype, bounds if damping > 0 else None)
+    return pair, schedule if steps is None else schedule.take(steps)
 
 
 def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dtype) -> Pair:
@@ -120,10 +140,10 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
     Raises:
         NonFiniteError: the iteration diverged (checked on a CPU).
     """
-    X, Y, lower = pair
+    X, Y = pair
     for step, (a, b, c) in enumerate(schedule.polynomials):
         if step == schedule.wide_steps:
-            X, Y, lower = Pair(X, Y, lower).to(dtype)
+            X, Y = Pair(X, Y).to(dtype)
         A = products.symmetric(X, X)
         if Y is not None:
             A = products.symmetric(Y, Y, Z=A, beta=1.0)
@@ -131,20 +151,15 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
         X = products.update(X, B, a)
         if Y is not None:
             Y = products.symmetric(B, Y, Z=Y, beta=a)
-    result = Pair(X, Y, lower).to(dtype)
-    check_on_cpu(result)
+    result = Pair(X, Y).to(dtype)
+    if X.device.type == "cpu":
+        check_converged(result)
     return result
-
-
-def check_on_cpu(pair: Pair) -> None:
-    """`check_converged` where it need not wait for a device."""
-    if pair.X.device.type == "cpu":
-        check_converged(pair)
 
 
 def check_converged(pair: Pair) -> None:
     """Raise NonFiniteError if the pair contains NaN or infinity."""
-    if not all(block.isfinite().all() for block in pair[:2] if block is not None):
+    if not all(block.isfinite().all() for block in pair if block is not None):
         raise NonFiniteError(
             f"the Newton-Schulz iteration diverged in {pair.X.dtype}: rounding, or the schedule "
             "itself, took singular values past the interval in which its polynomials are bounded; "

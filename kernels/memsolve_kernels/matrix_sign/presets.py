@@ -68,7 +68,7 @@ TABLE: dict[Kind, dict[int, Preset]] = {
     },
     "tf32": {
         80: Preset(*_TF32, ALWAYS, ALWAYS, 64),
-        90: Preset(*_TF32, ALWAYS, ALWAYS, 128),
+        90: Preset(*_TF32, ALWAYS, ALWAYS, 64),
         100: Preset(*_TF32, ALWAYS, ALWAYS, 64),
     },
     "tf32x3": {
@@ -84,10 +84,8 @@ TABLE: dict[Kind, dict[int, Preset]] = {
 }
 
 
-def kind_of(dtype: torch.dtype, precision: Precision | None) -> Kind | None:
-    """The kind of a product in this dtype; float32 is `tf32x3` by default; None for float64."""
-    if dtype == torch.float64:
-        return None
+def kind_of(dtype: torch.dtype, precision: Precision | None) -> Kind:
+    """The kind of a product in this dtype, which is not float64; float32 is `tf32x3` by default."""
     return precision or "tf32x3" if dtype == torch.float32 else "half"
 
 

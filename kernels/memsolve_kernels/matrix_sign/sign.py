@@ -9,7 +9,7 @@ from memsolve_kernels.matrix_sign import blas, newton_schulz, reference
 from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import STOCK, Schedule
 
-_MAX_DAMPING = 1e30  # leaves float32 room for sums of squares
+_MAX_DAMPING = torch.finfo(torch.float32).max
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def matrix_sign(
 
     The default schedule resolves singular values down to a lower bound relative to the largest.
     With damping the bound follows from it and holds for any matrix (reading it waits for a GPU:
-    give a schedule to avoid that, in a CUDA graph for example). Without, it is `1e-14` in float64,
+    give a schedule to avoid that, in a CUDA graph for example). Without, it is `1e-12` in float64,
     `1e-7` in float32, `1e-5` in float16 and `1e-4` in bfloat16; pass `schedule=minimax(lower)` for
     another. Singular values below the bound end between zero and one.
 
@@ -74,20 +74,17 @@ def run(
     precision: Precision | None,
     backend: Backend | None,
 ) -> Pair:
-    """Normalise, choose schedule and backend, and iterate; the result's blocks are folded."""
+    """Choose the backend and iterate; the result's blocks are folded (see `fold`)."""
     chosen = choose_backend(backend, matrix, triton=matrix.dtype != torch.float64)
     _check_precision(matrix, precision, chosen)
-    pair = newton_schulz.normalise(fold(matrix), damping)
-    if schedule is None:
-        schedule = newton_schulz.default_schedule(pair, matrix.dtype)
-    elif isinstance(schedule, str):
+    folded = fold(matrix)
+    if isinstance(schedule, str):
         schedule = _stock(schedule)
-    if steps is not None:
-        schedule = schedule.take(steps)
     if chosen == "triton":
         from memsolve_kernels.matrix_sign import fused  # needs the triton package
 
-        return fused.iterate(pair, schedule, matrix.dtype, precision, backend == "triton")
+        return fused.run(folded, damping, schedule, steps, precision, backend == "triton")
+    pair, schedule = newton_schulz.start(folded, damping, schedule, steps)
     return newton_schulz.iterate(pair, schedule, blas, matrix.dtype)
 
 

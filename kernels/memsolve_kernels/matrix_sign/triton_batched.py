@@ -1,10 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """The whole iteration in one launch, for batches of small matrices: each stays on its processor.
 
-One program takes one matrix through every step. `A` and `B` never leave its registers and shared
-memory; between products `X` and `Y` rest in their output, a few dozen kilobytes that stay in cache,
-so that registers hold one operand at a time and do not spill. Sizes are powers of two known to the
-compiler, which spares the registers of addresses and masks; zeros pad other sizes and stay zero.
+One program scales one matrix and takes it through every step. `A` and `B` never leave its registers
+and shared memory; between products `X` and `Y` rest in their output, a few dozen kilobytes that
+stay in cache, so that registers hold one operand at a time and do not spill. Sizes are powers of
+two known to the compiler, which spares the registers of addresses and masks; zeros pad other sizes
+and stay zero.
 """
 
 from functools import cache
@@ -26,22 +27,33 @@ def batched_kernel(
     out_X,
     out_Y,
     coefficients,
+    damping,
     steps,
+    SCALE: tl.constexpr,
     DAMPED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """All steps on one matrix (ROWS, COLUMNS) of the batch and, if DAMPED, its `Y` (ROWS, ROWS)."""
+    """All steps on one matrix `X` (ROWS, COLUMNS) of the batch and, if DAMPED, `Y` (ROWS, ROWS).
+
+    With SCALE, `X` is the matrix itself, to be scaled first, and `Y` is not read.
+    """
     matrix = tl.program_id(0).to(tl.int64)
     row, column, other_row = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, ROWS)
     x_offset = row[:, None] * COLUMNS + column[None, :]
     y_offset = row[:, None] * ROWS + other_row[None, :]
     x_at = out_X + matrix * ROWS * COLUMNS + x_offset
     y_at = out_Y + matrix * ROWS * ROWS + y_offset
-    tl.store(x_at, tl.load(X + matrix * ROWS * COLUMNS + x_offset))
+    x = tl.load(X + matrix * ROWS * COLUMNS + x_offset)
+    if SCALE:
+        x, share = scaled(x.to(tl.float32), damping)
+        y = tl.where(row[:, None] == other_row[None, :], share, 0.0)
+    elif DAMPED:
+        y = tl.load(Y + matrix * ROWS * ROWS + y_offset)
+    tl.store(x_at, x.to(out_X.dtype.element_ty))
     if DAMPED:
-        tl.store(y_at, tl.load(Y + matrix * ROWS * ROWS + y_offset))
+        tl.store(y_at, y.to(out_Y.dtype.element_ty))
     for step in range(steps):
         a = tl.load(coefficients + 3 * step)
         b = tl.load(coefficients + 3 * step + 1)
@@ -66,23 +78,55 @@ def batched_kernel(
             tl.store(y_at, y.to(out_Y.dtype.element_ty))
 
 
+@triton.jit
+def scaled(x, damping):
+    """`newton_schulz.normalise`: the matrix and damping over a bound on `||[x, damping I]||`."""
+    scale = tl.maximum(tl.max(tl.max(tl.abs(x), 1), 0), damping)
+    scale = tl.where(scale == 0.0, 1.0, scale)
+    x = x / scale
+    share = damping / scale
+    norm = tl.sqrt(tl.sum(tl.sum(x * x, 1), 0) + share * share)
+    norm = tl.where(norm == 0.0, 1.0, norm)
+    return x / norm, share / norm
+
+
 def iterate(pair: Pair, schedule: Schedule, precision: Precision) -> Pair:
     """`newton_schulz.iterate` of a pair of small matrices, in its own dtype and in one launch.
 
     The blocks are contiguous; `X` is (k, m, n). Deterministic, and the same in a batch as alone.
     """
-    rows, columns = padded(pair.X.shape[-2]), padded(pair.X.shape[-1])
-    X = _pad(pair.X, rows, columns)
-    Y = X if pair.Y is None else _pad(pair.Y, rows, rows)
-    out_X, out_Y = torch.empty_like(X), torch.empty_like(Y)
+    return _launch(pair.X, pair.Y, None, schedule, precision)
+
+
+def scale_and_iterate(
+    matrix: Tensor, damping: float, schedule: Schedule, precision: Precision
+) -> Pair:
+    """`newton_schulz.normalise` and `iterate` of small matrices (k, m, n), in one launch.
+
+    All steps are in the dtype of the matrix. Deterministic, and the same in a batch as alone.
+    """
+    return _launch(matrix, None, damping, schedule, precision)
+
+
+def _launch(
+    X: Tensor, Y: Tensor | None, damping: float | None, schedule: Schedule, precision: Precision
+) -> Pair:
+    m, n = X.shape[-2:]
+    rows, columns = padded(m), padded(n)
+    damped = Y is not None or bool(damping)
+    X = _pad(X, rows, columns)
+    out_X = torch.empty_like(X, memory_format=torch.contiguous_format)
+    out_Y = X.new_empty(len(X), rows, rows) if damped else out_X
     batched_kernel[(len(X),)](
         X,
-        Y,
+        out_Y if Y is None else _pad(Y, rows, rows),
         out_X,
         out_Y,
         _coefficients(schedule, X.device),
+        0.0 if damping is None else damping,
         len(schedule),
-        DAMPED=pair.Y is not None,
+        SCALE=damping is not None,
+        DAMPED=damped,
         ROWS=rows,
         COLUMNS=columns,
         PRECISION=precision,
@@ -90,8 +134,7 @@ def iterate(pair: Pair, schedule: Schedule, precision: Precision) -> Pair:
         num_stages=1,
         enable_fp_fusion=True,
     )
-    m, n = pair.X.shape[-2:]
-    return Pair(out_X[:, :m, :n], None if pair.Y is None else out_Y[:, :m, :m], pair.lower)
+    return Pair(out_X[:, :m, :n], out_Y[:, :m, :m] if damped else None)
 
 
 def padded(size: int) -> int:
@@ -107,7 +150,7 @@ def warps(rows: int, columns: int) -> int:
 def _pad(X: Tensor, rows: int, columns: int) -> Tensor:
     m, n = X.shape[-2:]
     if (m, n) == (rows, columns):
-        return X
+        return X.contiguous()
     return torch.nn.functional.pad(X, (0, columns - n, 0, rows - m))
 
 

@@ -8,7 +8,7 @@ from memsolve_kernels.matrix_sign import triton_batched, triton_symmetric, trito
 from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Tile, input_precision
 
 POINTERS = ("X", "Y", "Z", "B", "out", "out_X", "out_Y")
-NUMBERS = ("alpha", "beta", "a")
+NUMBERS = ("alpha", "beta", "a", "damping")
 
 
 def variants(arch: int) -> Iterator[Variant]:
@@ -44,7 +44,7 @@ def _tiled(name: str, kernel: Any, kind: Kind, tile: Tile, constants: dict[str, 
 
 
 def _batched(kind: Kind, rows: int, columns: int, damped: bool) -> Variant:
-    constants = {"DAMPED": damped, "ROWS": rows, "COLUMNS": columns}
+    constants = {"SCALE": True, "DAMPED": damped, "ROWS": rows, "COLUMNS": columns}
     kernel = triton_batched.batched_kernel
     return Variant(
         f"matrix_sign.batched {kind} {rows}x{columns}" + (" damped" if damped else ""),
