@@ -41,10 +41,9 @@ MACHINE = {
 
 def test_a_table_has_ratios_with_intervals_and_no_wrong_results() -> None:
     table = tables([MACHINE])
-    assert "| f n=1 | ours | 2 | 1 | 1.0 | 50% |" in table
-    assert "|  | theirs | 3 | 1.50 [1.40, 1.60] | - | - |" in table
-    assert "1.01 [0.90, 1.10], within noise" in table
-    assert "*limit* (a part of the work)" in table
+    assert "| f n=1 | 2 ms | 1.0 MB | theirs 1.50 [1.40, 1.60]<br>" in table
+    assert "same 1.01 [0.90, 1.10], within noise" in table
+    assert "*limit* 0.50 [0.40, 0.60] |" in table
     assert "wrong" not in table
     assert "commit 0123456789, 2026-01-01; `python -m bench`" in table
 
@@ -52,7 +51,7 @@ def test_a_table_has_ratios_with_intervals_and_no_wrong_results() -> None:
 def test_only_the_block_is_written() -> None:
     text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     new = written(text, [MACHINE])
-    assert new.startswith(f"before\n{BEGIN}\nA CPU, 2 threads")
+    assert new.startswith(f"before\n{BEGIN}\n**A CPU**")
     assert new.endswith(f"{END}\nafter\n")
     assert written(new, [MACHINE]) == new
     with pytest.raises(ValueError, match="needs the lines"):
