@@ -253,23 +253,21 @@ RETRIEVAL = Function(
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 24.0 * size.B,
 )
 
-_GPU_SIZES = [Size(4096, 131072, d) for d in (64, 128, 256, 512, 1024, 2048)]
-_GPU_FORMATS = ["bfloat16", "float16", "tf32", "tf32x3", "float32"]
+_CPU = [Size(1024, 32768, 64), Size(1024, 32768, 256)]
+_GPU = [Size(4096, 131072, d) for d in (64, 128, 256, 512, 1024, 2048)]
 CASES: list[Case] = [
+    *cases_of(GRADIENT, {"cpu": _CPU, "cuda": _GPU}, {"cpu": ["float32"], "cuda": ["bfloat16"]}),
     *cases_of(
         GRADIENT,
-        {"cpu": [Size(1024, 32768, 64), Size(1024, 32768, 256)], "cuda": _GPU_SIZES},
-        {"cpu": ["float32"], "cuda": _GPU_FORMATS},
+        {"cuda": [Size(4096, 131072, 128), Size(4096, 131072, 512)]},
+        {"cuda": ["float16", "tf32", "tf32x3", "float32"]},
     ),
-    *cases_of(
-        PRODUCT,
-        {"cpu": [Size(1024, 32768, 64)], "cuda": _GPU_SIZES},
-        {"cpu": ["float32"], "cuda": ["bfloat16", "tf32x3"]},
-    ),
-    *cases_of(
-        RETRIEVAL,
-        {"cpu": [Size(1024, 32768, 64)], "cuda": _GPU_SIZES},
-        {"cpu": ["float32"], "cuda": ["bfloat16", "tf32x3"]},
+    *(
+        case
+        for function in (PRODUCT, RETRIEVAL)
+        for case in cases_of(
+            function, {"cpu": _CPU[:1], "cuda": _GPU}, {"cpu": ["float32"], "cuda": ["bfloat16"]}
+        )
     ),
 ]
 
