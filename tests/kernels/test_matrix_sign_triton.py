@@ -35,7 +35,7 @@ DEVICE = "cuda" if GPU else "cpu"
 HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
 PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
 SMALL = Tile(16, 16, 16, 2, warps=4, stages=2)  # many tiles from small matrices
-SIZES = [(1, 1), (5, 7), (16, 16), (33, 20), (52, 40)]
+SIZES = [(1, 1, 8), (5, 7, 8), (16, 16, 8), (33, 20, 1), (52, 40, 2), (52, 40, 3)]
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,7 @@ def integers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randint(-3, 4, shape, device=DEVICE).to(dtype)
 
 
-@pytest.mark.parametrize("group", [1, 2, 3, 8])
-@pytest.mark.parametrize(("m", "n"), SIZES)
+@pytest.mark.parametrize(("m", "n", "group"), SIZES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_integers_multiply_exactly(m: int, n: int, group: int, precision: Precision) -> None:
     tile = SMALL._replace(group=group)
@@ -133,7 +132,7 @@ def test_a_batch_gives_the_bits_of_each_matrix_alone(
     dtype: torch.dtype, shape: tuple[int, int], damping: float
 ) -> None:
     schedule = minimax(0.01).take(2)
-    batch = torch.randn(3, *shape, device=DEVICE).to(dtype)
+    batch = torch.randn(2, *shape, device=DEVICE).to(dtype)
     together = matrix_sign(batch, damping, schedule=schedule, backend="triton")
     for matrix, sign in zip(batch, together, strict=True):
         alone = matrix_sign(matrix, damping, schedule=schedule, backend="triton")
