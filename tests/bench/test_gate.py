@@ -192,21 +192,36 @@ def test_lower_capacity_fails(told: Callable[..., Report], head: float, fails: b
     [(0, 8, True), (8, 8, False), (8, 0, False), (None, 8, True), (None, 0, False)],
 )
 def test_more_spills_fail(
-    told: Callable[..., Report], before: int | None, after: int, fails: bool
+    told: Callable[..., Report],
+    before: int | None,
+    after: int,
+    fails: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = [
         {"compiled": {} if stack is None else {"kernel sm_90": {"stack": stack}}}
         for stack in (before, after)
     ]
+    monkeypatch.setattr("bench.gate.check._sources", id)  # different on both sides
     assert bool(told(check.spills, *answers).failures) == fails
 
 
 @pytest.mark.parametrize("compare", [check.capacity, check.spills])
-def test_what_only_base_has_is_lost(told: Callable[..., Report], compare: Any) -> None:
+def test_what_only_base_has_is_lost(
+    told: Callable[..., Report], compare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.gate.check._sources", id)
     known: dict[str, Any] = {"quantities": {}, "compiled": {}}
     unknown = {"quantities": None, "compiled": None}
     assert "lost" in told(compare, known, unknown).failures[0]
     assert not told(compare, unknown, known).failures
+
+
+def test_the_same_kernels_need_no_compilation(base: Path) -> None:
+    report = Report()
+    check.spills(base, base, report)
+    assert report.compared[check.SPILLS] == 1
+    assert not report.failures
 
 
 def test_an_unknown_revision_is_an_error(tmp_path: Path) -> None:
