@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from bench.measure.clock import Clock, Sample
 
 LEAST_SECONDS = 5e-3  # of a sample: shorter calls are repeated within it
+MOST_CALLS = 20  # of a sample: about what a GPU's queue holds of fifty launches each
 LEAST_ROUNDS, MOST_ROUNDS = 3, 30
 COLD_ROUNDS = 3
 
@@ -43,7 +44,7 @@ def interleaved(
                 sample = clock.hot(runs[name], calls[name])
                 samples[name].hot.append(sample)
                 left[name] -= calls[name] * sample.device
-                calls[name] = max(1, math.ceil(LEAST_SECONDS / sample.device))
+                calls[name] = min(MOST_CALLS, max(1, math.ceil(LEAST_SECONDS / sample.device)))
     for turn in range(COLD_ROUNDS):
         for name in turned(turn):
             if COLD_ROUNDS * samples[name].hot[-1].device < seconds:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.measure import Sample, extra_bytes, interleaved, paired_ratio
-from bench.measure.rounds import COLD_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS
+from bench.measure.rounds import COLD_ROUNDS, LEAST_ROUNDS, MOST_CALLS, MOST_ROUNDS
 
 
 class ToldClock:
@@ -59,11 +59,12 @@ def test_a_slow_way_takes_the_least_rounds_and_no_cold_ones() -> None:
 
 
 def test_short_calls_are_repeated_within_a_sample() -> None:
-    clock = ToldClock({"short": 1e-4})
-    samples = interleaved(runs("short"), clock, 1.0)
-    assert clock.calls[0] == 1
-    assert set(clock.calls[1:]) == {50}
-    assert len(samples["short"].hot) == MOST_ROUNDS
+    for seconds, calls in ((1e-3, 5), (1e-5, MOST_CALLS)):
+        clock = ToldClock({"short": seconds})
+        samples = interleaved(runs("short"), clock, 1.0)
+        assert clock.calls[0] == 1
+        assert set(clock.calls[1:]) == {calls}
+        assert len(samples["short"].hot) == MOST_ROUNDS
 
 
 def test_what_slows_the_machine_for_a_while_cancels_in_the_ratio() -> None:
