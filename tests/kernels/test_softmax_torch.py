@@ -84,9 +84,12 @@ def test_compiles_without_graph_breaks() -> None:
     )
 
 
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype) -> None:
+def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype, transposed: bool) -> None:
     q, v, y, _ = Case.random(5, 37, 7, dtype=dtype).args
+    if transposed:
+        q = q.T.contiguous().T
     torch.library.opcheck(ops.softmax_rank, (q, v, y, None, None))
     odds = ops.softmax_odds(q, v, y, None, None)
     torch.library.opcheck(ops.softmax_curvature, (q, q, v, y, None, None))

@@ -155,6 +155,30 @@ def test_small_directions_do_not_underflow_in_half_precision() -> None:
     assert small.abs().max() > 0
 
 
+def test_large_outputs_do_not_overflow_the_product_in_half_precision() -> None:
+    outputs = 4 * torch.randn(40, 2048, generator=torch.Generator().manual_seed(0))
+    queries = ((outputs[3] + outputs[7]) / outputs.square().sum(1).mean() * 6).half()[None]
+    directions = (outputs[3] - outputs[7]).half()[None]
+    targets = torch.tensor([0])
+    exact = [tensor.double() for tensor in (queries, directions, outputs.half())]
+    truth = mk.softmax_hvp(exact[0], exact[1], exact[2], targets, backend="reference")
+    half = [tensor.to(DEVICE) for tensor in (queries, directions, outputs.half())]
+    product = mk.softmax_hvp(half[0], half[1], half[2], targets.to(DEVICE), backend="triton")
+    assert relative_error(product.cpu(), truth) <= 1e-3
+
+
+def test_outputs_with_a_common_part_keep_the_gradient_in_half_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = (torch.randn(300, 64, generator=generator) / 8 + 10 / 8).half()
+    queries = torch.randn(8, 64, generator=generator).half()
+    targets = torch.randint(300, (8,), generator=generator)
+    _, truth = mk.softmax_gradient(queries.double(), outputs.double(), targets, backend="reference")
+    _, gradient = mk.softmax_gradient(
+        queries.to(DEVICE), outputs.to(DEVICE), targets.to(DEVICE), backend="triton"
+    )
+    assert relative_error(gradient.cpu(), truth) <= 5e-5
+
+
 def test_a_target_that_is_no_item_gives_nan_and_reads_nothing() -> None:
     case = Case.random(5, 40, 8, dtype=torch.float16).on(DEVICE)
     targets = case.targets.clone()
@@ -181,7 +205,9 @@ def test_nan_reaches_the_result() -> None:
     log_odds, difference = run.odds(case.queries, outputs, targets)
     assert torch.all(log_odds.isnan())
     assert torch.all(difference[:, 3].isnan())
-    assert torch.all(run.ranks(case.queries, outputs, targets)[0].isnan())
+    *statistics, rank = run.ranks(case.queries, outputs, targets)
+    assert all(torch.all(statistic.isnan()) for statistic in (statistics[0], statistics[2]))
+    assert torch.all(rank == -1)
 
 
 def test_strides_and_narrow_targets() -> None:

@@ -83,7 +83,8 @@ def run(
     if chosen == "triton":
         from memsolve_kernels.matrix_sign import fused  # needs the triton package
 
-        return fused.run(folded, damping, schedule, steps, precision, backend == "triton")
+        with torch.cuda.device_of(folded):  # Triton launches on the current device
+            return fused.run(folded, damping, schedule, steps, precision, backend == "triton")
     pair, schedule = newton_schulz.start(folded, damping, schedule, steps)
     return newton_schulz.iterate(pair, schedule, blas, matrix.dtype)
 

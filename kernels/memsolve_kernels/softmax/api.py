@@ -4,8 +4,8 @@ Query `q_b` of item `y_b` has logits `l_bj = q_b . v_j` against every output `v_
 is `sum_b w_b (logsumexp_j l_bj - l_b,y_b)`. The target's column is kept apart from the others', so
 that loss, gradient and margin keep their relative accuracy however close to 1 its probability is.
 
-On a CPU values are checked. On a GPU that would stall its queue: NaN and infinity spread to the
-results, and so does a target outside `[0, N)`, whose row comes back as NaN and its rank as -1.
+On a CPU values are checked. The Triton kernels would have to wait for that: there NaN and infinity
+spread to the results, and a target outside `[0, N)` makes its row NaN and its rank -1.
 """
 
 from typing import NamedTuple

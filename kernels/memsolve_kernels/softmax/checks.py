@@ -87,9 +87,9 @@ def check_device(queries: Tensor, **others: Tensor) -> None:
             )
 
 
-def check_targets(targets: Tensor, num_items: int) -> None:
-    """Raise RangeError if a target on a CPU is outside [0, num_items)."""
-    if not _is_readable(targets):
+def check_targets(targets: Tensor, num_items: int, *, wait: bool) -> None:
+    """Raise RangeError if a target is outside [0, num_items); on a GPU only if it may `wait`."""
+    if not (wait or _is_readable(targets)):
         return
     wrong = ((targets < 0) | (targets >= num_items)).nonzero()
     if len(wrong):

@@ -26,8 +26,7 @@ def softmax_odds(
 ) -> tuple[Tensor, Tensor]:
     """Log-odds (B,) of the others against the target, and its gradient (B, d)."""
     check_finite(queries=queries, outputs=outputs)
-    check_targets(targets, len(outputs))
-    run = _backend(queries, outputs, backend, precision)
+    run = _backend(queries, outputs, targets, backend, precision)
     log_odds, difference = run.odds(queries, outputs, targets.long())
     return log_odds, difference
 
@@ -45,7 +44,7 @@ def softmax_covariance(
 ) -> Tensor:
     """The Hessian of the log-odds times `directions`: (B, d)."""
     check_finite(directions=directions)
-    run = _backend(queries, outputs, backend, precision)
+    run = _backend(queries, outputs, targets, backend, precision)
     product: Tensor = run.covariance(
         queries, directions, outputs, targets.long(), log_odds, difference
     )
@@ -63,8 +62,7 @@ def softmax_curvature(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
     check_finite(queries=queries, directions=directions, outputs=outputs)
-    check_targets(targets, len(outputs))
-    run, targets = _backend(queries, outputs, backend, precision), targets.long()
+    run, targets = _backend(queries, outputs, targets, backend, precision), targets.long()
     if isinstance(run, ModuleType):
         odds = run.odds(queries, outputs, targets)
         return *odds, run.covariance(queries, directions, outputs, targets, *odds)
@@ -78,16 +76,22 @@ def softmax_rank(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
     check_finite(queries=queries, outputs=outputs)
-    check_targets(targets, len(outputs))
-    run = _backend(queries, outputs, backend, precision)
+    run = _backend(queries, outputs, targets, backend, precision)
     log_odds, target_logit, margin, rank = run.ranks(queries, outputs, targets.long())
     return log_odds, target_logit, margin, rank
 
 
-def _backend(queries: Tensor, outputs: Tensor, backend: Name, precision: Name) -> Any:
-    """What computes `odds`, `covariance` and `ranks` for this call."""
+def _backend(
+    queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
+) -> Any:
+    """What computes `odds`, `covariance` and `ranks` for this call, with its targets checked.
+
+    Indexing by torch would take a negative target for another item, or end the GPU's context, so
+    its targets are read back; the Triton kernels answer with NaN and need no check.
+    """
     fit = queries.dtype != torch.float64 and architecture(queries.device) is not None
     choice = choose_backend(backend, queries, triton=fit)  # type: ignore[arg-type]
+    check_targets(targets, len(outputs), wait=choice != "triton")
     if choice == "triton" and len(queries) > 0:
         from memsolve_kernels.softmax.triton_backend import TritonBackend
 
@@ -139,15 +143,16 @@ def _differentiate(
     ctx: Any, by_log_odds: Tensor | None, by_difference: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     queries, outputs, targets, log_odds, difference = ctx.saved_tensors
-    gradient = torch.zeros_like(difference)
+    gradient: Tensor | None = None
     if by_log_odds is not None:
         gradient = by_log_odds[:, None] * difference
     if by_difference is not None:
-        gradient = gradient + softmax_covariance(
+        product = softmax_covariance(
             queries, by_difference, outputs, targets, log_odds, difference,
             ctx.backend, ctx.precision,
         )  # fmt: skip
-    return gradient.to(queries.dtype), None, None, None, None
+        gradient = product if gradient is None else gradient + product
+    return None if gradient is None else gradient.to(queries.dtype), None, None, None, None
 
 
 softmax_odds.register_autograd(_differentiate, setup_context=_keep)

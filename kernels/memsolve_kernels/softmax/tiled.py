@@ -38,7 +38,7 @@ def odds(
     the norms, that is left out. `items`, the number of items in a tile, changes rounding only.
     """
     queries = queries.to(accumulation_dtype(queries.dtype))
-    log_odds, difference = queries.new_empty(len(queries)), torch.zeros_like(queries)
+    log_odds, difference = queries.new_empty(len(queries)), queries.new_zeros(queries.shape)
     large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
     for rows in _row_blocks(queries):
         total, mean = queries.new_zeros(len(targets[rows]), 1), difference[rows]
@@ -80,7 +80,7 @@ def covariance(
     center = (directions * (difference + own)).sum(1, keepdim=True)
     log_others = log_odds[:, None] + (queries * own).sum(1, keepdim=True)
     shift = log_others.clamp_min(torch.finfo(dtype).min / 2) * LOG2_E
-    product, total = torch.zeros_like(difference), torch.zeros_like(center)
+    product, total = difference.new_zeros(difference.shape), torch.zeros_like(center)
     for rows in _row_blocks(queries):
         for values, logits in _tiles(queries[rows] * LOG2_E, outputs, targets[rows], items):
             weights = logits.sub_(shift[rows]).exp2_()

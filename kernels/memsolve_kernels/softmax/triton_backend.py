@@ -31,6 +31,17 @@ HEADROOM = 8.0  # weights exceed their softmax by 2**8, which keeps small ones n
 Result = TypeVar("Result")
 
 
+def _on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton launches on the current device, which need not be that of the queries."""
+
+    @functools.wraps(method)
+    def guarded(self: "TritonBackend", queries: Tensor, *others: Tensor) -> Any:
+        with torch.cuda.device_of(queries):
+            return method(self, queries, *others)
+
+    return guarded
+
+
 class TritonBackend:
     """The three passes for queries of one shape, dtype and device against given outputs.
 
@@ -54,6 +65,7 @@ class TritonBackend:
         assert arch is not None, "called for a device without presets"
         self._arch, self._processors = arch, _processors(queries.device)
 
+    @_on_its_device
     def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The log-odds (B,) of the others against the target and its gradient (B, d)."""
         queries, targets = queries.contiguous(), targets.contiguous()
@@ -68,6 +80,7 @@ class TritonBackend:
             log_odds[rows], difference[rows] = part
         return log_odds, difference
 
+    @_on_its_device
     def covariance(
         self,
         queries: Tensor,
@@ -93,6 +106,7 @@ class TritonBackend:
                 product[r] = self._two_passes("centred", triton_scratch.covariance, inputs)
         return product.mul_(scale)
 
+    @_on_its_device
     def curvature(
         self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,6 +121,7 @@ class TritonBackend:
         log_odds, difference, product = self._one_pass("curvature", fused, launch, inputs)
         return log_odds, difference, product.mul_(scale)
 
+    @_on_its_device
     def ranks(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """`(log_odds, target_logit, margin, rank)`, each (B,), rank in int64."""
         inputs = (queries.contiguous(), outputs, targets.contiguous())
@@ -164,9 +179,11 @@ def _blocks(batch: int) -> Iterator[slice]:
 def _scaled(directions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Directions in `dtype`, and the powers of two (B, 1) that bring each row back.
 
-    Rows are brought near 1 first, so that those of a small weight do not underflow in float16.
+    Rows are brought near norm 1 first, so that in float16 those of a small weight do not underflow,
+    and products with outputs do not overflow however large d is.
     """
-    exponent = directions.abs().amax(1, keepdim=True).float().frexp().exponent.clamp_(-100, 100)
+    norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True, dtype=torch.float32)
+    exponent = norms.frexp().exponent.clamp_(-100, 100)
     scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
     return (directions / scale).to(dtype).contiguous(), scale
 

@@ -74,5 +74,7 @@ def ranks(
         DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
         PRECISION=precision, **preset.options,
     )  # fmt: skip
-    rank = above.sum(0).masked_fill_(own.isnan(), -1)
-    return log_odds.logsumexp(0), own, own - best_others.amax(0), rank
+    total = log_odds.logsumexp(0)
+    spoiled = total.isnan()  # the largest logit may hide a NaN; the sum of exponentials does not
+    margin = (own - best_others.amax(0)).masked_fill_(spoiled, torch.nan)
+    return total, own, margin, above.sum(0).masked_fill_(spoiled, -1)
