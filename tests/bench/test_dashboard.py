@@ -126,7 +126,7 @@ def test_the_site_shows_the_history_of_each_benchmark(seen: Callable[[str], str]
 def test_the_site_holds_the_last_commits(site: Path) -> None:
     index = json.loads((site / "index.json").read_text())
     assert set(LAST) <= set(index["revision_to_hash"].values())
-    graph = next(site.glob("graphs/arch-*/**/capacity.Capacity.track_recovered.json"))
+    graph = next(site.glob("graphs/branch-*/**/capacity.Capacity.track_recovered.json"))
     points = json.loads(graph.read_text())
     assert len(points) == COMMITS
     assert all(None not in values for _, values in points)
