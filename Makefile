@@ -4,7 +4,7 @@ ALPHA ?= 1.5
 OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
 
-.PHONY: study test lint bench track gate dashboard gpu gpu-quick
+.PHONY: study test lint bench track history gate dashboard gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
 	$(BIN)/memsolve capacity --alpha "$(ALPHA)" --out "$(OUT)/capacity" --resume
@@ -24,6 +24,11 @@ bench: .venv/installed  ## print speed beside peers and ceilings, on this machin
 
 track: .venv/installed  ## record the last commit for asv, with the environment at hand
 	$(BIN)/python -m bench.history $(or $(REVISION),HEAD)
+
+history: .venv/installed  ## record RANGE for asv, each commit in an environment of its own
+	$(BIN)/asv machine --yes --machine "$$($(BIN)/python -m bench.machine)"
+	$(BIN)/asv run --machine "$$($(BIN)/python -m bench.machine)" $(if $(BENCH),--bench "$(BENCH)") \
+		$(or $(RANGE),HEAD~10..HEAD)
 
 gate: .venv/installed  ## compare BASE with the last commit: slower, forgetful or spilling fails
 	$(BIN)/python -m bench.gate $(or $(BASE),$(error name the revision to compare with: make gate BASE=main))

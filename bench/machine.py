@@ -1,4 +1,4 @@
-"""Which machine, driver and versions a number belongs to."""
+"""Which machine and versions a number belongs to; `python -m bench.machine` prints its name."""
 
 import os
 import platform
@@ -72,3 +72,7 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "none"
+
+
+if __name__ == "__main__":
+    print(name(default_device()))

@@ -1,7 +1,8 @@
 """`python -m bench.gate.planted`: does the gate find what is planted, and nothing else?
 
-Plants a slowdown of 30% in the gradient and a loss of capacity in Muon, each in a copy of the
-packages, and compares a revision with itself ten times. Exits with 1 if the gate errs once.
+Plants a slowdown of 30% in the gradient, a loss of capacity in Muon and a tile too large for the
+registers, each in a copy of the packages, and compares a revision with itself ten times. Exits with
+1 if the gate errs once.
 """
 
 import sys
@@ -9,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from bench.cases import QUICK
-from bench.gate.check import capacity, speed
+from bench.gate.check import capacity, speed, spills
 from bench.gate.report import Report
 from bench.gate.tree import place
 from bench.machine import default_device
@@ -34,6 +35,9 @@ FORGETFUL = """
 def matrix_sign(matrix, *arguments, _exact=matrix_sign, **options):
     return _exact(matrix.bfloat16().to(matrix.dtype), *arguments, **options)
 """
+SPILLING = """
+TABLE["rank", "half"][90] = [(256, 256, 64, 4, 2)]
+"""
 COMPARISONS = 10
 
 
@@ -45,6 +49,11 @@ def slower(tree: Path, share: float) -> Path:
 def forgetful(tree: Path) -> Path:
     """Round what the matrix sign of a tree is given to bfloat16: Muon stores less."""
     return _append(tree, "kernels/memsolve_kernels/matrix_sign/__init__.py", FORGETFUL)
+
+
+def spilling(tree: Path) -> Path:
+    """Give the rank kernel of a tree, on sm_90, a tile that its registers cannot hold."""
+    return _append(tree, "kernels/memsolve_kernels/softmax/presets.py", SPILLING)
 
 
 def _append(tree: Path, module: str, code: str) -> Path:
@@ -62,9 +71,11 @@ def main() -> int:
         base = place("HEAD", Path(folder, "base"))
         slow = slower(place("HEAD", Path(folder, "slow")), 0.3)
         forgot = forgetful(place("HEAD", Path(folder, "forgot")))
-        planted = {"a slowdown of 30%": Report(), "a loss of capacity": Report()}
-        speed(base, slow, gradient, planted["a slowdown of 30%"])
-        capacity(base, forgot, planted["a loss of capacity"])
+        spilt = spilling(place("HEAD", Path(folder, "spilt")))
+        planted = {"slowdown of 30%": Report(), "loss of capacity": Report(), "spill": Report()}
+        speed(base, slow, gradient, planted["slowdown of 30%"])
+        capacity(base, forgot, planted["loss of capacity"])
+        spills(base, spilt, planted["spill"], [90])
         for what, report in planted.items():
             errors += not report.failures
             print(f"{what}: {'found' if report.failures else 'MISSED'}")
