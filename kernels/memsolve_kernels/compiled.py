@@ -40,8 +40,8 @@ class Variant:
     Attributes:
         name: unique in the table, family first.
         kernel: the `triton.jit` function.
-        arguments: Triton's type of each runtime argument, as "*bf16" or "i32". They are taken to be
-            divisible by 16, as aligned tensors with round sizes are.
+        arguments: Triton's type of each runtime argument, as "*bf16" or "i32". Those on which the
+            kernel specialises are taken to be divisible by 16, as aligned tensors' strides are.
         constants: the value of each `constexpr`, and of arguments that Triton would make constant.
         num_warps: warps of a block.
         num_stages: depth of the software pipeline.
@@ -91,7 +91,11 @@ def resources(variant: Variant, arch: int) -> Resources:
             variant.kernel,
             {name: variant.arguments.get(name, "constexpr") for name in names},
             dict(variant.constants),
-            {(names.index(name),): [["tt.divisibility", 16]] for name in variant.arguments},
+            {
+                (param.num,): [["tt.divisibility", 16]]
+                for param in variant.kernel.params
+                if param.name in variant.arguments and not param.do_not_specialize
+            },
         ),
         target=GPUTarget("cuda", arch, 32),
         options={

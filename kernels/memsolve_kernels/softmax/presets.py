@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-FEW = 16  # queries, the least that a tensor core takes
+FEW = 16, 64  # queries that get a tile of their own size; a tensor core takes 16 at least
 TILED = ("rank", "weights", "centred", "accumulate")  # families that take any d in steps
 
 
@@ -69,12 +69,12 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     },
     ("curvature", "half"): {
         80: [(128, 64, 64, 8, 3), (64, 64, 128, 8, 2)],
-        90: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3)],
-        100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
+        90: [(128, 64, 64, 8, 3), (128, 32, 128, 8, 3)],
+        100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (64, 32, 256, 8, 2)],
     },
     ("covariance", "half"): {
         80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2)],
-        90: [(128, 128, 64, 8, 3), (128, 64, 128, 8, 3), (128, 32, 256, 8, 2)],
+        90: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (128, 32, 256, 8, 2)],
         100: [(128, 128, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
     },
     ("covariance", "tf32"): {
@@ -190,8 +190,12 @@ def find(family: str, kind: str, arch: int, dim: int, batch: int) -> Preset | No
         preset = Preset(*row)
         if dim <= preset.block_d or family in TILED:
             block_d = min(preset.block_d, max(16, 1 << (dim - 1).bit_length()))
-            block_b = preset.block_b
-            if kind == "half" and batch <= 64:
-                block_b = min(block_b, 64 if batch > FEW else FEW)
+            fitting = [size for size in smaller(kind, preset.block_b) if batch <= size]
+            block_b = min(fitting, default=preset.block_b)
             return replace(preset, block_b=block_b, block_d=block_d)
     return None
+
+
+def smaller(kind: str, block_b: int) -> list[int]:
+    """Tiles below `block_b` queries that `find` gives to small batches."""
+    return [size for size in FEW if kind == "half" and size < block_b]

@@ -11,10 +11,17 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.softmax.presets import Preset
-from memsolve_kernels.softmax.triton_tile import LOG2_E, TINY, leave_out, load_block, load_targets
+from memsolve_kernels.softmax.triton_tile import (
+    COUNTS,
+    LOG2_E,
+    TINY,
+    leave_out,
+    load_block,
+    load_targets,
+)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def covariance_kernel(
     queries, directions, outputs, targets, shifts, centers, totals, sums,
     num_queries, num_items, stride_item, stride_dim, items_per_split,

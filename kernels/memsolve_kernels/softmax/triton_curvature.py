@@ -14,6 +14,7 @@ from torch import Tensor
 from memsolve_kernels.softmax.presets import Preset
 from memsolve_kernels.softmax.triton_rowdot import row_dot
 from memsolve_kernels.softmax.triton_tile import (
+    COUNTS,
     LN_2,
     LOG2_E,
     LOWEST,
@@ -26,7 +27,7 @@ from memsolve_kernels.softmax.triton_tile import (
 MERGE_B, MERGE_D = 8, 64
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def curvature_kernel(
     queries, directions, outputs, targets, own_alongs, rows_out, sums, moments,
     num_queries, num_items, stride_item, stride_dim, items_per_split,
@@ -78,7 +79,7 @@ def curvature_kernel(
     tl.store(moments + slot[:, None] * DIM + columns[None, :], moment, mask=block)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def merge_curvature_kernel(
     rows_in, sums, moments, queries, outputs, targets, log_odds, difference, product,
     num_queries, num_items, stride_item, stride_dim, num_splits,

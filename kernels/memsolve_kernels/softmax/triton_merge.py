@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.softmax.triton_tile import (
+    COUNTS,
     LN_2,
     LOG2_E,
     LOWEST,
@@ -17,7 +18,7 @@ from memsolve_kernels.softmax.triton_tile import (
 BLOCK_B, BLOCK_D = 8, 64
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def merge_kernel(
     tops, totals, norms, sums, queries, outputs, targets, log_odds, difference,
     num_queries, num_items, stride_item, stride_dim, num_splits,

@@ -16,12 +16,19 @@ from torch import Tensor
 
 from memsolve_kernels.softmax.presets import Preset
 from memsolve_kernels.softmax.triton_merge import merge
-from memsolve_kernels.softmax.triton_tile import LOG2_E, LOWEST, leave_out, load_block, load_targets
+from memsolve_kernels.softmax.triton_tile import (
+    COUNTS,
+    LOG2_E,
+    LOWEST,
+    leave_out,
+    load_block,
+    load_targets,
+)
 
 NORMED = tl.constexpr(256)  # beyond, registers are short
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def odds_kernel(
     queries, outputs, targets, tops, totals, norms, sums,
     num_queries, num_items, stride_item, stride_dim, items_per_split,

@@ -9,6 +9,7 @@ from torch import Tensor
 from memsolve_kernels.softmax.presets import Preset
 from memsolve_kernels.softmax.triton_rowdot import row_dot
 from memsolve_kernels.softmax.triton_tile import (
+    COUNTS,
     LN_2,
     LOG2_E,
     LOWEST,
@@ -18,7 +19,7 @@ from memsolve_kernels.softmax.triton_tile import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def rank_kernel(
     queries, outputs, targets, target_logits, log_odds, best_others, ranks,
     num_queries, num_items, stride_item, stride_dim, items_per_split,

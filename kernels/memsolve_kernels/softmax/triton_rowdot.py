@@ -6,12 +6,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memsolve_kernels.softmax.triton_tile import load_block, load_targets
+from memsolve_kernels.softmax.triton_tile import COUNTS, load_block, load_targets
 
 BLOCK_B, BLOCK_D = 16, 64
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def row_dot_kernel(
     vectors, offsets, outputs, targets, products,
     num_queries, num_items, stride_item, stride_dim,

@@ -20,6 +20,7 @@ from memsolve_kernels.softmax.presets import Preset
 from memsolve_kernels.softmax.triton_covariance import normalise
 from memsolve_kernels.softmax.triton_merge import merge
 from memsolve_kernels.softmax.triton_tile import (
+    COUNTS,
     LOG2_E,
     LOWEST,
     leave_out,
@@ -30,7 +31,7 @@ from memsolve_kernels.softmax.triton_tile import (
 SCRATCH_BYTES = 64 * 2**20
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def weights_kernel(
     queries, outputs, targets, weights, tops, totals,
     num_queries, num_items, stride_item, stride_dim, first_item, chunk,
@@ -59,7 +60,7 @@ def weights_kernel(
     tl.store(weights + place, weight, mask=(rows < num_queries)[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def centred_weights_kernel(
     queries, directions, outputs, targets, shifts, centers, weights, tops, totals,
     num_queries, num_items, stride_item, stride_dim, first_item, chunk,
@@ -92,7 +93,7 @@ def centred_weights_kernel(
     tl.store(weights + place, weight, mask=(rows < num_queries)[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def accumulate_kernel(
     weights, tile_tops, tile_totals, outputs, tops, totals, next_tops, next_totals, sums,
     num_queries, num_items, stride_item, stride_dim, first_item, chunk, tiles_per_split,

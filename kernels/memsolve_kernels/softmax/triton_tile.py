@@ -8,6 +8,8 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 LOWEST = tl.constexpr(-3.0e38)  # where a running maximum starts: finite, so -inf less it is not NaN
 TINY = tl.constexpr(1.0e-37)  # below any sum that holds an item
+COUNTS = ("num_queries", "num_items", "num_splits", "items_per_split", "tiles_per_split")
+"""Arguments that decide no alignment: one compilation serves all their values."""
 
 
 @triton.jit

@@ -13,7 +13,7 @@ from memsolve_kernels.softmax import (
     triton_rowdot,
     triton_scratch,
 )
-from memsolve_kernels.softmax.presets import FEW, TABLE, TILED, Preset
+from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, smaller
 
 KERNELS = {
     "odds": triton_odds.odds_kernel,
@@ -47,9 +47,9 @@ def variants(arch: int) -> Iterator[Variant]:
             name = f"softmax.{family} {kind}" + ("" if family in TILED else f" d<={dim}")
             kernel, tensor_cores = KERNELS[family], kind != "ieee"
             yield _variant(name, kernel, dtype, constants, preset, tensor_cores)
-            if (family, kind) == ("odds", "half"):
-                few = constants | {"BLOCK_B": FEW}
-                yield _variant(f"{name} B<={FEW}", kernel, dtype, few, preset, tensor_cores)
+            for block_b in smaller(kind, preset.block_b):
+                few = constants | {"BLOCK_B": block_b}
+                yield _variant(f"{name} B<={block_b}", kernel, dtype, few, preset, tensor_cores)
     small = {"DIM": LARGE_DIM, "BLOCK_B": triton_merge.BLOCK_B, "BLOCK_D": triton_merge.BLOCK_D}
     preset = Preset(small["BLOCK_B"], 0, small["BLOCK_D"], num_warps=4, num_stages=3)
     yield _variant("softmax.merge", triton_merge.merge_kernel, "bf16", small, preset, False)
