@@ -1,6 +1,6 @@
 """`python -m bench.gate.planted`: does the gate find what is planted, and nothing else?
 
-Plants a slowdown of 30% in the gradient, a loss of capacity in Muon and a tile too large for the
+Plants a slowdown of about 30% in the gradient, a loss of capacity in Muon and a tile too large for the
 registers, each in a copy of the packages, and compares a revision with itself ten times. Exits with
 1 if the gate errs once.
 """
@@ -17,19 +17,10 @@ from bench.machine import default_device
 from bench.registry import matching
 
 SLOWER = """
-import functools as _functools
-import time as _time
-def _slower(function):
-    @_functools.wraps(function)
-    def run(*arguments, **options):
-        start = _time.perf_counter()
-        result = function(*arguments, **options)
-        until = _time.perf_counter() + {share} * (_time.perf_counter() - start)
-        while _time.perf_counter() < until:
-            pass
-        return result
-    return run
-softmax_gradient = _slower(softmax_gradient)
+def softmax_gradient(queries, outputs, targets, *arguments, _once=softmax_gradient, **options):
+    some = int({share} * len(outputs))
+    _once(queries, outputs[:some], targets % some, *arguments, **options)
+    return _once(queries, outputs, targets, *arguments, **options)
 """
 FORGETFUL = """
 def matrix_sign(matrix, *arguments, _exact=matrix_sign, **options):
@@ -42,7 +33,10 @@ COMPARISONS = 10
 
 
 def slower(tree: Path, share: float) -> Path:
-    """Make the gradient of a tree slower by a share of its time (on a CPU)."""
+    """Let the gradient of a tree go over a share of the outputs twice.
+
+    What every call costs comes on top: a fifth of the outputs is 32% of the time on a CPU.
+    """
     return _append(tree, "kernels/memsolve_kernels/__init__.py", SLOWER.format(share=share))
 
 
@@ -69,11 +63,15 @@ def main() -> int:
     errors = 0
     with tempfile.TemporaryDirectory() as folder:
         base = place("HEAD", Path(folder, "base"))
-        slow = slower(place("HEAD", Path(folder, "slow")), 0.3)
+        slow = slower(place("HEAD", Path(folder, "slow")), 0.2)
         forgot = forgetful(place("HEAD", Path(folder, "forgot")))
         spilt = spilling(place("HEAD", Path(folder, "spilt")))
-        planted = {"slowdown of 30%": Report(), "loss of capacity": Report(), "spill": Report()}
-        speed(base, slow, gradient, planted["slowdown of 30%"])
+        planted = {
+            "slowdown of about 30%": Report(),
+            "loss of capacity": Report(),
+            "spill": Report(),
+        }
+        speed(base, slow, gradient, planted["slowdown of about 30%"])
         capacity(base, forgot, planted["loss of capacity"])
         spills(base, spilt, planted["spill"], [90])
         for what, report in planted.items():
