@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.cases import QUICK
 from bench.gate.check import CAPACITY, SPEED, capacity, speed, spills
 from bench.gate.report import Report
-from bench.gate.tree import place
+from bench.gate.tree import PACKAGES, TreeError, git, place
 from bench.machine import default_device
 from bench.registry import matching
 
@@ -22,6 +22,8 @@ def gate(base: str, head: str, device: str) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         before = place(base, Path(folder, "base"))
         after = place(head, Path(folder, "head"))
+        if head == "HEAD" and git("status", "--porcelain", "--", *PACKAGES):
+            print("bench.gate: what is not committed yet is not compared", file=sys.stderr)
         speed(before, after, [case.name for case in matching(QUICK, "", device)], report)
         capacity(before, after, report)
         spills(before, after, report)
@@ -47,7 +49,11 @@ def main() -> int:
     parser.add_argument("base", help="a revision, or a directory that holds the packages")
     parser.add_argument("head", nargs="?", default="HEAD", help="likewise; default HEAD")
     arguments = parser.parse_args()
-    return verdict(gate(arguments.base, arguments.head, default_device()))
+    try:
+        report = gate(arguments.base, arguments.head, default_device())
+    except TreeError as error:
+        parser.error(str(error))
+    return verdict(report)
 
 
 if __name__ == "__main__":

@@ -17,34 +17,39 @@ ALLOWED_LOSS = {"recovered": 0.01, "saturation_batch_size": 0.03}
 
 
 def speed(base: Path, head: Path, cases: Sequence[str], report: Report) -> None:
-    """Time every case; what looks slower is timed once more, in fresh processes."""
-    for case, timing in _timings(base, head, cases, report).items():
-        if timing.slower:
-            found = _timings(base, head, [case], Report())
-            again = found.get(case)
-            slower = again is not None and again.slower
-            report.add(SPEED, f"{case}: {timing}; once more: {again}", failed=slower)
-        elif timing.conclusive:
-            report.add(SPEED, f"{case}: {timing}")
-        else:
-            report.add(SPEED, f"{case}: {timing}: too noisy to tell", compared=False)
+    """Time every case; what looks slower is timed once more, and that decides."""
+    for case in cases:
+        first = ""
+        timing = _timing(base, head, case, report)
+        if timing is not None and timing.slower:
+            first = f"{timing}; once more: "
+            timing = _timing(base, head, case, report)
+        if timing is not None:
+            told = timing.slower or timing.conclusive
+            text = f"{case}: {first}{timing}{'' if told else ': too noisy to tell'}"
+            report.add(SPEED, text, failed=timing.slower, compared=told)
 
 
-def _timings(base: Path, head: Path, cases: Sequence[str], report: Report) -> dict[str, Timing]:
-    found = {}
-    with workers(base, base, head) as running:
-        for case in cases:
-            before, _, after = (worker.ask("load", case=case) for worker in running)
-            if after["status"] in ("wrong result", "failed"):
-                report.add(SPEED, f"{case}: {after['status']}: {after['note']}", failed=True)
-            elif before["status"] != "ok":
-                report.add(SPEED, f"{case}: not at base: {before['note']}", compared=False)
-            elif after["status"] != "ok":
-                report.add(SPEED, f"{case}: lost: {after['note']}", failed=True)
+def _timing(base: Path, head: Path, case: str, report: Report) -> Timing | None:
+    """A case in fresh processes; None where there is nothing to compare: the report says why."""
+    try:
+        with workers(base, base, head) as running:
+            before, again, after = running
+            new = after.ask("load", case=case)
+            if new["status"] in ("wrong result", "failed"):
+                report.add(SPEED, f"{case}: {new['status']}: {new['note']}", failed=True)
+                return None
+            old, _ = (worker.ask("load", case=case) for worker in (before, again))
+            if old["status"] != "ok":
+                text = f"{case}: base: {old['status']}: {old['note']}"
+                report.add(SPEED, text, compared=False)
+            elif new["status"] != "ok":
+                report.add(SPEED, f"{case}: lost: {new['note']}", failed=True)
             else:
-                samplers = (partial(worker.ask, "sample", case=case) for worker in running)
-                found[case] = compare(Three(*samplers))
-    return found
+                return compare(Three(*(partial(w.ask, "sample", case=case) for w in running)))
+    except WorkerError as error:
+        _blame(report, SPEED, f"{case}: ", error, head)
+    return None
 
 
 def capacity(
@@ -103,22 +108,25 @@ def _sources(tree: Path) -> dict[Path, bytes]:
 def _ask_both(
     base: Path, head: Path, report: Report, kind: str, verb: str, **arguments: Any
 ) -> tuple[Any, Any] | None:
-    """Both answers; None where base has none, and a failure where only head has none."""
-    with workers(base, head) as (before, after):
-        try:
+    """Both answers; None where one is missing, and the report says whether that is a failure."""
+    try:
+        with workers(base, head) as (before, after):
             old = before.ask(verb, **arguments)
-        except WorkerError as error:
-            report.add(kind, f"base fails: {error}", compared=False)
-            return None
-        if old is None:
-            report.add(kind, "not at base", compared=False)
-            return None
-        try:
+            if old is None:
+                report.add(kind, "not at base", compared=False)
+                return None
             new = after.ask(verb, **arguments)
-        except WorkerError as error:
-            report.add(kind, f"head fails: {error}", failed=True)
-            return None
-        if new is None:
-            report.add(kind, "lost: base has it, head does not", failed=True)
-            return None
-        return old, new
+            if new is None:
+                report.add(kind, "lost: base has it, head does not", failed=True)
+                return None
+            return old, new
+    except WorkerError as error:
+        _blame(report, kind, "", error, head)
+        return None
+
+
+def _blame(report: Report, kind: str, what: str, error: WorkerError, head: Path) -> None:
+    """Head must not fail; where base does, there is nothing to compare with."""
+    lost = error.tree == head
+    text = f"{what}{'head' if lost else 'base'} fails: {error}"
+    report.add(kind, text, failed=lost, compared=lost)

@@ -1,7 +1,7 @@
 """Is it slower? Paired rounds of base, base again and head, judged by what base against itself did.
 
-Each round takes the three one after the other, in an order that turns, and each sample is the
-quickest of a few tries. `base again` is another process with the same files: the difference
+Each round takes the three one after the other, shuffled, and each sample is the quickest of a few
+tries. `base again` is another process with the same files: the difference
 between the two is what chance, and the layout of a process, can do.
 """
 
@@ -66,10 +66,10 @@ class Timing:
 
 def compare(three: Three) -> Timing:
     """Sample round by round until chance is small beside what matters, or for long enough."""
+    shuffling = np.random.default_rng(0)
     rounds: list[tuple[float, float, float]] = []
     while True:
-        for _ in range(ROUNDS):
-            rounds.append(_round(three, len(rounds)))
+        rounds += [_round(three, shuffling.permutation(3)) for _ in range(ROUNDS)]
         timing = judge(rounds)
         if timing.chance < FINEST or len(rounds) >= MOST_ROUNDS:
             return timing
@@ -84,10 +84,9 @@ def judge(rounds: Iterable[tuple[float, float, float]]) -> Timing:
     return Timing(*(float(np.exp(log)) for log in (np.median(change), low, high, noise)))
 
 
-def _round(three: Three, turn: int) -> tuple[float, float, float]:
+def _round(three: Three, order: Iterable[int]) -> tuple[float, float, float]:
     seconds = [0.0] * 3
-    for place in range(3):
-        index = (turn + place) % 3
+    for index in order:
         seconds[index] = three[index]()
     return seconds[0], seconds[1], seconds[2]
 

@@ -1,5 +1,6 @@
 """The two source roots of a revision in a folder of their own, and a worker that imports them."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,70 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = "memsolve", "kernels"
 
 
+class TreeError(ValueError):
+    """What was named is no tree of the packages, or Python imports others."""
+
+
+def git(*arguments: str) -> str:
+    """What git says of this repository.
+
+    Raises:
+        OSError: there is no git.
+        subprocess.CalledProcessError: or it refuses.
+    """
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def commit(revision: str) -> str:
+    """The hash of a revision.
+
+    Raises:
+        TreeError: it is none.
+    """
+    try:
+        return git("rev-parse", "--verify", f"{revision}^{{commit}}")
+    except (OSError, subprocess.CalledProcessError):
+        raise TreeError(f"{revision!r} is no revision of this repository") from None
+
+
 def place(revision: str, folder: Path) -> Path:
     """Put the packages of a git revision, or of a directory, into `folder`.
 
     Raises:
-        ValueError: it is neither.
+        TreeError: it is neither, or lacks a package.
     """
     folder.mkdir(parents=True)
-    source = Path(revision)
-    if source.is_dir():
-        for package in PACKAGES:
-            skip = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source / package, folder / package, ignore=skip)
-        return folder
-    command = ["git", "-C", str(ROOT), "archive", revision]
-    done = subprocess.run(command, capture_output=True)
-    if done.returncode:
-        raise ValueError(f"{revision!r} is no revision of this repository, and no directory")
+    if Path(revision).is_dir():
+        _copy(Path(revision), folder)
+    else:
+        _extract(commit(revision), folder)
+    for package in PACKAGES:
+        if not (folder / package).is_dir():
+            raise TreeError(f"{revision!r} has no {package}/: nothing of it can be measured")
+    return folder
+
+
+def _copy(source: Path, folder: Path) -> None:
+    for package in filter(Path.is_dir, (source / name for name in PACKAGES)):
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package, folder / package.name, ignore=skip)
+
+
+def _extract(commit: str, folder: Path) -> None:
+    command = ["git", "-C", str(ROOT), "archive", commit]
+    done = subprocess.run(command, capture_output=True, check=True)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         wanted = [m for m in archive.getmembers() if m.name.split("/")[0] in PACKAGES]
         archive.extractall(folder, wanted, filter="data")
-    return folder
 
 
 class WorkerError(RuntimeError):
     """What the packages of a tree raised, or that their process died."""
+
+    def __init__(self, tree: Path, what: str) -> None:
+        super().__init__(what)
+        self.tree = tree
 
 
 class Worker:
@@ -58,6 +97,7 @@ class Worker:
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
         }
+        self._tree = tree
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bench.gate.worker"],
             env=environment,
@@ -75,14 +115,25 @@ class Worker:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps([verb, arguments]), file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # then it has no answer either
+            print(json.dumps([verb, arguments]), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
-            raise WorkerError(f"the process died, asked for {verb}")
+            raise WorkerError(self._tree, f"the process died, asked for {verb}")
         answer = json.loads(line)
         if "error" in answer:
-            raise WorkerError(answer["error"])
+            raise WorkerError(self._tree, answer["error"])
         return answer["answer"]
+
+    def check(self) -> None:
+        """Make sure that it measures its tree.
+
+        Raises:
+            TreeError: it would import other packages.
+        """
+        for package, file in self.ask("where").items():
+            if file is None or not Path(file).is_relative_to(self._tree.resolve()):
+                raise TreeError(f"{package} is imported from {file}, and not from {self._tree}")
 
     def close(self) -> None:
         """End it, without waiting for it to tidy up."""
@@ -90,11 +141,13 @@ class Worker:
         self._process.communicate()
 
 
-@contextmanager
+@contextlib.contextmanager
 def workers(*trees: Path) -> Iterator[list[Worker]]:
     """A worker for each tree."""
     running = [Worker(tree) for tree in trees]
     try:
+        for worker in running:
+            worker.check()
         yield running
     finally:
         for worker in running:

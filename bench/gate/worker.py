@@ -5,12 +5,13 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TypeVar
 
 from bench import compiled, quantities
 from bench.cases import QUICK
 from bench.measure import Clock, clock
-from bench.registry import Run, Unsupported, lookup
+from bench.registry import Run, Unsupported
 from bench.rows import check
 
 T = TypeVar("T")
@@ -24,9 +25,10 @@ class Measuring:
     def __init__(self) -> None:
         self._loaded: dict[str, tuple[Clock, Run, int]] = {}
 
-    def where(self) -> str:
-        """The file of the package under test."""
-        return str(lookup("memsolve_kernels").__file__)
+    def where(self) -> dict[str, str | None]:
+        """The files of the packages under test; finding them imports nothing."""
+        specs = {name: find_spec(name) for name in ("memsolve", "memsolve_kernels")}
+        return {name: None if spec is None else spec.origin for name, spec in specs.items()}
 
     def load(self, case: str) -> dict[str, str]:
         """Check a case and keep it ready; says whether it is right."""

@@ -10,13 +10,17 @@ import pytest
 
 from bench.cases import QUICK
 from bench.gate import check
-from bench.gate.__main__ import verdict
+from bench.gate.__main__ import gate, main, verdict
 from bench.gate.planted import forgetful, slower
 from bench.gate.report import Report
-from bench.gate.timing import MOST_ROUNDS, ROUNDS, Three, compare
-from bench.gate.tree import ROOT, WorkerError, place, workers
+from bench.gate.timing import MOST_ROUNDS, ROUNDS, Three, Timing, compare
+from bench.gate.tree import ROOT, TreeError, WorkerError, place, workers
+from bench.registry import matching
 
-GRADIENT = next(c.name for c in QUICK if c.name.startswith("softmax_gradient") and "cpu" in c.name)
+GRADIENT, RETRIEVAL = (
+    next(case.name for case in matching(QUICK, f"^{function} ", "cpu"))
+    for function in ("softmax_gradient", "retrieval")
+)
 
 
 class Machine:
@@ -68,6 +72,18 @@ def test_processes_that_differ_by_chance_raise_the_bar() -> None:
     assert not timing.slower
 
 
+def test_neighbours_change_from_round_to_round() -> None:
+    order: list[int] = []
+
+    def sampler(index: int) -> Callable[[], float]:
+        return lambda: order.append(index) or 1.0  # type: ignore[func-returns-value]
+
+    compare(Three(*map(sampler, range(3))))
+    rounds = [tuple(order[start : start + 3]) for start in range(0, len(order), 3)]
+    assert all(sorted(found) == [0, 1, 2] for found in rounds)
+    assert len(set(rounds)) == 6  # a rotation has three
+
+
 def test_noise_takes_more_rounds_and_then_says_so() -> None:
     taken = 0
     wild = np.random.default_rng(0)
@@ -95,20 +111,45 @@ def base(trees: Callable[[str], Path]) -> Path:
 
 def test_a_worker_imports_its_tree(base: Path) -> None:
     with workers(base) as (worker,):
-        assert Path(worker.ask("where")).is_relative_to(base)
+        files = worker.ask("where")
+        assert {Path(file).relative_to(base).parent for file in files.values()} == {
+            Path("memsolve"),
+            Path("kernels/memsolve_kernels"),
+        }
         with pytest.raises(WorkerError, match="AttributeError"):
             worker.ask("no_such_verb")
 
 
-def test_a_kernel_that_is_much_slower_fails(
-    base: Path, trees: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.gate.timing.ROUNDS", 5)  # enough for this much
-    monkeypatch.setattr("bench.gate.timing.MOST_ROUNDS", 5)
+def test_a_worker_that_would_measure_other_packages_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TreeError, match="memsolve is imported from"), workers(tmp_path):
+        pass
+
+
+def test_a_kernel_that_is_30_percent_slower_fails(base: Path, trees: Callable[[str], Path]) -> None:
     report = Report()
-    check.speed(base, slower(trees("slower"), 2.0), [GRADIENT], report)
+    check.speed(base, slower(trees("slower"), 0.2), [GRADIENT], report)
     assert len(report.failures) == 1
     assert verdict(report) == 1
+
+
+ABORTING = """
+def softmax_gradient(*arguments, **options):
+    import os
+    os.abort()
+"""
+
+
+def test_a_kernel_that_kills_its_process_fails_and_ends_no_comparison(
+    base: Path, trees: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.gate.check.compare", lambda three: Timing(1.0, 1.0, 1.0, 1.0))
+    broken = trees("aborting")
+    package = broken / "kernels" / "memsolve_kernels" / "__init__.py"
+    package.write_text(package.read_text() + ABORTING)
+    report = Report()
+    check.speed(base, broken, [GRADIENT, RETRIEVAL], report)
+    assert [line[:4] for line in report.lines] == ["FAIL", "ok  "]
+    assert "head fails: the process died" in report.lines[0]
 
 
 def test_a_loss_of_capacity_fails(base: Path, trees: Callable[[str], Path]) -> None:
@@ -125,10 +166,18 @@ class Told:
         self.answers = answers
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        return self.answers[verb]
+        answer = self.answers[verb]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-RIGHT = {"load": {"status": "ok", "note": ""}, "sample": 1.0}
+SLOWER, SAME, NOISY = (
+    Timing(1.3, 1.2, 1.4, 1.05),
+    Timing(1.0, 0.95, 1.05, 1.05),
+    Timing(1.2, 0.8, 1.8, 1.5),
+)
+RIGHT: dict[str, Any] = {"load": {"status": "ok", "note": ""}, "sample": 1.0}
 ABSENT = {"load": {"status": "skipped", "note": "not there"}}
 
 
@@ -167,6 +216,63 @@ def test_what_head_gets_wrong_or_lacks_fails(
 ) -> None:
     (line,) = told(speed, RIGHT, RIGHT, head).failures
     assert says in line
+
+
+@pytest.mark.parametrize(
+    ("second", "begins", "says"),
+    [
+        (SLOWER, "FAIL", "once more: 1.300"),
+        (SAME, "ok  ", "once more: 1.000"),
+        (NOISY, "-   ", "too noisy to tell"),
+        (None, "FAIL", "wrong result: off by 1"),
+    ],
+)
+def test_a_second_look_decides(
+    told: Callable[..., Report],
+    second: Timing | None,
+    begins: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timings = iter([SLOWER, second])
+    head = {**RIGHT}
+
+    def compare(three: Three) -> Timing | None:
+        if second is None:
+            head["load"] = {"status": "wrong result", "note": "off by 1"}
+        return next(timings)
+
+    monkeypatch.setattr("bench.gate.check.compare", compare)
+    (line,) = told(speed, RIGHT, RIGHT, head).lines
+    assert line.startswith(begins)
+    assert says in line
+
+
+@pytest.mark.parametrize("status", ["wrong result", "failed", "skipped"])
+def test_what_base_gets_wrong_or_lacks_is_not_compared(
+    told: Callable[..., Report], status: str
+) -> None:
+    report = told(speed, {"load": {"status": status, "note": "a reason"}}, RIGHT, RIGHT)
+    assert report.lines == [f"-    speed: a case: base: {status}: a reason"]
+    assert report.missing((check.SPEED,))
+
+
+@pytest.mark.parametrize("compare", [speed, check.capacity, check.spills])
+def test_a_base_that_dies_is_not_compared_and_a_head_that_dies_fails(
+    told: Callable[..., Report], compare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.gate.check._sources", id)
+    right = {**RIGHT, "quantities": {}, "compiled": {}}
+
+    def dead(tree: str) -> dict[str, Any]:
+        return dict.fromkeys(right, WorkerError(Path(tree), "it died"))
+
+    again = [right] if compare is speed else []
+    (line,) = told(compare, dead("base"), *again, right).lines
+    assert line.startswith("- ")
+    assert line.endswith("base fails: it died")
+    (line,) = told(compare, right, *again, dead("head")).failures
+    assert line.endswith("head fails: it died")
 
 
 def test_what_measured_nothing_fails(told: Callable[..., Report]) -> None:
@@ -225,6 +331,26 @@ def test_the_same_kernels_need_no_compilation(base: Path) -> None:
     assert not report.failures
 
 
-def test_an_unknown_revision_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'no-such-revision' is no revision"):
-        place("no-such-revision", tmp_path / "tree")
+@pytest.mark.parametrize("base", ["no-such-revision", "."])
+def test_what_holds_no_packages_is_an_error_of_one_line(
+    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench.gate", base])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"error: '{base}' " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", ["", " M kernels/memsolve_kernels/dispatch.py"])
+def test_what_is_not_committed_is_told(
+    changes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.gate.__main__.git", lambda *arguments: changes)
+    for name in ("place", "speed", "capacity", "spills"):
+        monkeypatch.setattr(f"bench.gate.__main__.{name}", lambda *arguments: None)
+    gate("base", "HEAD", "cpu")
+    assert ("not committed" in capsys.readouterr().err) == bool(changes)
+    gate("base", "a-revision", "cpu")
+    assert not capsys.readouterr().err
