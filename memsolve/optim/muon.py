@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, overload
 
 import torch
 from memsolve_kernels.dispatch import Backend, Precision
-from memsolve_kernels.errors import DtypeError, RangeError, ShapeError
-from memsolve_kernels.matrix_sign import Polynomial, Schedule, matrix_sign
+from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError, ShapeError
+from memsolve_kernels.matrix_sign import Polynomial, Schedule, check_settings, matrix_sign
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
@@ -40,7 +40,7 @@ class Muon(Optimizer):
         weight_decay: decoupled; torch's Muon has 0.1 by default.
         damping: `lambda` of `h_lambda`, in the units of `M`; 0 is the polar factor.
         schedule: of the Newton-Schulz iteration, as in `matrix_sign`.
-        dtype: to compute the sign in (default: the gradient's own).
+        dtype: to iterate in, as in `matrix_sign` (default: the gradient's own).
         precision: of float32 products, as in `matrix_sign`.
         backend: as in `matrix_sign`; `"reference"` is an exact SVD.
         adjust_lr_fn: the adjustment: `"original"`, `sqrt(max(1, m / n))` (default), or
@@ -48,7 +48,7 @@ class Muon(Optimizer):
 
     Raises:
         ShapeError, DtypeError: a parameter that is not a real matrix or batch of matrices.
-        RangeError: a hyperparameter outside its range.
+        RangeError, DtypeError, BackendError: a hyperparameter that cannot be used.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Kim et al. 2026 (arXiv
     2603.26554) for the damping.
@@ -99,12 +99,15 @@ class Muon(Optimizer):
         """Make one step; `closure`, if given, evaluates the loss first, and its value is returned.
 
         Raises:
-            NonFiniteError: a gradient contains NaN or infinity (on a CPU).
+            NonFiniteError: a gradient contains NaN or infinity (on a CPU); nothing has changed.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for group in self.param_groups:
+            for param in group["params"]:
+                _check_gradient(param.grad)
         for group in self.param_groups:
             for params in _alike(group["params"]):
                 self._update(params, group)
@@ -116,6 +119,7 @@ class Muon(Optimizer):
             torch.cat(directions),
             group["damping"],
             schedule=group["schedule"],
+            dtype=group["dtype"],
             precision=group["precision"],
             backend=group["backend"],
         )
@@ -127,18 +131,16 @@ class Muon(Optimizer):
             param.add_(sign.reshape(param.shape).to(param.dtype), alpha=-rate)
 
     def _direction(self, param: Tensor, group: dict[str, Any]) -> Tensor:
-        """`M` of one parameter, as a batch (k, m, n) in the dtype of the sign."""
+        """`M` of one parameter, as a batch (k, m, n)."""
         gradient, momentum = param.grad, group["momentum"]
         assert gradient is not None
-        if gradient.is_sparse:
-            raise DtypeError("a gradient is sparse; expected dense gradients")
         if momentum > 0:
             state = self.state[param]
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
             mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
             gradient = gradient.lerp(mean, momentum) if group["nesterov"] else mean
-        return gradient.to(group["dtype"] or gradient.dtype).reshape(-1, *param.shape[-2:])
+        return gradient.reshape(param.shape[:-2].numel(), *param.shape[-2:])
 
 
 def _alike(params: list[Tensor]) -> list[list[Tensor]]:
@@ -156,6 +158,15 @@ def _adjustment(name: AdjustLr | None, rows: int, columns: int) -> float:
     return math.sqrt(max(1, rows / columns))
 
 
+def _check_gradient(gradient: Tensor | None) -> None:
+    if gradient is None:
+        return
+    if gradient.is_sparse:
+        raise DtypeError("a gradient is sparse; expected dense gradients")
+    if gradient.device.type == "cpu" and not gradient.isfinite().all():
+        raise NonFiniteError("a gradient contains NaN or infinity; expected finite entries")
+
+
 def _check_group(group: dict[str, Any]) -> None:
     for name, high in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
         if not 0 <= group[name] < high:
@@ -165,6 +176,8 @@ def _check_group(group: dict[str, Any]) -> None:
             f"adjust_lr_fn is {group['adjust_lr_fn']!r}; expected None or one of "
             f"{get_args(AdjustLr)}"
         )
+    names = "damping", "schedule", "dtype", "precision", "backend"
+    check_settings(*(group[name] for name in names))
     for param in group["params"]:
         if param.ndim < 2:
             raise ShapeError(

@@ -1,6 +1,7 @@
 """Schedules: each fit is the best possible, and each composition keeps its promise."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,3 +105,13 @@ def test_bands_print_and_plot() -> None:
 def test_arguments_out_of_range_are_refused(call: Callable[[], object]) -> None:
     with pytest.raises(RangeError, match="expected"):
         call()
+
+
+def test_only_a_promise_is_extended_to_a_rank() -> None:
+    short = minimax(1e-3, 1e-2, degree=3)
+    longer = replace(short, wide_steps=1).for_rank(100)
+    assert longer.polynomials == minimax(1e-4, 1e-2, degree=3).polynomials
+    assert longer.wide_steps == 1
+    assert short.for_rank(1) == short
+    for fixed in (STOCK["muon"], short.take(4)):
+        assert fixed.for_rank(100) is fixed

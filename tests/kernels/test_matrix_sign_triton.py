@@ -113,10 +113,13 @@ def test_products_beyond_one_launch(damping: float) -> None:
     ("dtype", "damping", "bound"), [(torch.float32, 1e-4, 1e-4), (torch.float16, 1e-3, 2e-2)]
 )
 def test_damped_accuracy(dtype: torch.dtype, damping: float, bound: float) -> None:
-    values = torch.arange(1, 129, dtype=torch.float64) ** -2
-    matrix = with_spectrum(values, (128, 128)).to(DEVICE, dtype)
-    truth = matrix_sign(matrix.double(), damping, backend="reference")
-    assert relative_error(matrix_sign(matrix, damping, backend="triton"), truth) < bound
+    for values in (
+        torch.arange(1, 129, dtype=torch.float64) ** -2,
+        torch.logspace(0, -7, 60, dtype=torch.float64),
+    ):
+        matrix = with_spectrum(values, (len(values), len(values))).to(DEVICE, dtype)
+        truth = matrix_sign(matrix.double(), damping, backend="reference")
+        assert relative_error(matrix_sign(matrix, damping, backend="triton"), truth) < bound
 
 
 def test_polar_factor_resolves_its_lower_bound() -> None:

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import torch
 from memsolve_kernels import matrix_sign
-from memsolve_kernels.errors import DtypeError, InputError, NonFiniteError, RangeError, ShapeError
+from memsolve_kernels.errors import (
+    BackendError,
+    DtypeError,
+    InputError,
+    NonFiniteError,
+    RangeError,
+    ShapeError,
+)
 from memsolve_kernels.matrix_sign import minimax
 from torch import Tensor
 from torch.nn import Parameter
@@ -196,6 +203,10 @@ def parameter(*shape: int) -> list[Parameter]:
         (lambda: Muon(parameter(2, 2), momentum=1.0), RangeError, "momentum is 1.0"),
         (lambda: Muon(parameter(2, 2), weight_decay=-0.1), RangeError, "weight_decay"),
         (lambda: Muon(parameter(2, 2), adjust_lr_fn="no"), RangeError, "adjust_lr_fn"),  # type: ignore[arg-type]
+        (lambda: Muon(parameter(2, 2), damping=-1.0), RangeError, "damping is -1.0"),
+        (lambda: Muon(parameter(2, 2), schedule="moun"), RangeError, "'muon'"),
+        (lambda: Muon(parameter(2, 2), dtype=torch.int32), DtypeError, "int32"),
+        (lambda: Muon(parameter(2, 2), backend="x"), BackendError, "'x'"),  # type: ignore[arg-type]
         (
             lambda: Muon([Parameter(torch.zeros(2, 2, dtype=torch.complex64))]),
             DtypeError,
@@ -210,11 +221,31 @@ def test_unusable_settings_are_refused(
         call()
 
 
-def test_nan_in_a_gradient_is_an_error() -> None:
-    (param,) = parameter(2, 2)
-    param.grad = torch.full((2, 2), torch.nan)
+def test_nan_in_a_gradient_is_an_error_and_leaves_no_trace() -> None:
+    first, second = parameter(2, 2) + parameter(3, 2)
+    first.grad, second.grad = torch.eye(2), torch.full((3, 2), torch.nan)
+    optimizer = Muon([first, second])
     with pytest.raises(NonFiniteError, match="NaN"):
-        Muon([param]).step()
+        optimizer.step()
+    assert torch.equal(first, torch.zeros(2, 2))
+    assert not optimizer.state
+    second.grad = torch.ones(3, 2)
+    optimizer.step()
+    assert second.isfinite().all()
+
+
+def test_empty_parameters_are_left_alone() -> None:
+    (param,) = parameter(0, 3)
+    param.grad = torch.zeros(0, 3)
+    Muon([param]).step()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_scale_of_a_gradient_does_not_matter_in_float16(scale: float) -> None:
+    (param,) = parameter(4, 4)
+    param.grad = scale * torch.eye(4)
+    Muon([param], lr=1.0, dtype=torch.float16).step()
+    torch.testing.assert_close(param.detach(), -torch.eye(4), rtol=4e-3, atol=0)
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 2.0])

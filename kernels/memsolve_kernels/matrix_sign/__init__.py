@@ -2,6 +2,15 @@
 
 from memsolve_kernels.matrix_sign.certificate import Certificate, certify
 from memsolve_kernels.matrix_sign.polynomials import STOCK, Polynomial, Schedule, minimax
-from memsolve_kernels.matrix_sign.sign import matrix_sign
+from memsolve_kernels.matrix_sign.sign import check_settings, matrix_sign
 
-__all__ = ["STOCK", "Certificate", "Polynomial", "Schedule", "certify", "matrix_sign", "minimax"]
+__all__ = [
+    "STOCK",
+    "Certificate",
+    "Polynomial",
+    "Schedule",
+    "certify",
+    "check_settings",
+    "matrix_sign",
+    "minimax",
+]

@@ -33,9 +33,10 @@ def update(X: Tensor, B: Tensor, a: float) -> Tensor:
     return torch.baddbmm(X, B, X, beta=a)
 
 
-def honours(dtype: torch.dtype, precision: Precision | None) -> bool:
-    """Whether torch's products are as precise as asked; its global setting decides on float32."""
-    ieee = torch.get_float32_matmul_precision() == "highest"
+def honours(dtype: torch.dtype, device: torch.device, precision: Precision | None) -> bool:
+    """Whether torch's products are as precise as asked; its settings decide on float32."""
+    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    ieee = backend.matmul.fp32_precision in ("ieee", "none")
     return dtype != torch.float32 or (precision in (None, "ieee") and ieee)
 
 

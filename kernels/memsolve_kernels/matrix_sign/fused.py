@@ -50,7 +50,7 @@ class FusedProducts:
     def _wins(self, product: measured.Product, kind: Kind, X: Tensor) -> bool:
         if X.dtype == torch.float64:
             return False
-        if self._everywhere or not blas.honours(X.dtype, self._precision):
+        if self._everywhere or not blas.honours(X.dtype, X.device, self._precision):
             return True
         winner = measured.winner(product, kind, X)
         if winner is not None:
@@ -65,36 +65,38 @@ def run(
     damping: float,
     schedule: Schedule | None,
     steps: int | None,
+    dtype: torch.dtype,
     precision: Precision | None,
     everywhere: bool,
 ) -> Pair:
-    """Scale and iterate; in one launch where the matrices are small and take no wide steps.
+    """Scale and iterate: small matrices in one launch, after the schedule's wide steps.
 
     Args:
-        matrix: (k, m, n), float32, float16 or bfloat16.
+        matrix: (k, m, n), of any dtype.
         damping: `lambda`.
         schedule: the steps, or None for the default.
         steps: how many of them, or None for all.
+        dtype: to iterate in: float32, float16 or bfloat16.
         precision: of float32 products.
         everywhere: as in `FusedProducts`.
     """
-    kind = kind_of(matrix.dtype, precision)
+    kind = kind_of(dtype, precision)
     how, limit = input_precision(kind), find(kind, matrix.device).batched_to
-    products = FusedProducts(precision, everywhere)
-    if schedule is None and damping == 0:
-        schedule = newton_schulz.default_schedule(matrix.dtype)
-    if triton_batched.padded(max(matrix.shape[-2:])) > limit:
-        pair, schedule = newton_schulz.start(matrix, damping, schedule, steps)
-        return newton_schulz.iterate(pair, schedule, products, matrix.dtype)
-    if schedule is not None and (matrix.dtype == torch.float32 or schedule.wide_steps == 0):
+    small = triton_batched.padded(max(matrix.shape[-2:])) <= limit
+    if small and schedule is not None and schedule.wide_steps == 0 and matrix.dtype == dtype:
         newton_schulz.check_finite(matrix)
         schedule = schedule if steps is None else schedule.take(steps)
-        result = triton_batched.scale_and_iterate(matrix, damping, schedule, how)
-    else:
-        pair, schedule = newton_schulz.start(matrix, damping, schedule, steps)
-        wide, rest = schedule.split(0 if pair.X.dtype == matrix.dtype else schedule.wide_steps)
-        pair = newton_schulz.iterate(pair, wide, products, pair.X.dtype).to(matrix.dtype)
-        result = triton_batched.iterate(pair, rest, how)
-    if matrix.device.type == "cpu":
-        newton_schulz.check_converged(result)
-    return result
+        return _checked(triton_batched.scale_and_iterate(matrix, damping, schedule, how))
+    products = FusedProducts(precision, everywhere)
+    pair, schedule = newton_schulz.start(matrix, damping, schedule, steps, dtype)
+    if not small:
+        return newton_schulz.iterate(pair, schedule, products, dtype)
+    wide, rest = schedule.split(schedule.wide_steps)
+    pair = newton_schulz.iterate(pair, wide, products, pair.X.dtype).to(dtype)
+    return _checked(triton_batched.iterate(pair, rest, how))
+
+
+def _checked(pair: Pair) -> Pair:
+    if pair.X.device.type == "cpu":
+        newton_schulz.check_converged(pair)
+    return pair

@@ -55,7 +55,7 @@ def measure(
     Raises:
         BackendError: only one of the two offers the dtype and precision.
     """
-    if matrix.dtype == torch.float64 or not blas.honours(matrix.dtype, precision):
+    if matrix.dtype == torch.float64 or not blas.honours(matrix.dtype, matrix.device, precision):
         raise BackendError(
             f"nothing to choose for {matrix.dtype} with precision={precision!r}: only one of the "
             "kernels and BLAS offers it"

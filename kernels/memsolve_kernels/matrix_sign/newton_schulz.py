@@ -3,7 +3,11 @@
 Without damping, `X <- a X + (b A + c A^2) X` with `A = X X^T`. With damping, `h_damping(G)` is the
 first block of the polar factor of `[G, damping I]`; the iteration carries the two blocks `X` (m, n)
 and `Y` (m, m) apart and never forms the augmented matrix: `A = X X^T + Y Y^T`, and both blocks get
-the same update. `Y` is a polynomial in `G G^T`, so it is symmetric and commutes with `A`.
+the same update. `Y` is a polynomial in `G G^T`, so it is symmetric and commutes with `A`. It stays
+on the left of its products: in `B Y^T` what rounding leaves of asymmetry would grow each step.
+
+The Gram form iterates on `A` alone, by symmetric products of the small side, and multiplies `X`
+once, at the end. `A` has squared singular values, which rounding drowns sooner: see `gram_fits`.
 
 A product's rounding error is relative to the largest singular value, so the first steps, in which
 the small ones are smallest, decide how much of them survives. The default schedule takes its first
@@ -20,14 +24,17 @@ from torch import Tensor
 from memsolve_kernels.errors import NonFiniteError
 from memsolve_kernels.matrix_sign.polynomials import Schedule, minimax
 
-# Smallest singular value, relative to the largest, that the default schedule resolves: below it
-# lies what rounding leaves of a matrix in this dtype.
+# Smallest singular value, relative to the largest, that the default schedule resolves: not far
+# above what rounding leaves of a matrix in this dtype.
 DEFAULT_LOWER = {
-    torch.float64: 1e-12,
+    torch.float64: 1e-10,
     torch.float32: 1e-7,
     torch.float16: 1e-5,
     torch.bfloat16: 1e-4,
 }
+
+
+_FAST_FLOAT64 = ((8, 0), (9, 0), (10, 0))  # compute capabilities
 
 
 class Products(Protocol):
@@ -62,22 +69,15 @@ def normalise(matrix: Tensor, damping: float) -> tuple[Pair, Tensor]:
     """Scale `matrix` (k, m, n) and damping by a bound on the norm of `[matrix, damping I]`.
 
     By the largest entry first and then by the Frobenius norm, so that nothing overflows or vanishes
-    on the way, in the next wider dtype (see `wider`). Zero stays zero.
+    on the way. Zero stays zero.
 
     Returns:
         The pair, and for each matrix a bound below which no singular value of its pair lies (k,).
-
-    Raises:
-        NonFiniteError: NaN or infinity in the matrix (on a CPU; elsewhere it comes out as NaN,
-            since asking would wait for the device).
     """
-    check_finite(matrix)
-    wide = matrix.to(wider(matrix))
-    largest = wide.abs().amax(dim=(-2, -1))
-    scale = largest.clamp(min=damping)
+    scale = matrix.abs().amax(dim=(-2, -1)).clamp(min=damping)
     scale = torch.where(scale == 0, 1, scale)
-    X = wide / scale[:, None, None]
-    lower = damping / scale
+    X = matrix / scale[:, None, None]
+    lower = torch.full_like(scale, damping) / scale  # a number over a tensor is its reciprocal's
     norm = torch.hypot(torch.linalg.vector_norm(X, dim=(-2, -1)), lower)
     norm = torch.where(norm == 0, 1, norm)
     X, lower = (X / norm[:, None, None]).contiguous(), lower / norm
@@ -93,25 +93,29 @@ def check_finite(matrix: Tensor) -> None:
         raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
 
 
-def wider(matrix: Tensor) -> torch.dtype:
-    """The dtype in which scaling and the leading steps run.
+def wider(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype of the scaling and the leading steps: float32 for half precision, else float64.
 
-    Float32 for half precision, float64 for float32 on a CPU (at twice the cost; on most GPUs it
-    would be many times that), the matrix's own otherwise.
+    Float64 is at most two to three times slower than float32 on CPUs and on the GPUs of data
+    centers. Float32 has nothing wider on the others, where it would be many times slower.
     """
-    if matrix.dtype in (torch.float16, torch.bfloat16):
+    if dtype in (torch.float16, torch.bfloat16):
         return torch.float32
-    return torch.float64 if matrix.device.type == "cpu" else matrix.dtype
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) in _FAST_FLOAT64
+    else:
+        fast = device.type == "cpu"
+    return torch.float64 if fast else dtype
 
 
-def default_schedule(dtype: torch.dtype, bounds: Tensor | None = None) -> Schedule:
+def default_schedule(dtype: torch.dtype, rank: int, bounds: Tensor | None = None) -> Schedule:
     """The minimax schedule for the bounds that `normalise` gave, or for the dtype's if larger.
 
     One schedule serves the batch: that of its smallest bound, rounded down to a power of two so
     that few schedules are ever computed. Bounds, of use with damping only, are read from the
     device.
     """
-    lower = DEFAULT_LOWER[dtype]
+    lower = DEFAULT_LOWER[dtype] / math.sqrt(rank)
     if bounds is not None:
         smallest = float(bounds.min())
         if not math.isfinite(smallest):
@@ -122,16 +126,18 @@ def default_schedule(dtype: torch.dtype, bounds: Tensor | None = None) -> Schedu
 
 
 def start(
-    matrix: Tensor, damping: float, schedule: Schedule | None, steps: int | None
+    matrix: Tensor, damping: float, schedule: Schedule | None, steps: int | None, dtype: torch.dtype
 ) -> tuple[Pair, Schedule]:
     """The scaled pair of `matrix` (k, m, n), and the schedule cut or extended to `steps`.
 
     The default schedule, for None, looks at the pair only where there is damping.
     """
-    pair, bounds = normalise(matrix, damping)
+    check_finite(matrix)
+    wide = wider(dtype, matrix.device)
+    pair, bounds = normalise(matrix.to(torch.promote_types(matrix.dtype, wide)), damping)
     if schedule is None:
-        schedule = default_schedule(matrix.dtype, bounds if damping > 0 else None)
-    return pair, schedule if steps is None else schedule.take(steps)
+        schedule = default_schedule(dtype, matrix.shape[-2], bounds if damping > 0 else None)
+    return pair.to(wide), schedule if steps is None else schedule.take(steps)
 
 
 def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dtype) -> Pair:
@@ -140,6 +146,45 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
     Raises:
         NonFiniteError: the iteration diverged (checked on a CPU).
     """
+    if gram_fits(pair, schedule, dtype):
+        result = _iterate_gram(pair.to(dtype), schedule, products)
+    else:
+        result = _iterate_pair(pair, schedule, products, dtype)
+    if result.X.device.type == "cpu":
+        check_converged(result)
+    return result
+
+
+def gram_fits(pair: Pair, schedule: Schedule, dtype: torch.dtype) -> bool:
+    """Whether the Gram form keeps the schedule's promise, and takes fewer flops.
+
+    Its rounding is relative to the largest eigenvalue of `A`, so the relative error of the
+    smallest, `lower^2`, is of order `eps / lower^2` (measured on the sign: 0.02 to 0.2 of it, in
+    the spectral norm). That has to be within the promised error. For a square without damping the
+    plain form takes fewer flops.
+    """
+    if schedule.error is None or schedule.wide_steps > 0:
+        return False
+    m, n = pair.X.shape[-2:]
+    keeps = torch.finfo(dtype).eps <= schedule.error * schedule.lower**2
+    return keeps and (pair.Y is not None or n >= 2 * m)
+
+
+def _iterate_gram(pair: Pair, schedule: Schedule, products: Products) -> Pair:
+    X, Y = pair
+    A = products.symmetric(X, X)
+    if Y is not None:
+        A = products.symmetric(Y, Y, Z=A, beta=1.0)
+    Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device).expand_as(A).contiguous()
+    for a, b, c in schedule.polynomials:
+        B = b * A if c == 0 else products.symmetric(A, A, c, Z=A, beta=b)
+        Q = products.symmetric(Q, B, Z=Q, beta=a)
+        A = products.update(products.symmetric(A, B, Z=A, beta=a), B, a)
+    X = products.update(X, Q, 0.0)
+    return Pair(X, None if Y is None else Q * Y[:, :1, :1])
+
+
+def _iterate_pair(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dtype) -> Pair:
     X, Y = pair
     for step, (a, b, c) in enumerate(schedule.polynomials):
         if step == schedule.wide_steps:
@@ -150,11 +195,8 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
         B = b * A if c == 0 else products.symmetric(A, A, c, Z=A, beta=b)
         X = products.update(X, B, a)
         if Y is not None:
-            Y = products.symmetric(B, Y, Z=Y, beta=a)
-    result = Pair(X, Y).to(dtype)
-    if X.device.type == "cpu":
-        check_converged(result)
-    return result
+            Y = products.symmetric(Y, B, Z=Y, beta=a)
+    return Pair(X, Y).to(dtype)
 
 
 def check_converged(pair: Pair) -> None:

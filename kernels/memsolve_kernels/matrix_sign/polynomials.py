@@ -44,12 +44,14 @@ class Schedule:
         polynomials: one per step.
         lower: the smallest singular value, relative to the largest, that it is meant to resolve.
         wide_steps: how many leading steps to take in the next wider dtype.
+        error: how far from one `[lower, 1]` ends; None where no such promise is made.
     """
 
     name: str
     polynomials: tuple[Polynomial, ...]
     lower: float
     wide_steps: int = 0
+    error: float | None = None
 
     def __len__(self) -> int:
         return len(self.polynomials)
@@ -62,16 +64,31 @@ class Schedule:
 
     def take(self, steps: int) -> "Schedule":
         """The first `steps` steps, the last polynomial repeated when there are fewer."""
-        if steps < 1:
-            raise RangeError(f"steps is {steps}; expected at least 1")
+        if not isinstance(steps, int) or steps < 1:
+            raise RangeError(f"steps is {steps}; expected a whole number of at least 1")
         padding = repeat(self.polynomials[-1], max(0, steps - len(self)))
         polynomials = (*self.polynomials[:steps], *padding)
-        return replace(self, polynomials=polynomials)
+        return replace(self, polynomials=polynomials, error=None)
+
+    def for_rank(self, rank: int) -> "Schedule":
+        """What keeps the promise on matrices of at most this rank, scaled by their Frobenius norm.
+
+        That norm is up to `sqrt(rank)` times the largest singular value: then the others are as
+        much smaller. Schedules without a promise stay as they are.
+        """
+        if self.error is None:
+            return self
+        degree = 5 if any(polynomial.c for polynomial in self.polynomials) else 3
+        longer = minimax(self.lower / rank**0.5, self.error, degree=degree)
+        return replace(longer, wide_steps=self.wide_steps)
 
     def split(self, steps: int) -> "tuple[Schedule, Schedule]":
         """The first `steps` steps and the rest; either may be empty."""
         first, rest = self.polynomials[:steps], self.polynomials[steps:]
-        return replace(self, polynomials=first), replace(self, polynomials=rest)
+        return (
+            replace(self, polynomials=first, error=None),
+            replace(self, polynomials=rest, error=None),
+        )
 
     def band(self, lower: float | None = None, upper: float = 1.0) -> tuple[float, float]:
         """Smallest and largest image of `[lower, upper]` (default: the schedule's own interval).
@@ -125,7 +142,7 @@ def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
         centre = 2 / (low + high)
         polynomials.append(Polynomial(*(centre * coefficient for coefficient in fitted)))
         low, high = centre * low, centre * high
-    return Schedule(f"minimax, degree {degree}", tuple(polynomials), lower)
+    return Schedule(f"minimax, degree {degree}", tuple(polynomials), lower, error=error)
 
 
 def fit(low: float, high: float, degree: int = 5) -> Polynomial:

@@ -5,13 +5,12 @@ The sizes from which a kernel replaces BLAS follow published symmetric kernels, 
 up to 1024 and win by 1.3 to 1.5 from 4096; `measure` replaces them by what a device really does.
 """
 
-import functools
 import sys
 from typing import Literal, NamedTuple
 
 import torch
 
-from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.dispatch import Precision, architecture
 
 Kind = Literal["half", "tf32", "tf32x3", "ieee"]
 ALWAYS, NEVER = 0, sys.maxsize
@@ -95,11 +94,7 @@ def input_precision(kind: Kind) -> Precision:
 
 
 def find(kind: Kind, device: torch.device) -> Preset:
-    """The preset for a device; the oldest architecture's where there is none of its own."""
-    return TABLE[kind][_architecture(device)]
-
-
-@functools.cache
-def _architecture(device: torch.device) -> int:
-    major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 8
-    return {9: 90, 10: 100}.get(major, 80)
+    """The preset for a device that has one (see `dispatch.architecture`)."""
+    arch = architecture(device)
+    assert arch is not None, "called for a device without presets"
+    return TABLE[kind][arch]

@@ -5,17 +5,16 @@ from torch import Tensor
 
 
 def matrix_sign(matrix: Tensor, damping: float = 0.0) -> Tensor:
-    """`h_damping` on the singular values of `matrix` (..., m, n), in its own dtype.
+    """`h_damping` on the singular values of `matrix` (..., m, n), computed in float64.
 
     `h_damping(z) = z / sqrt(z^2 + damping^2)`. Without damping, singular values that rounding alone
-    makes of zero (below four roundings of the largest) count as zero and stay zero.
+    makes of zero (below `max(m, n)` roundings of the largest) count as zero and stay zero.
     """
-    half = matrix.dtype in (torch.float16, torch.bfloat16)
-    left, values, right = torch.linalg.svd(matrix.float() if half else matrix, full_matrices=False)
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     if damping > 0:
         signs = values / torch.hypot(values, values.new_tensor(damping))
     else:
-        noise = 4 * torch.finfo(values.dtype).eps * values[..., :1]
+        noise = max(matrix.shape[-2:]) * torch.finfo(values.dtype).eps * values[..., :1]
         signs = (values > noise).to(values.dtype)
     sign: Tensor = (left * signs.unsqueeze(-2)) @ right
     return sign.to(matrix.dtype)

@@ -1,12 +1,21 @@
 """`matrix_sign`, the public function: checks its arguments, chooses a backend, runs it."""
 
+from typing import SupportsFloat
+
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import Backend, Precision, check_precision, choose_backend
+from memsolve_kernels.dispatch import (
+    Backend,
+    Precision,
+    architecture,
+    check_backend,
+    check_precision,
+    choose_backend,
+)
 from memsolve_kernels.errors import BackendError, DtypeError, RangeError, ShapeError
 from memsolve_kernels.matrix_sign import blas, newton_schulz, reference
-from memsolve_kernels.matrix_sign.newton_schulz import Pair
+from memsolve_kernels.matrix_sign.newton_schulz import Pair, check_finite
 from memsolve_kernels.matrix_sign.polynomials import STOCK, Schedule
 
 _MAX_DAMPING = torch.finfo(torch.float32).max
@@ -19,6 +28,7 @@ def matrix_sign(
     *,
     steps: int | None = None,
     schedule: Schedule | str | None = None,
+    dtype: torch.dtype | None = None,
     precision: Precision | None = None,
     backend: Backend | None = None,
 ) -> Tensor:
@@ -27,11 +37,12 @@ def matrix_sign(
     On singular values it is `h(z) = z / sqrt(z^2 + damping^2)`; without damping, the polar factor:
     every singular value becomes one. Zero gives zero.
 
-    The default schedule resolves singular values down to a lower bound relative to the largest.
-    With damping the bound follows from it and holds for any matrix (reading it waits for a GPU:
-    give a schedule to avoid that, in a CUDA graph for example). Without, it is `1e-12` in float64,
-    `1e-7` in float32, `1e-5` in float16 and `1e-4` in bfloat16; pass `schedule=minimax(lower)` for
-    another. Singular values below the bound end between zero and one.
+    The default schedule resolves singular values down to a lower bound relative to the largest:
+    `1e-10` in float64, `1e-7` in float32, `1e-5` in float16 and `1e-4` in bfloat16, or, where it is
+    larger, what follows from the damping (reading that waits for a GPU: give a schedule to avoid
+    it, in a CUDA graph for example). They end within four roundings of their sign, but for what
+    rounding adds. Pass `schedule=minimax(lower, error)` for another bound or error, which holds for
+    any matrix. Singular values below the bound end between zero and one.
 
     Args:
         matrix: (..., m, n), float64, float32, float16 or bfloat16, on any device. Not modified; no
@@ -39,6 +50,7 @@ def matrix_sign(
         damping: `lambda`, in the units of the matrix.
         steps: number of steps, a prefix of the schedule or its last step repeated (default: all).
         schedule: a `Schedule`, the name of one in `STOCK`, or None for the minimax quintic.
+        dtype: to iterate in, after scaling (default: the matrix's).
         precision: of float32 products, `"ieee"`, `"tf32x3"` or `"tf32"` (default: the backend's).
         backend: `"reference"` (SVD), `"torch"`, `"triton"`, or None for the best on the device.
 
@@ -54,16 +66,17 @@ def matrix_sign(
     Source: Kim et al. 2026 (arXiv 2603.26554) for `h`; Amsel et al. 2025 (arXiv 2505.16932) for the
     schedule.
     """
-    check_input(matrix, damping)
+    check_matrix(matrix)
     if backend == "reference":
+        check_settings(damping, None, dtype, None, backend)
         if (steps, schedule, precision) != (None, None, None):
             raise BackendError(
                 "backend='reference' is an SVD: it takes no steps, schedule or precision"
             )
-        return reference.matrix_sign(matrix, damping)
-    if matrix.numel() == 0:
-        return torch.zeros_like(matrix)
-    return unfold(run(matrix, damping, steps, schedule, precision, backend).X, matrix)
+        check_finite(matrix)
+        return reference.matrix_sign(matrix.to(dtype or matrix.dtype), damping).to(matrix.dtype)
+    result = run(matrix, damping, steps, schedule, dtype, precision, backend).X
+    return unfold(result, matrix).to(matrix.dtype)
 
 
 def run(
@@ -71,29 +84,39 @@ def run(
     damping: float,
     steps: int | None,
     schedule: Schedule | str | None,
+    dtype: torch.dtype | None,
     precision: Precision | None,
     backend: Backend | None,
 ) -> Pair:
     """Choose the backend and iterate; the result's blocks are folded (see `fold`)."""
-    chosen = choose_backend(backend, matrix, triton=matrix.dtype != torch.float64)
-    _check_precision(matrix, precision, chosen)
-    folded = fold(matrix)
+    check_settings(damping, schedule, dtype, precision, backend)
+    damping, dtype = float(damping), dtype or matrix.dtype
+    has_kernel = dtype != torch.float64 and architecture(matrix.device) is not None
+    chosen = choose_backend(backend, matrix, triton=has_kernel)
+    _check_precision(dtype, matrix.device, precision, chosen)
     if isinstance(schedule, str):
-        schedule = _stock(schedule)
-    if chosen == "triton":
-        from memsolve_kernels.matrix_sign import fused  # needs the triton package
+        schedule = STOCK[schedule]
+    if matrix.numel() == 0:
+        return Pair(matrix, None)
+    folded = fold(matrix)
+    if schedule is not None:
+        schedule = schedule.for_rank(folded.shape[-2])
+    with torch.autocast(matrix.device.type, enabled=False):
+        if chosen == "triton":
+            from memsolve_kernels.matrix_sign import fused  # needs the triton package
 
-        with torch.cuda.device_of(folded):  # Triton launches on the current device
-            return fused.run(folded, damping, schedule, steps, precision, backend == "triton")
-    pair, schedule = newton_schulz.start(folded, damping, schedule, steps)
-    return newton_schulz.iterate(pair, schedule, blas, matrix.dtype)
+            with torch.cuda.device_of(folded):  # Triton launches on the current device
+                everywhere = backend == "triton"
+                return fused.run(folded, damping, schedule, steps, dtype, precision, everywhere)
+        pair, schedule = newton_schulz.start(folded, damping, schedule, steps, dtype)
+        return newton_schulz.iterate(pair, schedule, blas, dtype)
 
 
 def fold(matrix: Tensor) -> Tensor:
     """(..., m, n) as one batch (k, min(m, n), max(m, n)): tall matrices are transposed."""
     rows, columns = matrix.shape[-2:]
     wide = matrix.mT.contiguous() if rows > columns else matrix
-    return wide.reshape(-1, *wide.shape[-2:])
+    return wide.reshape(matrix.shape[:-2].numel(), *wide.shape[-2:])
 
 
 def unfold(folded: Tensor, matrix: Tensor) -> Tensor:
@@ -102,38 +125,56 @@ def unfold(folded: Tensor, matrix: Tensor) -> Tensor:
     return (folded.mT if rows > columns else folded).reshape(matrix.shape)
 
 
-def check_input(matrix: Tensor, damping: float) -> None:
-    """Raise unless `matrix_sign` can take these."""
+def check_matrix(matrix: Tensor) -> None:
+    """Raise unless this is something that `matrix_sign` has a sign of."""
+    if not isinstance(matrix, Tensor):
+        raise DtypeError(f"matrix is {type(matrix).__name__}; expected a torch.Tensor")
     if matrix.ndim < 2:
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}; expected (..., m, n)")
-    if matrix.dtype not in newton_schulz.DEFAULT_LOWER:
-        names = ", ".join(str(dtype) for dtype in newton_schulz.DEFAULT_LOWER)
-        raise DtypeError(f"matrix has dtype {matrix.dtype}; expected one of {names}")
-    if not 0 <= damping < _MAX_DAMPING:
+    _check_dtype("matrix has dtype", matrix.dtype)
+
+
+def check_settings(
+    damping: float,
+    schedule: Schedule | str | None,
+    dtype: torch.dtype | None,
+    precision: Precision | None,
+    backend: Backend | None,
+) -> None:
+    """Raise unless `matrix_sign` knows these, whatever the matrix."""
+    if not (isinstance(damping, SupportsFloat) and 0 <= float(damping) < _MAX_DAMPING):
         raise RangeError(f"damping is {damping}; expected a number in [0, {_MAX_DAMPING:g})")
-
-
-def _check_precision(matrix: Tensor, precision: Precision | None, backend: Backend) -> None:
+    stock = isinstance(schedule, str) and schedule in STOCK
+    if not (schedule is None or isinstance(schedule, Schedule) or stock):
+        raise RangeError(f"schedule is {schedule!r}; expected a Schedule or one of {sorted(STOCK)}")
+    if dtype is not None:
+        _check_dtype("dtype is", dtype)
     check_precision(precision)
+    check_backend(backend)
+
+
+def _check_dtype(what: str, dtype: torch.dtype) -> None:
+    if dtype not in newton_schulz.DEFAULT_LOWER:
+        names = ", ".join(str(dtype) for dtype in newton_schulz.DEFAULT_LOWER)
+        raise DtypeError(f"{what} {dtype}; expected one of {names}")
+
+
+def _check_precision(
+    dtype: torch.dtype, device: torch.device, precision: Precision | None, backend: Backend
+) -> None:
     if precision is None:
         return
-    if matrix.dtype not in (torch.float32, torch.float64):
+    if dtype not in (torch.float32, torch.float64):
         raise BackendError(
-            f"precision={precision!r} was given for {matrix.dtype}; it applies to float32 products"
+            f"precision={precision!r} was given for {dtype}; it applies to float32 products"
         )
-    if (
-        precision != "ieee"
-        if matrix.dtype == torch.float64
-        else not (backend == "triton" or blas.honours(matrix.dtype, precision))
-    ):
+    if dtype == torch.float64:
+        honoured = precision == "ieee"
+    else:
+        honoured = backend == "triton" or blas.honours(dtype, device, precision)
+    if not honoured:
         raise BackendError(
-            f"backend={backend!r} cannot honour precision={precision!r} in {matrix.dtype} while "
-            f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}: "
-            "torch's own products are 'ieee', under 'highest'"
+            f"backend={backend!r} cannot honour precision={precision!r} in {dtype} on "
+            f"{device.type}: torch's own products are 'ieee', unless its fp32_precision or "
+            "set_float32_matmul_precision allows less"
         )
-
-
-def _stock(name: str) -> Schedule:
-    if name not in STOCK:
-        raise RangeError(f"schedule is {name!r}; expected a Schedule or one of {sorted(STOCK)}")
-    return STOCK[name]

@@ -10,12 +10,11 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import choose_backend
+from memsolve_kernels.dispatch import architecture, choose_backend
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax import reference, tiled
 from memsolve_kernels.softmax.checks import check_finite, check_targets
 from memsolve_kernels.softmax.precision import accumulation_dtype
-from memsolve_kernels.softmax.presets import architecture
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 FEW = 16, 64  # queries that get a tile of their own size; a tensor core takes 16 at least
 TILED = ("rank", "weights", "centred", "accumulate")  # families that take any d in steps
 
@@ -44,7 +42,6 @@ class Preset:
 # they hold, "weights" or "centred" fill a scratch and "accumulate" multiplies it, all walking any d
 # in steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every
 # row is the largest tile tried that does not spill; none has been timed on a GPU yet.
-_COLUMNS = {(8, 0): 80, (8, 7): 80, (9, 0): 90, (10, 0): 100, (10, 3): 100}  # by capability
 _Row = tuple[int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
@@ -168,16 +165,6 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(64, 16, 64, 8, 2)],
     },
 }
-
-
-def architecture(device: torch.device) -> int | None:
-    """The column of the table for a device; None if its blocks have too little shared memory.
-
-    The interpreter, on a CPU, takes the smallest tiles.
-    """
-    if device.type != "cuda":
-        return 80
-    return _COLUMNS.get(torch.cuda.get_device_capability(device))
 
 
 def find(family: str, kind: str, arch: int, dim: int, batch: int) -> Preset | None:

@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from memsolve_kernels.dispatch import architecture
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax import (
     triton_covariance,
@@ -18,7 +19,7 @@ from memsolve_kernels.softmax import (
     triton_scratch,
 )
 from memsolve_kernels.softmax.autotune import tuned
-from memsolve_kernels.softmax.presets import Preset, architecture, find
+from memsolve_kernels.softmax.presets import Preset, find
 from memsolve_kernels.softmax.splits import count_splits
 from memsolve_kernels.softmax.triton_rowdot import row_dot
 

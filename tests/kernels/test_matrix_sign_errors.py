@@ -1,0 +1,74 @@
+"""What the matrix sign refuses, and how it says so."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from memsolve_kernels import matrix_sign
+from memsolve_kernels.errors import (
+    BackendError,
+    DtypeError,
+    InputError,
+    NonFiniteError,
+    RangeError,
+    ShapeError,
+)
+from memsolve_kernels.matrix_sign import Polynomial, Schedule, certify
+
+
+def test_divergence_is_an_error() -> None:
+    exploding = Schedule("explode", (Polynomial(40.0, -1.0, 1.0),) * 8, 1e-3)
+    for function in (matrix_sign, certify):
+        with pytest.raises(NonFiniteError, match="diverged"):
+            function(torch.eye(5), schedule=exploding)
+
+
+EYE = torch.eye(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: matrix_sign(torch.ones(3)), ShapeError, r"shape \(3,\)"),
+        (lambda: matrix_sign(torch.ones(2, 2, dtype=torch.int64)), DtypeError, "int64"),
+        (lambda: matrix_sign(EYE.to(torch.complex64)), DtypeError, "complex64"),
+        (lambda: matrix_sign(EYE, -1.0), RangeError, "damping is -1.0"),
+        (lambda: matrix_sign(EYE, float("nan")), RangeError, "damping is nan"),
+        (lambda: matrix_sign(EYE, float("inf")), RangeError, "damping is inf"),
+        (lambda: matrix_sign(EYE * float("nan")), NonFiniteError, "NaN or infinity"),
+        (lambda: matrix_sign(EYE * float("inf"), 0.1), NonFiniteError, "NaN or infinity"),
+        (lambda: certify(EYE * float("nan")), NonFiniteError, "NaN or infinity"),
+        (lambda: matrix_sign(EYE, None), RangeError, "damping is None"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(np.eye(2)), DtypeError, "ndarray"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(EYE * float("nan"), backend="reference"), NonFiniteError, "NaN"),
+        (lambda: matrix_sign(EYE, steps=0), RangeError, "steps is 0"),
+        (lambda: matrix_sign(EYE, steps=2.5), RangeError, "steps is 2.5"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(EYE, schedule=5), RangeError, "schedule is 5"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(torch.empty(0, 3), schedule="moun"), RangeError, "'muon'"),
+        (lambda: matrix_sign(EYE, dtype=torch.int32), DtypeError, "dtype is torch.int32"),
+        (lambda: matrix_sign(EYE, schedule="moun"), RangeError, "'muon'"),
+        (lambda: matrix_sign(EYE, backend="cuda"), BackendError, "'cuda'"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(EYE, precision="fp8"), BackendError, "fp8"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(EYE, precision="tf32x3"), BackendError, "cannot honour"),
+        (lambda: matrix_sign(EYE.half(), precision="ieee"), BackendError, "float16"),
+        (lambda: matrix_sign(EYE, backend="reference", steps=3), BackendError, "SVD"),
+    ],
+)
+def test_unusable_arguments_are_refused(
+    call: Callable[[], object], error: type[InputError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_precision_follows_torchs_own_settings() -> None:
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "bf16"
+        with pytest.raises(BackendError, match="cannot honour"):
+            matrix_sign(EYE, precision="ieee")
+        assert matrix_sign(EYE).isfinite().all()
+    finally:
+        matmul.fp32_precision = before
