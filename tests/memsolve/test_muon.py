@@ -249,15 +249,15 @@ def test_the_scale_of_a_gradient_does_not_matter_in_float16(scale: float) -> Non
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 2.0])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("dim", "dtype"), [(96, torch.float64), (512, torch.float32)])
 def test_default_schedule_stores_what_the_exact_polar_factor_stores(
-    alpha: float, dtype: torch.dtype
+    dim: int, dtype: torch.dtype, alpha: float
 ) -> None:
-    memory = AssociativeMemory(96**2, 96, alpha, seed=0)
-    gradient = memory.gradient(torch.zeros(96, 96, dtype=torch.float64), memory.population())
+    memory = AssociativeMemory(32 * dim, dim, alpha, seed=0)
+    gradient = memory.gradient(torch.zeros(dim, dim, dtype=torch.float64), memory.population())
 
     def stored(**settings: Any) -> int:
-        weight = Parameter(torch.zeros(96, 96, dtype=dtype))
+        weight = Parameter(torch.zeros(dim, dim, dtype=dtype))
         weight.grad = gradient.to(dtype)
         Muon([weight], lr=1.0, momentum=0.0, **settings).step()
         return memory.recall(weight.detach().double()).count
