@@ -4,7 +4,7 @@ ALPHA ?= 1.5
 OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
 
-.PHONY: study test lint bench track history gate dashboard gpu gpu-quick
+.PHONY: study test oldest lint bench track history gate dashboard gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
 	$(BIN)/memsolve capacity --alpha "$(ALPHA)" --out "$(OUT)/capacity" --resume
@@ -13,6 +13,10 @@ study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the 
 
 test: .venv/installed  ## run all tests; those that need a GPU are skipped without one
 	$(BIN)/pytest
+
+oldest: .venv/installed  ## compile every kernel with the oldest Triton that is supported
+	$(BIN)/pip install --quiet --upgrade --no-deps --target .venv/oldest triton==3.6.0
+	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels -k compiled
 
 lint: .venv/installed  ## check lint, format and types
 	$(BIN)/ruff check
