@@ -2,8 +2,9 @@
 
 First all GPU tests, and compute-sanitizer over the small ones where it is installed; then, if they
 passed, the table of benchmarks with the ceilings of the same run; then a capacity study at large
-`d`. All of it goes into `OUT/<gpu>-<date>.json`. Nothing is installed: with `PYTHONPATH=.:kernels`
-it needs torch, triton, numpy, pytest and rich.
+`d`. All of it goes into `OUT/<gpu>.json`, one file for a machine. Nothing is installed: with
+`PYTHONPATH=.:kernels` it needs torch, triton, numpy, pytest and rich. Where the tree was copied
+without git, `MEMSOLVE_COMMIT` names its commit.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,24 @@ def main() -> int:
     """Run the three parts, each written as soon as it is there."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about two minutes in place of eight")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--out", type=Path, default=Path("bench/results"))
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("bench.gpu: no CUDA device is visible to torch; nothing was run", file=sys.stderr)
         return 2
-    record = arguments.out / f"{name('cuda')}-{datetime.now(UTC).date().isoformat()}.json"
+    record: Path = arguments.out / f"{name('cuda')}.json"
     seconds = "0.1" if arguments.quick else "0.4"
     tests = _tests()
     print(json.dumps(tests, indent=1))
     if tests["exit status"]:
         return 1
+    record.unlink(missing_ok=True)
     bench = ["-m", "bench", "--device", "cuda", "--seconds", seconds, "--out", str(record)]
     status = _run([sys.executable, *bench])
-    content: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    if not record.exists():
+        print("bench.gpu: the table failed; nothing was recorded", file=sys.stderr)
+        return status
+    content: dict[str, Any] = json.loads(record.read_text())
     content["tests"] = tests
     content["capacity"] = _capacity(QUICK if arguments.quick else FULL)
     record.write_text(json.dumps(content, indent=1) + "\n")
@@ -77,7 +81,7 @@ def _capacity(sizes: dict[str, Any]) -> dict[str, Any]:
 
 def _run(command: list[str]) -> int:
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}).returncode
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Measured machines on disk: one JSON file each, with all that says how it was made."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.gate.tree import git
 from bench.machine import machine
 from bench.measure import Ceilings, Ratio
 from bench.rows import Row
@@ -45,17 +47,16 @@ def machines(folder: Path = FOLDER) -> list[dict[str, Any]]:
 
 
 def commit() -> str:
-    """The commit of the working tree, with a plus where files differ from it."""
-    here = Path(__file__).parent
+    """The commit of the working tree, with a plus where files that decide a number differ.
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    `MEMSOLVE_COMMIT` names it where the tree was copied without its history.
+    """
+    given = os.environ.get("MEMSOLVE_COMMIT")
+    if given:
+        return given
+    paths = "kernels", "memsolve", "bench", ":(exclude)bench/results"
     try:
-        changed = git(
-            "status", "--porcelain", "--untracked-files=no", "--", ":/kernels", ":/memsolve"
-        )
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *paths)
         return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -1,10 +1,12 @@
 """The README's tables of speed are those of bench/results/."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench import record
+from bench import gpu, record
 from bench.measure import Ratio
 from bench.readme import BEGIN, END, README, tables, written
 from bench.rows import Row
@@ -22,6 +24,58 @@ def test_every_machine_on_record_says_how_it_was_measured() -> None:
         assert machine["command"].startswith("python -m bench")
         assert machine["commit"] != "unknown"
         assert any(row.hot for row in machine["rows"])
+
+
+def test_a_commit_can_be_named_where_there_is_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MEMSOLVE_COMMIT", raising=False)
+    monkeypatch.setattr("bench.gate.tree.ROOT", Path("/"))
+    assert record.commit() == "unknown"
+    monkeypatch.setenv("MEMSOLVE_COMMIT", "0123456789abcdef")
+    assert record.commit() == "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("file", "differs"),
+    [("bench/rows.py", True), ("kernels/a.py", True), ("bench/results/a.json", False)],
+)
+def test_a_commit_has_a_plus_where_what_decides_a_number_differs(
+    file: str, differs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = "git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text("before")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.delenv("MEMSOLVE_COMMIT", raising=False)
+    monkeypatch.setattr("bench.gate.tree.ROOT", tmp_path)
+    assert not record.commit().endswith("+")
+    path.write_text("after")
+    assert record.commit().endswith("+") == differs
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_a_gpu_has_one_record_and_none_without_a_table(
+    table: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a-gpu.json"
+    path.write_text('{"rows": ["of yesterday"]}')
+
+    def run(command: list[str]) -> int:
+        if table:
+            path.write_text('{"rows": []}')
+        return 0 if table else 1
+
+    monkeypatch.setattr(sys, "argv", ["bench.gpu", "--out", str(tmp_path)])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(gpu, "name", lambda device: "a-gpu")
+    monkeypatch.setattr(gpu, "_tests", lambda: {"exit status": 0})
+    monkeypatch.setattr(gpu, "_capacity", lambda sizes: {})
+    monkeypatch.setattr(gpu, "_run", run)
+    assert gpu.main() == (0 if table else 1)
+    assert list(tmp_path.iterdir()) == ([path] if table else [])
+    if table:
+        assert record.load(path)["rows"] == []
 
 
 MACHINE = {
