@@ -7,6 +7,7 @@ kernels are in the site where `make track` has recorded them.
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -15,7 +16,7 @@ from bench import history, offline, readme, record
 from bench.gate.tree import ROOT
 
 COMMITS = 10
-PATTERN = "speed|capacity"
+MODULES = {"speed", "capacity"}
 HTML = ROOT / ".asv" / "html"
 TEMPLATES = Path(__file__).parent / "site"
 
@@ -32,7 +33,7 @@ def publish(results: Path = history.RESULTS, html: Path = HTML) -> Path:
         raise RuntimeError(f"asv publish failed with status {status}")
     (html / "ratios.html").write_text(ratios_page())
     if not offline.bring(html):
-        print("npm is not at hand: the site loads its libraries from the internet")
+        print("npm brought no libraries: the site loads them from the internet")
     return html
 
 
@@ -50,15 +51,19 @@ def ratios_page(folder: Path = record.FOLDER) -> str:
     return pages.get_template("ratios.html.jinja").render(machines=machines)
 
 
+def record_missing(commits: Iterable[str], results: Path = history.RESULTS) -> None:
+    """Record the commits of which this machine has no speed or no capacity."""
+    for commit in commits:
+        missing = sorted(MODULES - history.modules(commit, results))
+        if missing:
+            count = history.record(commit, "|".join(f"^{name}" for name in missing), results)
+            print(f"{commit[:10]}: {count} values", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
     parser.add_argument("--commits", type=int, default=COMMITS)
-    parser.add_argument("--bench", default=PATTERN, help="regular expression of what is recorded")
-    arguments = parser.parse_args()
-    for commit in history.last(arguments.commits):
-        if not history.recorded(commit):
-            count = history.record(commit, arguments.bench)
-            print(f"{commit[:10]}: {count} values", flush=True)
+    record_missing(history.last(parser.parse_args().commits))
     folder = publish()
     print(f"open it with: python -m http.server --directory {folder.relative_to(ROOT)}")
     return 0

@@ -12,11 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.gate.tree import ROOT, place
+from bench.gate.tree import ROOT, TreeError, commit, git, place
 from bench.machine import default_device, name
 
 CONFIG = ROOT / "asv.conf.json"
@@ -34,26 +34,34 @@ def record(revision: str, pattern: str = "", results: Path = RESULTS) -> int:
 
     Returns:
         How many values were recorded.
+
+    Raises:
+        TreeError: there is no such revision, or it has no packages.
     """
     machine = name(default_device())
-    commit = _git("rev-parse", f"{revision}^{{commit}}")
-    launch = "spawn" if default_device() == "cuda" else "forkserver"
+    found = commit(revision)
     with tempfile.TemporaryDirectory() as folder, configured(results) as config:
-        tree = place(commit, Path(folder, "tree"))
+        tree = place(found, Path(folder, "tree"))
         asv("machine", "--yes", "--machine", machine, config=config)
         asv(
-            *("run", "--python=same", "--set-commit-hash", commit, "--machine", machine),
-            *("--launch-method", launch, "--show-stderr"),
+            *("run", "--python=same", "--set-commit-hash", found, "--machine", machine),
+            "--show-stderr",
             *(("--bench", pattern) if pattern else ()),
             config=config,
             environment={"ASV_PYTHONPATH": os.pathsep.join((str(tree), str(tree / "kernels")))},
         )
-    return sum(_values(path) for path in recorded(commit, results))
+    return sum(_values(path) for path in recorded(found, results))
 
 
 def recorded(commit: str, results: Path = RESULTS) -> list[Path]:
     """asv's files of a commit on this machine."""
     return sorted((results / name(default_device())).glob(f"{commit[:8]}-*.json"))
+
+
+def modules(commit: str, results: Path = RESULTS) -> set[str]:
+    """The suite's modules of which this machine has results of a commit."""
+    files = (json.loads(path.read_text()) for path in recorded(commit, results))
+    return {name.partition(".")[0] for found in files for name in found["results"]}
 
 
 @contextmanager
@@ -79,7 +87,7 @@ def asv(*arguments: str, config: Path, environment: dict[str, str] | None = None
 
 def last(count: int) -> list[str]:
     """The last commits, oldest first."""
-    return _git("rev-list", "--first-parent", f"--max-count={count}", "HEAD").split()[::-1]
+    return git("rev-list", "--first-parent", f"--max-count={count}", "HEAD").split()[::-1]
 
 
 def _values(path: Path) -> int:
@@ -96,20 +104,20 @@ def _settings() -> dict[str, object]:
     return settings
 
 
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def main(revisions: Iterable[str]) -> int:
+def main() -> int:
     """Record each revision; the exit status."""
-    counts = {revision: record(revision) for revision in revisions}
+    parser = argparse.ArgumentParser(prog="python -m bench.history", description=__doc__)
+    parser.add_argument("revisions", nargs="*", default=["HEAD"], metavar="REVISION")
+    counts = {}
+    try:
+        for revision in parser.parse_args().revisions:
+            counts[revision] = record(revision)
+    except TreeError as error:
+        parser.error(str(error))
     for revision, count in counts.items():
         print(f"{revision}: {count} values")
     return 0 if any(counts.values()) else 2
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.history", description=__doc__)
-    parser.add_argument("revisions", nargs="*", default=["HEAD"], metavar="REVISION")
-    sys.exit(main(parser.parse_args().revisions))
+    sys.exit(main())

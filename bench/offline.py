@@ -1,5 +1,6 @@
 """asv's site with its libraries beside it, so that it opens without the internet."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -21,15 +22,18 @@ def bring(html: Path) -> bool:
         Whether it does; without npm, or its registry, the site goes on loading them from the
         internet.
     """
-    found = libraries()
     index = html / "index.html"
     page = index.read_text()
     names = {match[1] for match in _REMOTE.finditer(page)}
-    if not all(_plain(name) in found for name in names):
+    files = _installed(names)
+    if not files:
+        _install()
+        files = _installed(names)
+    if not files:
         return False
     (html / FOLDER).mkdir()
-    for name in names:
-        shutil.copy(found[_plain(name)], html / FOLDER / name)
+    for name, path in files.items():
+        shutil.copy(path, html / FOLDER / name)
 
     def local(match: re.Match[str]) -> str:
         attribute = "href" if match[1].endswith(".css") else "src"
@@ -39,23 +43,27 @@ def bring(html: Path) -> bool:
     return True
 
 
-def libraries() -> dict[str, Path]:
-    """Installed scripts and styles by file name, without version and `.min`."""
-    INSTALLED.mkdir(parents=True, exist_ok=True)
+def _installed(names: set[str]) -> dict[str, Path]:
+    """The file of each name; none, unless all are there."""
+    files = (INSTALLED / "node_modules").rglob("*.*s")
+    found = {
+        _plain(path.name): path for path in sorted(files, key=lambda path: ".min." in path.name)
+    }
+    if any(_plain(name) not in found for name in names):
+        return {}
+    return {name: found[_plain(name)] for name in names}
+
+
+def _install() -> None:
+    """Let npm begin anew: it does not mend what an interrupted installation left."""
+    shutil.rmtree(INSTALLED, ignore_errors=True)
+    INSTALLED.mkdir(parents=True)
     shutil.copy(MANIFEST, INSTALLED)
-    if not (INSTALLED / "node_modules").is_dir():
-        command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
-        try:
-            subprocess.run(
-                [*command, "--ignore-scripts"], cwd=INSTALLED, check=True, capture_output=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return {}
-    files = sorted(
-        (INSTALLED / "node_modules").rglob("*.*s"), key=lambda path: ".min." in path.name
-    )
-    return {_plain(path.name): path for path in files}
+    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        subprocess.run(command, cwd=INSTALLED, check=True, capture_output=True)
 
 
 def _plain(name: str) -> str:
+    """Without version and `.min`."""
     return re.sub(r"-[\d.]+(?=\.min\.)|\.min(?=\.)", "", name)

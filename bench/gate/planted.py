@@ -1,8 +1,8 @@
 """`python -m bench.gate.planted`: does the gate find what is planted, and nothing else?
 
-Plants a slowdown of about 30% in the gradient, a loss of capacity in Muon and a tile too large for the
-registers, each in a copy of the packages, and compares a revision with itself ten times. Exits with
-1 if the gate errs once.
+Plants a slowdown of about 30% in the gradient, a loss of capacity in Muon and a tile too large for
+the registers, each in a copy of the packages, and compares a revision with itself ten times. Exits
+with 1 if the gate errs once.
 """
 
 import sys

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from bench import dashboard, history, record
-from bench.gate.tree import ROOT
+from bench import dashboard, history, offline, record
+from bench.gate.tree import ROOT, TreeError, commit
 from bench.measure import Ceilings, Ratio
 from bench.record import load, save
 from bench.rows import Row
@@ -31,6 +31,10 @@ COMMITS = 10
 LAST: list[str] = []
 with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no clone
     LAST = history.last(COMMITS)
+
+OLD = ""
+with contextlib.suppress(TreeError):
+    OLD = commit("0487dea")  # has softmax_gradient, and no matrix_sign
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
 needs_history = pytest.mark.skipif(
@@ -66,6 +70,89 @@ for suite, param in suites:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("skipped:") > 2
+
+
+def test_the_suite_asks_nothing_of_a_gpu_before_asv_forks() -> None:
+    """CUDA does not survive a fork, and asv imports the suite once for all its processes."""
+    script = """
+import sys, torch
+for name in ("is_available", "device_count", "current_device", "_lazy_init"):
+    setattr(torch.cuda, name, lambda *arguments: sys.exit("the suite asks for a GPU"))
+sys.path.insert(0, "bench")
+from tracked import capacity, compiled, speed
+assert speed.Speed.params
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not OLD, reason="the commit is not here: a shallow clone, or no clone")
+def test_an_old_commit_is_measured_in_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # asv keeps its list of machines there
+    both = r"speed.*(softmax_gradient|matrix_sign) .*cpu"
+    assert history.record(OLD, both, tmp_path / "results") == 1
+    assert "skipped: NotImplementedError" in capfd.readouterr().out
+    (path,) = history.recorded(OLD, tmp_path / "results")
+    (entry,) = json.loads(path.read_text())["results"].values()
+    seconds = dict(zip(entry[1][0], entry[0], strict=True))
+    (measured,) = (case for case in seconds if seconds[case] == seconds[case])
+    assert "softmax_gradient" in measured
+    assert seconds[measured] > 0
+
+
+@pytest.mark.parametrize(
+    ("recorded", "missing"),
+    [
+        (["speed.Speed.track", "capacity.Capacity.track"], []),
+        (["capacity.Capacity.track", "compiled.Compiled.track"], ["^speed"]),
+        ([], ["^capacity|^speed"]),
+    ],
+)
+def test_what_a_commit_has_not_recorded_is_recorded(
+    recorded: list[str], missing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    path = tmp_path / "0123456789-environment.json"
+    path.write_text(json.dumps({"results": dict.fromkeys(recorded)}))
+    monkeypatch.setattr(history, "recorded", lambda commit, results: [path])
+    monkeypatch.setattr(history, "record", lambda commit, pattern, results: asked.append(pattern))
+    dashboard.record_missing(["0123456789"], tmp_path)
+    assert asked == missing
+
+
+def test_an_unknown_revision_is_an_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.history", "no-such-revision"])
+    with pytest.raises(SystemExit) as ended:
+        history.main()
+    assert ended.value.code == 2
+    assert "error: 'no-such-revision' is no revision" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("npm", [True, False])
+def test_libraries_of_an_interrupted_installation_are_brought_again(
+    npm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "installed"
+    (installed / "node_modules" / "half").mkdir(parents=True)
+    (tmp_path / "index.html").write_text('<script src="https://there/jquery-3.3.1.min.js" x="">')
+    monkeypatch.setattr(offline, "INSTALLED", installed)
+
+    def run(command: list[str], cwd: Path, **options: Any) -> None:
+        if not npm:
+            raise FileNotFoundError("npm")
+        assert not (cwd / "node_modules").exists()
+        (cwd / "node_modules").mkdir()
+        (cwd / "node_modules" / "jquery.js").write_text("library")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert offline.bring(tmp_path) == npm
+    local = '<script src="libraries/jquery-3.3.1.min.js">'
+    assert ((tmp_path / "index.html").read_text() == local) == npm
 
 
 @pytest.fixture(scope="module")
