@@ -16,7 +16,7 @@ test: .venv/installed  ## run all tests; those that need a GPU are skipped witho
 
 oldest: .venv/installed  ## compile every kernel with the oldest Triton that is supported
 	$(BIN)/pip install --quiet --upgrade --no-deps --target .venv/oldest triton==3.6.0
-	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels -k compiled
+	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels/test_compiled.py
 
 lint: .venv/installed  ## check lint, format and types
 	$(BIN)/ruff check

@@ -1,6 +1,6 @@
 """The matrix-sign kernels against their definitions: on a GPU, or in Triton's interpreter.
 
-Without a GPU this file runs in a process of its own, which test_matrix_sign_interpreted.py starts:
+Without a GPU this file runs in a process of its own, which test_interpreted.py starts:
 the interpreter is chosen before the kernels are defined. It multiplies bfloat16 wrongly, and every
 float32 precision alike, so that these cases need a GPU.
 """

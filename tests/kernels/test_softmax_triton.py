@@ -1,6 +1,6 @@
 """The Triton kernels against the definition: on a GPU, or on a CPU in Triton's interpreter.
 
-Without a GPU this file runs in a process of its own, which test_softmax_interpreted.py starts: the
+Without a GPU this file runs in a process of its own, which test_interpreted.py starts: the
 interpreter is chosen before the kernels are defined. It multiplies bfloat16 wrongly, so that these
 cases need a GPU.
 """

@@ -1,11 +1,10 @@
-"""What every matrix-sign kernel compiles to on each architecture, without a GPU."""
+"""What every kernel compiles to on each architecture, without a GPU."""
 
 import pytest
 
 pytest.importorskip("triton")
 
-from memsolve_kernels.compiled import ARCHITECTURES, SHARED_LIMIT, Variant, resources
-from memsolve_kernels.matrix_sign.variants import variants
+from memsolve_kernels.compiled import ARCHITECTURES, SHARED_LIMIT, Variant, resources, variants
 
 
 @pytest.mark.parametrize(
