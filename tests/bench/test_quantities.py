@@ -1,6 +1,7 @@
 """Tracked numbers are the same at every run, and asv's direction is right."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -98,3 +99,17 @@ def test_labels_name_every_variant_of_the_working_tree() -> None:
     assert expected
     assert set(compiled.labels()) == expected
     assert len(compiled.labels()) == len(expected)
+
+
+def test_every_variant_has_its_own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = lookup("memsolve_kernels.compiled:Resources")
+
+    def told(variant: Any, arch: int) -> Any:
+        return resources(registers=arch, stack=len(variant.name), shared=0, code=0, tensor=0)
+
+    monkeypatch.setattr("memsolve_kernels.compiled.resources", told)
+    found = compiled.compiled()
+    assert tuple(found) == compiled.labels()
+    for label, metrics in found.items():
+        variant, _, arch = label.rpartition(" sm_")
+        assert (metrics["registers"], metrics["stack"]) == (int(arch), len(variant))
