@@ -16,6 +16,10 @@ from bench.measure import clock
 from bench.registry import Case, Way, matching
 from bench.rows import check
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # torch.compile's own
+    pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),  # by what failed before
+]
 PAIRS = [
     pytest.param(case, way, id=f"{case.name}-{way.name}")
     for case in matching(QUICK, "", default_device())
