@@ -24,15 +24,15 @@ def main() -> int:
     print(f"{here['device']}, {here['threads']} threads, torch {here['torch']}")
     limits: dict[str, Ceilings] = {}
     for form in {case.format.name: case.format for case in chosen}.values():
-        limits[form.name] = found = ceilings(clock(device), form.dtype, device)
+        limits[form.name] = found = ceilings(clock(device), form, device)
         print(f"ceilings, {form.name}: {found.flops / 1e12:.3g} TF/s, {found.bytes / 1e9:.3g} GB/s")
     print(f"\n{table.LEGEND}\n\n{table.HEADER}")
     rows: list[Row] = []
     for case in chosen:
         rows += (new := measure(case, arguments.seconds, limits[case.format.name]))
         print("\n".join(table.lines(new)), flush=True)
-    if arguments.out is not None:
-        record.save(arguments.out, device, limits, rows)
+        if arguments.out is not None:  # after each case, so that an interruption keeps the others
+            record.save(arguments.out, device, limits, rows)
     ours = [row for row in rows if row.way == OURS]
     if not any(row.hot for row in ours):
         print("nothing was measured", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 Inputs = Any
 Size = Any
@@ -63,11 +64,13 @@ class Way(NamedTuple):
         prepare: takes the inputs and gives what is timed; raises Unsupported with a reason.
         bound: it does only a part of the work, so its time is a limit and its result is not
             compared.
+        work: the function whose work it does, where that is not its own function's.
     """
 
     name: str
     prepare: Callable[[Inputs], Run]
     bound: bool = False
+    work: "Function | None" = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Function:
         reference: the truth of those inputs, in float64.
         ways: ours first.
         items: of a size, what throughput is counted in: queries, matrices or parameters.
-        flops: of a size in a format.
+        flops: of inputs.
         bytes: of a size and the bytes of an element: each input read, each output written, once.
     """
 
@@ -89,7 +92,7 @@ class Function:
     reference: Callable[[Inputs], Result]
     ways: tuple[Way, ...]
     items: Callable[[Size], int]
-    flops: Callable[[Size, Format], float]
+    flops: Callable[[Inputs], float]
     bytes: Callable[[Size, int], float]
 
     @property
@@ -112,16 +115,6 @@ class Case:
         """Unique, and the same on every commit."""
         size = " ".join(f"{letter}={value}" for letter, value in self.size._asdict().items())
         return f"{self.function.name} {size} {self.format.name} {self.device}"
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations of a call."""
-        return self.function.flops(self.size, self.format)
-
-    @property
-    def bytes(self) -> float:
-        """Bytes that a call cannot avoid moving."""
-        return self.function.bytes(self.size, self.format.dtype.itemsize)
 
     @property
     def items(self) -> int:
@@ -160,6 +153,18 @@ def relative_error(result: Result, truth: Result) -> float:
         for ours, exact in zip(results, truths, strict=True)
     ]
     return max(float("inf") if error != error else error for error in errors)
+
+
+def counted(prepare: Callable[[Inputs], Run]) -> Callable[[Inputs], float]:
+    """Flops of a way's matrix products, counted by torch while it runs."""
+
+    def count(given: Inputs) -> float:
+        run = prepare(given)
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return float(counter.get_total_flops())
+
+    return count
 
 
 def _tuple(result: Result) -> tuple[Tensor, ...]:

@@ -10,10 +10,10 @@ HEADER = (
 )
 LEGEND = (
     "ms, cold: device time of a call, with warm and with overwritten caches. GEMM, copy: share of\n"
-    "the ceilings measured in this run. over ours: its time over ours, median of paired rounds\n"
-    "(in the row of ours: an A/A run; ~ within what the A/A run shows). launch: to enqueue a call\n"
-    "on a GPU. first: the first call, compilation included. error: against float64. Lines with a\n"
-    "< do a part of the work only and bound what is possible."
+    "the ceilings measured in this run (of tf32x3: a third of tf32's). over ours: its time over\n"
+    "ours, median of paired rounds (in the row of ours: an A/A run; ~ within what the A/A run\n"
+    "shows). launch: to enqueue a call on a GPU. first: the first call, compilation included.\n"
+    "error: against float64. Lines with a < do a part of the work only and bound what is possible."
 )
 
 
@@ -37,7 +37,7 @@ def _line(row: Row) -> str:
         f"{_scaled(row.bytes, 1e9):>9}{_percent(row.of_copy):>6}"
         f"{ratio:>11} {interval:<16}{_scaled(row.extra_bytes, 1e6):>9}"
         f"{_scaled(row.launch, 1e-6):>10}{_scaled(row.first, 1):>9}"
-        f"{'-' if row.error is None else f'{row.error:.0e}':>7}"
+        f"{'-' if row.error is None else f'{row.error:.0e}':>7}  {row.note}".rstrip()
     )
 
 

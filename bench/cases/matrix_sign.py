@@ -7,11 +7,19 @@ import torch
 from torch import Tensor
 
 from bench.cases import peers
-from bench.registry import Case, Format, Function, Run, Unsupported, Way, cases_of, lookup
+from bench.registry import (
+    Case,
+    Format,
+    Function,
+    Run,
+    Unsupported,
+    Way,
+    cases_of,
+    counted,
+    lookup,
+)
 
 DAMPING = 1e-4
-STEPS = {torch.float32: 14, torch.float16: 10, torch.bfloat16: 8}  # of the default schedule
-DAMPED_STEPS = 11
 LARGEST_SVD = 2048  # on a GPU
 
 
@@ -60,15 +68,16 @@ def ours(damping: float = 0.0, **settings: Any) -> Callable[[Inputs], Run]:
     return prepare
 
 
-def on_blas(damping: float = 0.0) -> Callable[[Inputs], Run]:
-    """Our schedule by torch's own products, captured in a CUDA graph."""
+def same_steps(damping: float = 0.0) -> Callable[[Inputs], Run]:
+    """Our schedule by torch's own products."""
+    return lambda given: ours(damping, backend="torch")(given._replace(options={}))
 
-    def prepare(given: Inputs) -> Run:
-        if not given.matrix.is_cuda:
-            raise Unsupported("on a CPU this is ours")
-        return ours(damping, backend="torch")(given._replace(options={}))
 
-    return peers.graphed(prepare)
+def on_blas(given: Inputs) -> Run:
+    """The same captured in a CUDA graph."""
+    if not given.matrix.is_cuda:
+        raise Unsupported("on a CPU this is ours")
+    return peers.graphed(same_steps())(given)
 
 
 def augmented(given: Inputs) -> Run:
@@ -120,10 +129,10 @@ SIGN = Function(
         Way("torch.linalg.svd", svd(torch.float32)),
         Way("torch.linalg.svd float64", svd(torch.float64)),
         Way("ours, CUDA graph", peers.graphed(ours())),
-        Way("same steps on BLAS, CUDA graph", on_blas()),
+        Way("same steps on BLAS, CUDA graph", on_blas),
     ),
     items=lambda size: size.k,
-    flops=lambda size, form: 6.0 * STEPS[form.dtype] * size.k * size.n**3,
+    flops=counted(same_steps()),
     bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
 )
 DAMPED = Function(
@@ -136,7 +145,7 @@ DAMPED = Function(
         Way("dense [G, damping I]", augmented),
     ),
     items=lambda size: size.k,
-    flops=lambda size, form: 10.0 * DAMPED_STEPS * size.k * size.n**3,
+    flops=counted(same_steps(DAMPING)),
     bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
 )
 

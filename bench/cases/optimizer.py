@@ -6,11 +6,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.cases.matrix_sign import STEPS
-from bench.registry import Case, Format, Function, Run, Unsupported, Way, cases_of, lookup
+from bench.registry import (
+    Case,
+    Format,
+    Function,
+    Run,
+    Unsupported,
+    Way,
+    cases_of,
+    counted,
+    lookup,
+)
 
 QUINTIC = 3.4445, -4.7750, 2.0315  # torch.optim.Muon's, five times
-WEIGHT_DECAY = 0.1
+WEIGHT_DECAY = 1.0  # with lr=1 a step forgets where it was: each leads to the same place
 
 
 class Size(NamedTuple):
@@ -28,35 +37,36 @@ def inputs(size: Size, form: Format, device: torch.device) -> Inputs:
     return Inputs(torch.randn(shape, generator=generator, device=device))
 
 
-def exact_five_steps(given: Inputs) -> Tensor:
-    """Where the first step from zero with `lr=1` leads: minus the quintic, five times."""
+def exact_five_steps(given: Inputs) -> tuple[Tensor, ...]:
+    """Where a step leads: minus the quintic, five times."""
     a, b, c = QUINTIC
     X = given.gradients.double()
     X /= torch.linalg.matrix_norm(X, keepdim=True)
     for _ in range(5):
         A = X @ X.mT
         X = a * X + (b * A + c * A @ A) @ X
-    return -X
+    return (-X).unbind()
 
 
-def exact_polar_factor(given: Inputs) -> Tensor:
+def exact_polar_factor(given: Inputs) -> tuple[Tensor, ...]:
     left, _, right = torch.linalg.svd(given.gradients.double(), full_matrices=False)
-    factor: Tensor = -left @ right
-    return factor
+    factors: tuple[Tensor, ...] = (-left @ right).unbind()
+    return factors
 
 
 def stepping(optimizer: Callable[[list[Tensor]], Any]) -> Callable[[Inputs], Run]:
-    """Steps of an optimizer on parameters that start at zero, one for each gradient."""
+    """Steps of an optimizer on parameters with the same gradients at each step."""
 
     def prepare(given: Inputs) -> Run:
         params = [torch.nn.Parameter(torch.zeros_like(g)) for g in given.gradients]
         for param, gradient in zip(params, given.gradients, strict=True):
             param.grad = gradient.clone()
         made = optimizer(list(params))
+        reached = tuple(param.detach() for param in params)
 
-        def run() -> Tensor:
+        def run() -> tuple[Tensor, ...]:
             made.step()
-            return torch.stack([param.detach() for param in params])
+            return reached
 
         return run
 
@@ -83,12 +93,13 @@ class SvdMuon(torch.optim.Optimizer):
 
     def __init__(self, params: list[Tensor]) -> None:
         super().__init__(params, {"momentum": 0.95})
+        for param in params:
+            self.state[param]["mean"] = torch.zeros_like(param)
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         for param in self.param_groups[0]["params"]:
-            mean = self.state[param].setdefault("mean", torch.zeros_like(param))
-            mean.lerp_(param.grad, 0.05)
+            mean = self.state[param]["mean"].lerp_(param.grad, 0.05)
             left, _, right = torch.linalg.svd(param.grad.lerp(mean, 0.95), full_matrices=False)
             param.mul_(1 - WEIGHT_DECAY).sub_(left @ right)
 
@@ -102,7 +113,7 @@ STOCK = Function(
         Way("torch.optim.Muon", stepping(torch_muon)),
     ),
     items=lambda size: size.k,
-    flops=lambda size, form: 6.0 * 5 * size.k * size.n**3,
+    flops=lambda given: 6.0 * 5 * given.gradients.numel() * given.gradients.shape[-1],
     bytes=lambda size, width: 20.0 * size.k * size.n**2,
 )
 EXACT = Function(
@@ -111,7 +122,7 @@ EXACT = Function(
     reference=exact_polar_factor,
     ways=(Way("ours", ours()), Way("torch.linalg.svd", stepping(SvdMuon))),
     items=lambda size: size.k,
-    flops=lambda size, form: 6.0 * STEPS[form.dtype] * size.k * size.n**3,
+    flops=counted(ours(backend="torch")),
     bytes=lambda size, width: 20.0 * size.k * size.n**2,
 )
 

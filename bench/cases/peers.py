@@ -1,46 +1,87 @@
 """Other libraries' functions, brought to one signature; each says why where it cannot run."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.registry import Run, Unsupported
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attend = Callable[[], Tensor]
+Attention = Callable[[Tensor, Tensor], Attend]
+Loss = Callable[..., Tensor]
+
+CHUNK = 512  # rows: of 128 to 1024, the quickest or near it on a CPU: see NOTES.md
 
 
-def sdpa(queries: Tensor, outputs: Tensor) -> Tensor:
+def sdpa(queries: Tensor, outputs: Tensor) -> Attend:
     """Attention of one head with shared keys and values, by the backend that torch chooses."""
-    shared = outputs[None, None]
-    found = functional.scaled_dot_product_attention(queries[None, None], shared, shared, scale=1.0)
-    return found[0, 0]
+    asking, shared = queries[None, None], outputs[None, None]
+
+    def attend() -> Tensor:
+        found = functional.scaled_dot_product_attention(asking, shared, shared, scale=1.0)
+        return found[0, 0]
+
+    return attend
 
 
-def flash(queries: Tensor, outputs: Tensor) -> Tensor:
-    """The same by the flash backend alone."""
-    if not queries.is_cuda or queries.dtype == torch.float32 or queries.shape[1] > 256:
-        raise Unsupported("torch's flash backend takes half precision and d <= 256 on a GPU")
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        return sdpa(queries, outputs)
+def sdpa_by(backend: SDPBackend, usable: Callable[[SDPAParams], bool]) -> Attention:
+    """The same by one backend alone, where torch says that it is usable."""
+
+    def prepare(queries: Tensor, outputs: Tensor) -> Attend:
+        if not queries.is_cuda:
+            raise Unsupported(f"torch's {backend.name} needs a GPU")
+        shared = outputs[None, None]
+        asked = SDPAParams(queries[None, None], shared, shared, None, 0.0, False, False)
+        attend = sdpa(queries, outputs)
+        with sdpa_kernel(backend):
+            if not usable(asked):
+                kind = f"{queries.dtype} with d = {queries.shape[1]}"
+                raise Unsupported(f"torch's {backend.name} does not take {kind} on this GPU")
+
+        def run() -> Tensor:
+            with sdpa_kernel(backend):
+                return attend()
+
+        return run
+
+    return prepare
+
+
+flash = sdpa_by(SDPBackend.FLASH_ATTENTION, can_use_flash_attention)
+cudnn = sdpa_by(SDPBackend.CUDNN_ATTENTION, can_use_cudnn_attention)
 
 
 def linear_cross_entropy() -> Loss:
-    """Torch's fused loss, in chunks."""
+    """Torch's fused loss as it is called by default: through all logits."""
     if not hasattr(functional, "linear_cross_entropy"):
         raise Unsupported(f"torch {torch.__version__} has no linear_cross_entropy")
-    options = torch.nn.LinearCrossEntropyOptions()
-    return lambda *arguments: functional.linear_cross_entropy(*arguments, options=options)
+    loss: Loss = functional.linear_cross_entropy
+    return loss
+
+
+def chunked_linear_cross_entropy() -> Loss:
+    """The same in chunks of the batch, which save the memory of the logits."""
+    loss = linear_cross_entropy()
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None)
+    return partial(loss, options=options)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`torch.compile`, which compiles at the first call."""
-    compiled_function: Callable[..., Any] = torch.compile(function, dynamic=False)
+    """`torch.compile`, which compiles at the first call.
+
+    Torch counts what was compiled of a function's code, in whatever case, and beyond a limit runs
+    it without; so this forgets what was compiled before. What cannot be compiled whole fails.
+    """
+    torch.compiler.reset()
+    compiled_function: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=True)
     return compiled_function
 
 

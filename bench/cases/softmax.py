@@ -152,19 +152,24 @@ def by_two_derivatives(given: Inputs) -> Run:
     return run
 
 
-def by_attention(attend: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Inputs], Run]:
+def by_attention(attention: peers.Attention) -> Callable[[Inputs], Run]:
     """The softmax average as attention with K = V, less the target's output."""
 
     def prepare(given: Inputs) -> Run:
+        attend = attention(given.queries, given.outputs)
         own = given.outputs[given.targets]
         scale = 1 / len(given.queries)
-        return lambda: (attend(given.queries, given.outputs) - own).mul_(scale)
+        return lambda: (attend() - own).mul_(scale)
 
     return prepare
 
 
 def linear_cross_entropy(given: Inputs) -> Run:
     return by_autograd(peers.linear_cross_entropy())(given)
+
+
+def chunked_linear_cross_entropy(given: Inputs) -> Run:
+    return by_autograd(peers.chunked_linear_cross_entropy())(given)
 
 
 def liger(given: Inputs) -> Run:
@@ -215,14 +220,16 @@ GRADIENT = Function(
         Way("cross_entropy", by_autograd(fused)),
         Way("torch.compile", by_compiled_autograd),
         Way("linear_cross_entropy", linear_cross_entropy),
+        Way("linear_cross_entropy, chunked", chunked_linear_cross_entropy),
         Way("sdpa K=V", by_attention(peers.sdpa)),
         Way("sdpa flash K=V", by_attention(peers.flash)),
+        Way("sdpa cuDNN K=V", by_attention(peers.cudnn)),
         Way("liger", liger),
         Way("cut_cross_entropy", cut_cross_entropy),
         Way("two GEMMs", products(2), bound=True),
     ),
     items=lambda size: size.B,
-    flops=lambda size, form: 4.0 * size.B * size.N * size.d,
+    flops=lambda given: 4.0 * len(given.outputs) * given.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 4.0 * size.d * size.B,
 )
 PRODUCT = Function(
@@ -232,10 +239,10 @@ PRODUCT = Function(
     ways=(
         Way("ours", ours_product),
         Way("autograd twice", by_two_derivatives),
-        Way("our gradient", ours_gradient, bound=True),
+        Way("our gradient", ours_gradient, bound=True, work=GRADIENT),
     ),
     items=lambda size: size.B,
-    flops=lambda size, form: 6.0 * size.B * size.N * size.d,
+    flops=lambda given: 6.0 * len(given.outputs) * given.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + 2 * size.B) + 4.0 * size.d * size.B,
 )
 RETRIEVAL = Function(
@@ -249,7 +256,7 @@ RETRIEVAL = Function(
         Way("one GEMM", products(1), bound=True),
     ),
     items=lambda size: size.B,
-    flops=lambda size, form: 2.0 * size.B * size.N * size.d,
+    flops=lambda given: 2.0 * len(given.outputs) * given.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 24.0 * size.B,
 )
 

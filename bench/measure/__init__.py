@@ -5,6 +5,7 @@ from bench.measure.clock import Clock, Sample, clock
 from bench.measure.memory import extra_bytes
 from bench.measure.ratio import Ratio, paired_ratio
 from bench.measure.rounds import interleaved
+from bench.measure.tf32 import tf32
 
 __all__ = [
     "Ceilings",
@@ -16,4 +17,5 @@ __all__ = [
     "extra_bytes",
     "interleaved",
     "paired_ratio",
+    "tf32",
 ]

@@ -1,19 +1,35 @@
 """Each case is right, says what it costs, and gives no number where its result is wrong."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import memsolve_kernels
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from bench import table
-from bench.cases import CASES, QUICK
-from bench.measure import Ceilings, clock
-from bench.registry import Case, Unsupported, Way, lookup, matching, relative_error
-from bench.rows import Row, check, measure
+from bench import __main__, record, table
+from bench.cases import CASES, QUICK, peers
+from bench.cases.matrix_sign import DAMPING
+from bench.measure import Ceilings, Sample, clock
+from bench.measure.rounds import LEAST_ROUNDS, Samples
+from bench.registry import (
+    Case,
+    Result,
+    Run,
+    Unsupported,
+    Way,
+    counted,
+    lookup,
+    matching,
+    relative_error,
+)
+from bench.rows import AGAIN, OURS, Row, check, compared, measure
 
 SMALL = matching(QUICK, "", "cpu")
 LIMITS = Ceilings(1e9, 1e9)
@@ -46,7 +62,7 @@ def test_every_way_is_right_or_says_why_not(case: Case) -> None:
     truth = case.function.reference(inputs)
     for way in case.function.ways:
         if way.name == "torch.compile":
-            continue  # minutes of compilation; the table runs it
+            continue  # a case of it is compiled below; the table compiles all
         found = check(case, way, inputs, truth, clock("cpu")).row
         assert found.status in ("ok", "bound") or (found.status == "skipped" and found.note)
         assert way.name != "ours" or found.status == "ok"
@@ -64,16 +80,96 @@ def test_the_truth_of_the_gradient_is_that_of_autograd_in_float64() -> None:
     assert relative_error(exact, product.function.reference(given)) < 1e-12
 
 
+def test_a_compiled_way_runs_under_pytest() -> None:
+    pytest.importorskip("pytest_benchmark")
+    command = ["pytest", "bench", "-k", "retrieval and compile", "--benchmark-disable", "-q"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "-p", "no:cacheprovider"],
+        cwd=root,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_every_compiled_way_is_compiled_and_never_silently_eager(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compilations = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        compilations.append(inputs)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    limit = torch._dynamo.config.recompile_limit
+    for size in range(2, limit + 4):
+        peers.compiled(torch.sin)(torch.ones(size))
+    assert len(compilations) == limit + 2
+    compiled = peers.compiled(torch.sin)
+    for size in range(2, limit + 2):
+        compiled(torch.ones(size))
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        compiled(torch.ones(limit + 2))
+
+
 @pytest.mark.parametrize(
-    ("name", "way"), [("softmax_gradient", "two GEMMs"), ("retrieval", "one GEMM")]
+    ("name", "way"),
+    [
+        ("softmax_gradient", "two GEMMs"),
+        ("softmax_gradient", "cross_entropy"),
+        ("retrieval", "one GEMM"),
+        ("retrieval", "torch eager"),
+        ("muon_step", "ours"),
+    ],
 )
 def test_flops_are_those_that_torch_counts(name: str, way: str) -> None:
     case = next(case for case in SMALL if case.function.name == name)
-    (bound,) = only(case, way).function.ways
-    run = bound.prepare(case.inputs())
-    with FlopCounterMode(display=False) as counter:
-        run()
-    assert counter.get_total_flops() == case.flops
+    (counting,) = only(case, way).function.ways
+    given = case.inputs()
+    assert counted(counting.prepare)(given) == case.function.flops(given)
+
+
+def test_the_hessian_product_takes_three_products() -> None:
+    case = next(case for case in SMALL if case.function.name == "softmax_hvp")
+    given = case.inputs()
+
+    def three_products(given: Any) -> Run:
+        def run() -> torch.Tensor:
+            probabilities = (given.queries @ given.outputs.T).softmax(1)
+            along = given.directions @ given.outputs.T
+            mean = (probabilities * along).sum(1, keepdim=True)
+            result: torch.Tensor = (probabilities * (along - mean)) @ given.outputs
+            return result / len(result)
+
+        return run
+
+    assert relative_error(three_products(given)(), case.function.reference(given)) < 1e-5
+    assert counted(three_products)(given) == case.function.flops(given)
+
+
+SIGNS = [
+    *matching(SMALL, "^matrix_sign k", "cpu"),
+    *matching([*SMALL, *CASES], "^matrix_sign_damped", "cpu"),
+]
+
+
+@pytest.mark.parametrize("case", SIGNS, ids=lambda case: case.name)
+def test_the_matrix_sign_is_credited_with_the_steps_that_it_takes(case: Case) -> None:
+    given = case.inputs()
+    damping, products = (DAMPING, 5) if "damped" in case.name else (0.0, 3)
+    steps = case.function.flops(given) / (products * 2 * case.size.k * case.size.n**3)
+    assert steps == int(steps)
+    sign = memsolve_kernels.matrix_sign(given.matrix, damping)
+    shorter, same = (
+        memsolve_kernels.matrix_sign(given.matrix, damping, steps=count)
+        for count in (int(steps) - 1, int(steps))
+    )
+    assert torch.equal(same, sign)
+    assert not torch.equal(shorter, sign)
 
 
 def broken(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,6 +206,89 @@ def test_a_broken_kernel_gives_no_number(
     assert "~" not in line
 
 
+def changing(after: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Way:
+    """Attention that gives something else after so many calls."""
+    (attention,) = only(GRADIENT, "sdpa K=V").function.ways
+
+    def prepare(given: Any) -> Run:
+        run = attention.prepare(given)
+        calls: list[None] = []
+
+        def changed() -> Result:
+            calls.append(None)
+            result = run()
+            assert isinstance(result, torch.Tensor)
+            return result if len(calls) <= after else change(result)
+
+        return changed
+
+    return Way("changing", prepare)
+
+
+def out_of_memory(result: torch.Tensor) -> torch.Tensor:
+    raise MemoryError("no more of it")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        (torch.zeros_like, "wrong result", "relative error 1.0e+00, tolerance 1e-04, after it was"),
+        (out_of_memory, "failed", "MemoryError: no more of it"),
+    ],
+)
+def test_a_way_that_is_right_at_first_only_has_no_number(
+    change: Callable[[torch.Tensor], torch.Tensor], status: str, says: str
+) -> None:
+    ours = GRADIENT.function.ours
+    ways = (ours, changing(3, change), *only(GRADIENT, "sdpa K=V").function.ways)
+    found = rows(replace(GRADIENT, function=replace(GRADIENT.function, ways=ways)))
+    assert found["changing"].status == status
+    assert says in found["changing"].note
+    assert not found["changing"].hot
+    assert found["changing"].ratio is None
+    assert found["ours"].hot
+    assert found["sdpa K=V"].ratio is not None
+
+
+def test_a_step_of_an_optimizer_leads_to_the_same_place_each_time() -> None:
+    case = next(case for case in SMALL if case.function.name == "muon_step")
+    given = case.inputs()
+    truth = case.function.reference(given)
+    for way in case.function.ways:
+        run = way.prepare(given)
+        for _ in range(3):
+            assert relative_error(run(), truth) < case.format.tolerance
+
+
+def test_a_case_without_inputs_is_a_failed_row_of_each_way() -> None:
+    def absent(*arguments: Any) -> Any:
+        raise MemoryError("too large\nby far")
+
+    case = replace(GRADIENT, function=replace(GRADIENT.function, inputs=absent))
+    found = measure(case, 0.01, LIMITS)
+    assert [row.way for row in found] == [way.name for way in case.function.ways]
+    assert {row.status for row in found} == {"failed"}
+    assert {row.note for row in found} == {"MemoryError: too large"}
+
+
+def test_an_interrupted_run_keeps_the_cases_that_it_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(case: Case, seconds: float, limits: Ceilings) -> list[Row]:
+        if case is not SMALL[0]:
+            raise KeyboardInterrupt
+        return [Row(case.name, "ours", "ok", hot=[1.0], extra_bytes=0)]
+
+    out = tmp_path / "record.json"
+    monkeypatch.setattr(sys, "argv", ["bench", "--device", "cpu", "--out", str(out)])
+    monkeypatch.setattr(__main__, "CASES", SMALL)
+    monkeypatch.setattr(__main__, "ceilings", lambda *arguments: LIMITS)
+    monkeypatch.setattr(__main__, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        __main__.main()
+    assert [row.case for row in record.load(out)["rows"]] == [SMALL[0].name]
+
+
 def test_a_function_that_the_commit_lacks_is_skipped() -> None:
     with pytest.raises(Unsupported, match="no_such_function"):
         lookup("memsolve_kernels:no_such_function")
@@ -127,15 +306,38 @@ def test_a_function_that_the_commit_lacks_is_skipped() -> None:
 def test_a_row_holds_its_samples_and_its_shares() -> None:
     found = rows(only(GRADIENT, "ours", "sdpa K=V", "two GEMMs"))
     ours, peer = found["ours"], found["sdpa K=V"]
-    assert len(ours.hot) >= 3
+    flops = GRADIENT.function.flops(GRADIENT.inputs())
+    moved = GRADIENT.function.bytes(GRADIENT.size, 4)
+    assert len(ours.hot) >= LEAST_ROUNDS
     assert ours.launch is None  # a CPU has no queue
-    assert ours.flops == pytest.approx(GRADIENT.flops / ours.median)
-    assert ours.of_gemm == pytest.approx(GRADIENT.flops / ours.median / 1e9)
-    assert ours.of_copy == pytest.approx(GRADIENT.bytes / ours.median / 1e9)
+    assert ours.flops == pytest.approx(flops / ours.median)
+    assert ours.of_gemm == pytest.approx(flops / ours.median / 1e9)
+    assert ours.bytes == pytest.approx(moved / ours.median)
+    assert ours.of_copy == pytest.approx(moved / ours.median / 1e9)
     assert peer.ratio is not None
     assert peer.ratio.low <= peer.ratio.value <= peer.ratio.high
     assert found["two GEMMs"].status == "bound"
     assert found["two GEMMs"].error is None
+
+
+def test_a_bound_that_does_the_work_of_another_function_has_its_shares() -> None:
+    case = next(case for case in SMALL if case.function.name == "softmax_hvp")
+    found = rows(only(case, "ours", "our gradient"))
+    ours, gradient = found["ours"], found["our gradient"]
+    assert ours.flops is not None
+    assert gradient.flops is not None
+    flops = gradient.flops * gradient.median
+    assert flops / (ours.flops * ours.median) == pytest.approx(4 / 6)
+    assert flops == pytest.approx(GRADIENT.function.flops(case.inputs()))
+
+
+def test_a_ratio_is_calibrated_by_the_rounds_that_it_has() -> None:
+    again = [1.0] * 6 + [1.0, 1.5] * 10
+    samples = {AGAIN: Samples([Sample(seconds, None) for seconds in again], [])}
+    short, long = (Row("case", "theirs", "ok", hot=[1.1] * count) for count in (6, 26))
+    ours, *others = compared([Row("case", OURS, "ok", hot=[1.0] * 26), short, long], samples)
+    assert ours.ratio == (1.0, 1.0, 1.5)
+    assert [row.differs for row in others] == [True, False]
 
 
 @pytest.mark.parametrize("bad", [torch.full((2,), torch.nan), torch.zeros(3), torch.zeros(2, 1)])

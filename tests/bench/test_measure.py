@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import Sample, extra_bytes, interleaved, paired_ratio
+from bench.measure import Sample, ceilings, extra_bytes, interleaved, paired_ratio
 from bench.measure.clock import CYCLES_A_SECOND, CudaClock
 from bench.measure.ratio import LEAST_PAIRS, LEVEL
 from bench.measure.rounds import COLD_ROUNDS, LEAST_ROUNDS, MOST_CALLS, MOST_ROUNDS
+from bench.registry import FORMATS
 
 
 class ToldClock:
@@ -235,6 +236,26 @@ def test_a_host_that_is_late_twice_is_not_hidden(gpu: Gpu) -> None:
         gpu.enqueue(1e-4, next(late, 50e-3) + 1e-4)
 
     assert CudaClock().hot(run, 1).exposed
+
+
+def test_ceilings_are_those_of_the_format() -> None:
+    precisions = []
+
+    class Noting(ToldClock):
+        def first(self, run: Callable[[], Any]) -> tuple[Any, float]:
+            return None, 0.0
+
+        def hot(self, run: Callable[[], Any], calls: int) -> Sample:
+            precisions.append(torch.get_float32_matmul_precision())
+            return Sample(1.0, None)
+
+    found = {name: ceilings(Noting({}), FORMATS[name], "cpu") for name in FORMATS}
+    products = {name: precisions[10 * place] for place, name in enumerate(FORMATS)}
+    assert products["float32"] == products["bfloat16"] == "highest"
+    assert products["tf32"] == products["tf32x3"] == "high"
+    assert found["tf32x3"].flops == pytest.approx(found["tf32"].flops / 3)
+    assert found["tf32x3"].bytes == found["float32"].bytes
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_extra_bytes_are_the_peak_beyond_the_inputs(capfd: pytest.CaptureFixture[str]) -> None:
