@@ -4,8 +4,11 @@ Exits with 1 if a result of ours is wrong or fails, and with 2 if nothing was me
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
+
+import torch
 
 from bench import record, table
 from bench.cases import CASES
@@ -46,7 +49,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cases", default="", help="regular expression of the cases' names")
     parser.add_argument("--seconds", type=float, default=1.2, help="of sampling for each way")
     parser.add_argument("--out", type=Path, help="a JSON file for everything measured")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    try:
+        re.compile(arguments.cases)
+    except re.error as error:
+        parser.error(f"--cases {arguments.cases!r} is no regular expression: {error}")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device; use cpu or auto")
+    return arguments
 
 
 if __name__ == "__main__":
