@@ -22,7 +22,10 @@ import torch
 from bench.machine import name
 
 ROOT = Path(__file__).parent.parent
-TESTS = sorted(str(path) for path in (ROOT / "tests" / "kernels").glob("test_*_triton.py"))
+KERNEL_TESTS = ROOT / "tests" / "kernels"
+TESTS = sorted(
+    str(path) for kind in ("triton", "gpu") for path in KERNEL_TESTS.glob(f"*_{kind}.py")
+)
 SANITIZED = [*TESTS, "-k", "strides or merge"]
 FULL = {"dims": (256, 512, 1024, 2048, 4096), "num_items": 1 << 20, "alphas": (1.2, 1.5, 2.0)}
 QUICK = {"dims": (256, 512, 1024), "num_items": 1 << 17, "alphas": (1.5,)}
@@ -31,7 +34,7 @@ QUICK = {"dims": (256, 512, 1024), "num_items": 1 << 17, "alphas": (1.5,)}
 def main() -> int:
     """Run the three parts, each written as soon as it is there."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about two minutes in place of eight")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and dimensions")
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
