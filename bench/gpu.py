@@ -22,9 +22,10 @@ import torch
 from bench.machine import name
 
 ROOT = Path(__file__).parent.parent
-KERNEL_TESTS = ROOT / "tests" / "kernels"
 TESTS = sorted(
-    str(path) for kind in ("triton", "gpu") for path in KERNEL_TESTS.glob(f"*_{kind}.py")
+    str(path)
+    for kind in ("triton", "gpu")
+    for path in (ROOT / "tests" / "kernels").glob(f"test_*_{kind}.py")
 )
 SANITIZED = [*TESTS, "-k", "strides or merge"]
 FULL = {"dims": (256, 512, 1024, 2048, 4096), "num_items": 1 << 20, "alphas": (1.2, 1.5, 2.0)}
