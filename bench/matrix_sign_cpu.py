@@ -21,7 +21,8 @@ ALPHA, ITEMS_PER_DIM, ROUNDS = 1.5, 64, 4
 
 def by_svd(matrix: Tensor) -> Tensor:
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    return left @ right
+    sign: Tensor = left @ right
+    return sign
 
 
 def default(matrix: Tensor) -> Tensor:
