@@ -31,7 +31,7 @@ def test_the_shares_are_the_recorded_ones() -> None:
     assert len(lines) > 3
     for name, written in lines:
         shares = [
-            np.array([point["share"] for point in fit.points if point["dim"] == 256])
+            np.array([point["share"] for point in fit.points if point["dim"] == 512])
             for fit in fits
             if fit.optimizer == name
         ]
