@@ -4,6 +4,7 @@ Exits with 1 if a result of ours is wrong or fails, and with 2 if nothing was me
 """
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -54,6 +55,13 @@ def _arguments() -> argparse.Namespace:
         re.compile(arguments.cases)
     except re.error as error:
         parser.error(f"--cases {arguments.cases!r} is no regular expression: {error}")
+    if arguments.out is not None:
+        try:
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--out {arguments.out} cannot be written: {error.strerror}")
+        if arguments.out.is_dir() or not os.access(arguments.out.parent, os.W_OK):
+            parser.error(f"--out {arguments.out} cannot be written; name a file in another folder")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device; use cpu or auto")
     return arguments

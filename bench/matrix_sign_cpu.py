@@ -5,7 +5,7 @@ associative memory at W = 0; the best of a few alternating rounds counts, since 
 ever adds time. Ratios are against the SVD in float64, which defines the capacity, and in float32.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 
@@ -70,4 +70,6 @@ def main(dims: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(argument) for argument in sys.argv[1:]] or [256, 1024])
+    parser = argparse.ArgumentParser(prog="python -m bench.matrix_sign_cpu", description=__doc__)
+    parser.add_argument("dims", nargs="*", type=int, default=[256, 1024], metavar="d")
+    main(parser.parse_args().dims)

@@ -3,6 +3,7 @@
 Only what stands between the markers is written; a test fails when the two differ.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def _ratio(row: Row) -> str:
 
 
 def main() -> int:
+    argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__).parse_args()
     README.write_text(written(README.read_text(), record.machines()))
     return 0
 

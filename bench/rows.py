@@ -170,7 +170,7 @@ def _timed(row: Row, samples: Samples, flops: float, moved: float, limits: Ceili
     hot = [sample.device for sample in samples.hot]
     taken = statistics.median(hot)
     launches = [sample.launch for sample in samples.hot if sample.launch is not None]
-    exposed = any(sample.exposed for sample in samples.hot)
+    exposed = 2 * sum(sample.exposed for sample in samples.hot) > len(samples.hot)
     return replace(
         row,
         note="launches are in its time" if exposed else "",

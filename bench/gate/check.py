@@ -66,6 +66,9 @@ def capacity(
         return
     before, after = found
     for optimizer in before:
+        if optimizer not in after:
+            report.add(CAPACITY, f"{optimizer}: lost: base has it, head does not", failed=True)
+            continue
         for name in HIGHER_IS_BETTER:
             old, new = before[optimizer][name], after[optimizer][name]
             identified = old == old

@@ -5,6 +5,7 @@ the registers, each in a copy of the packages, and compares a revision with itse
 with 1 if the gate errs once.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -58,6 +59,7 @@ def _append(tree: Path, module: str, code: str) -> Path:
 
 def main() -> int:
     """Run the comparisons; the exit status."""
+    argparse.ArgumentParser(prog="python -m bench.gate.planted", description=__doc__).parse_args()
     names = [case.name for case in matching(QUICK, "", default_device())]
     gradient = [name for name in names if name.startswith("softmax_gradient")]
     errors = 0

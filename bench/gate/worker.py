@@ -36,11 +36,11 @@ class Measuring:
         timer = clock(found.device)
         inputs = found.inputs()
         truth = found.function.reference(inputs)
-        row, run = vars(check(found, found.function.ours, inputs, truth, timer)).values()
-        if run is not None:
-            calls = math.ceil(LEAST_SECONDS / timer.hot(run, 1).device)
-            self._loaded[case] = timer, run, calls
-        return {"status": row.status, "note": row.note}
+        ours = check(found, found.function.ours, inputs, truth, timer)
+        if ours.run is not None:
+            calls = math.ceil(LEAST_SECONDS / timer.hot(ours.run, 1).device)
+            self._loaded[case] = timer, ours.run, calls
+        return {"status": ours.row.status, "note": ours.row.note}
 
     def sample(self, case: str) -> float:
         """Device seconds of a call, the quickest of several tries: what disturbs only adds."""

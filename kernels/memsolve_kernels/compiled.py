@@ -4,10 +4,10 @@ Run `python -m memsolve_kernels.compiled [architecture ...]` for the table of ev
 takes part by a module that defines `variants(arch)`, named in `FAMILIES`.
 """
 
+import argparse
 import importlib
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -141,4 +141,13 @@ def main(architectures: Iterable[int] = ARCHITECTURES) -> None:
 
 
 if __name__ == "__main__":
-    main(map(int, sys.argv[1:]) if len(sys.argv) > 1 else ARCHITECTURES)
+    parser = argparse.ArgumentParser(
+        prog="python -m memsolve_kernels.compiled",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("architectures", nargs="*", type=int, help=f"of {ARCHITECTURES}")
+    given = parser.parse_args().architectures or ARCHITECTURES
+    if unknown := set(given) - set(ARCHITECTURES):
+        parser.error(f"no presets for {sorted(unknown)}; expected some of {ARCHITECTURES}")
+    main(given)

@@ -69,9 +69,10 @@ class Store:
     def _check(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         for name, value in settings.items():
             if found.get(name) != value:
+                mend = "set OMP_NUM_THREADS as there, or " if name == "threads" else ""
                 raise StoreError(
                     f"{self._file.parent} holds results of other settings: {name} is "
-                    f"{found.get(name)!r} there and {value!r} now; choose another folder"
+                    f"{found.get(name)!r} there and {value!r} now; {mend}choose another folder"
                 )
 
     def _rewrite(self, settings: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ from bench.__main__ import main
     [
         (["--cases", "("], "--cases '(' is no regular expression"),
         (["--device", "cuda"], "torch sees no CUDA device"),
+        (["--out", "/dev/null/x.json"], "--out /dev/null/x.json cannot be written"),
+        (["--out", "/"], "--out / cannot be written"),
     ],
 )
 def test_an_error_is_one_line(

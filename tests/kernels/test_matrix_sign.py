@@ -202,8 +202,11 @@ def _outside(matrix: Tensor, damping: float) -> Tensor:
 
 def test_a_number_of_any_kind_may_be_the_damping() -> None:
     matrix = torch.randn(5, 5)
-    for damping in (np.float32(0.5), torch.tensor(0.5)):
-        assert torch.equal(matrix_sign(matrix, damping), matrix_sign(matrix, 0.5))  # type: ignore[arg-type]
+    backends: tuple[Backend | None, ...] = (None, "reference")
+    for backend in backends:
+        expected = matrix_sign(matrix, 0.5, backend=backend)
+        for damping in (np.float32(0.5), torch.tensor(0.5)):
+            assert torch.equal(matrix_sign(matrix, damping, backend=backend), expected)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -288,6 +291,12 @@ def test_steps_cut_the_schedule() -> None:
     two = Schedule("two", STOCK["polar-express"].polynomials[:2], 1e-3)
     shortened = matrix_sign(matrix, schedule="polar-express", steps=2)
     assert torch.equal(shortened, matrix_sign(matrix, schedule=two))
+
+
+def test_steps_are_those_of_the_schedule_that_was_given() -> None:
+    matrix, schedule = torch.randn(64, 64), minimax(1e-3, 1e-2)
+    cut = matrix_sign(matrix, schedule=schedule, steps=len(schedule))
+    assert torch.equal(cut, matrix_sign(matrix, schedule=schedule.take(len(schedule))))
 
 
 def test_explicit_ieee_is_honoured() -> None:

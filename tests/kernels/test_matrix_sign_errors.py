@@ -40,6 +40,7 @@ EYE = torch.eye(2)
         (lambda: matrix_sign(EYE * float("inf"), 0.1), NonFiniteError, "NaN or infinity"),
         (lambda: certify(EYE * float("nan")), NonFiniteError, "NaN or infinity"),
         (lambda: matrix_sign(EYE, None), RangeError, "damping is None"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(EYE, torch.ones(2)), RangeError, "damping is tensor"),  # type: ignore[arg-type]
         (lambda: matrix_sign(np.eye(2)), DtypeError, "ndarray"),  # type: ignore[arg-type]
         (lambda: matrix_sign(EYE * float("nan"), backend="reference"), NonFiniteError, "NaN"),
         (lambda: matrix_sign(EYE, steps=0), RangeError, "steps is 0"),

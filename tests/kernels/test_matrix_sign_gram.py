@@ -60,12 +60,46 @@ def test_is_used_where_promised_and_keeps_the_promise(
     assert len(used) == 1
 
 
+class Tf32Products:
+    """Products whose factors have the eleven significant bits of tf32, as on a tensor core."""
+
+    def symmetric(
+        self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
+    ) -> Tensor:
+        return blas.symmetric(tf32(X), tf32(Y), alpha, Z, beta)
+
+    def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
+        return a * X + tf32(B) @ tf32(X)
+
+    def rounding(self, X: Tensor) -> float:
+        return 2.0**-11
+
+
+def tf32(X: Tensor) -> Tensor:
+    mantissa, exponent = torch.frexp(X)
+    return torch.ldexp((mantissa * 2**11).round(), exponent - 11)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.02])
+def test_keeps_the_promise_with_coarse_products(damping: float) -> None:
+    matrix = flat(0.02, (64, 256)).float()
+    schedule = minimax(0.02, 0.1).for_rank(64)
+    pair, _ = normalise(matrix[None], damping)
+    truth = matrix_sign(matrix, damping, backend="reference").double()
+    result = newton_schulz.iterate(pair, schedule, Tf32Products(), torch.float32)
+    assert spectral_norm(result.X[0].double() - truth) < 0.11
+    assert not gram_fits(pair, schedule, Tf32Products().rounding(pair.X))
+    gram = newton_schulz._iterate_gram(pair, schedule, Tf32Products())
+    assert spectral_norm(gram.X[0].double() - truth) > 0.2
+
+
 def test_is_refused_where_rounding_or_flops_forbid_it() -> None:
+    single, brain = (torch.finfo(dtype).eps for dtype in (torch.float32, torch.bfloat16))
     wide, square = torch.ones(1, 4, 8), torch.ones(1, 4, 4)
     easy = minimax(0.1, 0.1)
-    assert gram_fits(Pair(wide, None), easy, torch.float32)
-    assert gram_fits(Pair(square, square), easy, torch.float32)
-    assert not gram_fits(Pair(square, None), easy, torch.float32)
-    assert not gram_fits(Pair(wide, None), easy, torch.bfloat16)
-    assert not gram_fits(Pair(wide, None), minimax(1e-4, 0.1), torch.float32)
-    assert not gram_fits(Pair(wide, None), minimax(0.1, 1e-6), torch.float32)
+    assert gram_fits(Pair(wide, None), easy, single)
+    assert gram_fits(Pair(square, square), easy, single)
+    assert not gram_fits(Pair(square, None), easy, single)
+    assert not gram_fits(Pair(wide, None), easy, brain)
+    assert not gram_fits(Pair(wide, None), minimax(1e-4, 0.1), single)
+    assert not gram_fits(Pair(wide, None), minimax(0.1, 1e-6), single)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
-from memsolve_kernels.matrix_sign import STOCK, Polynomial, minimax
+from memsolve_kernels.matrix_sign import STOCK, Polynomial, Schedule, minimax
 from memsolve_kernels.matrix_sign.polynomials import fit
 
 
@@ -113,5 +113,7 @@ def test_only_a_promise_is_extended_to_a_rank() -> None:
     assert longer.polynomials == minimax(1e-4, 1e-2, degree=3).polynomials
     assert longer.wide_steps == 1
     assert short.for_rank(1) == short
-    for fixed in (STOCK["muon"], short.take(4)):
+    assert replace(short, name="mine").for_rank(100).name == "mine"
+    own = Schedule("own", STOCK["newton-schulz-3"].polynomials, 0.1, error=0.1)
+    for fixed in (STOCK["muon"], short.take(4), own):
         assert fixed.for_rank(100) is fixed

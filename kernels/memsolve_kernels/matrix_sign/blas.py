@@ -33,6 +33,12 @@ def update(X: Tensor, B: Tensor, a: float) -> Tensor:
     return torch.baddbmm(X, B, X, beta=a)
 
 
+def rounding(X: Tensor) -> float:
+    """That of the dtype; of bfloat16, to be safe, where torch may multiply float32 by less."""
+    ieee = honours(X.dtype, X.device, "ieee")
+    return torch.finfo(X.dtype if ieee else torch.bfloat16).eps
+
+
 def honours(dtype: torch.dtype, device: torch.device, precision: Precision | None) -> bool:
     """Whether torch's products are as precise as asked; its settings decide on float32."""
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn

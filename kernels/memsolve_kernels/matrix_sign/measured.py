@@ -39,7 +39,7 @@ def measure(
     matrix: Tensor,
     *,
     precision: Precision | None = None,
-    timer: Timer = triton.testing.do_bench,
+    timer: Timer | None = None,
 ) -> list[Measurement]:
     """Time both and let `matrix_sign` use the faster from now on, for matrices like this one.
 
@@ -50,11 +50,15 @@ def measure(
         matrix: (..., m, n), float32, float16 or bfloat16, on the device; only its shape, dtype and
             device matter.
         precision: of float32 products: None or `"ieee"`, since BLAS offers no other.
-        timer: milliseconds of a call.
+        timer: milliseconds of a call (default: Triton's, which needs a GPU).
 
     Raises:
-        BackendError: only one of the two offers the dtype and precision.
+        BackendError: only one of the two offers the dtype and precision, or there is no GPU.
     """
+    if timer is None:
+        if not matrix.is_cuda:
+            raise BackendError(f"matrix is on {matrix.device}; kernels are timed on a CUDA device")
+        timer = triton.testing.do_bench
     if matrix.dtype == torch.float64 or not blas.honours(matrix.dtype, matrix.device, precision):
         raise BackendError(
             f"nothing to choose for {matrix.dtype} with precision={precision!r}: only one of the "

@@ -48,6 +48,9 @@ class Products(Protocol):
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
         """`a X + B X` of `X` (k, m, n) and `B` (k, m, m)."""
 
+    def rounding(self, X: Tensor) -> float:
+        """How far products of matrices like `X` are from exact, relative to their factors."""
+
 
 class Pair(NamedTuple):
     """The blocks of `[G, damping I]`, scaled so that no singular value exceeds one.
@@ -146,8 +149,9 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
     Raises:
         NonFiniteError: the iteration diverged (checked on a CPU).
     """
-    if gram_fits(pair, schedule, dtype):
-        result = _iterate_gram(pair.to(dtype), schedule, products)
+    narrow = pair.to(dtype)
+    if gram_fits(narrow, schedule, products.rounding(narrow.X)):
+        result = _iterate_gram(narrow, schedule, products)
     else:
         result = _iterate_pair(pair, schedule, products, dtype)
     if result.X.device.type == "cpu":
@@ -155,18 +159,18 @@ def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dty
     return result
 
 
-def gram_fits(pair: Pair, schedule: Schedule, dtype: torch.dtype) -> bool:
+def gram_fits(pair: Pair, schedule: Schedule, rounding: float) -> bool:
     """Whether the Gram form keeps the schedule's promise, and takes fewer flops.
 
-    Its rounding is relative to the largest eigenvalue of `A`, so the relative error of the
-    smallest, `lower^2`, is of order `eps / lower^2` (measured on the sign: 0.02 to 0.2 of it, in
-    the spectral norm). That has to be within the promised error. For a square without damping the
+    `rounding` is relative to the largest eigenvalue of `A`, so the relative error of the smallest,
+    `lower^2`, is of order `rounding / lower^2` (measured on the sign: 0.02 to 0.2 of it, in the
+    spectral norm). That has to be within the promised error. For a square without damping the
     plain form takes fewer flops.
     """
     if schedule.error is None or schedule.wide_steps > 0:
         return False
     m, n = pair.X.shape[-2:]
-    keeps = torch.finfo(dtype).eps <= schedule.error * schedule.lower**2
+    keeps = rounding <= schedule.error * schedule.lower**2
     return keeps and (pair.Y is not None or n >= 2 * m)
 
 

@@ -74,13 +74,15 @@ class Schedule:
         """What keeps the promise on matrices of at most this rank, scaled by their Frobenius norm.
 
         That norm is up to `sqrt(rank)` times the largest singular value: then the others are as
-        much smaller. Schedules without a promise stay as they are.
+        much smaller. Schedules that `minimax` has not made stay as they are.
         """
         if self.error is None:
             return self
         degree = 5 if any(polynomial.c for polynomial in self.polynomials) else 3
+        if self.polynomials != minimax(self.lower, self.error, degree=degree).polynomials:
+            return self
         longer = minimax(self.lower / rank**0.5, self.error, degree=degree)
-        return replace(longer, wide_steps=self.wide_steps)
+        return replace(longer, name=self.name, wide_steps=self.wide_steps)
 
     def split(self, steps: int) -> "tuple[Schedule, Schedule]":
         """The first `steps` steps and the rest; either may be empty."""

@@ -1,7 +1,5 @@
 """`matrix_sign`, the public function: checks its arguments, chooses a backend, runs it."""
 
-from typing import SupportsFloat
-
 import torch
 from torch import Tensor
 
@@ -74,7 +72,8 @@ def matrix_sign(
                 "backend='reference' is an SVD: it takes no steps, schedule or precision"
             )
         check_finite(matrix)
-        return reference.matrix_sign(matrix.to(dtype or matrix.dtype), damping).to(matrix.dtype)
+        sign = reference.matrix_sign(matrix.to(dtype or matrix.dtype), float(damping))
+        return sign.to(matrix.dtype)
     result = run(matrix, damping, steps, schedule, dtype, precision, backend).X
     return unfold(result, matrix).to(matrix.dtype)
 
@@ -100,6 +99,7 @@ def run(
         return Pair(matrix, None)
     folded = fold(matrix)
     if schedule is not None:
+        schedule = schedule if steps is None else schedule.take(steps)
         schedule = schedule.for_rank(folded.shape[-2])
     with torch.autocast(matrix.device.type, enabled=False):
         if chosen == "triton":
@@ -142,7 +142,11 @@ def check_settings(
     backend: Backend | None,
 ) -> None:
     """Raise unless `matrix_sign` knows these, whatever the matrix."""
-    if not (isinstance(damping, SupportsFloat) and 0 <= float(damping) < _MAX_DAMPING):
+    try:
+        known = 0 <= float(damping) < _MAX_DAMPING
+    except (TypeError, ValueError):
+        known = False
+    if not known:
         raise RangeError(f"damping is {damping}; expected a number in [0, {_MAX_DAMPING:g})")
     stock = isinstance(schedule, str) and schedule in STOCK
     if not (schedule is None or isinstance(schedule, Schedule) or stock):
