@@ -237,6 +237,12 @@ def test_nothing_to_measure_where_only_one_can_multiply() -> None:
             measured.measure(matrix, precision=precision)  # type: ignore[arg-type]
 
 
+@pytest.mark.skipif(GPU, reason="there is something to time")
+def test_nothing_is_timed_without_a_gpu() -> None:
+    with pytest.raises(BackendError, match="CUDA device"):
+        measured.measure(torch.eye(4))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPU, reason="needs a GPU")
 class TestOnGpu:

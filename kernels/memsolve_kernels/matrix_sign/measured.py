@@ -55,15 +55,15 @@ def measure(
     Raises:
         BackendError: only one of the two offers the dtype and precision, or there is no GPU.
     """
-    if timer is None:
-        if not matrix.is_cuda:
-            raise BackendError(f"matrix is on {matrix.device}; kernels are timed on a CUDA device")
-        timer = triton.testing.do_bench
     if matrix.dtype == torch.float64 or not blas.honours(matrix.dtype, matrix.device, precision):
         raise BackendError(
             f"nothing to choose for {matrix.dtype} with precision={precision!r}: only one of the "
             "kernels and BLAS offers it"
         )
+    if timer is None:
+        if not matrix.is_cuda:
+            raise BackendError(f"matrix is on {matrix.device}; kernels are timed on a CUDA device")
+        timer = triton.testing.do_bench
     kind = kind_of(matrix.dtype, precision)
     m, n = sorted(matrix.shape[-2:])
     generator = torch.Generator(matrix.device).manual_seed(0)
