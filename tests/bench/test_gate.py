@@ -50,8 +50,15 @@ def test_a_worker_that_would_measure_other_packages_is_an_error(tmp_path: Path) 
 
 
 def test_a_kernel_that_is_30_percent_slower_fails(base: Path, trees: Callable[[str], Path]) -> None:
-    report = Report()
-    check.speed(base, slower(trees("slower"), 0.2), [GRADIENT], report)
+    """On a busy machine at the second or third look: each needs all of its rounds to agree."""
+    slow = slower(trees("slower"), 0.2)
+    for _ in range(3):
+        report = Report()
+        check.speed(base, slow, [GRADIENT], report)
+        if report.failures:
+            break
+    if "too noisy" in report.lines[0]:
+        pytest.skip("this machine is too busy to tell 30% from chance")
     assert len(report.failures) == 1
     assert verdict(report) == 1
 
