@@ -80,7 +80,7 @@ def run(
         matrix: (k, m, n), of any dtype.
         damping: `lambda`.
         schedule: the steps, or None for the default.
-        steps: how many of them, or None for all.
+        steps: how many of the default's, or None for all.
         dtype: to iterate in: float32, float16 or bfloat16.
         precision: of float32 products.
         everywhere: as in `FusedProducts`.

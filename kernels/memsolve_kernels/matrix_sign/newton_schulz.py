@@ -131,16 +131,17 @@ def default_schedule(dtype: torch.dtype, rank: int, bounds: Tensor | None = None
 def start(
     matrix: Tensor, damping: float, schedule: Schedule | None, steps: int | None, dtype: torch.dtype
 ) -> tuple[Pair, Schedule]:
-    """The scaled pair of `matrix` (k, m, n), and the schedule cut or extended to `steps`.
+    """The scaled pair of `matrix` (k, m, n), and the schedule: for None the default, in `steps`.
 
-    The default schedule, for None, looks at the pair only where there is damping.
+    The default looks at the pair only where there is damping.
     """
     check_finite(matrix)
     wide = wider(dtype, matrix.device)
     pair, bounds = normalise(matrix.to(torch.promote_types(matrix.dtype, wide)), damping)
     if schedule is None:
         schedule = default_schedule(dtype, matrix.shape[-2], bounds if damping > 0 else None)
-    return pair.to(wide), schedule if steps is None else schedule.take(steps)
+        schedule = schedule if steps is None else schedule.take(steps)
+    return pair.to(wide), schedule
 
 
 def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dtype) -> Pair:
@@ -180,10 +181,11 @@ def _iterate_gram(pair: Pair, schedule: Schedule, products: Products) -> Pair:
     if Y is not None:
         A = products.symmetric(Y, Y, Z=A, beta=1.0)
     Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device).expand_as(A).contiguous()
-    for a, b, c in schedule.polynomials:
+    for step, (a, b, c) in enumerate(schedule.polynomials, start=1):
         B = b * A if c == 0 else products.symmetric(A, A, c, Z=A, beta=b)
         Q = products.symmetric(Q, B, Z=Q, beta=a)
-        A = products.update(products.symmetric(A, B, Z=A, beta=a), B, a)
+        if step < len(schedule):
+            A = products.update(products.symmetric(A, B, Z=A, beta=a), B, a)
     X = products.update(X, Q, 0.0)
     return Pair(X, None if Y is None else Q * Y[:, :1, :1])
 

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.triton_merge import BLOCK_B, BLOCK_D
 from memsolve_kernels.softmax.triton_rowdot import row_dot
 from memsolve_kernels.softmax.triton_tile import (
     COUNTS,
@@ -23,8 +24,6 @@ from memsolve_kernels.softmax.triton_tile import (
     load_block,
     load_targets,
 )
-
-MERGE_B, MERGE_D = 8, 64
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -156,9 +155,9 @@ def curvature(
     )  # fmt: skip
     log_odds = own_alongs.new_empty(batch)
     difference, product = torch.empty_like(sums[0]), torch.empty_like(sums[0])
-    merge_curvature_kernel[(triton.cdiv(batch, MERGE_B),)](
+    merge_curvature_kernel[(triton.cdiv(batch, BLOCK_B),)](
         rows, sums, moments, queries, outputs, targets, log_odds, difference, product,
         batch, num_items, *outputs.stride(), splits,
-        DIM=dim, BLOCK_B=MERGE_B, BLOCK_D=MERGE_D, num_warps=4, enable_fp_fusion=True,
+        DIM=dim, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return log_odds, difference, product
