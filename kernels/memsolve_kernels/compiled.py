@@ -1,29 +1,30 @@
 """What a Triton kernel compiles to, read without a GPU: registers, spills, shared memory, code.
 
 Run `python -m memsolve_kernels.compiled [architecture ...]` for the table of every preset. A family
-takes part by a module that defines `variants(arch)`, named in `FAMILIES`.
+takes part by a function that yields its variants for an architecture (`FAMILIES`).
 """
 
 import argparse
-import importlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-FAMILIES: tuple[str, ...] = (
-    "memsolve_kernels.softmax.variants",
-    "memsolve_kernels.matrix_sign.variants",
-)
-ARCHITECTURES = (80, 90, 100)
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes of a block, by NVIDIA
+from memsolve_kernels.architectures import COMPILED
+from memsolve_kernels.launch import Variant, signature
+from memsolve_kernels.matrix_sign.variants import variants as matrix_sign_variants
+from memsolve_kernels.softmax.variants import variants as softmax_variants
+
+FAMILIES = (softmax_variants, matrix_sign_variants)
 BLOCKED_BY_INTERPRETER = "kernels were defined under TRITON_INTERPRET=1 and cannot be compiled"
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -31,30 +32,6 @@ _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)")
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)", re.MULTILINE)
 _TENSOR_CORE = re.compile(r"[HIBQD]G?MMA|UTC\w*MMA")
 _INSTRUCTION_BYTES = 16
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A kernel with all that decides its machine code.
-
-    Attributes:
-        name: unique in the table, family first.
-        kernel: the `triton.jit` function.
-        arguments: Triton's type of each runtime argument, as "*bf16" or "i32". Those on which the
-            kernel specialises are taken to be divisible by 16, as aligned tensors' strides are.
-        constants: the value of each `constexpr`, and of arguments that Triton would make constant.
-        num_warps: warps of a block.
-        num_stages: depth of the software pipeline.
-        tensor_cores: whether it should compile to tensor-core instructions.
-    """
-
-    name: str
-    kernel: Any
-    arguments: Mapping[str, str]
-    constants: Mapping[str, Any]
-    num_warps: int
-    num_stages: int
-    tensor_cores: bool
 
 
 @dataclass(frozen=True)
@@ -71,10 +48,10 @@ class Resources:
     tensor: int
 
 
-def variants(arch: int) -> Iterable[Variant]:
-    """Every registered variant for an architecture, such as 90."""
+def variants(arch: int) -> Iterator[Variant]:
+    """Every kernel in every preset for an architecture, such as 90."""
     for family in FAMILIES:
-        yield from importlib.import_module(family).variants(arch)
+        yield from family(arch)
 
 
 def resources(variant: Variant, arch: int) -> Resources:
@@ -83,26 +60,19 @@ def resources(variant: Variant, arch: int) -> Resources:
     Raises:
         TypeError: the kernel was defined for Triton's interpreter.
     """
-    if not isinstance(variant.kernel, triton.JITFunction):
+    launch = variant.launch
+    if not isinstance(launch.kernel, triton.JITFunction):
         raise TypeError(f"{variant.name}: {BLOCKED_BY_INTERPRETER}")
-    names = variant.kernel.arg_names
+    described = signature(launch)
     compiled = triton.compile(
         ASTSource(
-            variant.kernel,
-            {name: variant.arguments.get(name, "constexpr") for name in names},
-            dict(variant.constants),
-            {
-                (param.num,): [["tt.divisibility", 16]]
-                for param in variant.kernel.params
-                if param.name in variant.arguments and not param.do_not_specialize
-            },
+            launch.kernel,
+            described.types,
+            described.constants,
+            {(position,): [["tt.divisibility", 16]] for position in described.aligned},
         ),
         target=GPUTarget("cuda", arch, 32),
-        options={
-            "num_warps": variant.num_warps,
-            "num_stages": variant.num_stages,
-            "enable_fp_fusion": True,
-        },
+        options=launch.options,
     )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(compiled.asm["cubin"])
@@ -121,33 +91,52 @@ def resources(variant: Variant, arch: int) -> Resources:
     )
 
 
+def all_resources(architectures: Iterable[int]) -> Iterator[tuple[int, Variant, Resources]]:
+    """Every variant of the architectures with its resources, compiled on all cores, in order."""
+    jobs = [(arch, variant) for arch in architectures for variant in variants(arch)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        names = ((arch, variant.name) for arch, variant in jobs)
+        found = pool.map(_resources_of, names, chunksize=4)
+        for (arch, variant), used in zip(jobs, found, strict=True):
+            yield arch, variant, used
+
+
+@cache
+def _by_name(arch: int) -> dict[str, Variant]:
+    return {variant.name: variant for variant in variants(arch)}
+
+
+def _resources_of(job: tuple[int, str]) -> Resources:
+    arch, name = job
+    return resources(_by_name(arch)[name], arch)
+
+
 def _read(tool: str, *arguments: str) -> str:
     command = [str(_TOOLS / tool), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def main(architectures: Iterable[int] = ARCHITECTURES) -> None:
+def main(architectures: Iterable[int] = tuple(COMPILED)) -> None:
     """Print the table of every variant on each architecture."""
     print(f"triton {triton.__version__}; bytes, and registers of a thread")
     print(f"{'variant':<44}{'arch':>5}{'regs':>6}{'stack':>7}{'shared':>8}{'code':>8}{'tensor':>8}")
-    for arch in architectures:
-        for variant in variants(arch):
-            r = resources(variant, arch)
-            print(
-                f"{variant.name:<44}{arch:>5}{r.registers:>6}{r.stack:>7}{r.shared:>8}{r.code:>8}"
-                f"{r.tensor:>8}",
-                flush=True,
-            )
+    for arch, variant, r in all_resources(architectures):
+        print(
+            f"{variant.name:<44}{arch:>5}{r.registers:>6}{r.stack:>7}{r.shared:>8}{r.code:>8}"
+            f"{r.tensor:>8}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
+    known = sorted(COMPILED)
     parser = argparse.ArgumentParser(
         prog="python -m memsolve_kernels.compiled",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("architectures", nargs="*", type=int, help=f"of {ARCHITECTURES}")
-    given = parser.parse_args().architectures or ARCHITECTURES
-    if unknown := set(given) - set(ARCHITECTURES):
-        parser.error(f"no presets for {sorted(unknown)}; expected some of {ARCHITECTURES}")
+    parser.add_argument("architectures", nargs="*", type=int, help=f"of {known}")
+    given = parser.parse_args().architectures or known
+    if unknown := set(given) - set(known):
+        parser.error(f"no presets for {sorted(unknown)}; expected some of {known}")
     main(given)
