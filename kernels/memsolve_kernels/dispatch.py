@@ -12,9 +12,6 @@ from memsolve_kernels.errors import BackendError
 Backend = Literal["reference", "torch", "triton"]
 Precision = Literal["ieee", "tf32x3", "tf32"]
 
-# By compute capability; devices of others have less shared memory than the presets use.
-_ARCHITECTURES = {(8, 0): 80, (8, 7): 80, (9, 0): 90, (10, 0): 100, (10, 3): 100}
-
 
 def choose_backend(backend: Backend | None, tensor: Tensor, *, triton: bool) -> Backend:
     """The backend that runs: `backend` if it can be honoured, else the best for the device.
@@ -41,16 +38,6 @@ def choose_backend(backend: Backend | None, tensor: Tensor, *, triton: bool) -> 
                 "package and a CUDA device (or TRITON_INTERPRET=1); use backend=None or 'torch'"
             )
     return backend
-
-
-def architecture(device: torch.device) -> int | None:
-    """Whose launch configurations serve a device: 80, 90 or 100; None if they do not fit it.
-
-    The interpreter, on a CPU, takes those with the smallest tiles.
-    """
-    if device.type != "cuda":
-        return 80
-    return _ARCHITECTURES.get(torch.cuda.get_device_capability(device))
 
 
 def check_backend(backend: Backend | None) -> None:
