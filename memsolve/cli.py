@@ -1,104 +1,77 @@
 """The command `memsolve`."""
 
-import re
+import inspect
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from memsolve_kernels.errors import InputError, RangeError
+from memsolve_kernels.errors import InputError
 from rich.console import Console
 
-from memsolve.report import terminal_table, write_report
-from memsolve.study import Grid, Summary, capacity, precision, saturation
-from memsolve.study.precision import VARIANTS
+from memsolve.engine import Study
+from memsolve.engine.grid import options
+from memsolve.report import Finished, terminal_table, write_report
+from memsolve.study import find, load, studies
 
 INTERRUPTED = 130
 
-app = typer.Typer(
-    help="Benchmark optimizers that store facts, against the laws of arXiv 2603.26554.",
-    add_completion=False,
-    no_args_is_help=True,
-)
-
-Alpha = Annotated[str, typer.Option(help="Exponents of the item frequencies, above 1.")]
-Dims = Annotated[str, typer.Option(help="Embedding dimensions d.")]
-Names = Annotated[
-    str, typer.Option(help="sgd, muon, newton, or a class: torch.optim.AdamW:lr=0.01.")
-]
-Seeds = Annotated[int, typer.Option(help="How many seeds.")]
-Items = Annotated[int | None, typer.Option(help="Facts N of every memory (default: 128 d).")]
-Batches = Annotated[
-    str | None,
-    typer.Option(help="For saturation (default: powers of two to d^(alpha + 1/2))."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
 Out = Annotated[Path, typer.Option(help="Folder for cells, summary.json, figures, report.html.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")]
 
 
-Study = Callable[..., Summary]
+def commands(words: list[str]) -> typer.Typer:
+    """The command line: every study, and the one that its first word names by its path."""
+    app = typer.Typer(
+        help="Benchmark optimizers that store facts, against the laws of arXiv 2603.26554.",
+        add_completion=False,
+        no_args_is_help=True,
+    )
+    for study in studies():
+        _add_command(app, study)
+    if words and "." in words[0]:
+        _add_command(app, find(words[0]))
+    app.command("report")(report)
+    return app
 
 
-def _add_command(study: Study, summary: str, dims_by_default: str, names_by_default: str) -> None:
-    """All studies take the same options; only two defaults differ."""
+def _add_command(app: typer.Typer, study: Study[Any, Any, Any]) -> None:
+    """A study's command: the options of its grid, and where its results go."""
+    grid = study.grid
 
-    def command(
-        out: Out,
-        alpha: Alpha = "1.5",
-        dims: Dims = dims_by_default,
-        optimizers: Names = names_by_default,
-        seeds: Seeds = 5,
-        num_items: Items = None,
-        batch_sizes: Batches = None,
-        device: Device = "auto",
-        dtype: Dtype = "float64",
-        resume: Resume = False,
-    ) -> None:
-        grid = Grid(
-            optimizers=_split(optimizers),
-            alphas=_numbers("--alpha", alpha, float),
-            dims=_numbers("--dims", dims, int),
-            seeds=seeds,
-            num_items=num_items,
-            batch_sizes=_numbers("--batch-sizes", batch_sizes, int) if batch_sizes else None,
-            device=device,
-            dtype=dtype,
+    def command(out: Path, resume: bool = False, **texts: str | int | None) -> None:
+        given = {name: None if text is None else str(text) for name, text in texts.items()}
+        summary = study(type(grid).parse(given), out, resume=resume)
+        _report([(study, summary)], out)
+
+    parameters = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, annotation=Out)]
+    for name, option in options(type(grid)):
+        words = option.words(getattr(grid, name))
+        kind = str if option.many else option.kind
+        parameters.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=kind(words[1]) if words else None,
+                annotation=Annotated[kind | None, typer.Option(option.flag, help=option.help)],
+            )
         )
-        _report([study(grid, out, resume=resume)], out)
-
-    app.command(study.__name__, help=summary)(command)
-
-
-_add_command(
-    capacity,
-    "Items stored by one step on the population gradient, against d.",
-    "64,128,256",
-    "sgd,muon,newton",
-)
-_add_command(
-    saturation,
-    "Batch size at which small batches' recall reaches the population's, against d.",
-    "64,128,256",
-    "sgd,muon,newton",
-)
-_add_command(
-    precision,
-    "What Muons of less exact schedule, steps, damping or dtype store of the exact one's facts.",
-    "256",
-    ",".join(VARIANTS),
-)
+    parameters.append(
+        inspect.Parameter(
+            "resume", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Resume
+        )
+    )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    app.command(study.name, help=study.question)(command)
 
 
-@app.command("report")
-def report_command(
+def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished studies.")],
     out: Annotated[Path, typer.Option(help="Folder for the figures and report.html.")],
 ) -> None:
     """One report of several finished studies."""
-    _report([Summary.load(folder) for folder in folders], out)
+    _report([load(folder) for folder in folders], out)
 
 
 def main() -> None:
@@ -107,7 +80,7 @@ def main() -> None:
     # The base of typer's usage errors has no name of its own in every release of typer.
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
-        status = app(standalone_mode=False)
+        status = commands(sys.argv[1:])(standalone_mode=False)
     except InputError as error:
         _fail(str(error))
     except OSError as error:
@@ -127,23 +100,8 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-def _split(text: str) -> list[str]:
-    """Parts between commas, except commas inside brackets: `adam:betas=(0.9,0.95),sgd`."""
-    return [part.strip() for part in re.split(r",(?![^(\[]*[)\]])", text) if part.strip()]
-
-
-def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> list[Any]:
-    try:
-        return [kind(part) for part in _split(text)]
-    except ValueError as error:
-        expected = "whole numbers" if kind is int else "numbers"
-        raise RangeError(
-            f"{option} is {text!r}; expected {expected}, separated by commas"
-        ) from error
-
-
-def _report(summaries: list[Summary], out: Path) -> None:
+def _report(finished: list[Finished], out: Path) -> None:
     console = Console()
-    for summary in summaries:
-        console.print(terminal_table(summary))
-    console.print(f"report: {write_report(summaries, out)}", soft_wrap=True)
+    for study, summary in finished:
+        console.print(terminal_table(study, summary))
+    console.print(f"report: {write_report(finished, out)}", soft_wrap=True)

@@ -47,6 +47,8 @@ class AssociativeMemory:
     The model is section 2 of arXiv 2603.26554: embeddings are i.i.d. `N(0, I_d / d)`, logits
     are `l_ij = v_j . W u_i`, and the loss is softmax-logistic regression on the item.
 
+    Shapes, dtypes and devices of what methods are given are always checked, values on a CPU alone.
+
     Args:
         num_items: number of facts `N`, at least 1.
         dim: embedding dimension `d`, at least 1.
@@ -141,20 +143,22 @@ class AssociativeMemory:
         return softmax_loss(queries, self.outputs, batch.items, batch.weights)
 
     def gradient(self, weight: Tensor, batch: Batch) -> Tensor:
-        """Gradient of the loss, (d, d): what a descent step subtracts. Without autograd.
-
-        At `weight = 0` the softmax is uniform and the gradient is one outer product.
-        """
+        """Gradient of the loss, (d, d): what a descent step subtracts. Without autograd."""
         self._check(weight, batch)
-        at_zero = not weight.any()
         gradient = torch.zeros_like(weight)
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
-            if at_zero:
-                by_query = (self.mean_output - self.outputs[items]).mul_(weights[:, None])
-            else:
-                _, by_query = softmax_gradient(inputs @ weight.T, self.outputs, items, weights)
+            _, by_query = softmax_gradient(inputs @ weight.T, self.outputs, items, weights)
             gradient.addmm_(by_query.T, inputs)
+        return gradient
+
+    def gradient_at_zero(self, batch: Batch) -> Tensor:
+        """`gradient` at `W = 0`, where the softmax is uniform: one outer product (derived)."""
+        self._check_batch(batch)
+        gradient = torch.zeros_like(self.output_covariance)
+        for items, weights in _chunks(batch):
+            by_query = (self.mean_output - self.outputs[items]).mul_(weights[:, None])
+            gradient.addmm_(by_query.T, self.inputs[items])
         return gradient
 
     def curvature(self, batch: Batch) -> Curvature:
@@ -195,7 +199,7 @@ class AssociativeMemory:
             raise DtypeError(f"weight is {weight.dtype}; the memory is {self.inputs.dtype}")
         if weight.device != self.inputs.device:
             raise DeviceError(f"weight is on {weight.device}; the memory on {self.inputs.device}")
-        if not weight.isfinite().all():
+        if _is_readable(weight) and not weight.isfinite().all():
             raise NonFiniteError("weight holds NaN or infinity")
 
     def _check(self, weight: Tensor, batch: Batch) -> None:
@@ -209,7 +213,7 @@ class AssociativeMemory:
                 f"batch.items has shape {tuple(items.shape)} and batch.weights "
                 f"{tuple(weights.shape)}; expected the same (U,)"
             )
-        if not weights.isfinite().all():
+        if _is_readable(weights) and not weights.isfinite().all():
             raise NonFiniteError("batch.weights holds NaN or infinity")
         self._check_items("batch.items", items)
 
@@ -218,7 +222,9 @@ class AssociativeMemory:
             raise DtypeError(f"{name} is {items.dtype}; expected torch.int64")
         if items.device != self.inputs.device:
             raise DeviceError(f"{name} is on {items.device}; the memory on {self.inputs.device}")
-        if len(items) and not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
+        if not (_is_readable(items) and len(items)):
+            return
+        if not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
             raise RangeError(
                 f"{name} runs from {int(items.min())} to {int(items.max())}; "
                 f"expected [0, {self.num_items})"
@@ -262,6 +268,11 @@ def _embeddings(shape: tuple[int, int], generator: torch.Generator, dtype: torch
 def _chunks(batch: Batch) -> Iterator[Batch]:
     parts = (torch.split(column, ROWS_AT_ONCE) for column in batch)
     return map(Batch, *parts)
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    """Whether values can be looked at without waiting for a GPU, as at every step one would."""
+    return tensor.device.type == "cpu"
 
 
 def _check_at_least_one(name: str, value: int) -> None:

@@ -1,5 +1,7 @@
 """The predicted laws: exponents in `d` of what one step from `W = 0` stores.
 
+A law belongs to what an optimizer is, not to what a study calls it: see `method_of`.
+
 Source: Kim, Nichani, Wu, Bietti, Lee, *Sharp Capacity Scaling of Spectral Optimizers in Learning
 Associative Memory*, arXiv 2603.26554. All laws hold up to constants and logarithms. `STATUS`
 says of each whether the paper states it (published) or this project derived it from the model
@@ -7,14 +9,18 @@ says of each whether the paper states it (published) or this project derived it 
 frequent one).
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from memsolve.optim import Muon, Newton
+
+Method = Literal["sgd", "muon", "newton"]
 Quantity = Literal["recovered", "saturation_batch_size"]
 
-STATUS: dict[tuple[str, Quantity], str] = {
+STATUS: dict[tuple[Method, Quantity], Literal["published", "derived"]] = {
     ("sgd", "recovered"): "derived",
     ("sgd", "saturation_batch_size"): "derived",
     ("muon", "recovered"): "published",
@@ -24,8 +30,43 @@ STATUS: dict[tuple[str, Quantity], str] = {
 }
 
 
-def exponent(optimizer: str, quantity: Quantity, alpha: float) -> float | None:
-    """Exponent `e` of the law `quantity ~ d^e`, or None where there is no law.
+class Law(NamedTuple):
+    """A predicted power of `d`.
+
+    Attributes:
+        exponent: of `d`.
+        status: "published" or "derived".
+    """
+
+    exponent: float
+    status: str
+
+    def __str__(self) -> str:
+        return f"{self.exponent:.2f} {self.status}".rstrip()
+
+
+def method_of(optimizer: Optimizer) -> Method | None:
+    """The method that an optimizer is, as far as the laws know methods; None for all others.
+
+    A subclass may do anything, so only the classes themselves count, and of `Muon` only one that
+    asks for the polar factor of the gradient: damped, rounded or cut short it is another method.
+    """
+    if type(optimizer) is Muon:
+        exact = ("damping", "relative_damping", "schedule", "dtype", "gradient_dtype")
+        return None if any(optimizer.defaults[name] for name in exact) else "muon"
+    known: dict[type, Method] = {torch.optim.SGD: "sgd", Newton: "newton"}
+    return known.get(type(optimizer))
+
+
+def law(method: Method | None, quantity: Quantity, alpha: float) -> Law | None:
+    """The law `quantity ~ d^exponent` (see `exponent`), or None where there is none."""
+    if method is None:
+        return None
+    return Law(exponent(method, quantity, alpha), STATUS[method, quantity])
+
+
+def exponent(method: Method, quantity: Quantity, alpha: float) -> float:
+    """Exponent `e` of the law `quantity ~ d^e` of a method.
 
     The number recovered from the population gradient grows as `d^(1/(2 alpha))` for SGD and as
     `d^(1 + 1/(2 alpha))` for Muon and Newton. A batch of size `B` holds about `B^(1/alpha)`
@@ -33,13 +74,11 @@ def exponent(optimizer: str, quantity: Quantity, alpha: float) -> float | None:
     1/2 for SGD, `alpha + 1/2` for Muon and Newton.
 
     Args:
-        optimizer: "sgd", "muon" or "newton"; any other name has no law.
+        method: "sgd", "muon" or "newton".
         quantity: "recovered" or "saturation_batch_size".
         alpha: exponent of the frequencies, above 1.
     """
-    if (optimizer, quantity) not in STATUS:
-        return None
-    recovered = 1 / (2 * alpha) + (optimizer != "sgd")
+    recovered = 1 / (2 * alpha) + (method != "sgd")
     return recovered if quantity == "recovered" else alpha * recovered
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from memsolve.report.table import details, rows
-from memsolve.study import Summary
+from memsolve.study import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -16,9 +16,9 @@ RESULTS = ROOT / "bench" / "results"
 
 @pytest.mark.parametrize("study", ["capacity", "saturation"])
 def test_the_studys_table_is_the_recorded_one(study: str) -> None:
-    summary = Summary.load(RESULTS / "alpha-1.5" / study)
-    columns = details(summary).values()
-    for row, *values in zip(rows(summary), *columns, strict=True):
+    found, summary = load(RESULTS / "alpha-1.5" / study)
+    columns = details(found, summary).values()
+    for row, *values in zip(rows(found, summary), *columns, strict=True):
         optimizer, _, *exponents = row
         numbers = [value.split(" ")[0] for value in values]
         line = [study, optimizer, *exponents, *numbers]
@@ -26,12 +26,12 @@ def test_the_studys_table_is_the_recorded_one(study: str) -> None:
 
 
 def test_the_shares_are_the_recorded_ones() -> None:
-    fits = Summary.load(RESULTS / "precision").fits
+    fits = load(RESULTS / "precision")[1].fits
     lines = re.findall(r"^\| `(muon\S*)` \| (.*) \|$", README, re.MULTILINE)
     assert len(lines) > 3
     for name, written in lines:
         shares = [
-            np.array([point["share"] for point in fit.points if point["dim"] == 512])
+            np.array([point.share for point in fit.points if point.dim == 512])
             for fit in fits
             if fit.optimizer == name
         ]

@@ -43,6 +43,9 @@ class Muon(Optimizer):
         dtype: to iterate in, as in `matrix_sign` (default: the gradient's own).
         precision: of float32 products, as in `matrix_sign`.
         backend: as in `matrix_sign`; `"reference"` is an exact SVD.
+        relative_damping: in place of `damping`, `lambda` of each matrix in units of its largest
+            singular value at that step. Matrices are then orthogonalised one by one.
+        gradient_dtype: round gradients to it first, to see what their precision is worth.
         adjust_lr_fn: the adjustment: `"original"`, `sqrt(max(1, m / n))` (default), or
             `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
 
@@ -67,6 +70,8 @@ class Muon(Optimizer):
         dtype: torch.dtype | None = None,
         precision: Precision | None = None,
         backend: Backend | None = None,
+        relative_damping: float = 0.0,
+        gradient_dtype: torch.dtype | None = None,
         adjust_lr_fn: AdjustLr | None = None,
     ) -> None:
         defaults = {
@@ -79,6 +84,8 @@ class Muon(Optimizer):
             "dtype": dtype,
             "precision": precision,
             "backend": backend,
+            "relative_damping": relative_damping,
+            "gradient_dtype": gradient_dtype,
             "adjust_lr_fn": adjust_lr_fn,
         }
         super().__init__(params, defaults)
@@ -115,14 +122,7 @@ class Muon(Optimizer):
 
     def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
         directions = [self._direction(param, group) for param in params]
-        signs = matrix_sign(
-            torch.cat(directions),
-            group["damping"],
-            schedule=group["schedule"],
-            dtype=group["dtype"],
-            precision=group["precision"],
-            backend=group["backend"],
-        )
+        signs = _sign(torch.cat(directions), group)
         lr, shape = group["lr"], params[0].shape
         rate = lr * _adjustment(group["adjust_lr_fn"], *shape[-2:])
         parts = torch.split(signs, [len(direction) for direction in directions])
@@ -134,6 +134,8 @@ class Muon(Optimizer):
         """`M` of one parameter, as a batch (k, m, n)."""
         gradient, momentum = param.grad, group["momentum"]
         assert gradient is not None
+        if group["gradient_dtype"] is not None:
+            gradient = gradient.to(group["gradient_dtype"]).to(param.dtype)
         if momentum > 0:
             state = self.state[param]
             if not state:
@@ -141,6 +143,20 @@ class Muon(Optimizer):
             mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
             gradient = gradient.lerp(mean, momentum) if group["nesterov"] else mean
         return gradient.reshape(param.shape[:-2].numel(), *param.shape[-2:])
+
+
+def _sign(directions: Tensor, group: dict[str, Any]) -> Tensor:
+    """`h` of a batch of matrices (k, m, n), by the settings of a group."""
+    settings = {name: group[name] for name in ("schedule", "dtype", "precision", "backend")}
+    relative = group["relative_damping"]
+    if not relative:
+        return matrix_sign(directions, group["damping"], **settings)
+    sizes = torch.linalg.matrix_norm(directions, 2).tolist()
+    signs = [
+        matrix_sign(direction, relative * size, **settings)
+        for direction, size in zip(directions, sizes, strict=True)
+    ]
+    return torch.stack(signs) if signs else directions
 
 
 def _alike(params: list[Tensor]) -> list[list[Tensor]]:
@@ -178,6 +194,20 @@ def _check_group(group: dict[str, Any]) -> None:
         )
     names = "damping", "schedule", "dtype", "precision", "backend"
     check_settings(*(group[name] for name in names))
+    if not 0 <= group["relative_damping"] < math.inf:
+        raise RangeError(
+            f"relative_damping is {group['relative_damping']}; expected a number in [0, inf)"
+        )
+    if group["relative_damping"] and group["damping"]:
+        raise RangeError(
+            f"damping is {group['damping']} and relative_damping {group['relative_damping']}; "
+            "expected one of them"
+        )
+    rounding = group["gradient_dtype"]
+    if rounding is not None and not (
+        isinstance(rounding, torch.dtype) and rounding.is_floating_point
+    ):
+        raise DtypeError(f"gradient_dtype is {rounding!r}; expected a floating dtype or None")
     for param in group["params"]:
         if param.ndim < 2:
             raise ShapeError(

@@ -20,8 +20,8 @@ class Newton(Optimizer):
 
     Args:
         params: matrices (d, d) whose `.grad` is the gradient of the loss.
-        curvature: called once a step; gives `C` (d, d) and `A` (d, d). For a memory it is
-            `lambda: memory.curvature(batch)`.
+        curvature: called at every step, for the batch of that step; gives `C` (d, d) and `A`
+            (d, d). For a memory and one batch it is `lambda: memory.curvature(batch)`.
         lr: step size; 1 is Newton's own.
         damping: relative to the mean eigenvalue of `A`, at least 0. `A` of a batch with fewer
             than `d` distinct items is singular, so 0 only serves the population. A tiny value

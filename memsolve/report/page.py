@@ -1,47 +1,55 @@
 """Figures on disk, and the report: one HTML file that opens anywhere."""
 
 import base64
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
-from memsolve.report.figures import figures
+from memsolve.engine import Study, Summary
+from memsolve.report.drawing import STYLE
 from memsolve.report.table import details, header, rows
-from memsolve.report.words import DEFINITIONS, LABELS
-from memsolve.study import Summary
+
+Finished = tuple[Study[Any, Any, Any], Summary[Any]]
 
 
-def write_report(summaries: Sequence[Summary], folder: Path) -> Path:
+def write_report(finished: Sequence[Finished], folder: Path) -> Path:
     """Write every figure (PNG) and `report.html`, with the figures inside it, into `folder`.
 
     Returns:
         The path of the report.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    studies = []
-    for number, summary in enumerate(summaries):
-        earlier = sum(other.study == summary.study for other in summaries[:number])
-        suffix = f"-{earlier + 1}" if earlier else ""
-        drawn = {f"{name}{suffix}": _png(figure) for name, figure in figures(summary).items()}
-        for name, image in drawn.items():
+    sections = []
+    seen: Counter[str] = Counter()
+    for study, summary in finished:
+        seen[study.name] += 1
+        suffix = f"-{seen[study.name]}" if seen[study.name] > 1 else ""
+        with mpl.rc_context(STYLE):
+            drawn = study.figures(summary)
+            images = {f"{name}{suffix}": _png(figure) for name, figure in drawn.items()}
+        for name, image in images.items():
             (folder / f"{name}.png").write_bytes(image)
-        studies.append(
+        sections.append(
             {
+                "study": study,
                 "summary": summary,
-                "label": LABELS[summary.study],
-                "definition": DEFINITIONS[summary.study],
-                "header": header(summary),
-                "rows": rows(summary),
-                "details": details(summary),
-                "images": {name: base64.b64encode(image).decode() for name, image in drawn.items()},
+                "header": header(study, summary),
+                "rows": rows(study, summary),
+                "details": details(study, summary),
+                "images": {
+                    name: base64.b64encode(image).decode() for name, image in images.items()
+                },
             }
         )
     page = Environment(loader=PackageLoader("memsolve.report"), autoescape=True)
     report = folder / "report.html"
-    report.write_text(page.get_template("report.html.jinja").render(studies=studies))
+    report.write_text(page.get_template("report.html.jinja").render(sections=sections))
     return report
 
 

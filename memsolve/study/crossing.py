@@ -1,17 +1,51 @@
 """Where the rise and the plateau of recovered items against batch size cross."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from memsolve import theory
+from memsolve.engine import Point
+from memsolve.engine.fit import Estimate, Floats, bootstrap
 from memsolve.problem import power_law
-from memsolve.study.fit import Estimate, Floats, bootstrap
 
 EDGE = 4.0
 """Two octaves: how far inside the grid of batch sizes an identified interval must lie."""
+
+
+@dataclass(frozen=True)
+class Saturation(Point):
+    """What batches of every size have stored at one `d`.
+
+    Attributes:
+        value: the saturation batch size, None where it is not identified.
+        low, high: ends of its 95% interval; None where there is none.
+        note: why a number is missing; empty otherwise.
+        rise: share of its distinct items that a small batch recovers.
+        plateau: items recovered of the population, mean over seeds.
+        peak: the largest mean count of a batch size.
+        batch_sizes: (K,), increasing.
+        distinct: (K,) expected number of distinct items.
+        recovered: (K, S) counts, by batch size and seed.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str
+    rise: float
+    plateau: float
+    peak: float
+    batch_sizes: list[int]
+    distinct: list[float]
+    recovered: list[list[float]]
+
+    @property
+    def estimate(self) -> Estimate:
+        """The saturation batch size with its interval."""
+        return Estimate(self.value, self.low, self.high, self.note)
 
 
 class Crossing:
@@ -58,23 +92,24 @@ class Crossing:
         crossing: Floats = np.exp(np.interp(level, *logs, left=np.nan, right=np.nan))
         return crossing
 
-    def point(self, counts: Floats) -> dict[str, Any]:
-        """What the report shows of one memory size, from its counts (S, K + 1)."""
+    def point(self, dim: int, counts: Floats) -> Saturation:
+        """What the report shows of a memory of dimension `dim`, from its counts (S, K + 1)."""
         found = bootstrap([counts], lambda draws: self(draws[0]))
         estimate = self._identified(found, seeds=len(counts))
         rise, plateau = self.asymptotes(counts[None])
-        return {
-            "value": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "note": estimate.note,
-            "rise": float(rise[0]),
-            "plateau": float(plateau[0]),
-            "peak": float(counts[:, :-1].mean(0).max()),
-            "batch_sizes": self.batch_sizes.astype(int).tolist(),
-            "distinct": self.distinct.tolist(),
-            "recovered": counts[:, :-1].T.tolist(),
-        }
+        return Saturation(
+            dim=dim,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            note=estimate.note,
+            rise=float(rise[0]),
+            plateau=float(plateau[0]),
+            peak=float(counts[:, :-1].mean(0).max()),
+            batch_sizes=self.batch_sizes.astype(int).tolist(),
+            distinct=self.distinct.tolist(),
+            recovered=counts[:, :-1].T.tolist(),
+        )
 
     def _identified(self, estimate: Estimate, seeds: int) -> Estimate:
         if estimate.value is None or (estimate.low is None and seeds > 1):

@@ -4,18 +4,16 @@ The gradient's singular values span many orders of magnitude, because the freque
 that does not flatten the small ones does not store the facts that live there.
 """
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from memsolve.optim.named import by_label
-from memsolve.study.capacity import population_cells, recovered_fits
-from memsolve.study.fit import bootstrap
-from memsolve.study.grid import Grid
-from memsolve.study.run import run
-from memsolve.study.summary import Fit, Summary
+from memsolve.engine import Fit, Grid, Summary
+from memsolve.engine.fit import Estimate, bootstrap
+from memsolve.engine.grid import by_label
+from memsolve.report.drawing import panels_of_alpha, plain, shades
+from memsolve.study.one_step import Counts, OneStep, Results, exponent, laws, points
 
 EXACT = "muon:backend=reference"
 """The yardstick: the polar factor by a singular value decomposition."""
@@ -35,34 +33,110 @@ VARIANTS = (
 """Schedule and steps, damping, precision of the sign, and precision of the gradient."""
 
 
-def precision(grid: Grid, out: Path | str | None = None, *, resume: bool = False) -> Summary:
-    """Capacity of every optimizer of the grid, as a share of the exact polar factor's.
+@dataclass(frozen=True)
+class Share(Counts):
+    """Counts beside those of the exact polar factor.
 
-    Args:
-        grid: what to vary; `VARIANTS` are meant for its optimizers. `EXACT` is added if absent.
-        out: folder for the cells and `summary.json`; None writes nothing.
-        resume: continue what an interrupted run left in `out`.
+    Attributes:
+        share: of what the exact one has stored; None where that is nothing.
+        share_low, share_high: ends of its 95% interval; None where there is none.
     """
-    if EXACT not in grid.labels:
-        grid = replace(grid, optimizers={EXACT: EXACT} | by_label(grid.optimizers))
-    folder = None if out is None else Path(out)
-    results = run("precision", grid, population_cells(grid), folder, resume=resume)
-    fits = recovered_fits(grid, results)
-    exact = {fit.alpha: fit for fit in fits if fit.optimizer == EXACT}
-    return Summary.of(
-        "precision", grid, [_with_share(fit, exact[fit.alpha]) for fit in fits], folder
+
+    share: float | None
+    share_low: float | None
+    share_high: float | None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The share with its interval."""
+        return Estimate(self.share, self.share_low, self.share_high)
+
+
+class Precision(OneStep[Share]):
+    """Capacity of every optimizer, as a share of the exact polar factor's."""
+
+    name = "precision"
+    question = (
+        "What Muons of less exact schedule, steps, damping or dtype store of the exact one's facts."
+    )
+    quantity = "share of the exact polar factor's capacity"
+    definition = (
+        "Items recovered by one inexact Muon step on the population gradient, relative to those "
+        "of the exact polar factor on the same seeds. The gradient's singular values span many "
+        "orders of magnitude; what an orthogonalisation does not flatten, it does not store."
+    )
+    grid = Grid(VARIANTS, dims=(256,))
+    point = Share
+
+    def complete(self, grid: Grid) -> Grid:
+        """The grid with `EXACT` among its optimizers."""
+        if EXACT in grid.labels:
+            return grid
+        return replace(grid, optimizers={EXACT: EXACT} | by_label(grid.optimizers))
+
+    def fits(self, grid: Grid, results: Results) -> list[Fit[Share]]:
+        """The exponent of the number recovered, with the share at each `d`."""
+        law = laws(grid, "recovered")
+
+        def fit(optimizer: str, alpha: float) -> Fit[Share]:
+            measured = points(grid, results, optimizer, alpha)
+            exact = points(grid, results, EXACT, alpha)
+            shares = [share(*pair) for pair in zip(measured, exact, strict=True)]
+            slope = exponent(grid, measured)
+            return Fit(optimizer, alpha, "recovered", slope, law[optimizer, alpha], shares)
+
+        return [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
+
+    def columns(self, fit: Fit[Share]) -> dict[str, str]:
+        """None: the exponent is not the point."""
+        return {}
+
+    def value(self, point: Share) -> str:
+        """The share in percent."""
+        return "?" if point.share is None else f"{point.share:.0%}"
+
+    def detail(self, point: Share) -> str:
+        """The share with its interval."""
+        found = f"{self.value(point)} of the exact one"
+        if point.share_low is not None:
+            found += f" [{point.share_low:.0%}, {point.share_high:.0%}]"
+        return found
+
+    def figures(self, summary: Summary[Share]) -> dict[str, Figure]:
+        """One panel an alpha, one row an optimizer: its share at each `d`."""
+        names = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
+        figure, panels = panels_of_alpha(
+            summary, width=2.8, height=0.27 * len(names) + 1.4, margin=3.6, sharex=True
+        )
+        dims = [point.dim for point in summary.fits[0].points]
+        for axes in panels.values():
+            axes.axvline(1, color="black", lw=0.8)
+            axes.set(xlabel="share of the exact capacity")
+        for fit in summary.fits:
+            row, axes = names.index(fit.optimizer), panels[fit.alpha]
+            for point, shade in zip(fit.points, shades(len(dims)), strict=True):
+                if (bar := point.estimate.bar) is not None:
+                    value, low, high = bar
+                    ends = [[value - low], [high - value]]
+                    axes.errorbar(value, row, xerr=ends, fmt="o", ms=4.5, capsize=2, color=shade)
+        first = next(iter(panels.values()))
+        for dim, shade in zip(dims, shades(len(dims)), strict=True):
+            first.plot([], [], "o", color=shade, label=f"d = {dim}")
+        first.legend(fontsize=8)
+        first.set_xlim(0, 1.1)
+        first.set_yticks(range(len(names)), labels=[plain(name) for name in names], fontsize=8)
+        first.set_ylim(len(names) - 0.3, -0.7)
+        return {"precision": figure}
+
+
+def share(point: Counts, exact: Counts) -> Share:
+    """Add the share of the exact count; seeds are compared with themselves."""
+    pairs = np.array([point.recovered, exact.recovered], dtype=float).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = bootstrap([pairs], lambda draws: np.divide(*draws[0].sum(1).T))
+    return Share(
+        **vars(point), share=estimate.value, share_low=estimate.low, share_high=estimate.high
     )
 
 
-def _with_share(fit: Fit, exact: Fit) -> Fit:
-    """Add to each point the share of the exact count; seeds are compared with themselves."""
-
-    def share(point: dict[str, Any], yardstick: dict[str, Any]) -> dict[str, Any]:
-        pairs = np.array([point["recovered"], yardstick["recovered"]], dtype=float).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            estimate = bootstrap([pairs], lambda draws: np.divide(*draws[0].sum(1).T))
-        shares = {"share": estimate.value, "share_low": estimate.low, "share_high": estimate.high}
-        return point | shares
-
-    points = [share(*pair) for pair in zip(fit.points, exact.points, strict=True)]
-    return replace(fit, points=points)
+precision = Precision()

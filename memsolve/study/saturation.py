@@ -1,66 +1,135 @@
 """The batch size at which what small batches recover reaches the population's, against `d`."""
 
-from itertools import product
-from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from memsolve import theory
-from memsolve.study.crossing import Crossing
-from memsolve.study.fit import Estimate, Floats, power_law_exponent
-from memsolve.study.grid import Cell, Grid
-from memsolve.study.run import run
-from memsolve.study.summary import Fit, Summary
+from memsolve.engine import Fit, Grid, Summary
+from memsolve.engine.fit import Estimate, Floats, power_law_exponent
+from memsolve.report.drawing import against_dim, plain, shades
+from memsolve.report.words import count
+from memsolve.study.crossing import Crossing, Saturation
+from memsolve.study.one_step import OneStep, Results, counts, laws
 
 
-def saturation(grid: Grid, out: Path | str | None = None, *, resume: bool = False) -> Summary:
-    """Fit the exponent of the saturation batch size in `d`, for every optimizer and alpha.
+class SaturationStudy(OneStep[Saturation]):
+    """Exponent in `d` of the saturation batch size, for every optimizer and alpha."""
 
-    Args:
-        grid: what to vary.
-        out: folder for the cells and `summary.json`; None writes nothing.
-        resume: continue what an interrupted run left in `out`.
-    """
-    cells = [
-        Cell(optimizer, alpha, dim, grid.items_of(dim), batch_size, seed)
-        for alpha, dim, seed in product(grid.alphas, grid.dims, range(grid.seeds))
-        for batch_size in [*grid.batch_sizes_of(alpha, dim), None]
-        for optimizer in grid.labels
-    ]
-    folder = None if out is None else Path(out)
-    results = run("saturation", grid, cells, folder, resume=resume)
+    name = "saturation"
+    question = "Batch size at which small batches' recall reaches the population's, against d."
+    quantity = "saturation batch size B*"
+    definition = (
+        "Batch size at which two asymptotes cross: what small batches recover, which grows like "
+        "the number of distinct items they hold, and what the population gradient recovers. It "
+        "follows from the capacity and from how nearly small batches are recovered whole. Around "
+        "it the count may rise above the population's before it settles: the table gives the peak."
+    )
+    point = Saturation
 
-    def counts(optimizer: str, alpha: float, dim: int) -> Floats:
-        """(S, K + 1): seeds by batch sizes, the population last."""
-        batch_sizes = [*grid.batch_sizes_of(alpha, dim), None]
-        num_items = grid.items_of(dim)
-        return np.array(
-            [
-                [
-                    results[Cell(optimizer, alpha, dim, num_items, size, seed)]["recovered"]
-                    for size in batch_sizes
-                ]
-                for seed in range(grid.seeds)
-            ],
-            dtype=float,
+    def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
+        """Those of the grid, and the population last."""
+        return [*grid.batch_sizes_of(alpha, dim), None]
+
+    def fits(self, grid: Grid, results: Results) -> list[Fit[Saturation]]:
+        """The exponent, with the crossing at each `d`."""
+        law = laws(grid, "saturation_batch_size")
+
+        def samples(optimizer: str, alpha: float, dim: int) -> Floats:
+            """(S, K + 1): seeds by batch sizes, the population last."""
+            columns = [
+                [found.recovered for found in counts(grid, results, optimizer, alpha, dim, size)]
+                for size in self.batch_sizes(grid, alpha, dim)
+            ]
+            return np.array(columns, dtype=float).T
+
+        def fit(optimizer: str, alpha: float) -> Fit[Saturation]:
+            crossings = [
+                Crossing(alpha, grid.items_of(dim), grid.batch_sizes_of(alpha, dim))
+                for dim in grid.dims
+            ]
+            measured = [samples(optimizer, alpha, dim) for dim in grid.dims]
+            points = [
+                crossing.point(dim, sample)
+                for dim, crossing, sample in zip(grid.dims, crossings, measured, strict=True)
+            ]
+            slope = power_law_exponent(grid.dims, measured, crossings)
+            if open_at := [str(point.dim) for point in points if point.value is None]:
+                slope = Estimate(None, note=f"not identified at d = {', '.join(open_at)}")
+            theory = law[optimizer, alpha]
+            return Fit(optimizer, alpha, "saturation_batch_size", slope, theory, points)
+
+        return [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
+
+    def value(self, point: Saturation) -> str:
+        """The batch size."""
+        return "?" if point.value is None else count(point.value)
+
+    def detail(self, point: Saturation) -> str:
+        """The batch size with its interval, and how far the count overshoots."""
+        if point.low is None or point.high is None:
+            return point.note if point.value is None else self.value(point)
+        crossing = f"{self.value(point)} [{count(point.low)}, {count(point.high)}]"
+        return f"{crossing}, peak {point.peak / point.plateau:.2f} of the plateau"
+
+    def figures(self, summary: Summary[Saturation]) -> dict[str, Figure]:
+        """Recovered items against the batch size, and the saturation batch size against `d`."""
+        return {
+            "saturation-against-batch": _against_batch(summary),
+            "saturation-against-d": against_dim(
+                summary, self.quantity, lambda point: point.estimate.bar
+            ),
+        }
+
+
+def _against_batch(summary: Summary[Saturation]) -> Figure:
+    """Rows of alpha, columns of optimizers."""
+    alphas = sorted({fit.alpha for fit in summary.fits})
+    optimizers = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
+    size = 4.2 * len(optimizers) + 0.6, 3.8 * len(alphas) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(
+        len(alphas), len(optimizers), squeeze=False, sharex="row", sharey="row"
+    )
+    for fit in summary.fits:
+        axes = panels[alphas.index(fit.alpha), optimizers.index(fit.optimizer)]
+        for point, shade in zip(fit.points, shades(len(fit.points)), strict=True):
+            _saturating(axes, point, shade)
+        axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
+        axes.set_xlabel("batch size B")
+        axes.set(xscale="log", yscale="log")
+        axes.legend(fontsize=8, title="saturates at B*")
+    for row in panels:
+        row[0].set_ylabel("recovered items")
+        row[0].set_ylim(bottom=0.7)
+    return figure
+
+
+def _saturating(axes: Axes, point: Saturation, color: Any) -> None:
+    batch_sizes = np.array(point.batch_sizes, dtype=float)
+    recovered = np.array(point.recovered).mean(1)
+    rise = point.rise * np.array(point.distinct)
+    below = rise < 3 * point.plateau
+    found = "not identified" if point.value is None else f"{point.value:.0f}"
+    axes.plot(batch_sizes, recovered, "o", ms=3.5, color=color, label=f"d = {point.dim}: {found}")
+    axes.plot(batch_sizes[below], rise[below], "--", lw=1, color=color, alpha=0.7)
+    axes.axhline(point.plateau, ls="--", lw=1, color=color, alpha=0.7)
+    if (bar := point.estimate.bar) is not None:
+        value, low, high = bar
+        axes.errorbar(
+            value,
+            point.plateau,
+            xerr=[[value - low], [high - value]],
+            fmt="D",
+            ms=7,
+            mfc="white",
+            mew=1.5,
+            capsize=3,
+            color=color,
+            zorder=3,
         )
 
-    def fit(optimizer: str, alpha: float) -> Fit:
-        crossings = [
-            Crossing(alpha, grid.items_of(dim), grid.batch_sizes_of(alpha, dim))
-            for dim in grid.dims
-        ]
-        samples = [counts(optimizer, alpha, dim) for dim in grid.dims]
-        points = [
-            {"dim": dim, **crossing.point(sample)}
-            for dim, crossing, sample in zip(grid.dims, crossings, samples, strict=True)
-        ]
-        estimate = power_law_exponent(grid.dims, samples, crossings)
-        open_at = [str(point["dim"]) for point in points if point["value"] is None]
-        if open_at:
-            estimate = Estimate(None, note=f"not identified at d = {', '.join(open_at)}")
-        law = theory.exponent(optimizer, "saturation_batch_size", alpha)
-        return Fit(optimizer, alpha, "saturation_batch_size", estimate, law, points)
 
-    fits = [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
-    return Summary.of("saturation", grid, fits, folder)
+saturation = SaturationStudy()

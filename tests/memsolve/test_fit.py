@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memsolve.engine.fit import Estimate, Floats, power_law_exponent
 from memsolve.study.crossing import Crossing
-from memsolve.study.fit import Estimate, Floats, power_law_exponent
 
 DIMS = [64, 128, 256]
 
@@ -67,16 +67,16 @@ def saturating(crossing: Crossing, rise: float, plateau: float, seeds: int = 4) 
 @pytest.mark.parametrize("batch_size", [16, 64, 512])
 def test_a_sharp_crossing_is_found(crossing: Crossing, rise: float, batch_size: int) -> None:
     plateau = rise * crossing.distinct[int(np.log2(batch_size))]
-    point = crossing.point(saturating(crossing, rise, plateau))
-    assert point["value"] == pytest.approx(batch_size, rel=1e-3)
-    assert point["rise"] == pytest.approx(rise)
+    point = crossing.point(8, saturating(crossing, rise, plateau))
+    assert point.value == pytest.approx(batch_size, rel=1e-3)
+    assert point.rise == pytest.approx(rise)
 
 
 def test_an_overshoot_above_the_plateau_does_not_move_the_crossing(crossing: Crossing) -> None:
     counts = saturating(crossing, 1.0, 30.0)
     bump = counts.copy()
     bump[:, 7:10] *= 1.5
-    assert crossing.point(bump)["value"] == crossing.point(counts)["value"]
+    assert crossing.point(8, bump).value == crossing.point(8, counts).value
 
 
 def test_the_plateau_is_the_populations_and_the_rise_is_taken_below_half_of_it(
@@ -86,18 +86,18 @@ def test_the_plateau_is_the_populations_and_the_rise_is_taken_below_half_of_it(
     bent = counts.copy()
     bent[:, :-1] *= np.where(crossing.distinct > 15.0, 0.7, 1.0)
     bent[:, -2] = 99.0
-    assert crossing.point(bent)["value"] == crossing.point(counts)["value"]
-    assert crossing.point(bent)["peak"] == 99.0
+    assert crossing.point(8, bent).value == crossing.point(8, counts).value
+    assert crossing.point(8, bent).peak == 99.0
 
 
 def test_a_crossing_near_the_edge_is_not_identified(crossing: Crossing) -> None:
     for plateau in (2.0, crossing.distinct[-2], 10 * crossing.distinct[-1], 0.0):
-        point = crossing.point(saturating(crossing, 1.0, plateau))
-        assert point["value"] is None
-        assert "not identified" in point["note"]
+        point = crossing.point(8, saturating(crossing, 1.0, plateau))
+        assert point.value is None
+        assert "not identified" in point.note
 
 
 def test_one_seed_gives_a_crossing_without_interval(crossing: Crossing) -> None:
-    point = crossing.point(saturating(crossing, 1.0, 30.0, seeds=1))
-    assert point["value"] is not None
-    assert point["low"] is None
+    point = crossing.point(8, saturating(crossing, 1.0, 30.0, seeds=1))
+    assert point.value is not None
+    assert point.low is None

@@ -266,3 +266,46 @@ def test_default_schedule_stores_what_the_exact_polar_factor_stores(
     assert stored() >= 0.97 * exact
     if alpha == 2.0:
         assert stored(schedule="muon") < 0.5 * exact
+
+
+def test_relative_damping_follows_the_largest_singular_value_of_each_matrix_and_step() -> None:
+    small = torch.diag(torch.tensor([5.0, 1.0, 0.1], dtype=torch.float64))
+    large = torch.diag(torch.tensor([50.0, 20.0, 1.0], dtype=torch.float64))
+    params = [Parameter(torch.zeros(3, 3, dtype=torch.float64)) for _ in range(2)]
+    optimizer = Muon(params, lr=1.0, momentum=0.0, relative_damping=0.1)
+    for gradients in ((small, large), (large, small)):
+        before = [param.detach().clone() for param in params]
+        for param, gradient in zip(params, gradients, strict=True):
+            param.grad = gradient
+        optimizer.step()
+        for param, start, gradient in zip(params, before, gradients, strict=True):
+            expected = start - matrix_sign(gradient, 0.1 * float(gradient.max()))
+            torch.testing.assert_close(param.detach(), expected)
+
+
+def test_gradients_are_rounded_at_every_step_and_left_alone() -> None:
+    exact = torch.diag(torch.tensor([5.0, 1.0, 1.0, 1 + 2.0**-12], dtype=torch.float64))
+    exact[0, 3] = 2.0**-12
+    assert not torch.equal(exact.bfloat16().double(), exact)
+    weight = Parameter(torch.zeros(4, 4, dtype=torch.float64))
+    optimizer = Muon([weight], lr=1.0, momentum=0.0, damping=0.3, gradient_dtype=torch.bfloat16)
+    for gradient in (exact, exact.T):
+        before = weight.detach().clone()
+        weight.grad = gradient.clone()
+        optimizer.step()
+        step = matrix_sign(gradient.bfloat16().double(), 0.3)
+        torch.testing.assert_close(weight.detach(), before - step)
+        assert torch.equal(weight.grad, gradient)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"relative_damping": -1.0}, "relative_damping is -1.0; expected"),
+        ({"relative_damping": 0.1, "damping": 0.1}, "expected one of them"),
+        ({"gradient_dtype": torch.int64}, "gradient_dtype is torch.int64; expected a floating"),
+    ],
+)
+def test_inaccuracies_that_mean_nothing_are_told(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Muon([Parameter(torch.zeros(2, 2))], **settings)

@@ -14,11 +14,12 @@ import torch
 from memsolve_kernels import matrix_sign
 
 from memsolve import AssociativeMemory, InputError
-from memsolve.study import Grid, Summary, capacity, precision, saturation
-from memsolve.study.grid import Cell
+from memsolve.engine import Cell, prepare
+from memsolve.engine.store import Store
+from memsolve.environment import environment
+from memsolve.study import Grid, capacity, load, precision, saturation
+from memsolve.study.one_step import Recalled, draw
 from memsolve.study.precision import EXACT
-from memsolve.study.run import draw, run
-from memsolve.study.store import Store
 
 SMALL = Grid(dims=(8, 16), seeds=2)
 CELL = Cell("sgd", 1.5, 8, 1024, None, 0)
@@ -34,7 +35,7 @@ def test_capacity_orders_the_optimizers_as_the_laws_do() -> None:
 
 def test_stock_muon_stores_less_than_the_exact_one() -> None:
     grid = Grid(("muon", "torch.optim.Muon"), alphas=(2.0,), dims=(128,), seeds=2)
-    exact, stock = (np.mean(fit.points[0]["recovered"]) for fit in capacity(grid).fits)
+    exact, stock = (np.mean(fit.points[0].recovered) for fit in capacity(grid).fits)
     assert stock < 0.8 * exact
 
 
@@ -42,7 +43,7 @@ def test_precision_is_relative_to_the_exact_polar_factor() -> None:
     names = ("muon", "torch.optim.Muon", "muon:relative_damping=0.1")
     fits = precision(Grid(names, alphas=(2.0,), dims=(128,), seeds=2)).fits
     assert [fit.optimizer for fit in fits] == [EXACT, *names]
-    exact, default, stock, damped = (fit.points[0]["share"] for fit in fits)
+    exact, default, stock, damped = (float(fit.points[0].share or 0) for fit in fits)
     assert exact == 1
     assert default == pytest.approx(1, abs=0.03)  # what the default schedule has to keep
     assert damped < stock < 0.8
@@ -50,7 +51,7 @@ def test_precision_is_relative_to_the_exact_polar_factor() -> None:
 
 def test_saturation_of_muon_lies_above_that_of_sgd() -> None:
     fits = saturation(Grid(("sgd", "muon"), dims=(32, 64), seeds=3)).fits
-    sgd, muon = ([point["value"] for point in fit.points] for fit in fits)
+    sgd, muon = (np.array([point.value for point in fit.points], float) for fit in fits)
     assert muon[1] > 4 * sgd[1]
     assert muon[1] > 2 * muon[0]
 
@@ -60,14 +61,15 @@ def test_the_same_grid_gives_the_same_summary(tmp_path: Path) -> None:
         capacity(SMALL, tmp_path / name)
     first, second = ((tmp_path / name / "summary.json").read_bytes() for name in ("a", "b"))
     assert first == second
-    loaded = Summary.load(tmp_path / "a")
+    study, loaded = load(tmp_path / "a")
+    assert study is capacity
     assert loaded.as_json() == json.loads(first)
 
 
 def test_own_optimizers_take_part() -> None:
     summary = capacity(Grid({"mine": lambda params: torch.optim.SGD(params, lr=1)}, dims=(8, 16)))
     assert summary.fits[0].optimizer == "mine"
-    assert summary.fits[0].theory is None
+    assert summary.fits[0].law is None
 
 
 @pytest.mark.parametrize("torn", ["", '{"cell": {"optimizer": "sg', "[]\n", "\x00\x00\n", "\xff"])
@@ -89,20 +91,20 @@ def test_finished_cells_are_not_run_again(tmp_path: Path) -> None:
     entry["result"]["recovered"] = 10**6
     (tmp_path / "cells.jsonl").write_text("\n".join([*lines[:-1], json.dumps(entry), ""]))
     fits = capacity(SMALL, tmp_path, resume=True).fits
-    assert max(max(point["recovered"]) for fit in fits for point in fit.points) == 10**6
+    assert max(max(point.recovered) for fit in fits for point in fit.points) == 10**6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch_size", [40, None])
 def test_a_cell_is_one_step_recalled(batch_size: int | None, dtype: torch.dtype) -> None:
-    grid = Grid(
-        dims=(16,), seeds=3, batch_sizes=(40,) if batch_size else None, dtype=str(dtype)[6:]
+    grid = prepare(
+        Grid(dims=(16,), seeds=3, batch_sizes=(40,) if batch_size else None, dtype=str(dtype)[6:])
     )
-    cells = [
-        Cell(name, 1.5, 16, 2048, batch_size, seed) for seed in range(3) for name in grid.labels
-    ]
-    results = run("cells", grid, cells, None, resume=False)
+    study = saturation if batch_size else capacity
+    results: dict[Cell, Recalled] = {}
     for seed in range(3):
+        cells = [Cell(name, 1.5, 16, 2048, batch_size, seed) for name in grid.labels]
+        results |= dict(zip(cells, study.measure(grid, cells), strict=True))
         memory = AssociativeMemory(2048, 16, 1.5, seed=seed, dtype=dtype)
         batch = memory.population() if batch_size is None else draw(memory, batch_size, seed)
         zero = torch.zeros(16, 16, dtype=dtype)
@@ -116,7 +118,7 @@ def test_a_cell_is_one_step_recalled(batch_size: int | None, dtype: torch.dtype)
         }
         for name, step in steps.items():
             recall = memory.recall(-step, batch.items)
-            expected = {"recovered": recall.count, "top_rank": recall.top_rank()}
+            expected = Recalled(recall.count, recall.top_rank())
             assert results[Cell(name, 1.5, 16, 2048, batch_size, seed)] == expected
 
 
@@ -168,20 +170,47 @@ def test_batches_of_astronomic_size_are_told() -> None:
         saturation(Grid(alphas=(9.0,), dims=(256,)))
 
 
+def store(folder: Path, settings: dict[str, object], *, resume: bool) -> Store[Cell, Recalled]:
+    return Store(folder, settings, Cell, Recalled, resume=resume)
+
+
 def test_folders_that_cannot_serve_are_told(tmp_path: Path) -> None:
-    settings = {"study": "capacity", "seeds": 2}
-    Store(tmp_path / "a", {"study": "saturation"}, resume=False)  # without cells it is free
-    Store(tmp_path / "a", settings, resume=False).add(CELL, {"recovered": 1})
+    settings: dict[str, object] = {"study": "capacity", "seeds": 2}
+    here = environment("cpu")
+    store(tmp_path / "a", {"study": "saturation"}, resume=False)  # without cells it is free
+    store(tmp_path / "a", settings, resume=False).add(CELL, Recalled(1, 1), here)
     with pytest.raises(InputError, match=r"holds results; add --resume"):
-        Store(tmp_path / "a", settings, resume=False)
+        store(tmp_path / "a", settings, resume=False)
     with pytest.raises(InputError, match=r"other settings: seeds is 2 there and 3 now"):
-        Store(tmp_path / "a", settings | {"seeds": 3}, resume=True)
-    assert Store(tmp_path / "a", settings, resume=True).results == {CELL: {"recovered": 1}}
+        store(tmp_path / "a", settings | {"seeds": 3}, resume=True)
+    again = store(tmp_path / "a", settings, resume=True)
+    assert {cell: made.result for cell, made in again.made.items()} == {CELL: Recalled(1, 1)}
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be used for results"):
-        Store(tmp_path / "file" / "b", settings, resume=False)
+        store(tmp_path / "file" / "b", settings, resume=False)
     with pytest.raises(InputError, match=r"no summary.json"):
-        Summary.load(tmp_path)
+        load(tmp_path)
+
+
+def test_each_result_carries_the_environment_that_made_it(tmp_path: Path) -> None:
+    settings: dict[str, object] = {"study": "capacity"}
+    cells = [CELL, Cell("muon", 1.5, 8, 1024, None, 0)]
+    environments = [environment("cpu"), environment("cpu") | {"threads": 64}]
+    for cell, made_in in zip(cells, environments, strict=True):  # as two workers would
+        store(tmp_path, settings, resume=True).add(cell, Recalled(1, 1), made_in)
+    found = store(tmp_path, settings, resume=True).made
+    assert [found[cell].environment for cell in cells] == environments
+
+
+def test_results_of_an_older_layout_are_refused_by_their_version(tmp_path: Path) -> None:
+    head = {"settings": {"study": "capacity", "seeds": 2, "memsolve": "0.1.0", "torch": "2.13.0"}}
+    cell = {"cell": vars(CELL), "result": {"recovered": 7, "top_rank": 7}}
+    lines = "".join(json.dumps(line) + "\n" for line in (head, cell))
+    (tmp_path / "cells.jsonl").write_text(lines)
+    for resume in (False, True):
+        with pytest.raises(InputError, match=r"results of memsolve 0\.1\.0 in a layout"):
+            capacity(SMALL, tmp_path, resume=resume)
+    assert (tmp_path / "cells.jsonl").read_text() == lines
 
 
 @pytest.mark.parametrize(
@@ -208,4 +237,4 @@ def test_folders_that_cannot_serve_are_told(tmp_path: Path) -> None:
 )
 def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Grid(**arguments)  # type: ignore[arg-type]
+        prepare(Grid(**arguments))  # type: ignore[arg-type]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import gamma, zeta
 
 from memsolve import AssociativeMemory, theory
+from memsolve.engine.optimizers import resolve
+from memsolve.engine.step import OnBatch
 from memsolve.problem import power_law
 
 ALPHAS = st.floats(1.05, 3)
@@ -20,15 +22,47 @@ def test_exponents_at_the_papers_alpha() -> None:
     assert theory.exponent("sgd", "recovered", 1.5) == pytest.approx(1 / 3)
     assert theory.exponent("muon", "saturation_batch_size", 1.5) == pytest.approx(2)
     assert theory.exponent("sgd", "saturation_batch_size", 1.5) == pytest.approx(1 / 2)
-    assert theory.exponent("torch.optim.Muon", "recovered", 1.5) is None
+    assert theory.law(None, "recovered", 1.5) is None
+    assert str(theory.law("muon", "recovered", 1.5)) == "1.33 published"
+    assert str(theory.law("newton", "saturation_batch_size", 1.5)) == "2.00 derived"
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("sgd", "sgd"),
+        ("muon", "muon"),
+        ("muon:backend=reference", "muon"),
+        ("newton", "newton"),
+        ("torch.optim.SGD:lr=3", "sgd"),
+        ("memsolve.optim.Muon", "muon"),
+        ("torch.optim.Muon", None),  # five steps, which do not reach the polar factor
+        ("torch.optim.AdamW", None),
+        ("muon:schedule=muon", None),
+        ("muon:relative_damping=0.1", None),
+        ("muon:dtype=bfloat16", None),
+    ],
+)
+def test_a_law_belongs_to_what_an_optimizer_is(name: str, method: str | None) -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
+    memory = AssociativeMemory(4, 2, 1.5, seed=0)
+    (build,) = resolve({"muon": name}).values()
+    assert theory.method_of(build([weight], OnBatch(memory, memory.population()))) == method
+
+
+def test_a_subclass_may_do_anything_and_has_no_law() -> None:
+    class Mine(torch.optim.SGD):
+        pass
+
+    assert theory.method_of(Mine([torch.nn.Parameter(torch.zeros(2, 2))])) is None
 
 
 @given(ALPHAS, st.sampled_from(["sgd", "muon", "newton"]))
-def test_the_batch_bound_and_the_capacity_meet_at_saturation(alpha: float, name: str) -> None:
+def test_the_batch_bound_and_the_capacity_meet_at_saturation(
+    alpha: float, name: theory.Method
+) -> None:
     capacity = theory.exponent(name, "recovered", alpha)
     saturation = theory.exponent(name, "saturation_batch_size", alpha)
-    assert capacity is not None
-    assert saturation is not None
     assert saturation / alpha == pytest.approx(capacity)
 
 

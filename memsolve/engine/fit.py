@@ -30,6 +30,22 @@ class Estimate:
     high: float | None = None
     note: str = ""
 
+    def __str__(self) -> str:
+        """`1.36 [1.33, 1.39]`, or why there is no number."""
+        if self.value is None:
+            return self.note
+        if self.low is None or self.high is None:
+            return f"{self.value:.2f} ({self.note})"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    @property
+    def bar(self) -> tuple[float, float, float] | None:
+        """Value and both ends, the value itself where there is no interval; None without value."""
+        if self.value is None:
+            return None
+        low, high = (self.value if end is None else end for end in (self.low, self.high))
+        return self.value, low, high
+
 
 def bootstrap(samples: Sequence[Floats], statistic: Callable[[list[Floats]], Floats]) -> Estimate:
     """Expanded percentile bootstrap, each group of seeds resampled by itself.

@@ -1,0 +1,26 @@
+"""A progress bar for the terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+Advance = Callable[[str], None]
+"""Called after each cell, with what to say of the work."""
+
+Progress = Callable[[str, int, int], AbstractContextManager[Advance]]
+"""Shows the work of a study: its name, how many cells it has and how many are done."""
+
+
+@contextmanager
+def bar(name: str, total: int, done: int) -> Iterator[Advance]:
+    """A bar with the time that is left."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Bar(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task(name, total=total, completed=done)
+
+        def advance(description: str) -> None:
+            progress.update(task, advance=1, description=description)
+
+        yield advance

@@ -1,0 +1,157 @@
+"""What a study is: one question to optimizers, declared in one place."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, product
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from matplotlib.figure import Figure
+from memsolve_kernels.errors import RangeError
+
+from memsolve.engine.cell import Cell
+from memsolve.engine.grid import Grid
+from memsolve.engine.prepare import prepare
+from memsolve.engine.progress import Progress, bar
+from memsolve.engine.store import Store
+from memsolve.engine.summary import Fit, Point, Summary, read
+from memsolve.environment import environment
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound=Cell)
+R = TypeVar("R", bound="DataclassInstance")
+P = TypeVar("P", bound=Point)
+
+
+class Study(ABC, Generic[C, R, P]):
+    """A question to optimizers: its cells, how they are measured, what they come to, how it looks.
+
+    An instance holds no state. Calling it runs the whole study; the command line offers it under
+    its name once it is an object of a module in `memsolve.study`, or by its path from anywhere.
+
+    Attributes:
+        name: of the command, as "capacity".
+        question: what it answers, in a line, for the command's help.
+        quantity: what a point measures, in a few words, for axes and titles.
+        definition: what that means, in a paragraph.
+        grid: the grid by default; its class decides the command's options.
+        cell, result, point: classes of what is measured, what comes out, and what is shown; the
+            first and last derive from `Cell` and `Point`, and all are frozen dataclasses of JSON
+            values.
+    """
+
+    name: ClassVar[str]
+    question: ClassVar[str]
+    quantity: ClassVar[str]
+    definition: ClassVar[str]
+    grid: Grid = Grid()
+    cell: type[C]
+    result: type[R]
+    point: type[P]
+
+    @abstractmethod
+    def measure(self, grid: Grid, cells: Sequence[C]) -> Iterator[R]:
+        """The results of cells of one memory, in their order, each as soon as it is there.
+
+        A pure function of its arguments: any process that has the package can compute it.
+        """
+
+    @abstractmethod
+    def fits(self, grid: Grid, results: Mapping[C, R]) -> list[Fit[P]]:
+        """What the results come to, for every optimizer and alpha."""
+
+    @abstractmethod
+    def value(self, point: P) -> str:
+        """A point as text, in a word."""
+
+    @abstractmethod
+    def figures(self, summary: Summary[P]) -> dict[str, Figure]:
+        """Figures by file name (without ending), from the summary alone."""
+
+    def complete(self, grid: Grid) -> Grid:
+        """The grid with what the study cannot do without."""
+        return grid
+
+    def cells(self, grid: Grid) -> list[C]:
+        """Every cell, those of one memory next to each other."""
+        return [
+            self.cell(optimizer, alpha, dim, grid.items_of(dim), batch_size, seed)
+            for alpha, dim, seed in product(grid.alphas, grid.dims, range(grid.seeds))
+            for batch_size in self.batch_sizes(grid, alpha, dim)
+            for optimizer in grid.labels
+        ]
+
+    def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
+        """Batch sizes of a memory, None for the population, which is all by default.
+
+        Raises:
+            RangeError: the grid has batch sizes, and the study takes none.
+        """
+        if grid.batch_sizes is not None:
+            raise RangeError(
+                f"batch_sizes is {list(grid.batch_sizes)}, but this study takes the population "
+                "gradient; leave it out, or run a study of batches, as saturation"
+            )
+        return [None]
+
+    def columns(self, fit: Fit[P]) -> dict[str, str]:
+        """A fit as text, by column title."""
+        return {"exponent in d [95%]": str(fit.estimate), "theory": str(fit.law or "-")}
+
+    def detail(self, point: P) -> str:
+        """A point as text, with all that a reader of the report asks for."""
+        return self.value(point)
+
+    def __call__(
+        self,
+        grid: Grid | None = None,
+        out: Path | str | None = None,
+        *,
+        resume: bool = False,
+        progress: Progress = bar,
+    ) -> Summary[P]:
+        """Run it.
+
+        Args:
+            grid: what to vary (default: the study's own).
+            out: folder for the cells and `summary.json`; None writes nothing.
+            resume: continue what an interrupted run left in `out`.
+            progress: shows how far it is.
+
+        Raises:
+            InputError: a grid, device, optimizer or folder that cannot serve.
+        """
+        grid = prepare(self.complete(self.grid if grid is None else grid))
+        here = environment(grid.device)
+        folder = None if out is None else Path(out)
+        store = None
+        if folder is not None:
+            settings = {"study": self.name, **grid.settings()}
+            store = Store(folder, settings, self.cell, self.result, resume=resume)
+            store.expect(here)
+        cells = self.cells(grid)
+        results = {} if store is None else {cell: made.result for cell, made in store.made.items()}
+        left = [cell for cell in cells if cell not in results]
+        with progress(self.name, len(cells), len(cells) - len(left)) as advance:
+            for _, group in groupby(left, lambda cell: cell.memory):
+                together = list(group)
+                for cell, result in zip(together, self.measure(grid, together), strict=True):
+                    results[cell] = result
+                    if store is not None:
+                        store.add(cell, result, here)
+                    advance(f"{self.name} d={cell.dim}")
+        fits = self.fits(grid, results)
+        summary = Summary(self.name, grid.command(self.name), here, fits)
+        if folder is not None:
+            summary.write(folder)
+        return summary
+
+    def load(self, folder: Path) -> Summary[P]:
+        """The summary of a finished study of this kind.
+
+        Raises:
+            InputError: the folder holds none.
+        """
+        return Summary.from_json(read(folder), self.point)
