@@ -124,11 +124,11 @@ class Study(ABC, Generic[C, R, P]):
             InputError: a grid, device, optimizer or folder that cannot serve.
         """
         grid = prepare(self.complete(self.grid if grid is None else grid))
+        settings, command = {"study": self.name, **grid.settings()}, grid.command(self.name)
         here = environment(grid.device)
         folder = None if out is None else Path(out)
         store = None
         if folder is not None:
-            settings = {"study": self.name, **grid.settings()}
             store = Store(folder, settings, self.cell, self.result, resume=resume)
             store.expect(here)
         cells = self.cells(grid)
@@ -142,8 +142,7 @@ class Study(ABC, Generic[C, R, P]):
                     if store is not None:
                         store.add(cell, result, here)
                     advance(f"{self.name} d={cell.dim}")
-        fits = self.fits(grid, results)
-        summary = Summary(self.name, grid.command(self.name), here, fits)
+        summary = Summary(self.name, command, here, self.fits(grid, results))
         if folder is not None:
             summary.write(folder)
         return summary

@@ -67,9 +67,12 @@ def test_the_same_grid_gives_the_same_summary(tmp_path: Path) -> None:
 
 
 def test_own_optimizers_take_part() -> None:
-    summary = capacity(Grid({"mine": lambda params: torch.optim.SGD(params, lr=1)}, dims=(8, 16)))
-    assert summary.fits[0].optimizer == "mine"
-    assert summary.fits[0].law is None
+    choices = {"mine": lambda params: torch.optim.SGD(params, lr=1), "muon": torch.optim.RMSprop}
+    mine, other = capacity(Grid(choices, dims=(8, 16), seeds=2)).fits
+    assert (mine.optimizer, other.optimizer) == ("mine", "muon")
+    assert mine.law is not None  # it is SGD, whatever it is called
+    assert mine.law.exponent == pytest.approx(1 / 3)
+    assert other.law is None
 
 
 @pytest.mark.parametrize("torn", ["", '{"cell": {"optimizer": "sg', "[]\n", "\x00\x00\n", "\xff"])
