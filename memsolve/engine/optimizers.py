@@ -4,7 +4,7 @@ import ast
 import importlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from memsolve_kernels.errors import RangeError
@@ -12,17 +12,10 @@ from memsolve_kernels.matrix_sign import STOCK, minimax
 from torch.optim import Optimizer
 
 from memsolve.engine.grid import OptimizerError, Optimizers, by_label
+from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
-from memsolve.problem import Curvature
 
 Parameters = list[torch.nn.Parameter]
-
-
-class Objective(Protocol):
-    """What is minimised, as second-order methods ask for it."""
-
-    def curvature(self) -> Curvature:
-        """The Hessian on the batch of the moment."""
 
 
 Build = Callable[[Parameters, Objective], Optimizer]

@@ -8,7 +8,8 @@ from memsolve_kernels.errors import DeviceError
 
 from memsolve.engine.grid import Grid
 from memsolve.engine.optimizers import Build, resolve
-from memsolve.engine.step import OnBatch, StepError, step_from_zero
+from memsolve.engine.step import StepError, step_from_zero
+from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, power_law
 
 AnyGrid = TypeVar("AnyGrid", bound=Grid)
@@ -41,7 +42,7 @@ def check_steps(builders: dict[str, Build], device: str, dtype: torch.dtype) -> 
     gradient = memory.gradient_at_zero(batch)
     for label, build in builders.items():
         try:
-            step_from_zero(gradient, build, OnBatch(memory, batch))
+            step_from_zero(gradient, build, Objective(memory, batch))
         except StepError as error:
             raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
 

@@ -1,28 +1,15 @@
 """One step of any optimizer, from `W = 0`."""
 
-from typing import NamedTuple
-
 import torch
 from memsolve_kernels.errors import InputError
 from torch import Tensor
 
-from memsolve.engine.optimizers import Build, Objective
-from memsolve.problem import AssociativeMemory, Batch, Curvature
+from memsolve.engine.optimizers import Build
+from memsolve.objective import Objective
 
 
 class StepError(InputError):
     """An optimizer that failed in its step, or whose step is not finite."""
-
-
-class OnBatch(NamedTuple):
-    """The loss of a memory on one batch, as an `Objective`."""
-
-    memory: AssociativeMemory
-    batch: Batch
-
-    def curvature(self) -> Curvature:
-        """The factors of the Hessian at `W = 0`."""
-        return self.memory.curvature(self.batch)
 
 
 def step_from_zero(gradient: Tensor, build: Build, objective: Objective) -> Tensor:

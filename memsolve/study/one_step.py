@@ -12,7 +12,8 @@ from memsolve import theory
 from memsolve.engine import Cell, Grid, Point, Study
 from memsolve.engine.fit import Estimate, power_law_exponent
 from memsolve.engine.optimizers import resolve
-from memsolve.engine.step import OnBatch, StepError, step_from_zero
+from memsolve.engine.step import StepError, step_from_zero
+from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 
 
@@ -77,7 +78,7 @@ class OneStep(Study[Cell, Recalled, P]):
             for cell in same_batch:
                 try:
                     build = builders[cell.optimizer]
-                    weight = step_from_zero(gradient, build, OnBatch(memory, batch))
+                    weight = step_from_zero(gradient, build, Objective(memory, batch))
                 except StepError as error:
                     raise StepError(f"{error}, at {cell}") from error
                 recall = memory.recall(weight, batch.items)
@@ -123,7 +124,7 @@ def exponent(grid: Grid, points: Sequence[Counts]) -> Estimate:
 def laws(grid: Grid, quantity: theory.Quantity) -> dict[tuple[str, float], theory.Law | None]:
     """The law of every optimizer and alpha of a grid, by what the optimizers are."""
     memory = AssociativeMemory(2, 2, 2.0, seed=0)
-    objective = OnBatch(memory, memory.population())
+    objective = Objective(memory, memory.population())
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
     methods = {
         label: theory.method_of(build([weight], objective))

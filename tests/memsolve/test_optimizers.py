@@ -6,14 +6,15 @@ import torch
 from memsolve import AssociativeMemory, InputError
 from memsolve.engine.optimizers import resolve
 from memsolve.engine.prepare import check_steps
-from memsolve.engine.step import OnBatch, StepError, step_from_zero
+from memsolve.engine.step import StepError, step_from_zero
+from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
 
 
 def build(name: str) -> torch.optim.Optimizer:
     memory = AssociativeMemory(20, 4, 1.5, seed=0)
     weight = torch.nn.Parameter(torch.zeros(4, 4, dtype=torch.float64))
-    return resolve([name])[name]([weight], OnBatch(memory, memory.population()))
+    return resolve([name])[name]([weight], Objective(memory, memory.population()))
 
 
 def test_built_in_names() -> None:
@@ -109,6 +110,6 @@ def test_the_step_leaves_the_gradient_alone() -> None:
     memory = AssociativeMemory(20, 4, 1.5, seed=0)
     gradient = torch.ones(4, 4, dtype=torch.float64)
     sgd = resolve({"s": lambda params: torch.optim.SGD(params, lr=0.5, weight_decay=0.1)})["s"]
-    weight = step_from_zero(gradient, sgd, OnBatch(memory, memory.population()))
+    weight = step_from_zero(gradient, sgd, Objective(memory, memory.population()))
     assert torch.equal(gradient, torch.ones(4, 4, dtype=torch.float64))
     torch.testing.assert_close(weight, -0.5 * gradient)

@@ -10,7 +10,7 @@ from scipy.special import gamma, zeta
 
 from memsolve import AssociativeMemory, theory
 from memsolve.engine.optimizers import resolve
-from memsolve.engine.step import OnBatch
+from memsolve.objective import Objective
 from memsolve.problem import power_law
 
 ALPHAS = st.floats(1.05, 3)
@@ -47,7 +47,7 @@ def test_a_law_belongs_to_what_an_optimizer_is(name: str, method: str | None) ->
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
     memory = AssociativeMemory(4, 2, 1.5, seed=0)
     (build,) = resolve({"muon": name}).values()
-    assert theory.method_of(build([weight], OnBatch(memory, memory.population()))) == method
+    assert theory.method_of(build([weight], Objective(memory, memory.population()))) == method
 
 
 def test_a_subclass_may_do_anything_and_has_no_law() -> None:
