@@ -15,6 +15,7 @@ from memsolve_kernels import matrix_sign
 
 from memsolve import AssociativeMemory, InputError
 from memsolve.engine import Cell, prepare
+from memsolve.engine.grid import Choice
 from memsolve.engine.store import Store
 from memsolve.environment import environment
 from memsolve.study import Grid, capacity, load, precision, saturation
@@ -67,7 +68,10 @@ def test_the_same_grid_gives_the_same_summary(tmp_path: Path) -> None:
 
 
 def test_own_optimizers_take_part() -> None:
-    choices = {"mine": lambda params: torch.optim.SGD(params, lr=1), "muon": torch.optim.RMSprop}
+    choices: dict[str, Choice] = {
+        "mine": lambda params: torch.optim.SGD(params, lr=1),
+        "muon": torch.optim.RMSprop,
+    }
     mine, other = capacity(Grid(choices, dims=(8, 16), seeds=2)).fits
     assert (mine.optimizer, other.optimizer) == ("mine", "muon")
     assert mine.law is not None  # it is SGD, whatever it is called
