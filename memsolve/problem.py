@@ -144,13 +144,18 @@ class AssociativeMemory:
 
     def gradient(self, weight: Tensor, batch: Batch) -> Tensor:
         """Gradient of the loss, (d, d): what a descent step subtracts. Without autograd."""
+        return self.loss_and_gradient(weight, batch)[1]
+
+    def loss_and_gradient(self, weight: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`loss` and `gradient` in one pass, without autograd."""
         self._check(weight, batch)
-        gradient = torch.zeros_like(weight)
+        loss, gradient = weight.new_zeros(()), torch.zeros_like(weight)
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
-            _, by_query = softmax_gradient(inputs @ weight.T, self.outputs, items, weights)
+            part, by_query = softmax_gradient(inputs @ weight.T, self.outputs, items, weights)
             gradient.addmm_(by_query.T, inputs)
-        return gradient
+            loss += part
+        return loss, gradient
 
     def gradient_at_zero(self, batch: Batch) -> Tensor:
         """`gradient` at `W = 0`, where the softmax is uniform: one outer product (derived)."""

@@ -1,0 +1,136 @@
+"""Training a memory for many steps, by any optimizer: one loop, for every study of many steps."""
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from memsolve_kernels.errors import InputError, RangeError
+from torch import Tensor
+from torch.optim import Optimizer
+
+from memsolve.objective import Objective
+from memsolve.problem import Batch
+
+Schedule = Literal["constant", "inverse", "cosine", "linear"]
+
+Build = Callable[[list[torch.nn.Parameter], Objective], Optimizer]
+"""Makes the optimizer of one run. Only second-order methods look at the objective."""
+
+
+class TrainingError(InputError):
+    """An optimizer that cannot be trained with."""
+
+
+def factor(schedule: Schedule, step: int, steps: int) -> float:
+    """What the step size is multiplied with at `step`, from 0 to `steps - 1`.
+
+    Raises:
+        RangeError: an unknown schedule.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "inverse":
+        return 1 / (1 + step)
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * step / steps)) / 2
+    if schedule == "linear":
+        return 1 - step / steps
+    raise RangeError(f"schedule is {schedule!r}; expected one of {get_args(Schedule)}")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where training is after a step.
+
+    Attributes:
+        step: how many steps were made, from 1.
+        weight: (d, d), ready to be evaluated; the next step changes it.
+        loss: of the weight before the step, on the batch of the step.
+        seconds: that the step took, its gradient included.
+    """
+
+    step: int
+    weight: Tensor
+    loss: float
+    seconds: float
+
+
+def train(
+    objective: Objective, build: Build, batches: Iterable[Batch], rates: Iterable[float]
+) -> Iterator[State]:
+    """Train from `W = 0`, one step a learning rate; ends early at a weight that is not finite.
+
+    Gradients are the exact ones of each step's batch, without autograd. An optimizer whose `step`
+    takes a closure gets one that evaluates loss and gradient wherever it has moved the weight; one
+    with modes, as schedule-free ones have, is in `train` for its steps and in `eval` in between.
+
+    Args:
+        objective: of the memory; its batch is replaced at every step.
+        build: makes the optimizer of one parameter (d, d).
+        batches: one a step, asked for just before it, so that it may depend on the last state.
+        rates: one a step.
+
+    Raises:
+        TrainingError: the optimizer has no learning rate, or raised.
+    """
+    weight = torch.nn.Parameter(torch.zeros_like(objective.memory.output_covariance))
+    optimizer = build([weight], objective)
+    if not all("lr" in group for group in optimizer.param_groups):
+        raise TrainingError("it has no `lr` in its param_groups, so its step size cannot be set")
+    takes_closure = "closure" in inspect.signature(optimizer.step).parameters
+    for step, (batch, rate) in enumerate(zip(batches, rates, strict=False), start=1):
+        start = time.perf_counter()
+        objective.batch = batch
+        evaluate = Evaluate(objective, weight, at_zero=step == 1)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        try:
+            _set_mode(optimizer, "train")
+            loss = evaluate()
+            optimizer.step(evaluate) if takes_closure else optimizer.step()
+            _set_mode(optimizer, "eval")
+        except Exception as error:
+            raise TrainingError(f"its step failed: {error}") from error
+        if not weight.isfinite().all():
+            return
+        yield State(step, weight.detach(), loss, time.perf_counter() - start)
+
+
+class Evaluate:
+    """Loss and gradient on the batch of the moment, where the weight is: the closure of a step.
+
+    Args:
+        objective: what is evaluated.
+        weight: (d, d); its `grad` is set.
+        at_zero: the weight is zero until a step changes it, and evaluated in closed form.
+    """
+
+    def __init__(self, objective: Objective, weight: Tensor, *, at_zero: bool) -> None:
+        self._objective, self._weight, self._at_zero = objective, weight, at_zero
+        self._version: int | None = None
+        self._loss = math.nan
+
+    @torch.no_grad()
+    def __call__(self) -> float:
+        """The loss; nothing is computed again where the weight has not changed."""
+        weight, memory, batch = self._weight, self._objective.memory, self._objective.batch
+        if self._version != weight._version or weight.grad is None:
+            if self._at_zero and self._version is None:
+                weight.grad = memory.gradient_at_zero(batch)
+                self._loss = float(batch.weights.sum()) * math.log(memory.num_items)
+            else:
+                loss, weight.grad = memory.loss_and_gradient(weight.detach(), batch)
+                self._loss = float(loss)
+            self._version = weight._version
+        return self._loss
+
+
+def _set_mode(optimizer: Optimizer, mode: str) -> None:
+    """Switch an optimizer that has modes; torch's own have none."""
+    switch = getattr(optimizer, mode, None)
+    if callable(switch):
+        switch()
