@@ -1,6 +1,6 @@
 """What an optimizer minimises: the loss of a memory on the batch of the moment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,10 +18,17 @@ class Objective:
 
     memory: AssociativeMemory
     batch: Batch
+    _zero: tuple[Batch, Tensor] | None = field(default=None, init=False, repr=False)
 
     def loss(self, weight: Tensor) -> Tensor:
         """Loss of `weight` (d, d), a scalar; differentiable twice."""
         return self.memory.loss(weight, self.batch)
+
+    def gradient_at_zero(self) -> Tensor:
+        """Gradient (d, d) at `W = 0`, computed once a batch: optimizers compared there share it."""
+        if self._zero is None or self._zero[0] is not self.batch:
+            self._zero = self.batch, self.memory.gradient_at_zero(self.batch)
+        return self._zero[1].clone()
 
     def curvature(self) -> Curvature:
         """The factors of the Hessian at `W = 0`."""

@@ -9,6 +9,7 @@ says of each whether the paper states it (published) or this project derived it 
 frequent one).
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -97,3 +98,43 @@ def expected_distinct_items(frequencies: Tensor, batch_sizes: Tensor) -> Tensor:
     """
     missed = torch.log1p(-frequencies)
     return torch.stack([-torch.expm1(size * missed).sum() for size in batch_sizes])
+
+
+def limit(dim: int, num_items: int) -> float:
+    """About how many items any weight can store: `d^2 / (2 ln N)` (derived; `d^2` published).
+
+    The equal-weight memory `W = sum_{i <= K} v_i u_i^T` gives a stored item a logit of 1, and each
+    of `N` rivals one of variance `K / d^2`; the largest of them passes 1 at this `K`.
+    """
+    return dim**2 / (2 * math.log(num_items))
+
+
+def exponents_by_step(method: Method, alpha: float, steps: int) -> list[float]:
+    """Exponents `e_t` of the number recovered, `d^e_t`, after each of so many steps.
+
+    Of Muon with thresholded gradients `e_t = 2 - (1 - 1/(2 alpha))^t` (published; conjectured there
+    for exact ones). Of SGD `e_(t+1) = min(e_t + 1/(2 alpha), e_t (1 - 1/(2 alpha)) + 1/alpha)`
+    from `e_0 = 0` (derived): slow up to `d`, then Muon's own recursion.
+
+    Args:
+        method: "muon" or "sgd"; Newton's many steps have no law.
+        alpha: exponent of the frequencies, above 1.
+        steps: how many.
+
+    Raises:
+        KeyError: another method.
+    """
+    gain = 1 / (2 * alpha)
+
+    def late(e: float) -> float:
+        return e * (1 - gain) + 2 * gain
+
+    def early(e: float) -> float:
+        return min(e + gain, late(e))
+
+    start, step = {"muon": (1.0, late), "sgd": (0.0, early)}[method]
+    found = []
+    for _ in range(steps):
+        start = step(start)
+        found.append(start)
+    return found

@@ -17,12 +17,13 @@ from memsolve.problem import Batch
 
 Schedule = Literal["constant", "inverse", "cosine", "linear"]
 
-Build = Callable[[list[torch.nn.Parameter], Objective], Optimizer]
+Parameters = list[torch.nn.Parameter]
+Build = Callable[[Parameters, Objective], Optimizer]
 """Makes the optimizer of one run. Only second-order methods look at the objective."""
 
 
-class TrainingError(InputError):
-    """An optimizer that cannot be trained with."""
+class StepError(InputError):
+    """An optimizer that failed in its step, or whose step is not finite."""
 
 
 def factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -60,7 +61,10 @@ class State:
 
 
 def train(
-    objective: Objective, build: Build, batches: Iterable[Batch], rates: Iterable[float]
+    objective: Objective,
+    build: Build,
+    batches: Iterable[Batch],
+    rates: Iterable[float | None],
 ) -> Iterator[State]:
     """Train from `W = 0`, one step a learning rate; ends early at a weight that is not finite.
 
@@ -72,29 +76,30 @@ def train(
         objective: of the memory; its batch is replaced at every step.
         build: makes the optimizer of one parameter (d, d).
         batches: one a step, asked for just before it, so that it may depend on the last state.
-        rates: one a step.
+        rates: one a step; None leaves the optimizer's own.
 
     Raises:
-        TrainingError: the optimizer has no learning rate, or raised.
+        StepError: the optimizer has no learning rate, or raised.
     """
     weight = torch.nn.Parameter(torch.zeros_like(objective.memory.output_covariance))
-    optimizer = build([weight], objective)
-    if not all("lr" in group for group in optimizer.param_groups):
-        raise TrainingError("it has no `lr` in its param_groups, so its step size cannot be set")
+    try:
+        optimizer = build([weight], objective)
+    except Exception as error:
+        raise StepError(f"it cannot be made: {error}") from error
     takes_closure = "closure" in inspect.signature(optimizer.step).parameters
     for step, (batch, rate) in enumerate(zip(batches, rates, strict=False), start=1):
         start = time.perf_counter()
         objective.batch = batch
         evaluate = Evaluate(objective, weight, at_zero=step == 1)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        if rate is not None:
+            _set_rate(optimizer, rate)
         try:
             _set_mode(optimizer, "train")
             loss = evaluate()
             optimizer.step(evaluate) if takes_closure else optimizer.step()
             _set_mode(optimizer, "eval")
         except Exception as error:
-            raise TrainingError(f"its step failed: {error}") from error
+            raise StepError(f"its step failed: {error}") from error
         if not weight.isfinite().all():
             return
         yield State(step, weight.detach(), loss, time.perf_counter() - start)
@@ -120,13 +125,20 @@ class Evaluate:
         weight, memory, batch = self._weight, self._objective.memory, self._objective.batch
         if self._version != weight._version or weight.grad is None:
             if self._at_zero and self._version is None:
-                weight.grad = memory.gradient_at_zero(batch)
+                weight.grad = self._objective.gradient_at_zero()
                 self._loss = float(batch.weights.sum()) * math.log(memory.num_items)
             else:
                 loss, weight.grad = memory.loss_and_gradient(weight.detach(), batch)
                 self._loss = float(loss)
             self._version = weight._version
         return self._loss
+
+
+def _set_rate(optimizer: Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if "lr" not in group:
+            raise StepError("it has no `lr` in its param_groups, so its step size cannot be set")
+        group["lr"] = rate
 
 
 def _set_mode(optimizer: Optimizer, mode: str) -> None:

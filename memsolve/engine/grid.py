@@ -225,6 +225,11 @@ def whole(value: object, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
+def positive(value: object) -> bool:
+    """Whether this is a finite number above zero."""
+    return isinstance(value, float | int | np.floating) and 0 < float(value) < math.inf
+
+
 def check_list(name: str, values: Any, expected: str, valid: Callable[[Any], bool]) -> None:
     """Raise RangeError unless this is a list of different valid values, and not empty."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:

@@ -14,12 +14,7 @@ from torch.optim import Optimizer
 from memsolve.engine.grid import OptimizerError, Optimizers, by_label
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
-
-Parameters = list[torch.nn.Parameter]
-
-
-Build = Callable[[Parameters, Objective], Optimizer]
-"""Makes the optimizer of one run. Only second-order methods look at the objective."""
+from memsolve.training import Build, Parameters
 
 
 def resolve(optimizers: Optimizers) -> dict[str, Build]:

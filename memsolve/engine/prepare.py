@@ -7,10 +7,11 @@ import torch
 from memsolve_kernels.errors import DeviceError
 
 from memsolve.engine.grid import Grid
-from memsolve.engine.optimizers import Build, resolve
-from memsolve.engine.step import StepError, step_from_zero
+from memsolve.engine.optimizers import resolve
+from memsolve.engine.step import step_from_zero
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, power_law
+from memsolve.training import Build, StepError
 
 AnyGrid = TypeVar("AnyGrid", bound=Grid)
 
@@ -38,11 +39,10 @@ def check_steps(builders: dict[str, Build], device: str, dtype: torch.dtype) -> 
         StepError: names the optimizer and what is wrong with it.
     """
     memory = AssociativeMemory(8, 4, 2.0, seed=0, device=device, dtype=dtype)
-    batch = memory.population()
-    gradient = memory.gradient_at_zero(batch)
+    objective = Objective(memory, memory.population())
     for label, build in builders.items():
         try:
-            step_from_zero(gradient, build, Objective(memory, batch))
+            step_from_zero(objective, build)
         except StepError as error:
             raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
 

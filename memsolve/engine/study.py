@@ -1,7 +1,7 @@
 """What a study is: one question to optimizers, declared in one place."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
 
+from memsolve.engine import tidy
 from memsolve.engine.cell import Cell
 from memsolve.engine.grid import Grid
 from memsolve.engine.prepare import prepare
 from memsolve.engine.progress import Progress, bar
 from memsolve.engine.store import Store
 from memsolve.engine.summary import Fit, Point, Summary, read
+from memsolve.engine.tidy import Measured
 from memsolve.environment import environment
 
 if TYPE_CHECKING:
@@ -83,6 +85,10 @@ class Study(ABC, Generic[C, R, P]):
             for optimizer in grid.labels
         ]
 
+    def more(self, grid: Grid, results: Mapping[C, R]) -> list[C]:
+        """Cells that the results call for: measured next, until there are none."""
+        return []
+
     def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
         """Batch sizes of a memory, None for the population, which is all by default.
 
@@ -95,6 +101,10 @@ class Study(ABC, Generic[C, R, P]):
                 "gradient; leave it out, or run a study of batches, as saturation"
             )
         return [None]
+
+    def tidy(self, result: R) -> Iterable[Measured]:
+        """The numbers of a result, for `points.csv`."""
+        return tidy.measured(vars(result).items(), step=1)
 
     def columns(self, fit: Fit[P]) -> dict[str, str]:
         """A fit as text, by column title."""
@@ -116,7 +126,7 @@ class Study(ABC, Generic[C, R, P]):
 
         Args:
             grid: what to vary (default: the study's own).
-            out: folder for the cells and `summary.json`; None writes nothing.
+            out: folder for cells, `summary.json` and `points.csv`; None writes nothing.
             resume: continue what an interrupted run left in `out`.
             progress: shows how far it is.
 
@@ -131,20 +141,26 @@ class Study(ABC, Generic[C, R, P]):
         if folder is not None:
             store = Store(folder, settings, self.cell, self.result, resume=resume)
             store.expect(here)
+        kept = {} if store is None else {cell: made.result for cell, made in store.made.items()}
+        results: dict[C, R] = {}
         cells = self.cells(grid)
-        results = {} if store is None else {cell: made.result for cell, made in store.made.items()}
-        left = [cell for cell in cells if cell not in results]
-        with progress(self.name, len(cells), len(cells) - len(left)) as advance:
-            for _, group in groupby(left, lambda cell: cell.memory):
-                together = list(group)
-                for cell, result in zip(together, self.measure(grid, together), strict=True):
-                    results[cell] = result
-                    if store is not None:
-                        store.add(cell, result, here)
-                    advance(f"{self.name} d={cell.dim}")
+        while cells:
+            results |= {cell: kept[cell] for cell in cells if cell in kept}
+            left = [cell for cell in cells if cell not in kept]
+            with progress(self.name, len(cells), len(cells) - len(left)) as advance:
+                for _, group in groupby(left, lambda cell: cell.memory):
+                    together = list(group)
+                    for cell, result in zip(together, self.measure(grid, together), strict=True):
+                        results[cell] = result
+                        if store is not None:
+                            store.add(cell, result, here)
+                        advance(f"{self.name} d={cell.dim}")
+            cells = self.more(grid, results)
         summary = Summary(self.name, command, here, self.fits(grid, results))
         if folder is not None:
             summary.write(folder)
+            numbers = ((cell, found) for cell in results for found in self.tidy(results[cell]))
+            tidy.write(folder / "points.csv", numbers)
         return summary
 
     def load(self, folder: Path) -> Summary[P]:

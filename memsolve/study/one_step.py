@@ -12,9 +12,10 @@ from memsolve import theory
 from memsolve.engine import Cell, Grid, Point, Study
 from memsolve.engine.fit import Estimate, power_law_exponent
 from memsolve.engine.optimizers import resolve
-from memsolve.engine.step import StepError, step_from_zero
+from memsolve.engine.step import step_from_zero
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
+from memsolve.training import StepError
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,10 @@ class OneStep(Study[Cell, Recalled, P]):
         builders = resolve(grid.optimizers)
         for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
             batch = draw(memory, batch_size, first.seed)
-            gradient = memory.gradient_at_zero(batch)
+            objective = Objective(memory, batch)
             for cell in same_batch:
                 try:
-                    build = builders[cell.optimizer]
-                    weight = step_from_zero(gradient, build, Objective(memory, batch))
+                    weight = step_from_zero(objective, builders[cell.optimizer])
                 except StepError as error:
                     raise StepError(f"{error}, at {cell}") from error
                 recall = memory.recall(weight, batch.items)
@@ -121,17 +121,21 @@ def exponent(grid: Grid, points: Sequence[Counts]) -> Estimate:
     )
 
 
-def laws(grid: Grid, quantity: theory.Quantity) -> dict[tuple[str, float], theory.Law | None]:
-    """The law of every optimizer and alpha of a grid, by what the optimizers are."""
+def methods(grid: Grid) -> dict[str, theory.Method | None]:
+    """The method that each optimizer of a grid is, by label, by what it is made of."""
     memory = AssociativeMemory(2, 2, 2.0, seed=0)
     objective = Objective(memory, memory.population())
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
-    methods = {
+    return {
         label: theory.method_of(build([weight], objective))
         for label, build in resolve(grid.optimizers).items()
     }
+
+
+def laws(grid: Grid, quantity: theory.Quantity) -> dict[tuple[str, float], theory.Law | None]:
+    """The law of every optimizer and alpha of a grid."""
     return {
         (label, alpha): theory.law(method, quantity, alpha)
-        for label, method in methods.items()
+        for label, method in methods(grid).items()
         for alpha in grid.alphas
     }

@@ -1,0 +1,109 @@
+"""What optimizers store over many steps, each with its best schedule and step size."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from memsolve import theory
+from memsolve.engine import Fit, Grid, Summary
+from memsolve.engine.fit import power_law_exponent
+from memsolve.engine.tidy import Measured, measured
+from memsolve.report.words import count
+from memsolve.study import trajectories
+from memsolve.study.one_step import methods
+from memsolve.study.outcome import Training, training
+from memsolve.study.trials import (
+    QUANTILES,
+    ManySteps,
+    Place,
+    Runs,
+    Trajectory,
+    Trials,
+    by_place,
+)
+
+
+class Dynamics(ManySteps[Training]):
+    """Recovered items, loss and margins over the steps, and the exponent of the plateau."""
+
+    name = "dynamics"
+    question = "Items stored step by step, each optimizer with its best schedule and step size."
+    quantity = "recovered items"
+    definition = (
+        "Items whose own logit is the largest after each of many steps from W = 0, of all N. Every "
+        "optimizer is tried with the same schedules and step sizes, at each alpha, d and batch "
+        "size: five step sizes a factor 4 apart unless others are given, in the middle the one at "
+        "which a first step gives the most frequent item a logit of log N. Shown is the trial that "
+        "has recovered most after the last step, mean over seeds; of equals, the one of lower "
+        "loss. Where its step size is the smallest or largest, the next one is tried as well, up "
+        "to four times; if it is at the edge even then, the table says so. The exponent is that of "
+        "the number recovered after the last step. The limit is 2 log d up to logarithms; beside "
+        "it stands d^2 / (2 ln N), about what any weight can store."
+    )
+    grid = Trials(dims=(32, 64), seeds=1)
+    point = Training
+
+    def fits(self, grid: Grid, results: Runs) -> list[Fit[Training]]:
+        """One fit an optimizer, alpha and batch size."""
+        assert isinstance(grid, Trials)
+        method = methods(grid)
+        places = by_place(results)
+
+        def fit(name: str, alpha: float, batch_size: int | None) -> Fit[Training]:
+            points = [
+                training(grid, method[name], place, places[place])
+                for place in (Place(name, alpha, dim, batch_size) for dim in grid.dims)
+            ]
+            counts = [np.array(point.plateau, dtype=float) for point in points]
+            slope = power_law_exponent(
+                grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
+            )
+            quantity = "plateau" if batch_size is None else f"plateau at B = {batch_size}"
+            return Fit(name, alpha, quantity, slope, theory.Law(2.0, "published limit"), points)
+
+        return [
+            fit(name, alpha, batch_size)
+            for alpha in grid.alphas
+            for batch_size in self.batch_sizes(grid, alpha, grid.dims[0])
+            for name in grid.labels
+        ]
+
+    def columns(self, fit: Fit[Training]) -> dict[str, str]:
+        """The batch, the exponent of the plateau and its limit."""
+        batch = fit.quantity.partition(" at B = ")[2] or "population"
+        return {"batch": batch, "exponent in d [95%]": str(fit.estimate), "limit": str(fit.law)}
+
+    def value(self, point: Training) -> str:
+        """Items recovered in the end."""
+        return count(float(np.mean(point.plateau)))
+
+    def detail(self, point: Training) -> str:
+        """Items recovered in the end, beside the limit, and how."""
+        share = float(np.mean(point.plateau)) / point.limit
+        edge = ", at the grid's edge" if point.edge else ""
+        return (
+            f"{self.value(point)} after {len(point.recovered)} steps, {share:.2f} of "
+            f"d^2 / (2 ln N); {point.schedule}, step size {point.step_size:g}{edge}; "
+            f"{1e3 * point.seconds:.0f} ms a step"
+        )
+
+    def tidy(self, result: Trajectory) -> Iterable[Measured]:
+        """Counts and loss by step, quantiles of margins at the marks."""
+        named = ("recovered", "top_rank", "loss", "seconds")
+        yield from measured([(name, getattr(result, name)) for name in named], step=0)
+        for step, quantiles in zip(result.marks, result.margins, strict=True):
+            for level, value in zip(QUANTILES, quantiles, strict=True):
+                yield Measured(step, f"margin at {level:.0%}", value)
+
+    def figures(self, summary: Summary[Training]) -> dict[str, Figure]:
+        """Recovered items and loss against steps, margins, and the tuning curves."""
+        return {
+            "dynamics": trajectories.recovered(summary),
+            "dynamics-loss": trajectories.loss(summary),
+            "dynamics-margins": trajectories.margins(summary),
+            "dynamics-tuning": trajectories.tuning(summary),
+        }
+
+
+dynamics = Dynamics()

@@ -1,0 +1,104 @@
+"""What training has come to at one `d`, with the schedule and step size that served best."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memsolve import theory
+from memsolve.engine import Point
+from memsolve.engine.fit import Floats
+from memsolve.study.trials import Place, Runs, Trials, choose
+from memsolve.training import Schedule
+
+
+@dataclass(frozen=True)
+class Training(Point):
+    """Training at one `d`, with the schedule and step size that served best.
+
+    Lists run over steps, then over what is named.
+
+    Attributes:
+        num_items: number of facts `N`.
+        limit: about what any weight can store, `theory.limit`.
+        schedule, step_size: of the chosen trials, one a seed.
+        edge: the chosen step size is the smallest or largest that was tried.
+        seconds: median of a step of the chosen trials, on this machine.
+        recovered: (T, S) items after each step, by seed.
+        top_rank: (T, S) highest recovered rank, likewise.
+        loss: (T, S) before each step, on its batch.
+        best: (T,) the most that any trial has recovered after each step, mean over seeds: a
+            tuning of its own for each number of steps.
+        marks: (M,) steps after which margins were taken.
+        margins: (M, 5) quantiles of margins (5 to 95%), mean over seeds.
+        tried_schedule, tried_step_size, tried_recovered: (K,) every trial, and what it has
+            recovered in the end, mean over seeds; 0 where it diverged.
+        law: (T,) exponents of `d` that theory gives the number recovered; empty without a law.
+    """
+
+    num_items: int
+    limit: float
+    schedule: Schedule
+    step_size: float
+    edge: bool
+    seconds: float
+    recovered: list[list[int]]
+    top_rank: list[list[int]]
+    loss: list[list[float]]
+    best: list[float]
+    marks: list[int]
+    margins: list[list[float]]
+    tried_schedule: list[str]
+    tried_step_size: list[float]
+    tried_recovered: list[float]
+    law: list[float]
+
+    @property
+    def plateau(self) -> list[int]:
+        """Items recovered after the last step, by seed."""
+        return self.recovered[-1] if self.recovered else [0]
+
+
+def training(grid: Trials, method: theory.Method | None, place: Place, runs: Runs) -> Training:
+    """What training at one place has come to."""
+    chosen = choose(runs)
+    best = [
+        result
+        for run, result in runs.items()
+        if (run.schedule, run.step_size) == (chosen.schedule, chosen.step_size)
+    ]
+    steps = min(len(result.recovered) for result in best)
+    tried = list(dict.fromkeys((run.schedule, run.step_size) for run in runs))
+    curves = [mean_curve(runs, schedule, size, grid.steps) for schedule, size in sorted(tried)]
+    num_items = grid.items_of(place.dim)
+    return Training(
+        dim=place.dim,
+        num_items=num_items,
+        limit=theory.limit(place.dim, num_items),
+        schedule=chosen.schedule,
+        step_size=chosen.step_size,
+        edge=chosen.edge,
+        seconds=float(np.median([result.seconds for result in best])),
+        recovered=[[result.recovered[step] for result in best] for step in range(steps)],
+        top_rank=[[result.top_rank[step] for result in best] for step in range(steps)],
+        loss=[[result.loss[step] for result in best] for step in range(steps)],
+        best=np.max(curves, axis=0).tolist(),
+        marks=min((result.marks for result in best), key=len),
+        margins=np.mean([result.margins for result in best], axis=0).tolist() if steps else [],
+        tried_schedule=[schedule for schedule, _ in sorted(tried)],
+        tried_step_size=[size for _, size in sorted(tried)],
+        tried_recovered=[float(curve[-1]) for curve in curves],
+        law=theory.exponents_by_step(method, place.alpha, steps)
+        if method in ("sgd", "muon")
+        else [],
+    )
+
+
+def mean_curve(runs: Runs, schedule: Schedule, step_size: float, steps: int) -> Floats:
+    """(T,) items recovered after each step, mean over seeds; 0 after a run has diverged."""
+    curves = [
+        np.pad(np.array(result.recovered, dtype=float), (0, steps - len(result.recovered)))
+        for run, result in runs.items()
+        if (run.schedule, run.step_size) == (schedule, step_size)
+    ]
+    mean: Floats = np.mean(curves, axis=0)
+    return mean
