@@ -6,9 +6,10 @@ import torch
 from memsolve import AssociativeMemory, InputError
 from memsolve.engine.optimizers import resolve
 from memsolve.engine.prepare import check_steps
-from memsolve.engine.step import StepError, step_from_zero
+from memsolve.engine.step import step_from_zero
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
+from memsolve.training import StepError
 
 
 def build(name: str) -> torch.optim.Optimizer:
@@ -70,7 +71,6 @@ def test_bad_names_are_told(name: str, message: str) -> None:
     [
         ("torch.optim.AdamW:speed=1", "cannot be used: .*speed"),
         ("torch.optim.AdamW:lr=-1", "cannot be used: .*learning rate"),
-        ("torch.optim.LBFGS", "cannot be used: .*closure"),
         ("torch.optim.SGD:lr=inf", "cannot be used"),
         ("muon:schedule=mystery", "schedule is 'mystery'; expected one of"),
         ("muon:schedule=muon:lower=0.1", "exclude each other"),
@@ -106,10 +106,15 @@ def test_repeated_names_and_a_bare_string_are_told() -> None:
         resolve({"x": 3})  # type: ignore[dict-item]
 
 
+def test_a_closure_is_given_to_what_needs_one() -> None:
+    check_steps(resolve(["torch.optim.LBFGS"]), "cpu", torch.float64)
+
+
 def test_the_step_leaves_the_gradient_alone() -> None:
     memory = AssociativeMemory(20, 4, 1.5, seed=0)
-    gradient = torch.ones(4, 4, dtype=torch.float64)
+    objective = Objective(memory, memory.population())
+    gradient = memory.gradient_at_zero(memory.population())
     sgd = resolve({"s": lambda params: torch.optim.SGD(params, lr=0.5, weight_decay=0.1)})["s"]
-    weight = step_from_zero(gradient, sgd, Objective(memory, memory.population()))
-    assert torch.equal(gradient, torch.ones(4, 4, dtype=torch.float64))
+    weight = step_from_zero(objective, sgd)
+    assert torch.equal(objective.gradient_at_zero(), gradient)
     torch.testing.assert_close(weight, -0.5 * gradient)

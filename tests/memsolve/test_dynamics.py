@@ -1,0 +1,196 @@
+"""Training dynamics: laws, tuning, thresholds, and what is told."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from memsolve import AssociativeMemory, InputError, theory
+from memsolve.study.dynamics import dynamics
+from memsolve.study.trials import (
+    Trajectory,
+    Trial,
+    Trials,
+    choose,
+    margins,
+    remaining,
+    unit_step,
+)
+
+SMALL = Trials(("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine"))
+
+
+def trial(size: float, *, seed: int = 0) -> Trial:
+    return Trial("sgd", 1.5, 8, 512, None, seed, "constant", size)
+
+
+def reaching(*recovered: int, loss: float = 1.0) -> Trajectory:
+    counts = list(recovered)
+    return Trajectory(counts, counts, [loss] * len(counts), 0.0, [], [])
+
+
+def test_the_best_in_the_end_is_chosen_then_the_lower_loss_then_the_smaller_step() -> None:
+    runs = {trial(1.0): reaching(9, 3), trial(2.0): reaching(1, 5), trial(4.0): reaching(1, 4)}
+    assert choose(runs) == ("constant", 2.0, False)
+    assert choose(runs | {trial(4.0): reaching(1, 5, loss=0.5)}) == ("constant", 4.0, True)
+    assert choose(runs | {trial(4.0): reaching(1, 5)}).step_size == 2.0
+
+
+def test_a_run_that_diverged_is_not_chosen_however_much_it_had() -> None:
+    runs = {trial(1.0): reaching(1, 2), trial(2.0): reaching(50), trial(4.0): reaching()}
+    assert choose(runs).step_size == 1.0
+
+
+def test_the_mean_over_seeds_counts() -> None:
+    runs = {trial(1.0): reaching(0, 9), trial(1.0, seed=1): reaching(0, 1)}
+    runs |= {trial(2.0, seed=seed): reaching(0, 6) for seed in (0, 1)}
+    assert choose(runs).step_size == 2.0
+
+
+def test_edges_are_widened_for_every_seed_and_schedule_until_they_are_none() -> None:
+    grid = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, step_sizes=(1.0, 2.0))
+    runs = {trial(size, seed=s): reaching(0, int(size)) for size in (1.0, 2.0) for s in (0, 1)}
+    found = dynamics.more(grid, runs)
+    assert {(run.step_size, run.schedule, run.seed) for run in found} == {
+        (8.0, schedule, seed) for schedule in ("constant", "cosine") for seed in (0, 1)
+    }
+    assert dynamics.more(grid, runs | {trial(8.0): reaching(0, 1)}) == []
+    for size in (8.0, 32.0, 130.0, 520.0):
+        runs |= {trial(size, seed=s): reaching(0, int(size)) for s in (0, 1)}
+    assert dynamics.more(grid, runs) == []  # it has been widened often enough
+    assert choose(runs).edge
+
+
+def test_the_unit_step_halves_the_probability_of_the_first_item() -> None:
+    for name in ("sgd", "muon", "torch.optim.AdamW"):
+        grid = Trials((name,), dims=(32,))
+        memory = AssociativeMemory(2048, 32, 1.5, seed=0)
+        size = unit_step(grid, name, 1.5, 32)
+        one = replace(
+            grid, dims=(32,), seeds=1, steps=1, step_sizes=(size,), schedules=["constant"]
+        )
+        loss = dynamics(one).fits[0].points[0].loss
+        assert loss[0][0] == pytest.approx(np.log(2048))
+        assert memory.num_items == 2048
+        assert size > 0
+
+
+def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
+    grid = Trials(("sgd", "muon"), dims=(32,), seeds=1, steps=12, schedules=("constant", "inverse"))
+    sgd, muon = (fit.points[0] for fit in dynamics(grid).fits)
+    assert muon.recovered[2][0] >= 1.3 * muon.recovered[0][0]
+    assert muon.recovered[2][0] > sgd.recovered[5][0]
+    assert muon.best[2] >= muon.recovered[2][0]
+    assert len(muon.law) == 12
+    assert muon.law[0] == pytest.approx(4 / 3)
+
+
+def test_the_threshold_drops_what_is_stored() -> None:
+    memory = AssociativeMemory(50, 8, 1.5, seed=0)
+    stored = torch.zeros(50, dtype=torch.bool)
+    stored[[0, 3]] = True
+    left = remaining(memory.population(), stored)
+    assert left.items.tolist() == [i for i in range(50) if i not in (0, 3)]
+    assert torch.equal(left.weights, memory.population().weights[left.items])
+    exact, dropped = (
+        dynamics(replace(SMALL, optimizers=("muon",), dims=(16,), gradient=kind)).fits[0].points[0]
+        for kind in ("exact", "thresholded")
+    )
+    assert exact.recovered[0] == dropped.recovered[0]  # nothing is stored at zero
+    assert exact.loss[2] != dropped.loss[2]
+
+
+def test_margins_are_quantiles_over_the_items_that_d_could_hold() -> None:
+    memory = AssociativeMemory(100, 8, 1.5, seed=0)
+    weight = torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    count = int(np.ceil(theory.limit(8, 100)))
+    logits = memory.inputs[:count] @ weight.T @ memory.outputs.T
+    own = logits.diagonal().clone()
+    logits.fill_diagonal_(-torch.inf)
+    expected = np.quantile((own - logits.amax(1)).numpy(), [0.05, 0.25, 0.5, 0.75, 0.95])
+    assert margins(memory, weight) == pytest.approx(list(expected))
+
+
+def test_minibatches_and_the_tidy_table(tmp_path: Path) -> None:
+    grid = replace(SMALL, dims=(8,), batch_sizes=(16, 64), step_sizes=(1.0, 8.0, 64.0))
+    summary = dynamics(grid, tmp_path)
+    assert [fit.quantity for fit in summary.fits] == [
+        f"plateau at B = {size}" for size in (16, 64) for _ in ("sgd", "muon")
+    ]
+    with (tmp_path / "points.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    point = summary.fits[0].points[0]
+    counts = [
+        int(row["value"])
+        for row in rows
+        if row["optimizer"] == "sgd"
+        and row["batch"] == "16"
+        and row["quantity"] == "recovered"
+        and row["schedule"] == point.schedule
+        and float(row["step_size"]) == point.step_size
+    ]
+    assert counts == [count for (count,) in point.recovered]
+    assert {row["quantity"] for row in rows} >= {"loss", "seconds", "top_rank", "margin at 50%"}
+
+
+def without_times(path: Path) -> object:
+    found = json.loads(path.read_text())
+    for fit in found["fits"]:
+        for point in fit["points"]:
+            del point["seconds"]
+    return found
+
+
+def test_the_recorded_command_resumes_and_gives_the_same_again(tmp_path: Path) -> None:
+    dynamics(SMALL, tmp_path / "whole")
+    lines = (tmp_path / "whole/cells.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/cells.jsonl").write_text("".join(lines[: len(lines) // 2]))
+    dynamics(SMALL, tmp_path / "half", resume=True)
+    first = without_times(tmp_path / "whole/summary.json")
+    assert first == without_times(tmp_path / "half/summary.json")
+    assert dynamics.load(tmp_path / "half").fits[1].points[0].recovered
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "steps is 0; expected a whole number of at least 1"),
+        ({"step_sizes": ()}, "step_sizes is (); expected a list of finite numbers above 0"),
+        ({"step_sizes": (0.0,)}, "step_sizes holds 0.0"),
+        ({"step_sizes": (1.0, float("inf"))}, "step_sizes holds inf"),
+        ({"schedules": ("warm",)}, "schedules holds 'warm'; expected names of"),
+        ({"schedules": ()}, "schedules is ()"),
+        ({"gradient": "rough"}, "gradient is 'rough'; expected one of"),
+    ],
+)
+def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as told:
+        Trials(**arguments)  # type: ignore[arg-type]
+    assert message in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--steps 0", "steps is 0"),
+        ("--step-sizes ,", "step_sizes is []"),
+        ("--optimizers torch.optim.SGD:maximize=True", "does not raise the logit"),
+    ],
+)
+def test_nonsense_on_the_command_line_is_one_line(
+    tmp_path: Path, options: str, message: str
+) -> None:
+    command = [sys.executable, "-m", "memsolve", "dynamics", "--dims", "8", *options.split()]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert message in line

@@ -1,0 +1,161 @@
+"""The training loop against plain torch, and optimizers of every temper."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise, repeat
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memsolve import AssociativeMemory, Batch, InputError
+from memsolve.engine.optimizers import resolve
+from memsolve.objective import Objective
+from memsolve.training import Build, Schedule, State, factor, train
+
+STEPS = 6
+
+
+@pytest.fixture
+def objective() -> Objective:
+    memory = AssociativeMemory(60, 5, 1.4, seed=2)
+    return Objective(memory, memory.population())
+
+
+def run(objective: Objective, build: Build, rates: list[float]) -> list[State]:
+    states = train(objective, build, repeat(objective.batch), rates)
+    return [replace(state, weight=state.weight.clone()) for state in states]
+
+
+def by_autograd(
+    objective: Objective, make: Callable[[Any], torch.optim.Optimizer], rates: list[float]
+) -> tuple[list[torch.Tensor], list[float]]:
+    """What a user writes: loss, backward, step."""
+    weight = torch.nn.Parameter(torch.zeros(5, 5, dtype=torch.float64))
+    optimizer = make([weight])
+    weights, losses = [], []
+    for rate in rates:
+        optimizer.param_groups[0]["lr"] = rate
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = objective.loss(weight)
+            loss.backward()
+            return loss
+
+        losses.append(float(objective.loss(weight.detach())))
+        optimizer.step(closure)  # type: ignore[arg-type]
+        weights.append(weight.detach().clone())
+    return weights, losses
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params: torch.optim.SGD(params, momentum=0.9),
+        torch.optim.AdamW,
+        lambda params: torch.optim.LBFGS(params, max_iter=3),
+    ],
+    ids=["SGD", "AdamW", "LBFGS"],
+)
+def test_training_is_what_a_user_writes_with_autograd(
+    objective: Objective, make: Callable[[Any], torch.optim.Optimizer]
+) -> None:
+    rates = [2.0 * factor("cosine", step, STEPS) for step in range(STEPS)]
+    (build,) = resolve({"x": make}).values()
+    states = run(objective, build, rates)
+    weights, losses = by_autograd(objective, make, rates)
+    assert [state.step for state in states] == list(range(1, STEPS + 1))
+    for state, weight, loss in zip(states, weights, losses, strict=True):
+        torch.testing.assert_close(state.weight, weight)
+        assert state.loss == pytest.approx(loss)
+
+
+def test_the_first_loss_is_that_of_a_uniform_softmax(objective: Objective) -> None:
+    (state,) = run(objective, resolve(["sgd"])["sgd"], [1.0])
+    assert state.loss == pytest.approx(math.log(60))
+
+
+def test_batches_follow_what_was_yielded(objective: Objective) -> None:
+    memory = objective.memory
+    seen: list[int] = []
+
+    def batches() -> Iterator[Batch]:
+        for size in (4, 3, 2):
+            seen.append(len(states))
+            yield memory.sample(size, torch.Generator().manual_seed(size))
+
+    states: list[State] = []
+    for state in train(objective, resolve(["sgd"])["sgd"], batches(), repeat(1.0)):
+        states.append(state)
+        assert len(objective.batch.items) <= 4
+    assert len(states) == 3
+    assert seen == [0, 1, 2]
+
+
+def test_modes_are_switched_around_steps(objective: Objective) -> None:
+    class Averaging(torch.optim.SGD):
+        """Evaluates an average of its weights, as schedule-free ones do."""
+
+        mode = "eval"
+
+        def train(self) -> None:
+            self.mode = "train"
+
+        def eval(self) -> None:
+            self.mode = "eval"
+
+        def step(self, closure: Any = None) -> Any:
+            assert self.mode == "train"
+            return super().step(closure)
+
+    made = []
+
+    def build(params: Any) -> Averaging:
+        made.append(Averaging(params))
+        return made[0]
+
+    for _ in train(objective, resolve({"a": build})["a"], repeat(objective.batch), [1.0] * 2):
+        assert made[0].mode == "eval"
+
+
+def test_an_optimizer_without_closure_works_and_one_without_lr_is_told(
+    objective: Objective,
+) -> None:
+    class Plain(torch.optim.Optimizer):
+        def __init__(self, params: Any, **defaults: float) -> None:
+            super().__init__(params, defaults)
+
+        @torch.no_grad()
+        def step(self) -> None:  # type: ignore[override]
+            for param in self.param_groups[0]["params"]:
+                param.sub_(param.grad)
+
+    (state,) = run(objective, resolve({"p": lambda p: Plain(p, lr=1.0)})["p"], [1.0])
+    torch.testing.assert_close(state.weight, -objective.gradient_at_zero())
+    with pytest.raises(InputError, match="no `lr` in its param_groups"):
+        run(objective, resolve({"p": Plain})["p"], [1.0])
+
+
+def test_a_run_ends_where_it_diverges(objective: Objective) -> None:
+    states = run(objective, resolve(["sgd"])["sgd"], [1.0, math.inf, 1.0])
+    assert [state.step for state in states] == [1]
+
+
+@given(
+    st.sampled_from(["constant", "inverse", "cosine", "linear"]),
+    st.integers(1, 100),
+)
+def test_schedules_start_at_one_and_never_rise(schedule: Schedule, steps: int) -> None:
+    factors = [factor(schedule, step, steps) for step in range(steps)]
+    assert factors[0] == 1
+    assert all(late <= early for early, late in pairwise(factors))
+    assert factors[-1] > 0
+
+
+def test_an_unknown_schedule_is_told() -> None:
+    with pytest.raises(InputError, match="schedule is 'warm'; expected one of"):
+        factor("warm", 0, 1)  # type: ignore[arg-type]
