@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from memsolve import AssociativeMemory, InputError, theory
+from memsolve.engine.optimizers import resolve
+from memsolve.objective import Objective
 from memsolve.study.dynamics import dynamics
 from memsolve.study.trials import (
     Trajectory,
@@ -22,6 +24,7 @@ from memsolve.study.trials import (
     remaining,
     unit_step,
 )
+from memsolve.training import train
 
 SMALL = Trials(("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine"))
 
@@ -67,18 +70,14 @@ def test_edges_are_widened_for_every_seed_and_schedule_until_they_are_none() -> 
     assert choose(runs).edge
 
 
-def test_the_unit_step_halves_the_probability_of_the_first_item() -> None:
-    for name in ("sgd", "muon", "torch.optim.AdamW"):
-        grid = Trials((name,), dims=(32,))
-        memory = AssociativeMemory(2048, 32, 1.5, seed=0)
-        size = unit_step(grid, name, 1.5, 32)
-        one = replace(
-            grid, dims=(32,), seeds=1, steps=1, step_sizes=(size,), schedules=["constant"]
-        )
-        loss = dynamics(one).fits[0].points[0].loss
-        assert loss[0][0] == pytest.approx(np.log(2048))
-        assert memory.num_items == 2048
-        assert size > 0
+@pytest.mark.parametrize("name", ["sgd", "muon", "torch.optim.AdamW:weight_decay=0"])
+def test_the_unit_step_gives_the_most_frequent_item_a_logit_of_log_n(name: str) -> None:
+    size = unit_step(Trials((name,)), name, 1.5, 32)
+    memory = AssociativeMemory(64 * 32, 32, 1.5, seed=0)
+    objective = Objective(memory, memory.population())
+    (state,) = train(objective, resolve([name])[name], [objective.batch], [size])
+    logit = memory.outputs[0] @ state.weight @ memory.inputs[0]
+    assert float(logit) == pytest.approx(np.log(memory.num_items))
 
 
 def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
