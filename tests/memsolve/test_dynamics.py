@@ -72,7 +72,7 @@ def test_edges_are_widened_for_every_seed_and_schedule_until_they_are_none() -> 
 
 @pytest.mark.parametrize("name", ["sgd", "muon", "torch.optim.AdamW:weight_decay=0"])
 def test_the_unit_step_gives_the_most_frequent_item_a_logit_of_log_n(name: str) -> None:
-    size = unit_step(Trials((name,)), name, 1.5, 32)
+    size = unit_step(Trials((name,), device="cpu"), name, 1.5, 32)
     memory = AssociativeMemory(64 * 32, 32, 1.5, seed=0)
     objective = Objective(memory, memory.population())
     (state,) = train(objective, resolve([name])[name], [objective.batch], [size])
