@@ -23,6 +23,10 @@ class Objective:
         """Loss of `weight` (d, d), a scalar; differentiable twice."""
         return self.memory.loss(weight, self.batch)
 
-    def curvature(self) -> Curvature:
-        """The factors of the Hessian at `W = 0`."""
-        return self.memory.curvature(self.batch)
+    def hvp(self, weight: Tensor, direction: Tensor) -> Tensor:
+        """The Hessian of the loss at `weight` times `direction`, all (d, d)."""
+        return self.memory.hvp(weight, direction, self.batch)
+
+    def curvature(self, weight: Tensor | None = None) -> Curvature:
+        """The factors of the Hessian at `W = 0`; given a `weight` (d, d), of one near it there."""
+        return self.memory.curvature(self.batch, weight)
