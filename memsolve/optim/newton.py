@@ -33,13 +33,15 @@ class Newton(Optimizer):
         objective: gives `loss(weight)`, `hvp(weight, direction)`, `curvature()` and
             `curvature(weight)` on the batch of the moment.
         lr: step size; 1 is Newton's own.
-        damping: at least 0. `A` of a batch with fewer than `d` distinct items is singular, so 0
-            only serves the population. A tiny value is the best for capacity (measured: 0.1 of
-            the median eigenvalue of `A` already costs up to 10% of the items at d = 64 to 256).
+        damping: in units of `mean(A)`, at least 0. `A` of a batch with fewer than `d` distinct
+            items is singular, so 0 only serves the population. A tiny value is the best for
+            capacity (measured: 0.1 of the median eigenvalue of `A` already costs up to 10% of the
+            items at d = 64 to 256).
         tolerance: relative residual at which conjugate gradients stop, in (0, 1), in the norm of
             the preconditioner.
         max_iterations: products with the Hessian a step at most. Measured at the default
-            tolerance, d = 32 and 64, alpha = 1.2 to 3: 3 to 15, and at the second step up to 50.
+            tolerance, d = 32 and 64, alpha = 1.2 to 2: 1 to 12, and up to 50 in the second and
+            third step.
 
     Raises:
         RangeError: a hyperparameter out of range.
