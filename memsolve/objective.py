@@ -30,6 +30,10 @@ class Objective:
             self._zero = self.batch, self.memory.gradient_at_zero(self.batch)
         return self._zero[1].clone()
 
-    def curvature(self) -> Curvature:
-        """The factors of the Hessian at `W = 0`."""
-        return self.memory.curvature(self.batch)
+    def hvp(self, weight: Tensor, direction: Tensor) -> Tensor:
+        """The Hessian of the loss at `weight` times `direction`, all (d, d)."""
+        return self.memory.hvp(weight, direction, self.batch)
+
+    def curvature(self, weight: Tensor | None = None) -> Curvature:
+        """The factors of the Hessian at `W = 0`; given a `weight` (d, d), of one near it there."""
+        return self.memory.curvature(self.batch, weight)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from memsolve_kernels import softmax_gradient, softmax_loss
+from memsolve_kernels import retrieval, softmax_gradient, softmax_hvp, softmax_loss
 from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
 from torch import Tensor
 
@@ -157,6 +157,19 @@ class AssociativeMemory:
             loss += part
         return loss, gradient
 
+    def hvp(self, weight: Tensor, direction: Tensor, batch: Batch) -> Tensor:
+        """The Hessian of the loss at `weight` times `direction`, all (d, d). Without autograd."""
+        self._check(weight, batch)
+        self._check_matrix("direction", direction)
+        product = torch.zeros_like(weight)
+        for items, weights in _chunks(batch):
+            inputs = self.inputs[items]
+            by_query = softmax_hvp(
+                inputs @ weight.T, inputs @ direction.T, self.outputs, items, weights
+            )
+            product.addmm_(by_query.T, inputs)
+        return product
+
     def gradient_at_zero(self, batch: Batch) -> Tensor:
         """`gradient` at `W = 0`, where the softmax is uniform: one outer product (derived)."""
         self._check_batch(batch)
@@ -166,12 +179,21 @@ class AssociativeMemory:
             gradient.addmm_(by_query.T, self.inputs[items])
         return gradient
 
-    def curvature(self, batch: Batch) -> Curvature:
-        """The two factors of the Hessian at `W = 0` on `batch`."""
+    def curvature(self, batch: Batch, weight: Tensor | None = None) -> Curvature:
+        """The two factors of the Hessian at `W = 0` on `batch`.
+
+        Given a `weight` (d, d), items count by their error `1 - p` there: two factors near those
+        of the Hessian at `weight`, which has none of its own.
+        """
         self._check_batch(batch)
+        if weight is not None:
+            self._check_matrix("weight", weight)
         moment = torch.zeros_like(self.output_covariance)
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
+            if weight is not None:
+                losses = retrieval(inputs @ weight.T, self.outputs, items).loss
+                weights = weights * -torch.expm1(-losses)
             moment.addmm_((inputs * weights[:, None]).T, inputs)
         return Curvature(self.output_covariance, moment)
 
@@ -181,7 +203,7 @@ class AssociativeMemory:
         An item that no gradient has seen is recovered only by chance, with probability about
         `1/N` (derived), so after a step on a batch its own items are the ones to ask for.
         """
-        self._check_weight(weight)
+        self._check_matrix("weight", weight)
         if items is None:
             items = torch.arange(self.num_items, device=self.inputs.device)
         self._check_items("items", items)
@@ -195,20 +217,20 @@ class AssociativeMemory:
     def _batch(self, items: Tensor, weights: Tensor) -> Batch:
         return Batch(items.to(self.inputs.device), weights.to(self.inputs))
 
-    def _check_weight(self, weight: Tensor) -> None:
-        if weight.shape != (self.dim, self.dim):
+    def _check_matrix(self, name: str, matrix: Tensor) -> None:
+        if matrix.shape != (self.dim, self.dim):
             raise ShapeError(
-                f"weight has shape {tuple(weight.shape)}; expected {(self.dim, self.dim)}"
+                f"{name} has shape {tuple(matrix.shape)}; expected {(self.dim, self.dim)}"
             )
-        if weight.dtype != self.inputs.dtype:
-            raise DtypeError(f"weight is {weight.dtype}; the memory is {self.inputs.dtype}")
-        if weight.device != self.inputs.device:
-            raise DeviceError(f"weight is on {weight.device}; the memory on {self.inputs.device}")
-        if _is_readable(weight) and not weight.isfinite().all():
-            raise NonFiniteError("weight holds NaN or infinity")
+        if matrix.dtype != self.inputs.dtype:
+            raise DtypeError(f"{name} is {matrix.dtype}; the memory is {self.inputs.dtype}")
+        if matrix.device != self.inputs.device:
+            raise DeviceError(f"{name} is on {matrix.device}; the memory on {self.inputs.device}")
+        if _is_readable(matrix) and not matrix.isfinite().all():
+            raise NonFiniteError(f"{name} holds NaN or infinity")
 
     def _check(self, weight: Tensor, batch: Batch) -> None:
-        self._check_weight(weight)
+        self._check_matrix("weight", weight)
         self._check_batch(batch)
 
     def _check_batch(self, batch: Batch) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from memsolve.objective import Objective
+from memsolve.optim import NoProgressWarning
 from memsolve.problem import Batch
 
 Schedule = Literal["constant", "inverse", "cosine", "linear"]
@@ -96,7 +98,9 @@ def train(
         try:
             _set_mode(optimizer, "train")
             loss = evaluate()
-            optimizer.step(evaluate) if takes_closure else optimizer.step()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NoProgressWarning)  # the counts will show it
+                optimizer.step(evaluate) if takes_closure else optimizer.step()
             _set_mode(optimizer, "eval")
         except Exception as error:
             raise StepError(f"its step failed: {error}") from error

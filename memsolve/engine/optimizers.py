@@ -77,7 +77,7 @@ def _first_order(make: Callable[[Parameters], Optimizer]) -> Build:
 
 
 def _newton(params: Parameters, objective: Objective, **settings: Any) -> Newton:
-    return Newton(params, objective.curvature, **settings)
+    return Newton(params, objective, **settings)
 
 
 BUILT_IN: dict[str, Callable[..., Optimizer]] = {

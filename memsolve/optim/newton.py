@@ -1,48 +1,77 @@
-"""Newton's method for the associative memory, from `W = 0`."""
+"""Newton's method for the associative memory, without ever forming the Hessian."""
 
+import warnings
 from collections.abc import Callable, Iterable
-from typing import overload
+from typing import Any, overload
 
 import torch
 from memsolve_kernels.errors import RangeError
 from torch import Tensor
 from torch.optim import Optimizer
 
-from memsolve.problem import Curvature
+from memsolve.objective import Objective
+from memsolve.optim.conjugate_gradients import conjugate_gradients
+from memsolve.optim.line_search import backtrack
+
+
+class NoProgressWarning(RuntimeWarning):
+    """A step that cannot lower the loss, and has not been made."""
 
 
 class Newton(Optimizer):
-    """One Newton step is `W <- W - lr * C^-1 G (A + damping * mean_eigenvalue(A) * I)^-1`.
+    """Steps `W <- W - lr * X`, where `X` solves `H(X) + damping * mean(A) * C X = G`.
 
-    `C` and `A` are the factors of the Hessian at `W = 0`, where this is Newton's method exactly
-    (derived: the Hessian there is `D -> C D A`). At another `W` it is Newton's method with the
-    Hessian frozen at zero.
+    `H` is the Hessian at `W`, `C` and `A` its factors at `W = 0`, and `mean(A)` is the mean
+    eigenvalue of `A`. There `H` is `X -> C X A` exactly (derived), so that the damped equation has
+    the solution `C^-1 G (A + damping * mean(A) * I)^-1` in closed form. That step is taken whole,
+    and needs no product with the Hessian and no loss (measured: it lowers the loss, for d = 4 to
+    128, alpha = 1.1 to 3, batches of `d` draws to the population).
+
+    At any other `W` it is solved by conjugate gradients. Their preconditioner is the closed form,
+    with items weighted in `A` by their error `1 - p`, since those already stored have no curvature
+    left. `lr` is then halved until the loss falls; if it never does, as at a minimum, a
+    NoProgressWarning says so and the weight is left as it is.
 
     Args:
-        params: matrices (d, d) whose `.grad` is the gradient of the loss.
-        curvature: called at every step, for the batch of that step; gives `C` (d, d) and `A`
-            (d, d). For a memory and one batch it is `lambda: memory.curvature(batch)`.
+        params: matrices (d, d) whose `.grad` is the gradient of the objective's loss.
+        objective: gives `loss(weight)`, `hvp(weight, direction)`, `curvature()` and
+            `curvature(weight)` on the batch of the moment.
         lr: step size; 1 is Newton's own.
-        damping: relative to the mean eigenvalue of `A`, at least 0. `A` of a batch with fewer
-            than `d` distinct items is singular, so 0 only serves the population. A tiny value
-            is the best for capacity (measured: 0.1 of the median eigenvalue of `A` already
-            costs up to 10% of the items at d = 64 to 256).
+        damping: in units of `mean(A)`, at least 0. `A` of a batch with fewer than `d` distinct
+            items is singular, so 0 only serves the population. A tiny value is the best for
+            capacity (measured: 0.1 of the median eigenvalue of `A` already costs up to 10% of the
+            items at d = 64 to 256).
+        tolerance: relative residual at which conjugate gradients stop, in (0, 1), in the norm of
+            the preconditioner.
+        max_iterations: products with the Hessian a step at most. Measured at the default
+            tolerance, d = 32 and 64, alpha = 1.2 to 2: 1 to 12, and up to 50 in the second and
+            third step.
+
+    Raises:
+        RangeError: a hyperparameter out of range.
     """
 
     def __init__(
         self,
         params: Iterable[Tensor],
-        curvature: Callable[[], Curvature],
+        objective: Objective,
         *,
         lr: float = 1.0,
         damping: float = 1e-6,
+        tolerance: float = 0.1,
+        max_iterations: int = 50,
     ) -> None:
         if not 0 < lr < float("inf"):
             raise RangeError(f"lr is {lr}; expected a finite number above 0")
         if not 0 <= damping < float("inf"):
             raise RangeError(f"damping is {damping}; expected a finite number of at least 0")
-        super().__init__(params, {"lr": lr, "damping": damping})
-        self.curvature = curvature
+        if not 0 < tolerance < 1:
+            raise RangeError(f"tolerance is {tolerance}; expected a number between 0 and 1")
+        if not max_iterations >= 1:
+            raise RangeError(f"max_iterations is {max_iterations}; expected at least 1")
+        settings = {"tolerance": tolerance, "max_iterations": max_iterations}
+        super().__init__(params, {"lr": lr, "damping": damping, **settings})
+        self.objective = objective
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -50,19 +79,53 @@ class Newton(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; returns the loss of `closure`, if given."""
+        """Take one step; `closure`, if given, evaluates the loss first, and its value is returned.
+
+        Warns:
+            NoProgressWarning: the loss cannot be lowered along the step; the weight has not changed.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        outputs, inputs = self.curvature()
         for group in self.param_groups:
-            damped = inputs + group["damping"] * inputs.diagonal().mean() * torch.eye(
-                len(inputs), dtype=inputs.dtype, device=inputs.device
-            )
             for param in group["params"]:
                 if param.grad is not None:
-                    step = torch.linalg.solve(outputs, param.grad)
-                    step = torch.linalg.solve(damped, step, left=False)
-                    param.sub_(step, alpha=group["lr"])
+                    self._update(param, param.grad, group)
         return loss
+
+    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        outputs, inputs = self.objective.curvature()
+        shift = group["damping"] * inputs.diagonal().mean()
+        if not weight.any():
+            weight.sub_(_solve(outputs, inputs, shift, gradient), alpha=group["lr"])
+            return
+
+        unlearned = self.objective.curvature(weight).inputs
+        step = conjugate_gradients(
+            lambda matrix: self.objective.hvp(weight, matrix) + shift * (outputs @ matrix),
+            lambda matrix: _solve(outputs, unlearned, shift, matrix),
+            gradient,
+            tolerance=group["tolerance"],
+            max_iterations=group["max_iterations"],
+        )
+        slope = float(torch.sum(gradient * step))
+        size = backtrack(
+            lambda size: self.objective.loss(weight.sub(step, alpha=size)), slope, group["lr"]
+        )
+        if not size:
+            warnings.warn(
+                f"Newton's step cannot lower the loss (foreseen: by {slope:.1e}), so the weight is "
+                "left as it is: it is at a minimum to rounding, or its gradient is not the loss's",
+                NoProgressWarning,
+                stacklevel=2,
+            )
+        weight.sub_(step, alpha=size)
+
+
+def _solve(outputs: Tensor, inputs: Tensor, shift: Tensor, matrix: Tensor) -> Tensor:
+    """`outputs^-1 matrix (inputs + shift I)^-1`."""
+    identity = torch.eye(len(inputs), dtype=inputs.dtype, device=inputs.device)
+    half = torch.linalg.solve(outputs, matrix)
+    solved: Tensor = torch.linalg.solve(inputs + shift * identity, half, left=False)
+    return solved

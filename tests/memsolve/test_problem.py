@@ -61,6 +61,30 @@ def test_curvature_is_the_hessian_at_zero(memory: AssociativeMemory) -> None:
         torch.testing.assert_close(outputs @ direction @ inputs, product)
 
 
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_hvp_is_that_of_the_dense_logits(memory: AssociativeMemory, scale: float) -> None:
+    weight, direction = random_weight(memory, scale), random_weight(memory).T.contiguous()
+    for batch in batches(memory):
+        _, product = torch.autograd.functional.hvp(
+            lambda w, batch=batch: dense_loss(memory, w, batch), weight, direction
+        )
+        torch.testing.assert_close(memory.hvp(weight, direction, batch), product)
+
+
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_curvature_at_a_weight_counts_items_by_their_error(
+    memory: AssociativeMemory, scale: float
+) -> None:
+    weight = random_weight(memory, scale)
+    for batch in batches(memory):
+        inputs = memory.inputs[batch.items]
+        logits = inputs @ weight.T @ memory.outputs.T
+        errors = 1 - logits.softmax(1).gather(1, batch.items[:, None])
+        outputs, moment = memory.curvature(batch, weight)
+        torch.testing.assert_close(moment, inputs.T @ (errors * batch.weights[:, None] * inputs))
+        assert torch.equal(outputs, memory.output_covariance)
+
+
 def test_a_batch_holds_each_drawn_item_once_with_its_share(memory: AssociativeMemory) -> None:
     batch = memory.sample(1000, torch.Generator().manual_seed(1))
     assert torch.equal(batch.items, batch.items.unique())
@@ -126,6 +150,10 @@ def test_bad_calls_are_told(memory: AssociativeMemory) -> None:
         memory.gradient(zero[:5], good)
     with pytest.raises(InputError, match=r"weight is torch\.float32"):
         memory.loss(zero.float(), good)
+    with pytest.raises(InputError, match=r"direction has shape \(6, 5\)"):
+        memory.hvp(zero, zero[:, :5], good)
+    with pytest.raises(InputError, match=r"weight has shape \(6, 5\)"):
+        memory.curvature(good, zero[:, :5])
     with pytest.raises(InputError, match="NaN or infinity"):
         memory.recall(zero / 0)
     with pytest.raises(InputError, match="batch_size is 0"):
