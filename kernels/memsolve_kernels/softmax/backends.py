@@ -18,8 +18,8 @@ def choose(queries: Tensor, backend: str | None, precision: str | None) -> Passe
         BackendError: an unknown name, or a choice that cannot be honoured here.
     """
     check_precision(precision)  # type: ignore[arg-type]  # until here any string
-    fit = queries.dtype != torch.float64 and architecture(queries.device) is not None
-    choice = choose_backend(backend, queries, triton=fit)  # type: ignore[arg-type]
+    arch = None if queries.dtype == torch.float64 else architecture(queries.device)
+    choice = choose_backend(backend, queries, triton=arch is not None)  # type: ignore[arg-type]
     if choice == "triton" and precision is not None and queries.dtype != torch.float32:
         raise BackendError(
             f"precision={precision!r} is for float32 inputs; products of {queries.dtype} "
@@ -30,8 +30,8 @@ def choose(queries: Tensor, backend: str | None, precision: str | None) -> Passe
             f"precision={precision!r} needs backend='triton'; backend={choice!r} computes in "
             f"{accumulation_dtype(queries.dtype)}"
         )
-    if choice == "triton" and len(queries) > 0:
+    if arch is not None and choice == "triton" and len(queries) > 0:
         from memsolve_kernels.softmax.triton_backend import TritonBackend  # needs the package
 
-        return TritonBackend(precision or "ieee")
+        return TritonBackend(arch.presets, precision or "ieee")
     return ReferenceBackend() if choice == "reference" else TorchBackend()

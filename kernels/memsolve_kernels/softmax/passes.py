@@ -66,7 +66,7 @@ Partial = TypeVar("Partial", WeightedPartial, RankPartial)
 
 def merge(partials: Sequence[Partial]) -> Partial:
     """Partial results over parts of the items as one over all of them, in that order."""
-    return partials[0]._make(map(torch.cat, zip(*partials, strict=True)))
+    return type(partials[0])(*map(torch.cat, zip(*partials, strict=True)))
 
 
 class Passes(ABC):

@@ -57,7 +57,7 @@ class TorchBackend(Passes):
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
         large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
-        totals, sums = queries.new_zeros(len(queries), 1), torch.zeros_like(queries)
+        totals, sums = queries.new_zeros(len(queries), 1), queries.new_zeros(queries.shape)
         tops = _lowest(totals) if large else torch.zeros_like(totals)
         for rows in _row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
@@ -107,7 +107,7 @@ class TorchBackend(Passes):
         """Sums are normalised anew: the log-odds carry a rounding error common to the whole row."""
         queries = queries.to(accumulation_dtype(queries.dtype))
         shift, center = aim.shift[:, None], aim.center[:, None]
-        totals, sums = torch.zeros_like(shift), torch.zeros_like(queries)
+        totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
             for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):

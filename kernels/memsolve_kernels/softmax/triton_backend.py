@@ -1,31 +1,24 @@
-"""The Triton backend: which kernels serve a pass, and in how many splits of the items."""
+"""The Triton backend: which kernels serve a pass."""
 
 import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar
 
 import torch
-import triton
 from torch import Tensor
 
-from memsolve_kernels.architectures import architecture
 from memsolve_kernels.softmax.passes import Aim, Passes, RankPartial, WeightedPartial
-from memsolve_kernels.softmax.presets import Preset, find, input_precision, kind_of, neighbours
-from memsolve_kernels.softmax.splits import count_splits
+from memsolve_kernels.softmax.plan import Plan
 from memsolve_kernels.softmax.triton_kernels import covariance, curvature, odds, rank, scratch
 from memsolve_kernels.softmax.triton_kernels.merge import merge
 from memsolve_kernels.softmax.triton_kernels.rowdot import row_dot
 from memsolve_kernels.softmax.triton_kernels.tile import TINY
-from memsolve_kernels.tuning import fastest
 
 ROWS_IN_SCRATCH = 8192  # queries whose weights share the scratch
-PARTIAL_BYTES = 128 * 2**20  # weighted sums of splits that wait to be merged, at most
 LOG2_E = math.log2(math.e)
 HEADROOM = 8.0  # weights exceed their softmax by 2**8, which keeps small ones normal in float16
-
-Result = TypeVar("Result")
 
 
 def _on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,9 +40,11 @@ class TritonBackend(Passes):
     A row whose target is no item comes back as NaN, its rank as -1.
 
     Attributes:
+        presets: whose launch configurations to take, as 90.
         precision: of float32 products.
     """
 
+    presets: int
     precision: str = "ieee"
     indexes_targets: ClassVar[bool] = False
 
@@ -61,11 +56,11 @@ class TritonBackend(Passes):
     @_on_its_device
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
         """In one pass where d is small enough for the sums to stay on chip, else by a scratch."""
-        call = self._call(queries, outputs)
+        plan = self._plan(queries, outputs)
         inputs = queries.contiguous(), outputs, targets.contiguous()
-        if fused := call.find("odds"):
-            return call.one_pass("odds", fused, odds.odds, inputs)
-        return call.two_passes("weights", scratch.odds, inputs)
+        if fused := plan.find("odds"):
+            return plan.one_pass("odds", fused, odds.odds, inputs)
+        return plan.two_passes("weights", scratch.odds, inputs)
 
     @_on_its_device
     def finish_odds(
@@ -97,11 +92,11 @@ class TritonBackend(Passes):
         self, queries: Tensor, outputs: Tensor, targets: Tensor, aim: Aim
     ) -> WeightedPartial:
         """In one pass or by a scratch, as `partial_odds`."""
-        call = self._call(queries, outputs)
+        plan = self._plan(queries, outputs)
         inputs = queries.contiguous(), outputs, targets.contiguous(), aim
-        if fused := call.find("covariance"):
-            return call.one_pass("covariance", fused, covariance.covariance, inputs)
-        return call.two_passes("centred", scratch.covariance, inputs)
+        if fused := plan.find("covariance"):
+            return plan.one_pass("covariance", fused, covariance.covariance, inputs)
+        return plan.two_passes("centred", scratch.covariance, inputs)
 
     @_on_its_device
     def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
@@ -115,16 +110,16 @@ class TritonBackend(Passes):
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:
         """In one pass, for any d."""
-        call = self._call(queries, outputs)
+        plan = self._plan(queries, outputs)
         inputs = queries.contiguous(), outputs, targets.contiguous(), target_logit
-        return call.one_pass("rank", call.get("rank"), rank.ranks, inputs)
+        return plan.one_pass("rank", plan.get("rank"), rank.ranks, inputs)
 
     def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """As `Passes.odds`, where the scratch is for fewer queries a block of them at a time."""
-        if len(queries) <= ROWS_IN_SCRATCH or self._call(queries, outputs).find("odds"):
+        if len(queries) <= ROWS_IN_SCRATCH or self._plan(queries, outputs).find("odds"):
             return super().odds(queries, outputs, targets)
         log_odds = queries.new_empty(len(queries), dtype=torch.float32)
-        difference = torch.empty_like(queries, dtype=torch.float32)
+        difference = queries.new_empty(queries.shape, dtype=torch.float32)
         for r in _blocks(len(queries)):
             log_odds[r], difference[r] = super().odds(queries[r], outputs, targets[r])
         return log_odds, difference
@@ -139,7 +134,7 @@ class TritonBackend(Passes):
         difference: Tensor,
     ) -> Tensor:
         """As `Passes.covariance`, where the scratch is for fewer queries a block at a time."""
-        if len(queries) <= ROWS_IN_SCRATCH or self._call(queries, outputs).find("covariance"):
+        if len(queries) <= ROWS_IN_SCRATCH or self._plan(queries, outputs).find("covariance"):
             return super().covariance(queries, directions, outputs, targets, log_odds, difference)
         product = torch.empty_like(difference)
         for r in _blocks(len(queries)):
@@ -153,71 +148,18 @@ class TritonBackend(Passes):
         self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Passes.curvature`, by one kernel where d is small enough."""
-        call = self._call(queries, outputs)
-        fused = call.find("curvature")
+        plan = self._plan(queries, outputs)
+        fused = plan.find("curvature")
         if fused is None:
             return super().curvature(queries, directions, outputs, targets)
         directions, scale = _scaled(directions, queries.dtype)
         inputs = queries.contiguous(), directions, outputs, targets.contiguous()
-        results = call.one_pass("curvature", fused, curvature.curvature, inputs)
+        results = plan.one_pass("curvature", fused, curvature.curvature, inputs)
         log_odds, difference, product = results
         return log_odds, difference, product.mul_(scale)
 
-    def _call(self, queries: Tensor, outputs: Tensor) -> "_Call":
-        arch = architecture(queries.device)
-        assert arch is not None, "called for a device without presets"
-        kind = kind_of(queries.dtype, self.precision)
-        return _Call(kind, arch.presets, _processors(queries.device), *queries.shape, len(outputs))
-
-
-class _Call(NamedTuple):
-    """What decides presets and splits: kind of product, architecture, and sizes."""
-
-    kind: str
-    arch: int
-    processors: int
-    batch: int
-    dim: int
-    items: int
-
-    def find(self, family: str) -> Preset | None:
-        return find(family, self.kind, self.arch, self.dim, self.batch)
-
-    def get(self, family: str) -> Preset:
-        preset = self.find(family)
-        assert preset is not None, f"no preset for {family}, {self.kind}, sm_{self.arch}"
-        return preset
-
-    def one_pass(
-        self, family: str, preset: Preset, launcher: Callable[..., Result], inputs: tuple[Any, ...]
-    ) -> Result:
-        def run(preset: Preset) -> Result:
-            splits = self.splits(triton.cdiv(self.batch, preset.block_b), preset.block_n)
-            return launcher(*inputs, preset, input_precision(self.kind), splits)
-
-        return run(fastest(self.key(family), neighbours(preset), run))
-
-    def two_passes(
-        self, family: str, launcher: Callable[..., Result], inputs: tuple[Any, ...]
-    ) -> Result:
-        def run(weigh: Preset, add: Preset) -> Result:
-            blocks = triton.cdiv(self.batch, add.block_b) * triton.cdiv(self.dim, add.block_d)
-            splits = self.splits(blocks, weigh.block_n)
-            return launcher(*inputs, weigh, add, input_precision(self.kind), splits)
-
-        weigh, add = self.get(family), self.get("accumulate")
-        add = fastest(self.key("accumulate"), neighbours(add), functools.partial(run, weigh))
-        weigh = fastest(self.key(family), neighbours(weigh), lambda tried: run(tried, add))
-        return run(weigh, add)
-
-    def splits(self, blocks: int, block_n: int) -> int:
-        most = max(1, PARTIAL_BYTES // (4 * self.batch * self.dim))
-        return count_splits(blocks, triton.cdiv(self.items, block_n), self.processors, most)
-
-    def key(self, family: str) -> tuple[Any, ...]:
-        """What calls have in common that share a tuned configuration: sizes within a factor 2."""
-        sizes = self.dim, self.batch.bit_length(), self.items.bit_length()
-        return "softmax", family, self.kind, self.arch, *sizes
+    def _plan(self, queries: Tensor, outputs: Tensor) -> Plan:
+        return Plan.of(queries, outputs, self.presets, self.precision)
 
 
 def _blocks(batch: int) -> Iterator[slice]:
@@ -234,11 +176,3 @@ def _scaled(directions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     exponent = norms.frexp().exponent.clamp_(-100, 100)
     scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
     return (directions / scale).to(dtype).contiguous(), scale
-
-
-@functools.cache
-def _processors(device: torch.device) -> int:
-    """Programs that run at once; the interpreter runs them one by one."""
-    if device.type != "cuda":
-        return 1
-    return torch.cuda.get_device_properties(device).multi_processor_count
