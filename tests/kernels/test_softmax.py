@@ -224,6 +224,18 @@ def test_parts_of_the_items_merge_to_the_whole(
     torch.testing.assert_close(merged, truth, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_part_that_holds_the_target_alone_decides_nothing(backend: Backend) -> None:
+    outputs = torch.tensor([[0.0], [-1.0], [-0.5]], dtype=torch.float64)
+    weights = torch.ones(1, dtype=torch.float64)
+    case = Case(
+        torch.full((1, 1), 4000.0, dtype=torch.float64), outputs, torch.tensor([0]), weights
+    )
+    run = choose(case.queries, backend, None)
+    assert whole(run, case)[0] == -2000
+    torch.testing.assert_close(by_parts(run, case, [1]), whole(run, case))
+
+
 def test_duplicates_of_the_target_tie_with_it() -> None:
     outputs = torch.randint(-3, 4, (6, 5), generator=torch.Generator().manual_seed(0)).float()
     outputs = outputs.repeat(50, 1)
