@@ -23,13 +23,12 @@ if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs a GPU or Triton's interpreter", allow_module_level=True)
 
 from memsolve_kernels.matrix_sign import (  # noqa: E402
-    blas,
-    fused,
     measured,
-    triton_symmetric,
-    triton_update,
+    torch_backend,
+    triton_backend,
 )
 from memsolve_kernels.matrix_sign.presets import TABLE, Tile  # noqa: E402
+from memsolve_kernels.matrix_sign.triton_kernels import symmetric, update  # noqa: E402
 
 DEVICE = "cuda" if GPU else "cpu"
 HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
@@ -54,12 +53,12 @@ def integers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def test_integers_multiply_exactly(m: int, n: int, group: int, precision: Precision) -> None:
     tile = SMALL._replace(group=group)
     X = integers(2, m, n)
-    A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, tile, precision)
+    A = symmetric.symmetric(X, X, 1.0, None, 0.0, tile, precision)
     assert torch.equal(A.double(), X.double() @ X.double().mT)
     small = A.remainder(7)  # symmetric, and small enough for exact squares in tf32
-    square = triton_symmetric.symmetric(small, small, 2.0, small, -3.0, tile, precision)
+    square = symmetric.symmetric(small, small, 2.0, small, -3.0, tile, precision)
     assert torch.equal(square.double(), 2 * small.double() @ small.double() - 3 * small.double())
-    updated = triton_update.update(X, small, 5.0, tile, precision)
+    updated = update.update(X, small, 5.0, tile, precision)
     assert torch.equal(updated.double(), 5 * X.double() + small.double() @ X.double())
 
 
@@ -69,21 +68,21 @@ def test_every_preset_multiplies_integers_exactly(kind: str) -> None:
     precision: Precision = "ieee" if kind == "half" or not GPU else kind  # type: ignore[assignment]
     X, B = integers(1, 140, 200, dtype=dtype), integers(1, 140, 140, dtype=dtype)
     for preset in {presets[:2] for presets in TABLE[kind].values()}:  # type: ignore[index]
-        A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], precision)
+        A = symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], precision)
         assert torch.equal(A.double(), X.double() @ X.double().mT)
-        updated = triton_update.update(X, B, 2.0, preset[1], precision)
+        updated = update.update(X, B, 2.0, preset[1], precision)
         assert torch.equal(updated.double(), 2 * X.double() + B.double() @ X.double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
 def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(dtype: torch.dtype) -> None:
     X = torch.randn(3, 50, 70, device=DEVICE).to(dtype)
-    A = triton_symmetric.symmetric(X, X, 0.3, None, 0.0, SMALL, "ieee")
+    A = symmetric.symmetric(X, X, 0.3, None, 0.0, SMALL, "ieee")
     assert torch.equal(A, A.mT)
     truth = 0.3 * X.double() @ X.double().mT
-    bound = 2 * relative_error(blas.symmetric(X, X, 0.3), truth)
+    bound = 2 * relative_error(torch_backend.symmetric(X, X, 0.3), truth)
     assert relative_error(A, truth) <= max(bound, torch.finfo(dtype).eps)
-    commuting = triton_symmetric.symmetric(A, A, 1.0, A, 0.5, SMALL, "ieee")
+    commuting = symmetric.symmetric(A, A, 1.0, A, 0.5, SMALL, "ieee")
     assert torch.equal(commuting, commuting.mT)
 
 
@@ -196,7 +195,7 @@ def test_float64_has_no_kernel() -> None:
 def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     X = torch.randn(1, 20, 24, device=DEVICE)
     launched: list[str] = []
-    for module, name in ((triton_symmetric, "symmetric"), (triton_update, "update")):
+    for module, name in ((symmetric, "symmetric"), (update, "update")):
         original = getattr(module, name)
 
         def recorded(*args: object, _name: str = name, _original: object = original) -> object:
@@ -205,7 +204,7 @@ def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.Monke
 
         monkeypatch.setattr(module, name, recorded)
     pair = newton_schulz.normalise(X, 0.0)[0].to(torch.float32)
-    products = fused.FusedProducts("ieee", everywhere=False)
+    products = triton_backend.FusedProducts("ieee", everywhere=False)
 
     def one_step() -> list[str]:
         launched.clear()
@@ -222,8 +221,8 @@ def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.Monke
 
 def test_a_wrong_kernel_loses_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measured, "_winners", {})
-    right = triton_update.update
-    monkeypatch.setattr(triton_update, "update", lambda *args: right(*args) * (1 + 1e-5))
+    right = update.update
+    monkeypatch.setattr(update, "update", lambda *args: right(*args) * (1 + 1e-5))
     times = iter([1.0, 2.0, 1.0, 2.0])
     matrix = torch.randn(20, 24, device=DEVICE)
     contests = measured.measure(matrix, precision="ieee", timer=lambda _: next(times))
@@ -281,7 +280,7 @@ class TestOnGpu:
     def test_offsets_beyond_32_bits(self) -> None:
         X = integers(3, 32_768, 32, dtype=torch.float16)
         tile = TABLE["half"][90].symmetric
-        A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, tile, "ieee")
+        A = symmetric.symmetric(X, X, 1.0, None, 0.0, tile, "ieee")
         assert A.numel() > 2**31
         last = A[2, -100:, -100:].double()
         assert torch.equal(last, X[2, -100:].double() @ X[2, -100:].double().mT)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.errors import BackendError, NonFiniteError, ShapeError
+from memsolve_kernels.matrix_sign.api import check_matrix, fold, run, unfold
 from memsolve_kernels.matrix_sign.newton_schulz import Pair, check_converged, normalise
 from memsolve_kernels.matrix_sign.polynomials import Schedule
-from memsolve_kernels.matrix_sign.sign import check_matrix, fold, run, unfold
 
 PROBES = 16
 _KRYLOV = 3

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError
-from memsolve_kernels.matrix_sign import blas, triton_symmetric, triton_update
+from memsolve_kernels.matrix_sign import torch_backend
 from memsolve_kernels.matrix_sign.presets import Kind, find, input_precision, kind_of
+from memsolve_kernels.matrix_sign.triton_kernels import symmetric, update
 
 Product = Literal["symmetric", "update"]
 Winner = Literal["kernel", "blas"]
@@ -55,7 +56,9 @@ def measure(
     Raises:
         BackendError: only one of the two offers the dtype and precision, or there is no GPU.
     """
-    if matrix.dtype == torch.float64 or not blas.honours(matrix.dtype, matrix.device, precision):
+    if matrix.dtype == torch.float64 or not torch_backend.honours(
+        matrix.dtype, matrix.device, precision
+    ):
         raise BackendError(
             f"nothing to choose for {matrix.dtype} with precision={precision!r}: only one of the "
             "kernels and BLAS offers it"
@@ -71,21 +74,21 @@ def measure(
         matrix.shape[:-2].numel(), m, n, device=matrix.device, generator=generator
     ).div_(n**0.5)
     X = X.to(matrix.dtype)
-    B = blas.symmetric(X, X)
+    B = torch_backend.symmetric(X, X)
     preset, how = find(kind, X.device), input_precision(kind)
     exact = X.double() @ X.double().mT
     return [
         _contest(
             ("symmetric", kind, X.dtype, X.shape, X.device),
-            lambda: triton_symmetric.symmetric(X, X, 1.0, None, 0.0, preset.symmetric, how),
-            lambda: blas.symmetric(X, X),
+            lambda: symmetric.symmetric(X, X, 1.0, None, 0.0, preset.symmetric, how),
+            lambda: torch_backend.symmetric(X, X),
             exact,
             timer,
         ),
         _contest(
             ("update", kind, X.dtype, X.shape, X.device),
-            lambda: triton_update.update(X, B, 1.0, preset.update, how),
-            lambda: blas.update(X, B, 1.0),
+            lambda: update.update(X, B, 1.0, preset.update, how),
+            lambda: torch_backend.update(X, B, 1.0),
             X.double() + B.double() @ X.double(),
             timer,
         ),

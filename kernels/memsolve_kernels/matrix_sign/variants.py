@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from memsolve_kernels.compiled import Variant
-from memsolve_kernels.matrix_sign import triton_batched, triton_symmetric, triton_update
 from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Tile, input_precision
+from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
 
 POINTERS = ("X", "Y", "Z", "B", "out", "out_X", "out_Y")
 NUMBERS = ("alpha", "beta", "a", "damping")
@@ -17,7 +17,7 @@ def variants(arch: int) -> Iterator[Variant]:
         preset = presets[arch]
         tile = preset.symmetric
         constants = {"HAS_Z": True, "BLOCK": tile.rows, "DEPTH": tile.depth, "GROUP": tile.group}
-        yield _tiled("symmetric", triton_symmetric.symmetric_kernel, kind, tile, constants)
+        yield _tiled("symmetric", symmetric.symmetric_kernel, kind, tile, constants)
         tile = preset.update
         constants = {
             "ROWS": tile.rows,
@@ -25,7 +25,7 @@ def variants(arch: int) -> Iterator[Variant]:
             "DEPTH": tile.depth,
             "GROUP": tile.group,
         }
-        yield _tiled("update", triton_update.update_kernel, kind, tile, constants)
+        yield _tiled("update", update.update_kernel, kind, tile, constants)
         side = preset.batched_to
         for rows, damped in ((side, True), (side, False), (side // 2, True)):
             yield _batched(kind, rows, side, damped)
@@ -45,13 +45,13 @@ def _tiled(name: str, kernel: Any, kind: Kind, tile: Tile, constants: dict[str, 
 
 def _batched(kind: Kind, rows: int, columns: int, damped: bool) -> Variant:
     constants = {"SCALE": True, "DAMPED": damped, "ROWS": rows, "COLUMNS": columns}
-    kernel = triton_batched.batched_kernel
+    kernel = batched.batched_kernel
     return Variant(
         f"matrix_sign.batched {kind} {rows}x{columns}" + (" damped" if damped else ""),
         kernel,
         _arguments(kernel, kind, constants),
         constants | {"PRECISION": input_precision(kind)},
-        triton_batched.warps(rows, columns),
+        batched.warps(rows, columns),
         1,
         kind != "ieee",
     )

@@ -12,7 +12,7 @@ from memsolve_kernels.dispatch import (
     choose_backend,
 )
 from memsolve_kernels.errors import BackendError, DtypeError, RangeError, ShapeError
-from memsolve_kernels.matrix_sign import blas, newton_schulz, reference
+from memsolve_kernels.matrix_sign import newton_schulz, reference, torch_backend
 from memsolve_kernels.matrix_sign.newton_schulz import Pair, check_finite
 from memsolve_kernels.matrix_sign.polynomials import STOCK, Schedule
 
@@ -103,13 +103,15 @@ def run(
         schedule = schedule.for_rank(folded.shape[-2])
     with torch.autocast(matrix.device.type, enabled=False):
         if chosen == "triton":
-            from memsolve_kernels.matrix_sign import fused  # needs the triton package
+            from memsolve_kernels.matrix_sign import triton_backend  # needs the triton package
 
             with torch.cuda.device_of(folded):  # Triton launches on the current device
                 everywhere = backend == "triton"
-                return fused.run(folded, damping, schedule, steps, dtype, precision, everywhere)
+                return triton_backend.run(
+                    folded, damping, schedule, steps, dtype, precision, everywhere
+                )
         pair, schedule = newton_schulz.start(folded, damping, schedule, steps, dtype)
-        return newton_schulz.iterate(pair, schedule, blas, dtype)
+        return newton_schulz.iterate(pair, schedule, torch_backend, dtype)
 
 
 def fold(matrix: Tensor) -> Tensor:
@@ -175,7 +177,7 @@ def _check_precision(
     if dtype == torch.float64:
         honoured = precision == "ieee"
     else:
-        honoured = backend == "triton" or blas.honours(dtype, device, precision)
+        honoured = backend == "triton" or torch_backend.honours(dtype, device, precision)
     if not honoured:
         raise BackendError(
             f"backend={backend!r} cannot honour precision={precision!r} in {dtype} on "

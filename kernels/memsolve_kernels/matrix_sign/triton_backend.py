@@ -5,16 +5,14 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.matrix_sign import (
-    blas,
     measured,
     newton_schulz,
-    triton_batched,
-    triton_symmetric,
-    triton_update,
+    torch_backend,
 )
 from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import Schedule
 from memsolve_kernels.matrix_sign.presets import Kind, find, input_precision, kind_of
+from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
 
 
 class FusedProducts:
@@ -35,17 +33,17 @@ class FusedProducts:
         """`alpha X Y^T + beta Z`, known to be symmetric."""
         kind = kind_of(X.dtype, self._precision)
         if not self._wins("symmetric", kind, X):
-            return blas.symmetric(X, Y, alpha, Z, beta)
+            return torch_backend.symmetric(X, Y, alpha, Z, beta)
         tile = find(kind, X.device).symmetric
-        return triton_symmetric.symmetric(X, Y, alpha, Z, beta, tile, input_precision(kind))
+        return symmetric.symmetric(X, Y, alpha, Z, beta, tile, input_precision(kind))
 
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
         """`a X + B X`."""
         kind = kind_of(X.dtype, self._precision)
         if not self._wins("update", kind, X):
-            return blas.update(X, B, a)
+            return torch_backend.update(X, B, a)
         tile = find(kind, X.device).update
-        return triton_update.update(X, B, a, tile, input_precision(kind))
+        return update.update(X, B, a, tile, input_precision(kind))
 
     def rounding(self, X: Tensor) -> float:
         """That of the kernels; BLAS multiplies only where it rounds no worse."""
@@ -55,7 +53,7 @@ class FusedProducts:
     def _wins(self, product: measured.Product, kind: Kind, X: Tensor) -> bool:
         if X.dtype == torch.float64:
             return False
-        if self._everywhere or not blas.honours(X.dtype, X.device, self._precision):
+        if self._everywhere or not torch_backend.honours(X.dtype, X.device, self._precision):
             return True
         winner = measured.winner(product, kind, X)
         if winner is not None:
@@ -87,17 +85,17 @@ def run(
     """
     kind = kind_of(dtype, precision)
     how, limit = input_precision(kind), find(kind, matrix.device).batched_to
-    small = triton_batched.padded(max(matrix.shape[-2:])) <= limit
+    small = batched.padded(max(matrix.shape[-2:])) <= limit
     if small and schedule is not None and schedule.wide_steps == 0 and matrix.dtype == dtype:
         newton_schulz.check_finite(matrix)
-        return _checked(triton_batched.scale_and_iterate(matrix, damping, schedule, how))
+        return _checked(batched.scale_and_iterate(matrix, damping, schedule, how))
     products = FusedProducts(precision, everywhere)
     pair, schedule = newton_schulz.start(matrix, damping, schedule, steps, dtype)
     if not small:
         return newton_schulz.iterate(pair, schedule, products, dtype)
     wide, rest = schedule.split(schedule.wide_steps)
     pair = newton_schulz.iterate(pair, wide, products, pair.X.dtype).to(dtype)
-    return _checked(triton_batched.iterate(pair, rest, how))
+    return _checked(batched.iterate(pair, rest, how))
 
 
 def _checked(pair: Pair) -> Pair:

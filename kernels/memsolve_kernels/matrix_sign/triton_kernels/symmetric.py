@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.matrix_sign.presets import Tile
-from memsolve_kernels.matrix_sign.triton_tile import accumulate
+from memsolve_kernels.matrix_sign.triton_kernels.tile import accumulate
 
 
 @triton.jit
