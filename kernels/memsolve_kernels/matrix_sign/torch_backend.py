@@ -9,34 +9,49 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.errors import BackendError
+from memsolve_kernels.matrix_sign.newton_schulz import Iteration
+from memsolve_kernels.matrix_sign.settings import Settings
 
 _BLOCK = 512
 
 
-def symmetric(
-    X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
-) -> Tensor:
-    """`alpha X Y^T + beta Z` of `X`, `Y` (k, m, n) and `Z` (k, m, m), known to be symmetric."""
-    if _multiplies_slowly(X):
-        wide = None if Z is None else Z.float()
-        return symmetric(X.float(), Y.float(), alpha, wide, beta).to(X.dtype)
-    if Z is not None and not _worth_halving(X):
-        return torch.baddbmm(Z, X, Y.mT, beta=beta, alpha=alpha)
-    product = (_lower_triangle(X, Y) if _worth_halving(X) else X @ Y.mT).mul_(alpha)
-    return product if Z is None else product.add_(Z, alpha=beta)
+class TorchBackend(Iteration):
+    """The iteration by torch's products alone."""
 
+    def check(self, settings: Settings, device: torch.device) -> None:
+        """Refuse a precision that torch's settings do not give."""
+        precision, dtype = settings.precision, settings.dtype
+        if precision is None or (precision == "ieee" and honours(dtype, device, precision)):
+            return
+        raise BackendError(
+            f"backend='torch' cannot honour precision={precision!r} in {dtype} on {device.type}: "
+            "torch's own products are 'ieee', unless its fp32_precision or "
+            "set_float32_matmul_precision allows less"
+        )
 
-def update(X: Tensor, B: Tensor, a: float) -> Tensor:
-    """`a X + B X` of `X` (k, m, n) and `B` (k, m, m)."""
-    if _multiplies_slowly(X):
-        return update(X.float(), B.float(), a).to(X.dtype)
-    return torch.baddbmm(X, B, X, beta=a)
+    def symmetric(
+        self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
+    ) -> Tensor:
+        """`alpha X Y^T + beta Z` of `X`, `Y` (k, m, n) and `Z` (k, m, m), known to be symmetric."""
+        if _multiplies_slowly(X):
+            wide = None if Z is None else Z.float()
+            return self.symmetric(X.float(), Y.float(), alpha, wide, beta).to(X.dtype)
+        if Z is not None and not _worth_halving(X):
+            return torch.baddbmm(Z, X, Y.mT, beta=beta, alpha=alpha)
+        product = (_lower_triangle(X, Y) if _worth_halving(X) else X @ Y.mT).mul_(alpha)
+        return product if Z is None else product.add_(Z, alpha=beta)
 
+    def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
+        """`a X + B X` of `X` (k, m, n) and `B` (k, m, m)."""
+        if _multiplies_slowly(X):
+            return self.update(X.float(), B.float(), a).to(X.dtype)
+        return torch.baddbmm(X, B, X, beta=a)
 
-def rounding(X: Tensor) -> float:
-    """That of the dtype; of bfloat16, to be safe, where torch may multiply float32 by less."""
-    ieee = honours(X.dtype, X.device, "ieee")
-    return torch.finfo(X.dtype if ieee else torch.bfloat16).eps
+    def rounding(self, X: Tensor) -> float:
+        """That of the dtype; of bfloat16, to be safe, where torch may multiply float32 by less."""
+        ieee = honours(X.dtype, X.device, "ieee")
+        return torch.finfo(X.dtype if ieee else torch.bfloat16).eps
 
 
 def honours(dtype: torch.dtype, device: torch.device, precision: Precision | None) -> bool:
