@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.gate.tree import git
-from bench.machine import machine
 from bench.measure import Ceilings, Ratio
+from bench.repository import git
 from bench.rows import Row
+from memsolve.environment import environment
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -24,7 +24,7 @@ def save(path: Path, device: str, limits: dict[str, Ceilings], rows: Iterable[Ro
         "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(device),
+        "machine": environment(device),
         "ceilings": {name: limit._asdict() for name, limit in limits.items()},
         "rows": [row.as_json() for row in rows],
     }

@@ -5,9 +5,9 @@ import statistics
 import torch
 
 from bench.cases import QUICK
-from bench.measure import clock, interleaved
-from bench.registry import Case
-from bench.rows import check
+from bench.measure import sampled
+from bench.registry import OURS, Case
+from bench.trial import Trial
 
 SECONDS = 1.0
 
@@ -23,13 +23,12 @@ def seconds_per_item(case: Case) -> float:
         NotImplementedError: the commit lacks the function.
         WrongResult: or it fails.
     """
-    timer = clock(case.device)
-    inputs = case.inputs()
-    found = check(case, case.function.ours, inputs, case.function.reference(inputs), timer)
-    if found.run is None:
-        reason = NotImplementedError if found.row.status == "skipped" else WrongResult
-        raise reason(found.row.note)
-    samples = interleaved({"ours": found.run}, timer, SECONDS)["ours"].hot
+    trial = Trial(case)
+    ours = trial.check(case.function.ours)
+    if ours.run is None:
+        reason = NotImplementedError if ours.verdict.status == "skipped" else WrongResult
+        raise reason(ours.verdict.note)
+    samples = sampled({OURS: ours.run}, trial.clock, SECONDS)[OURS].hot
     return statistics.median(sample.device for sample in samples) / case.items
 
 
