@@ -37,6 +37,17 @@ class Worker:
     def __init__(self, tree: Path) -> None:
         self.tree = tree.resolve()
         self.process = ProcessPoolExecutor(1, get_context("spawn"), _enter, (self.tree,))
+        self._packages = self.process.submit(packages)  # starts it, beside the others
+
+    def check(self) -> None:
+        """Make sure that it measures its tree.
+
+        Raises:
+            TreeError: it would import other packages.
+        """
+        for package, file in self._packages.result().items():
+            if file is None or not Path(file).is_relative_to(self.tree):
+                raise TreeError(f"{package} is imported from {file}, and not from {self.tree}")
 
     def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
         """What a function of our own answers there; None where the packages lack what it needs.
@@ -52,16 +63,6 @@ class Worker:
             raise WorkerError(self.tree, error)
         return answer
 
-    def check(self) -> None:
-        """Make sure that it measures its tree.
-
-        Raises:
-            TreeError: it would import other packages.
-        """
-        for package, file in self.ask(where).items():
-            if file is None or not Path(file).is_relative_to(self.tree):
-                raise TreeError(f"{package} is imported from {file}, and not from {self.tree}")
-
 
 @contextlib.contextmanager
 def workers(*trees: Path) -> Iterator[list[Worker]]:
@@ -76,7 +77,7 @@ def workers(*trees: Path) -> Iterator[list[Worker]]:
             worker.process.shutdown()
 
 
-def where() -> dict[str, str | None]:
+def packages() -> dict[str, str | None]:
     """The files of the packages under test; finding them imports nothing."""
     specs = {name: find_spec(name) for name in ("memsolve", "memsolve_kernels")}
     return {name: None if spec is None else spec.origin for name, spec in specs.items()}
