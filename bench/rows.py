@@ -1,12 +1,11 @@
 """From a case to the rows of its table: checked first, then timed, interleaved."""
 
 import statistics
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from bench.measure import Ceilings, Ratio, Samples, extra_bytes, paired_ratio, sampled
-from bench.registry import OURS, Case, Run, Way
-from bench.trial import Trial, Verdict, failed
+from bench.measure import Ceilings, Ratio, Samples, paired_ratio, sampled
+from bench.registry import OURS, Case
+from bench.trial import Guarded, Trial, failed
 
 AGAIN = "ours again"
 
@@ -54,25 +53,6 @@ class Row:
         """Median of the hot samples."""
         return statistics.median(self.hot)
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it, for a file."""
-        return asdict(self)
-
-
-class Guarded:
-    """A run that is not called again once it has failed, so that the others can go on."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.failure: Exception | None = None
-
-    def __call__(self) -> None:
-        if self.failure is None:
-            try:
-                self.run()
-            except Exception as raised:
-                self.failure = raised
-
 
 def measure(case: Case, seconds: float, limits: Ceilings) -> list[Row]:
     """The rows of a case, ours first; whatever fails is a row that says so.
@@ -95,54 +75,34 @@ def measure(case: Case, seconds: float, limits: Ceilings) -> list[Row]:
     samples = sampled(runs | again, trial.clock, seconds)
     rows = []
     for way, work in zip(ways, works, strict=True):
-        found = checked[way.name]
-        row = Row(case.name, way.name, *found.verdict, first=found.first)
-        if way.name in runs:
-            row = _settled(row, trial, way, runs[way.name])
-        if row.extra_bytes is not None:
+        verdict, first, run = checked[way.name]
+        extra = None
+        if run is not None:
+            verdict, extra = trial.settle(way, runs[way.name], verdict)
+        row = Row(case.name, way.name, *verdict, extra_bytes=extra)
+        if verdict.timed:
             moved = work.bytes(case.size, case.format.dtype.itemsize)
-            row = _shares(_timed(row, samples[way.name]), flops[work], moved, limits)
+            row = _timed(replace(row, first=first), samples[way.name], flops[work], moved, limits)
         rows.append(row)
     return compared(rows, [sample.device for sample in samples[AGAIN].hot]) if again else rows
 
 
-def _settled(row: Row, trial: Trial, way: Way, guarded: Guarded) -> Row:
-    """The row after sampling: a way that has failed since, or is wrong by now, has no number."""
-    try:
-        if guarded.failure is not None:
-            raise guarded.failure
-        extra = extra_bytes(guarded.run, trial.case.device)
-        last = trial.judge(way, guarded.run())
-    except Exception as raised:
-        return Row(row.case, row.way, *failed(raised))
-    if not last.timed:
-        late = Verdict(last.status, f"{last.note}, after it was right at first", last.error)
-        return Row(row.case, row.way, *late)
-    error = None if row.error is None or last.error is None else max(row.error, last.error)
-    return replace(row, error=error, extra_bytes=extra)
-
-
-def _timed(row: Row, samples: Samples) -> Row:
-    """The row with its times."""
+def _timed(row: Row, samples: Samples, flops: float, moved: float, limits: Ceilings) -> Row:
+    """The row with its times, and what a second of it does."""
+    hot = [sample.device for sample in samples.hot]
+    median = statistics.median(hot)
     launches = [sample.launch for sample in samples.hot if sample.launch is not None]
     exposed = 2 * sum(sample.exposed for sample in samples.hot) > len(samples.hot)
     return replace(
         row,
         note="launches are in its time" if exposed else "",
-        hot=[sample.device for sample in samples.hot],
+        hot=hot,
         cold=[sample.device for sample in samples.cold],
         launch=statistics.median(launches) if launches else None,
-    )
-
-
-def _shares(row: Row, flops: float, moved: float, limits: Ceilings) -> Row:
-    """The row with what a second of it does."""
-    return replace(
-        row,
-        flops=flops / row.median,
-        bytes=moved / row.median,
-        of_gemm=flops / row.median / limits.flops,
-        of_copy=moved / row.median / limits.bytes,
+        flops=flops / median,
+        bytes=moved / median,
+        of_gemm=flops / median / limits.flops,
+        of_copy=moved / median / limits.bytes,
     )
 
 

@@ -1,9 +1,9 @@
-"""A case made ready: its inputs, its truth, and each way called once and judged."""
+"""A case made ready: its inputs, its truth, and each way judged at its first call and its last."""
 
 from functools import wraps
 from typing import Any, NamedTuple
 
-from bench.measure import clock, multiplying
+from bench.measure import clock, extra_bytes, multiplying
 from bench.registry import OURS, Case, Result, Run, Unsupported, Way, relative_error
 
 
@@ -34,6 +34,21 @@ class Checked(NamedTuple):
     run: Run | None = None
 
 
+class Guarded:
+    """A run that is not called again once it has failed, so that the others can go on."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.failure: Exception | None = None
+
+    def __call__(self) -> None:
+        if self.failure is None:
+            try:
+                self.run()
+            except Exception as raised:
+                self.failure = raised
+
+
 class Trial:
     """A case with its inputs, their truth in float64, and the clock of its device."""
 
@@ -54,6 +69,22 @@ class Trial:
         except Exception as raised:
             return Checked(failed(raised))
         return Checked(verdict, first, run if verdict.timed else None)
+
+    def settle(self, way: Way, guarded: Guarded, first: Verdict) -> tuple[Verdict, int | None]:
+        """The verdict after sampling, with the larger error, and the bytes beyond the inputs.
+
+        A way that has failed since, or is wrong by now, has no number.
+        """
+        try:
+            if guarded.failure is not None:
+                raise guarded.failure
+            extra = extra_bytes(guarded.run, self.case.device)
+            last = self.judge(way, guarded.run())
+        except Exception as raised:
+            return failed(raised), None
+        if not last.timed:
+            return last._replace(note=f"{last.note}, after it was right at first"), None
+        return max(first, last, key=lambda verdict: verdict.error or 0.0), extra
 
     def judge(self, way: Way, result: Result) -> Verdict:
         """Whether a result is within the format's tolerance."""

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.cases import QUICK
-from bench.gate.check import ABSENT, CAPACITY, FAILED, SPEED, Finding, capacity, speed, spills
+from bench.gate.check import (
+    CAPACITY,
+    FAILED,
+    PASSED,
+    SPEED,
+    Finding,
+    capacity,
+    speed,
+    spills,
+    told,
+)
 from bench.registry import default_device, matching
 from bench.repository import PACKAGES, TreeError, git, place
 
@@ -29,15 +39,11 @@ def gate(base: str, head: str, device: str) -> Iterator[Finding]:
 
 def verdict(findings: Iterable[Finding]) -> int:
     """Print each finding as it comes; the exit status."""
-    failures, compared = 0, set()
-    for finding in findings:
-        print(finding, flush=True)
-        failures += finding.outcome == FAILED
-        if finding.outcome != ABSENT:
-            compared.add(finding.kind)
-    if failures:
-        print(f"\nthe gate fails: {failures} of the above")
+    outcomes = {(finding.kind, finding.outcome) for finding in told(findings)}
+    if FAILED in {outcome for _, outcome in outcomes}:
+        print("\nthe gate fails")
         return 1
+    compared = {kind for kind, outcome in outcomes if outcome == PASSED}
     if missing := [kind for kind in (SPEED, CAPACITY) if kind not in compared]:
         print(f"\nthe gate fails: it measured nothing of {' and '.join(missing)}")
         return 2

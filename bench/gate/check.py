@@ -26,6 +26,13 @@ class Finding(NamedTuple):
         return f"{self.outcome:<5}{self.kind}: {self.text}"
 
 
+def told(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The same, printed as they come."""
+    for finding in findings:
+        print(finding, flush=True)
+        yield finding
+
+
 def speed(base: Path, head: Path, cases: Iterable[str]) -> Iterator[Finding]:
     """Time every case; what looks slower is timed once more, and that decides."""
     for case in cases:

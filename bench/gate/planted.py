@@ -8,11 +8,10 @@ with 1 if the gate errs once.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from bench.cases import QUICK
-from bench.gate.check import FAILED, Finding, capacity, speed, spills
+from bench.gate.check import FAILED, capacity, speed, spills, told
 from bench.registry import default_device, matching
 from bench.repository import place
 
@@ -54,16 +53,6 @@ def plant(what: str, tree: Path) -> Path:
     return tree
 
 
-def fails(title: str, findings: Iterable[Finding]) -> bool:
-    """Print what was found as it comes; whether the gate fails."""
-    print(f"{title}:")
-    failed = False
-    for finding in findings:
-        print(f"  {finding}", flush=True)
-        failed |= finding.outcome == FAILED
-    return failed
-
-
 def main() -> int:
     """Run the comparisons; the exit status."""
     argparse.ArgumentParser(prog="python -m bench.gate.planted", description=__doc__).parse_args()
@@ -72,19 +61,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         base = place("HEAD", Path(folder, "base"))
         trees = {what: plant(what, place("HEAD", Path(folder, what))) for what in PLANTED}
-        planted = {
+        comparisons = {
             "slower": speed(base, trees["slower"], gradient),
             "forgetful": capacity(base, trees["forgetful"]),
             "spilling": spills(base, trees["spilling"], [90]),
-        }
-        missed = [what for what, findings in planted.items() if not fails(what, findings)]
-        alarms = [
-            turn + 1
-            for turn in range(COMPARISONS)
-            if fails(f"A/A {turn + 1}", speed(base, base, names))
-        ]
-    print(f"missed: {missed or 'nothing'}; false alarms: {alarms or 'none'}")
-    return int(bool(missed or alarms))
+        } | {f"A/A {turn}": speed(base, base, names) for turn in range(1, COMPARISONS + 1)}
+        errors = []
+        for what, findings in comparisons.items():
+            print(f"{what}:")
+            found = FAILED in [finding.outcome for finding in told(findings)]
+            if found != (what in PLANTED):
+                errors.append(what)
+    print(f"\nthe gate errs at {', '.join(errors) or 'none of them'}")
+    return int(bool(errors))
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ class Worker:
     """Asks the process. On a CPU it computes in one thread: what others do then matters least."""
 
     def __init__(self, tree: Path) -> None:
-        self.tree = tree.resolve()
-        self.process = ProcessPoolExecutor(1, get_context("spawn"), _enter, (self.tree,))
+        self.tree = tree
+        self.process = ProcessPoolExecutor(1, get_context("spawn"), _enter, (tree.resolve(),))
         self._packages = self.process.submit(packages)  # starts it, beside the others
 
     def check(self) -> None:
@@ -46,7 +46,7 @@ class Worker:
             TreeError: it would import other packages.
         """
         for package, file in self._packages.result().items():
-            if file is None or not Path(file).is_relative_to(self.tree):
+            if file is None or not Path(file).is_relative_to(self.tree.resolve()):
                 raise TreeError(f"{package} is imported from {file}, and not from {self.tree}")
 
     def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,5 +1,6 @@
 """The gate finds what is planted in real trees, and reports what workers say."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 from bench.cases import QUICK
 from bench.gate import check
 from bench.gate.__main__ import gate, main, verdict
-from bench.gate.check import Finding
+from bench.gate.check import CAPACITY, SPEED, Finding
 from bench.gate.planted import plant
 from bench.gate.timing import Timing
 from bench.gate.worker import WorkerError, packages, workers
@@ -69,7 +70,8 @@ def test_a_kernel_that_is_30_percent_slower_fails(base: Path, trees: Callable[[s
 
 ABORTING = """
 def softmax_gradient(*arguments, **options):
-    import os
+    import math
+import os
     os.abort()
 """
 
@@ -112,59 +114,102 @@ SLOWER, SAME, NOISY = (
     Timing(Ratio(1.0, 0.95, 1.05), 1.05),
     Timing(Ratio(1.2, 0.8, 1.8), 1.5),
 )
-RIGHT: dict[str, Any] = {"load": ("ok", ""), "sample": 1.0}
-ABSENT = {"load": ("skipped", "not there")}
+RIGHT: dict[str, Any] = {"load": ("ok", ""), "sample": 1.0, "quantities": {}, "compiled": {}}
+UNKNOWN = {"quantities": None, "compiled": None}
 
-Comparison = Callable[[Path, Path], Iterator[Finding]]
+
+def loading(status: str, note: str = "") -> dict[str, Any]:
+    return {"load": (status, note)}
+
+
+def storing(recovered: float) -> dict[str, Any]:
+    return {"quantities": {"muon": {"recovered": recovered, "saturation_batch_size": 100.0}}}
+
+
+def spilling(stack: int) -> dict[str, Any]:
+    return {"compiled": {"kernel sm_90": {"stack": stack}}}
+
+
+def dead(tree: str) -> dict[str, Any]:
+    return dict.fromkeys(RIGHT, WorkerError(Path(tree), "it died"))
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
-    """Runs a comparison on workers that were told their answers."""
+def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
+    """Compares workers that were told their answers."""
 
-    def run(compare: Comparison, *answers: dict[str, Any]) -> list[Finding]:
+    def run(kind: str, *answers: dict[str, Any]) -> list[Finding]:
         @contextmanager
         def substituted(*trees: Path) -> Iterator[list[Told]]:
             yield [Told(**found) for found in answers]
 
         monkeypatch.setattr("bench.gate.check.workers", substituted)
         monkeypatch.setattr("bench.gate.check._sources", id)  # different on both sides
+        compare = partial(check.speed, cases=["a case"]) if kind == "speed" else vars(check)[kind]
         return list(compare(Path("base"), Path("head")))
 
     return run
 
 
-speed = partial(check.speed, cases=["a case"])
-
-
 @pytest.mark.parametrize(
-    ("head", "says"),
+    ("kind", "answers", "outcome", "says"),
     [
-        ({"load": ("wrong result", "off by 1")}, "wrong result: off by 1"),
-        ({"load": ("failed", "no memory")}, "failed: no memory"),
-        (ABSENT, "lost: not there"),
-        ({**RIGHT, "sample": 1.3}, "1.300"),
+        ("speed", [RIGHT, RIGHT, RIGHT], "ok", "a case: 1.000 [1.000 1.000], noise 1.000"),
+        ("speed", [RIGHT, RIGHT, RIGHT | {"sample": 1.3}], "FAIL", "1.300"),
+        ("speed", [RIGHT, RIGHT, loading("wrong result", "off by 1")], "FAIL", "off by 1"),
+        ("speed", [RIGHT, RIGHT, loading("failed", "no memory")], "FAIL", "failed: no memory"),
+        ("speed", [RIGHT, RIGHT, loading("skipped", "not there")], "FAIL", "lost: not there"),
+        ("speed", [RIGHT, RIGHT, dead("head")], "FAIL", "a case: head fails: it died"),
+        ("speed", [dead("base"), RIGHT, RIGHT], "-", "a case: base fails: it died"),
+        ("speed", [loading("wrong result", "why"), RIGHT, RIGHT], "-", "base: wrong result: why"),
+        ("speed", [loading("failed", "why"), RIGHT, RIGHT], "-", "a case: base: failed: why"),
+        ("speed", [loading("skipped", "why"), RIGHT, RIGHT], "-", "a case: base: skipped: why"),
+        ("capacity", [storing(50), storing(50)], "ok", "muon recovered: 50 -> 50"),
+        ("capacity", [storing(50), storing(51)], "ok", "50 -> 51"),
+        ("capacity", [storing(50), storing(49.8)], "ok", "50 -> 49.8"),
+        ("capacity", [storing(50), storing(49)], "FAIL", "50 -> 49"),
+        ("capacity", [storing(50), storing(math.nan)], "FAIL", "50 -> nan"),
+        ("capacity", [storing(math.nan), storing(50)], "-", "nan -> 50"),
+        ("capacity", [storing(50), RIGHT], "FAIL", "muon: lost"),
+        ("capacity", [RIGHT, UNKNOWN], "FAIL", "lost"),
+        ("capacity", [UNKNOWN, RIGHT], "-", "not at base"),
+        ("capacity", [RIGHT, dead("head")], "FAIL", "head fails: it died"),
+        ("capacity", [dead("base"), RIGHT], "-", "base fails: it died"),
+        ("spills", [spilling(0), spilling(8)], "FAIL", "kernel sm_90: 0 -> 8 bytes"),
+        ("spills", [spilling(8), spilling(8)], "ok", "1 variants in both"),
+        ("spills", [spilling(8), spilling(0)], "ok", "1 variants in both"),
+        ("spills", [RIGHT, spilling(8)], "FAIL", "kernel sm_90: new, with 8 bytes"),
+        ("spills", [RIGHT, spilling(0)], "-", "0 variants in both"),
+        ("spills", [RIGHT, UNKNOWN], "FAIL", "lost"),
+        ("spills", [UNKNOWN, RIGHT], "-", "not at base"),
+        ("spills", [RIGHT, dead("head")], "FAIL", "head fails: it died"),
+        ("spills", [dead("base"), RIGHT], "-", "base fails: it died"),
     ],
 )
-def test_what_head_gets_wrong_or_lacks_fails(
-    told: Callable[..., list[Finding]], head: dict[str, Any], says: str
+def test_a_finding_is_what_the_workers_say(
+    said: Callable[..., list[Finding]],
+    kind: str,
+    answers: list[dict[str, Any]],
+    outcome: str,
+    says: str,
 ) -> None:
-    (finding,) = told(speed, RIGHT, RIGHT, head)
-    assert finding.outcome == check.FAILED
-    assert says in finding.text
+    first, *others = said(kind, *answers)
+    assert (first.kind, first.outcome) == (kind, outcome)
+    assert says in first.text
+    assert "FAIL" not in [finding.outcome for finding in others]
 
 
 @pytest.mark.parametrize(
     ("second", "outcome", "says"),
     [
-        (SLOWER, check.FAILED, "once more: 1.300"),
-        (SAME, check.PASSED, "once more: 1.000"),
-        (NOISY, check.ABSENT, "too noisy to tell"),
-        (None, check.FAILED, "wrong result: off by 1"),
+        (SLOWER, "FAIL", "once more: 1.300"),
+        (SAME, "ok", "once more: 1.000"),
+        (NOISY, "-", "too noisy to tell"),
+        (None, "FAIL", "wrong result: off by 1"),
     ],
 )
 def test_a_second_look_decides(
-    told: Callable[..., list[Finding]],
+    said: Callable[..., list[Finding]],
     second: Timing | None,
     outcome: str,
     says: str,
@@ -179,82 +224,18 @@ def test_a_second_look_decides(
         return next(timings)
 
     monkeypatch.setattr("bench.gate.check.compare", compare)
-    (finding,) = told(speed, RIGHT, RIGHT, head)
+    (finding,) = said("speed", RIGHT, RIGHT, head)
     assert finding.outcome == outcome
     assert says in finding.text
 
 
-@pytest.mark.parametrize("status", ["wrong result", "failed", "skipped"])
-def test_what_base_gets_wrong_or_lacks_is_not_compared(
-    told: Callable[..., list[Finding]], status: str
-) -> None:
-    (finding,) = told(speed, {"load": (status, "a reason")}, RIGHT, RIGHT)
-    assert str(finding) == f"-    speed: a case: base: {status}: a reason"
-    assert verdict([finding]) == 2
-
-
-@pytest.mark.parametrize("compare", [speed, check.capacity, check.spills])
-def test_a_base_that_dies_is_not_compared_and_a_head_that_dies_fails(
-    told: Callable[..., list[Finding]], compare: Comparison
-) -> None:
-    right = {**RIGHT, "quantities": {}, "compiled": {}}
-
-    def dead(tree: str) -> dict[str, Any]:
-        return dict.fromkeys(right, WorkerError(Path(tree), "it died"))
-
-    again = [right] if compare is speed else []
-    (lost,) = told(compare, dead("base"), *again, right)
-    assert lost.outcome == check.ABSENT
-    assert lost.text.endswith("base fails: it died")
-    (failed,) = told(compare, right, *again, dead("head"))
-    assert failed.outcome == check.FAILED
-    assert failed.text.endswith("head fails: it died")
-
-
-def test_what_measured_nothing_fails(told: Callable[..., list[Finding]]) -> None:
-    assert verdict(told(speed, ABSENT, ABSENT, RIGHT)) == 2
-    timed = told(speed, RIGHT, RIGHT, RIGHT)
-    assert verdict(timed) == 2  # no capacity
-    assert verdict([*timed, Finding(check.CAPACITY, check.PASSED, "")]) == 0
-
-
-@pytest.mark.parametrize(
-    ("head", "fails"),
-    [(50.0, False), (49.8, False), (49.0, True), (51.0, False), (float("nan"), True)],
-)
-def test_lower_capacity_fails(told: Callable[..., list[Finding]], head: float, fails: bool) -> None:
-    answers = [
-        {"quantities": {"muon": {"recovered": recovered, "saturation_batch_size": 100.0}}}
-        for recovered in (50.0, head)
-    ]
-    outcomes = [finding.outcome for finding in told(check.capacity, *answers)]
-    assert outcomes == [check.FAILED if fails else check.PASSED, check.PASSED]
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "fails"),
-    [(0, 8, True), (8, 8, False), (8, 0, False), (None, 8, True), (None, 0, False)],
-)
-def test_more_spills_fail(
-    told: Callable[..., list[Finding]], before: int | None, after: int, fails: bool
-) -> None:
-    answers = [
-        {"compiled": {} if stack is None else {"kernel sm_90": {"stack": stack}}}
-        for stack in (before, after)
-    ]
-    outcomes = [finding.outcome for finding in told(check.spills, *answers)]
-    assert (check.FAILED in outcomes) == fails
-
-
-@pytest.mark.parametrize("compare", [check.capacity, check.spills])
-def test_what_only_base_has_is_lost(
-    told: Callable[..., list[Finding]], compare: Comparison
-) -> None:
-    known: dict[str, Any] = {"quantities": {}, "compiled": {}}
-    unknown = dict.fromkeys(known)
-    (lost,) = told(compare, known, unknown)
-    assert (lost.outcome, "lost" in lost.text) == (check.FAILED, True)
-    assert told(compare, unknown, known)[0].outcome == check.ABSENT
+def test_what_measured_nothing_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    timed, stored = Finding(SPEED, "ok", "a"), Finding(CAPACITY, "ok", "b")
+    assert verdict([timed, stored]) == 0
+    assert verdict([timed, Finding(CAPACITY, "-", "b")]) == 2
+    assert verdict([stored]) == 2
+    assert verdict([timed, stored, Finding(SPEED, "FAIL", "c")]) == 1
+    assert "FAIL speed: c\n" in capsys.readouterr().out
 
 
 def test_the_same_kernels_need_no_compilation(base: Path) -> None:
