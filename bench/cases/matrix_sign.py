@@ -11,6 +11,7 @@ from bench.registry import Case, Format, Function, Run, Unsupported, Way, counte
 
 DAMPING = 1e-4
 LARGEST_SVD = 2048  # on a GPU
+LARGEST_DENSE = 512  # on a CPU
 
 
 class Size(NamedTuple):
@@ -68,6 +69,8 @@ def augmented(given: Inputs) -> Run:
     function = lookup("memsolve_kernels:matrix_sign")
     schedule = lookup("memsolve_kernels.matrix_sign:minimax")(DAMPING / 16, 1e-10)
     matrix = given.matrix
+    if not matrix.is_cuda and matrix.shape[-1] > LARGEST_DENSE:
+        raise Unsupported(f"on a CPU beyond n = {LARGEST_DENSE} it takes longer than all others")
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     wide = torch.cat([matrix, DAMPING * identity.expand_as(matrix)], -1)
     columns = matrix.shape[-1]

@@ -12,21 +12,17 @@ from bench.trial import Trial
 SECONDS = 1.0
 
 
-class WrongResult(Exception):  # noqa: N818
-    """No time is recorded for it."""
-
-
 def seconds_per_item(case: Case) -> float:
     """Median device seconds of a call, over its items; checked against float64 first.
 
     Raises:
         NotImplementedError: the commit lacks the function.
-        WrongResult: or it fails.
+        RuntimeError: its result is wrong, or it fails.
     """
     trial = Trial(case)
     ours = trial.check(case.function.ours)
     if ours.run is None:
-        reason = NotImplementedError if ours.verdict.status == "skipped" else WrongResult
+        reason = NotImplementedError if ours.verdict.status == "skipped" else RuntimeError
         raise reason(ours.verdict.note)
     samples = sampled({OURS: ours.run}, trial.clock, SECONDS)[OURS].hot
     return statistics.median(sample.device for sample in samples) / case.items

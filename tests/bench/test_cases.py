@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ def test_the_issues_shapes_are_in_the_table() -> None:
     names = {case.name for case in CASES}
     for dim in (64, 256):
         assert f"softmax_gradient B=1024 N=32768 d={dim} float32 cpu" in names
+    for function, size, form in product(
+        ("matrix_sign", "matrix_sign_damped"), (256, 1024), ("float32", "float64")
+    ):
+        assert f"{function} k=1 n={size} {form} cpu" in names
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)

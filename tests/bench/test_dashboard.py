@@ -122,16 +122,6 @@ def test_what_a_commit_has_not_recorded_is_recorded(
     assert asked == missing
 
 
-def test_an_unknown_revision_is_an_error_of_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["bench.history", "no-such-revision"])
-    with pytest.raises(SystemExit) as ended:
-        history.main()
-    assert ended.value.code == 2
-    assert "error: 'no-such-revision' is no revision" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("npm", [True, False])
 def test_libraries_of_an_interrupted_installation_are_brought_again(
     npm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

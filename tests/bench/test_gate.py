@@ -12,7 +12,7 @@ import pytest
 
 from bench.cases import QUICK
 from bench.gate import check
-from bench.gate.__main__ import gate, main, verdict
+from bench.gate.__main__ import gate, verdict
 from bench.gate.check import CAPACITY, SPEED, Finding
 from bench.gate.planted import plant
 from bench.gate.timing import Timing
@@ -241,18 +241,6 @@ def test_what_measured_nothing_fails(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_same_kernels_need_no_compilation(base: Path) -> None:
     (finding,) = check.spills(base, base)
     assert finding.outcome == check.PASSED
-
-
-@pytest.mark.parametrize("base", ["no-such-revision", "."])
-def test_what_holds_no_packages_is_an_error_of_one_line(
-    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["bench.gate", base])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert f"error: '{base}' " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("changes", ["", " M kernels/memsolve_kernels/dispatch.py"])

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import Sample, ceilings, extra_bytes, paired_ratio, sampled
+from bench.measure import Clock, Sample, ceilings, extra_bytes, paired_ratio, sampled
 from bench.measure.clock import CYCLES_A_SECOND, CudaClock
 from bench.measure.ratio import LEAST_PAIRS, LEVEL
 from bench.measure.rounds import COLD_ROUNDS, LEAST_ROUNDS, MOST_CALLS, MOST_ROUNDS
 from bench.registry import FORMATS
 
 
-class ToldClock:
+class ToldClock(Clock):
     """Says of each run what it is told, and notes the order."""
 
     def __init__(self, seconds: dict[Any, float]) -> None:
