@@ -3,6 +3,7 @@ PYTHON ?= python3
 ALPHA ?= 1.5
 OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
+MACHINE := from bench import history; print(history.machine())
 
 .PHONY: study test oldest lint bench track history gate dashboard gpu gpu-quick
 
@@ -30,8 +31,8 @@ track: .venv/installed  ## record the last commit for asv, with the environment 
 	$(BIN)/python -m bench.history $(or $(REVISION),HEAD)
 
 history: .venv/installed  ## record RANGE for asv, each commit in an environment of its own
-	$(BIN)/asv machine --yes --machine "$$($(BIN)/python -m bench.machine)"
-	$(BIN)/asv run --machine "$$($(BIN)/python -m bench.machine)" $(if $(BENCH),--bench "$(BENCH)") \
+	machine=$$($(BIN)/python -c "$(MACHINE)") && $(BIN)/asv machine --yes --machine "$$machine" && \
+		$(BIN)/asv run --machine "$$machine" $(if $(BENCH),--bench "$(BENCH)") \
 		$(or $(RANGE),HEAD~10..HEAD)
 
 gate: .venv/installed  ## compare BASE with the last commit: slower, forgetful or spilling fails

@@ -13,10 +13,10 @@ import torch
 
 from bench import record, table
 from bench.cases import CASES
-from bench.machine import default_device, machine
 from bench.measure import Ceilings, ceilings, clock
-from bench.registry import matching
-from bench.rows import OURS, Row, measure
+from bench.registry import OURS, default_device, matching
+from bench.rows import Row, measure
+from memsolve.environment import environment
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     arguments = _arguments()
     device = default_device() if arguments.device == "auto" else arguments.device
     chosen = matching(CASES, arguments.cases, device)
-    here = machine(device)
+    here = environment(device)
     print(f"{here['device']}, {here['threads']} threads, torch {here['torch']}")
     limits: dict[str, Ceilings] = {}
     for form in {case.format.name: case.format for case in chosen}.values():

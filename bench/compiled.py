@@ -3,32 +3,31 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
+from typing import Any
 
-from bench.registry import lookup
+from bench.registry import Unsupported, lookup
+from bench.repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 METRICS = ("registers", "stack", "shared", "code", "tensor")
-ARCHITECTURES = (80, 90, 100)
 
 Compiled = dict[str, dict[str, int]]
 
 
-def compiled(architectures: tuple[int, ...] = ARCHITECTURES) -> Compiled:
+def compiled(architectures: Sequence[int] | None = None) -> Compiled:
     """By `"variant sm_90"`: its metrics, in the package under test.
+
+    Args:
+        architectures: by number, as 90; None takes all that have presets.
 
     Raises:
         Unsupported: the package compiles nothing.
     """
-    variants = lookup("memsolve_kernels.compiled:variants")
-    resources = lookup("memsolve_kernels.compiled:resources")
-    found = {}
-    for arch in architectures:
-        for variant in variants(arch):
-            read = resources(variant, arch)
-            found[label(variant.name, arch)] = {name: getattr(read, name) for name in METRICS}
-    return found
+    return {
+        f"{variant.name} sm_{arch}": {name: getattr(read, name) for name in METRICS}
+        for arch, variant, read in _resources(architectures or _architectures())
+    }
 
 
 @cache
@@ -38,22 +37,40 @@ def labels() -> tuple[str, ...]:
     asv refers to a parameter by its position in the suite, so the list has to be the same on
     every commit; another process reads it, because in this one the package may be an older one.
     """
-    script = (
-        "from memsolve_kernels.compiled import variants\n"
-        f"for arch in {ARCHITECTURES}:\n"
-        "    for variant in variants(arch):\n"
-        "        print(variant.name, arch, sep='\\t')\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "kernels")}
+    script = "from bench.compiled import names; print(*names(), sep='\\n')"
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+        [sys.executable, "-P", "-c", script],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
     )
-    if done.returncode:
-        return ()
-    lines = (line.split("\t") for line in done.stdout.splitlines())
-    return tuple(label(name, int(arch)) for name, arch in lines)
+    return tuple(done.stdout.splitlines())
 
 
-def label(variant: str, arch: int) -> str:
-    """How a variant on an architecture is called in tables and histories."""
-    return f"{variant} sm_{arch}"
+def names() -> list[str]:
+    """Labels of every variant in the package under test."""
+    variants = lookup("memsolve_kernels.compiled:variants")
+    return [f"{variant.name} sm_{arch}" for arch in _architectures() for variant in variants(arch)]
+
+
+def _architectures() -> list[int]:
+    """Those with presets of their own."""
+    try:
+        return sorted(lookup("memsolve_kernels.architectures:COMPILED"))
+    except Unsupported:  # before it, a list
+        return sorted(lookup("memsolve_kernels.compiled:ARCHITECTURES"))
+
+
+def _resources(architectures: Iterable[int]) -> Iterator[tuple[int, Any, Any]]:
+    """Each architecture, variant and what it compiles to."""
+    try:
+        everything = lookup("memsolve_kernels.compiled:all_resources")
+    except Unsupported:  # before it, one after the other
+        variants, resources = (
+            lookup(f"memsolve_kernels.compiled:{name}") for name in ("variants", "resources")
+        )
+        for arch in architectures:
+            yield from ((arch, variant, resources(variant, arch)) for variant in variants(arch))
+    else:
+        yield from everything(architectures)

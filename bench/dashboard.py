@@ -8,29 +8,35 @@ kernels are in the site where `make track` has recorded them.
 import argparse
 import sys
 from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
-
-from bench import history, offline, readme, record
-from bench.gate.tree import ROOT
+from bench import history, offline, readme, record, table
+from bench.repository import git
 
 COMMITS = 10
 MODULES = {"speed", "capacity"}
-HTML = ROOT / ".asv" / "html"
-TEMPLATES = Path(__file__).parent / "site"
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<title>memsolve: latest ratios</title>
+<h1>Latest ratios</h1>
+<p><a href="index.html">History over commits</a></p>
+<pre>{legend}</pre>
+{machines}
+"""
+MACHINE = '<section class="machine"><h2>{name}</h2><p>{made}</p><pre>{rows}</pre></section>'
 
 
-def publish(results: Path = history.RESULTS, html: Path = HTML) -> Path:
+def publish() -> Path:
     """Make asv's site and the page of ratios.
 
     Returns:
         The folder of both.
     """
-    with history.configured(results, html) as config:
-        status = history.asv("publish", "--no-pull", config=config)
+    status = history.asv("publish", "--no-pull")
     if status:
         raise RuntimeError(f"asv publish failed with status {status}")
+    html = history.FOLDER / ".asv" / "html"
     (html / "ratios.html").write_text(ratios_page())
     if not offline.bring(html):
         print("npm brought no libraries: the site loads them from the internet")
@@ -39,33 +45,36 @@ def publish(results: Path = history.RESULTS, html: Path = HTML) -> Path:
 
 def ratios_page(folder: Path = record.FOLDER) -> str:
     """The page of the latest ratios of every machine in bench/results/."""
-    machines = [
-        {
-            "name": machine["machine"]["device"],
-            "provenance": readme.provenance(machine),
-            "cases": readme.ratios(machine["rows"]),
-        }
-        for machine in record.machines(folder)
-    ]
-    pages = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    return pages.get_template("ratios.html.jinja").render(machines=machines)
+    sections = []
+    for found in record.machines(folder):
+        cases = readme.ratios(found["rows"]).values()
+        rows = [table.HEADER, *(line for rows in cases for line in table.lines(rows))]
+        here = found["machine"]["device"], readme.provenance(found), "\n".join(rows)
+        name, made, text = map(escape, here)
+        sections.append(MACHINE.format(name=name, made=made, rows=text))
+    nothing = "<p>No machine has been measured yet.</p>"
+    return PAGE.format(legend=escape(table.LEGEND), machines="\n".join(sections) or nothing)
 
 
-def record_missing(commits: Iterable[str], results: Path = history.RESULTS) -> None:
+def record_missing(commits: Iterable[str]) -> None:
     """Record the commits of which this machine has no speed or no capacity."""
     for commit in commits:
-        missing = sorted(MODULES - history.modules(commit, results))
-        if missing:
-            count = history.record(commit, "|".join(f"^{name}" for name in missing), results)
+        there = {name.partition(".")[0] for name in history.recorded(commit)}
+        if missing := sorted(MODULES - there):
+            count = history.record(commit, "|".join(f"^{name}" for name in missing))
             print(f"{commit[:10]}: {count} values", flush=True)
+
+
+def last(count: int) -> list[str]:
+    """The last commits, oldest first."""
+    return git("rev-list", "--first-parent", f"--max-count={count}", "HEAD").split()[::-1]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
     parser.add_argument("--commits", type=int, default=COMMITS)
-    record_missing(history.last(parser.parse_args().commits))
-    folder = publish()
-    print(f"open it with: python -m http.server --directory {folder.relative_to(ROOT)}")
+    record_missing(last(parser.parse_args().commits))
+    print(f"open it with: python -m http.server --directory {publish()}")
     return 0
 
 

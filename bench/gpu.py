@@ -19,21 +19,21 @@ from typing import Any
 
 import torch
 
-from bench.machine import name
+from bench.history import machine
+from bench.repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 TESTS = sorted(
     str(path)
     for kind in ("triton", "gpu")
     for path in (ROOT / "tests" / "kernels").glob(f"test_*_{kind}.py")
 )
-SANITIZED = [*TESTS, "-k", "strides or merge"]
+SANITIZED = "-k", "strides or merge"
 FULL = {"dims": (256, 512, 1024, 2048, 4096), "num_items": 1 << 20, "alphas": (1.2, 1.5, 2.0)}
 QUICK = {"dims": (256, 512, 1024), "num_items": 1 << 17, "alphas": (1.5,)}
 
 
 def main() -> int:
-    """Run the three parts, each written as soon as it is there."""
+    """Run the three parts; the record is written after the second and after the third."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer sizes and dimensions")
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
@@ -41,37 +41,33 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("bench.gpu: no CUDA device is visible to torch; nothing was run", file=sys.stderr)
         return 2
-    record: Path = arguments.out / f"{name('cuda')}.json"
-    seconds = "0.1" if arguments.quick else "0.4"
     tests = _tests()
     print(json.dumps(tests, indent=1))
     if tests["exit status"]:
         return 1
+    record: Path = arguments.out / f"{machine()}.json"
     record.unlink(missing_ok=True)
-    bench = ["-m", "bench", "--device", "cuda", "--seconds", seconds, "--out", str(record)]
-    status = _run([sys.executable, *bench])
+    seconds = "0.1" if arguments.quick else "0.4"
+    status = _run("-m", "bench", "--device", "cuda", "--seconds", seconds, "--out", str(record))
     if not record.exists():
         print("bench.gpu: the table failed; nothing was recorded", file=sys.stderr)
         return status
-    content: dict[str, Any] = json.loads(record.read_text())
-    content["tests"] = tests
-    content["capacity"] = _capacity(QUICK if arguments.quick else FULL)
+    capacity = _capacity(QUICK if arguments.quick else FULL)
+    content = json.loads(record.read_text()) | {"tests": tests, "capacity": capacity}
     record.write_text(json.dumps(content, indent=1) + "\n")
     print(f"written: {record}")
     return status
 
 
 def _tests() -> dict[str, Any]:
-    start = time.monotonic()
-    status = _run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS])
-    found: dict[str, Any] = {"files": [Path(path).name for path in TESTS], "exit status": status}
-    found["seconds"] = round(time.monotonic() - start, 1)
+    pytest = "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS
+    status = _run(*pytest)
     sanitizer = shutil.which("compute-sanitizer")
-    found["compute-sanitizer"] = "not installed"
+    sanitized: str | int = "not run" if sanitizer else "not installed"
     if sanitizer and not status:
-        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SANITIZED]
-        found["compute-sanitizer"] = _run([sanitizer, "--error-exitcode", "9", *pytest])
-    return found
+        sanitized = _run(*pytest, *SANITIZED, under=(sanitizer, "--error-exitcode", "9"))
+    files = [Path(path).name for path in TESTS]
+    return {"files": files, "exit status": status, "compute-sanitizer": sanitized}
 
 
 def _capacity(sizes: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +79,11 @@ def _capacity(sizes: dict[str, Any]) -> dict[str, Any]:
     return summary.as_json() | {"seconds": round(time.monotonic() - start, 1)}
 
 
-def _run(command: list[str]) -> int:
+def _run(*arguments: str, under: tuple[str, ...] = ()) -> int:
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode
+    return subprocess.run(
+        [*under, sys.executable, *arguments], env=os.environ | {"PYTHONPATH": path}
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -9,28 +9,21 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench.gate.tree import ROOT, TreeError, commit, git, place
-from bench.machine import default_device, name
+from bench.registry import default_device
+from bench.repository import ROOT, TreeError, commit, place
+from memsolve.environment import environment
 
-CONFIG = ROOT / "asv.conf.json"
-SUITE = ROOT / "bench" / "tracked"
-RESULTS = ROOT / ".asv" / "results"
+FOLDER = ROOT  # of asv's configuration, results and pages
 
 
-def record(revision: str, pattern: str = "", results: Path = RESULTS) -> int:
-    """Run asv's benchmarks on the packages of a revision.
-
-    Args:
-        revision: of this repository.
-        pattern: regular expression of the benchmarks; all by default.
-        results: asv's folder for them.
+def record(revision: str, pattern: str = "") -> int:
+    """Run asv's benchmarks, or those that a regular expression matches, on a revision's packages.
 
     Returns:
         How many values were recorded.
@@ -38,85 +31,58 @@ def record(revision: str, pattern: str = "", results: Path = RESULTS) -> int:
     Raises:
         TreeError: there is no such revision, or it has no packages.
     """
-    machine = name(default_device())
     found = commit(revision)
-    with tempfile.TemporaryDirectory() as folder, configured(results) as config:
-        tree = place(found, Path(folder, "tree"))
-        asv("machine", "--yes", "--machine", machine, config=config)
-        asv(
-            *("run", "--python=same", "--set-commit-hash", found, "--machine", machine),
-            "--show-stderr",
-            *(("--bench", pattern) if pattern else ()),
-            config=config,
-            environment={"ASV_PYTHONPATH": os.pathsep.join((str(tree), str(tree / "kernels")))},
-        )
-    return sum(_values(path) for path in recorded(found, results))
-
-
-def recorded(commit: str, results: Path = RESULTS) -> list[Path]:
-    """asv's files of a commit on this machine."""
-    return sorted((results / name(default_device())).glob(f"{commit[:8]}-*.json"))
-
-
-def modules(commit: str, results: Path = RESULTS) -> set[str]:
-    """The suite's modules of which this machine has results of a commit."""
-    files = (json.loads(path.read_text()) for path in recorded(commit, results))
-    return {name.partition(".")[0] for found in files for name in found["results"]}
-
-
-@contextmanager
-def configured(results: Path = RESULTS, html: Path | None = None) -> Iterator[Path]:
-    """A copy of asv's configuration with other folders for results and pages."""
-    settings = _settings() | {
-        "repo": str(ROOT),
-        "benchmark_dir": str(SUITE),
-        "results_dir": str(results),
-        "html_dir": str(html or RESULTS.parent / "html"),
-    }
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "asv.conf.json")
-        config.write_text(json.dumps(settings))
-        yield config
+        tree = place(found, Path(folder, "tree"))
+        packages = os.pathsep.join([str(tree), str(tree / "kernels")])
+        asv("machine", "--yes", "--machine", machine())
+        asv(
+            *("run", "--python=same", "--set-commit-hash", found, "--machine", machine()),
+            *("--show-stderr", "--bench", pattern or "."),
+            ASV_PYTHONPATH=packages,
+        )
+    return sum(map(len, recorded(found).values()))
 
 
-def asv(*arguments: str, config: Path, environment: dict[str, str] | None = None) -> int:
+def recorded(commit: str) -> dict[str, list[float]]:
+    """The values of each benchmark of a commit on this machine, less what was skipped."""
+    found: dict[str, list[float]] = {}
+    for path in (FOLDER / ".asv" / "results" / machine()).glob(f"{commit[:8]}-*.json"):
+        for name, entry in json.loads(path.read_text())["results"].items():
+            values = entry[0] or [] if entry else []
+            found[name] = [value for value in values if value is not None and not math.isnan(value)]
+    return found
+
+
+def machine() -> str:
+    """This machine in a word of letters, digits and dashes: asv has no field for a GPU.
+
+    On a GPU it is made of GPU, driver and versions, because each of them moves its times.
+    """
+    here = environment(default_device())
+    versions = [name for name in ("driver", "cuda", "torch", "triton") if name in here]
+    label = " ".join([str(here["device"]), *(f"{name} {here[name]}" for name in versions)])
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
+
+
+def asv(*arguments: str, **variables: str) -> int:
     """Run asv; its exit status, which is 2 where single benchmarks failed."""
-    command = [sys.executable, "-m", "asv", "--config", str(config), *arguments]
-    return subprocess.run(command, env={**os.environ, **(environment or {})}).returncode
-
-
-def last(count: int) -> list[str]:
-    """The last commits, oldest first."""
-    return git("rev-list", "--first-parent", f"--max-count={count}", "HEAD").split()[::-1]
-
-
-def _values(path: Path) -> int:
-    found = json.loads(path.read_text())
-    results = (entry[0] for entry in found["results"].values() if entry)
-    numbers = (value for values in results for value in values or [] if value is not None)
-    return sum(not math.isnan(number) for number in numbers)  # NaN: skipped
-
-
-def _settings() -> dict[str, object]:
-    lines = CONFIG.read_text().splitlines()
-    text = "\n".join(line for line in lines if not line.lstrip().startswith("//"))
-    settings: dict[str, object] = json.loads(text)
-    return settings
+    command = [sys.executable, "-m", "asv", *arguments]
+    return subprocess.run(command, cwd=FOLDER, env=os.environ | variables).returncode
 
 
 def main() -> int:
     """Record each revision; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.history", description=__doc__)
     parser.add_argument("revisions", nargs="*", default=["HEAD"], metavar="REVISION")
-    counts = {}
+    count = 0
     try:
         for revision in parser.parse_args().revisions:
-            counts[revision] = record(revision)
+            count += (new := record(revision))
+            print(f"{revision}: {new} values", flush=True)
     except TreeError as error:
         parser.error(str(error))
-    for revision, count in counts.items():
-        print(f"{revision}: {count} values")
-    return 0 if any(counts.values()) else 2
+    return 0 if count else 2
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.gate.tree import ROOT
+from bench.repository import ROOT
 
-MANIFEST = Path(__file__).parent / "site" / "package.json"
+MANIFEST = Path(__file__).with_name("package.json")
 INSTALLED = ROOT / ".asv" / "libraries"
-FOLDER = "libraries"
 
-_REMOTE = re.compile(r'(?:src|href)="https://[^"]+/([^"/]+\.(?:js|css))"[^>]*')
+_REMOTE = re.compile(r'(src|href)="https://[^"]+/([^"/]+\.(?:js|css))"[^>]*')
 
 
 def bring(html: Path) -> bool:
@@ -24,34 +23,28 @@ def bring(html: Path) -> bool:
     """
     index = html / "index.html"
     page = index.read_text()
-    names = {match[1] for match in _REMOTE.finditer(page)}
-    files = _installed(names)
-    if not files:
+    wanted = {_plain(name) for _, name in _REMOTE.findall(page)}
+    if not wanted <= _installed().keys():
         _install()
-        files = _installed(names)
-    if not files:
+    files = _installed()
+    if not wanted <= files.keys():
         return False
-    (html / FOLDER).mkdir()
-    for name, path in files.items():
-        shutil.copy(path, html / FOLDER / name)
 
     def local(match: re.Match[str]) -> str:
-        attribute = "href" if match[1].endswith(".css") else "src"
-        return f'{attribute}="{FOLDER}/{match[1]}"'
+        attribute, name = match.groups()
+        shutil.copy(files[_plain(name)], html / name)
+        return f'{attribute}="{name}"'
 
     index.write_text(_REMOTE.sub(local, page))
     return True
 
 
-def _installed(names: set[str]) -> dict[str, Path]:
-    """The file of each name; none, unless all are there."""
+def _installed() -> dict[str, Path]:
+    """Files by plain name, minified ones where they are there."""
     files = (INSTALLED / "node_modules").rglob("*.*s")
-    found = {
-        _plain(path.name): path for path in sorted(files, key=lambda path: ".min." in path.name)
+    return {
+        _plain(path.name): path for path in sorted(files, key=lambda file: ".min." in file.name)
     }
-    if any(_plain(name) not in found for name in names):
-        return {}
-    return {name: found[_plain(name)] for name in names}
 
 
 def _install() -> None:

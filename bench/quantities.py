@@ -1,5 +1,6 @@
 """What optimizers store, as numbers that are the same at every run: no clock is involved."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,12 +12,21 @@ ALPHA = 2.0  # small singular values matter most here, and with them any loss of
 DIMS = (32, 64, 128)
 SEEDS = 3
 OPTIMIZERS = ("sgd", "muon", "newton")
-HIGHER_IS_BETTER = "recovered", "saturation_batch_size"
+UNITS = {
+    "recovered": "items (higher is better)",
+    "weights_per_item": "weights",
+    "saturation_batch_size": "items (higher is better)",
+    "weights_per_drawn_item": "weights",
+    "capacity_exponent": "exponent (higher is better)",
+    "capacity_shortfall": "exponent",
+    "saturation_exponent": "exponent (higher is better)",
+    "saturation_shortfall": "exponent",
+}
 
 Quantities = dict[str, dict[str, float]]
 
 
-def quantities(dims: tuple[int, ...] = DIMS, seeds: int = SEEDS) -> Quantities:
+def quantities(dims: Sequence[int] = DIMS, seeds: int = SEEDS) -> Quantities:
     """By optimizer: items stored and saturation batch size at the largest `d`, and the exponents.
 
     Saturation, which takes a run for every batch size, is studied at half of each `d`. Each number
@@ -30,28 +40,27 @@ def quantities(dims: tuple[int, ...] = DIMS, seeds: int = SEEDS) -> Quantities:
     """
     grid = lookup("memsolve.study:Grid")
     capacity, saturation = (lookup(f"memsolve.study:{name}") for name in ("capacity", "saturation"))
+    made = partial(grid, OPTIMIZERS, alphas=[ALPHA], seeds=seeds, device="cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # or sums, and an item at the edge, would depend on it
     try:
-        made = partial(grid, OPTIMIZERS, alphas=[ALPHA], seeds=seeds, device="cpu")
-        stored = capacity(made(dims=dims)).fits
-        saturated = saturation(made(dims=[dim // 2 for dim in dims])).fits
+        stored = capacity(made(dims=dims)).as_json()["fits"]
+        saturated = saturation(made(dims=[dim // 2 for dim in dims])).as_json()["fits"]
     finally:
         torch.set_num_threads(threads)
-    return {fit.optimizer: _of(fit, other) for fit, other in zip(stored, saturated, strict=True)}
+    return {fit["optimizer"]: _of(fit, other) for fit, other in zip(stored, saturated, strict=True)}
 
 
-def _of(capacity: Any, saturation: Any) -> dict[str, float]:
-    dim = capacity.points[-1]["dim"]
-    counts = capacity.points[-1]["recovered"]
-    recovered = sum(counts) / len(counts)
-    saturates = _number(saturation.points[-1]["value"])
-    exponents = _number(capacity.estimate.value), _number(saturation.estimate.value)
+def _of(capacity: dict[str, Any], saturation: dict[str, Any]) -> dict[str, float]:
+    largest, half = capacity["points"][-1], saturation["points"][-1]
+    recovered = sum(largest["recovered"]) / len(largest["recovered"])
+    saturates = _number(half["value"])
+    exponents = _number(capacity["exponent"]), _number(saturation["exponent"])
     return {
         "recovered": recovered,
-        "weights_per_item": dim**2 / recovered if recovered else float("inf"),
+        "weights_per_item": largest["dim"] ** 2 / recovered if recovered else float("inf"),
         "saturation_batch_size": saturates,
-        "weights_per_drawn_item": saturation.points[-1]["dim"] ** 2 / saturates,
+        "weights_per_drawn_item": half["dim"] ** 2 / saturates,
         "capacity_exponent": exponents[0],
         "capacity_shortfall": 2 - exponents[0],
         "saturation_exponent": exponents[1],

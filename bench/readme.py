@@ -5,13 +5,14 @@ Only what stands between the markers is written; a test fails when the two diffe
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from bench import record
-from bench.rows import OURS, Row
+from bench.registry import OURS
+from bench.repository import ROOT
+from bench.rows import Row
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- bench:begin (made by python -m bench.readme) -->", "<!-- bench:end -->"
 
 

@@ -6,14 +6,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.gate.tree import git
-from bench.machine import machine
 from bench.measure import Ceilings, Ratio
+from bench.repository import git
 from bench.rows import Row
+from memsolve.environment import environment
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -24,12 +25,13 @@ def save(path: Path, device: str, limits: dict[str, Ceilings], rows: Iterable[Ro
         "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(device),
+        "machine": environment(device),
         "ceilings": {name: limit._asdict() for name, limit in limits.items()},
-        "rows": [row.as_json() for row in rows],
+        "rows": [asdict(row) for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(content), indent=1) + "\n")
+    rounded = json.loads(json.dumps(content), parse_float=lambda text: float(f"{float(text):.6g}"))
+    path.write_text(json.dumps(rounded, indent=1) + "\n")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -60,12 +62,3 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _rounded(value: Any) -> Any:
-    """Floats to six digits: more is noise."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list | tuple) else value

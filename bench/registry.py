@@ -2,7 +2,7 @@
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+OURS = "ours"  # what the way is called that is held against the others
 Inputs = Any
 Size = Any
 Result = Tensor | tuple[Tensor, ...]
@@ -47,6 +48,7 @@ class Format(NamedTuple):
 FORMATS = {
     entry.name: entry
     for entry in (
+        Format("float64", torch.float64, None, 1e-9),
         Format("float32", torch.float32, None, 1e-4),
         Format("tf32x3", torch.float32, "tf32x3", 1e-4),
         Format("tf32", torch.float32, "tf32", 1e-2),
@@ -100,6 +102,10 @@ class Function:
         """The way that is held against the others."""
         return self.ways[0]
 
+    def cases(self, device: str, sizes: Iterable[Size], *formats: str) -> "list[Case]":
+        """Every size in every format, by its name, on a kind of device."""
+        return [Case(self, size, FORMATS[name], device) for size in sizes for name in formats]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -126,16 +132,9 @@ class Case:
         return self.function.inputs(self.size, self.format, torch.device(self.device))
 
 
-def cases_of(
-    function: Function, sizes: Mapping[str, Iterable[Size]], formats: Mapping[str, Iterable[str]]
-) -> list[Case]:
-    """Every size of a device in every format of that device."""
-    return [
-        Case(function, size, FORMATS[name], device)
-        for device in sizes
-        for size in sizes[device]
-        for name in formats[device]
-    ]
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def matching(cases: Iterable[Case], pattern: str, device: str) -> list[Case]:

@@ -11,10 +11,8 @@ import pytest
 import torch
 
 from bench.cases import QUICK
-from bench.machine import default_device
-from bench.measure import clock
-from bench.registry import Case, Way, matching
-from bench.rows import check
+from bench.registry import Case, Way, default_device, matching
+from bench.trial import Trial
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # torch.compile's own
@@ -29,12 +27,10 @@ PAIRS = [
 
 @pytest.mark.parametrize(("case", "way"), PAIRS)
 def test_speed(case: Case, way: Way, benchmark: Callable[[Callable[[], Any]], Any]) -> None:
-    inputs = case.inputs()
-    found = check(case, way, inputs, case.function.reference(inputs), clock(case.device))
-    if found.row.status == "skipped":
-        pytest.skip(found.row.note)
-    assert found.run is not None, f"{found.row.status}: {found.row.note}"
-    run = found.run
+    verdict, _, run = Trial(case).check(way)
+    if verdict.status == "skipped":
+        pytest.skip(verdict.note)
+    assert run is not None, f"{verdict.status}: {verdict.note}"
 
     def finished() -> None:
         run()

@@ -7,20 +7,11 @@ import torch
 from torch import Tensor
 
 from bench.cases import peers
-from bench.registry import (
-    Case,
-    Format,
-    Function,
-    Run,
-    Unsupported,
-    Way,
-    cases_of,
-    counted,
-    lookup,
-)
+from bench.registry import Case, Format, Function, Run, Unsupported, Way, counted, lookup
 
 DAMPING = 1e-4
 LARGEST_SVD = 2048  # on a GPU
+LARGEST_DENSE = 512  # on a CPU
 
 
 class Size(NamedTuple):
@@ -38,7 +29,7 @@ def inputs(size: Size, form: Format, device: torch.device) -> Inputs:
     generator = torch.Generator(device).manual_seed(0)
     normal = torch.randn(2, size.k, size.n, size.n, generator=generator, device=device)
     left, right = torch.linalg.qr(normal)[0]
-    smallest = -3 if form.dtype == torch.float32 else -1
+    smallest = -3 if form.dtype.itemsize >= 4 else -1
     spectrum = torch.logspace(0, smallest, size.n, device=device)
     options = {} if form.precision is None else {"precision": form.precision}
     return Inputs(((left * spectrum) @ right.mT).to(form.dtype), options)
@@ -73,33 +64,34 @@ def same_steps(damping: float = 0.0) -> Callable[[Inputs], Run]:
     return lambda given: ours(damping, backend="torch")(given._replace(options={}))
 
 
-def on_blas(given: Inputs) -> Run:
-    """The same captured in a CUDA graph."""
-    if not given.matrix.is_cuda:
-        raise Unsupported("on a CPU this is ours")
-    return peers.graphed(same_steps())(given)
-
-
 def augmented(given: Inputs) -> Run:
     """The first block of the polar factor of `[G, damping I]`, formed densely."""
     function = lookup("memsolve_kernels:matrix_sign")
-    schedule = lookup("memsolve_kernels.matrix_sign:minimax")(DAMPING / 16, 5e-7)
+    schedule = lookup("memsolve_kernels.matrix_sign:minimax")(DAMPING / 16, 1e-10)
     matrix = given.matrix
+    if not matrix.is_cuda and matrix.shape[-1] > LARGEST_DENSE:
+        raise Unsupported(f"on a CPU beyond n = {LARGEST_DENSE} it takes longer than all others")
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     wide = torch.cat([matrix, DAMPING * identity.expand_as(matrix)], -1)
     columns = matrix.shape[-1]
     return lambda: function(wide, schedule=schedule)[..., :columns]
 
 
-def svd(dtype: torch.dtype) -> Callable[[Inputs], Run]:
-    """The polar factor from the singular vectors, computed in a dtype."""
+def svd(damping: float = 0.0, dtype: torch.dtype | None = None) -> Callable[[Inputs], Run]:
+    """From the singular vectors, by default in the dtype of the matrix, or float32 for half."""
 
     def prepare(given: Inputs) -> Run:
-        if given.matrix.is_cuda and given.matrix.shape[-1] > LARGEST_SVD:
+        matrix = given.matrix
+        if matrix.is_cuda and matrix.shape[-1] > LARGEST_SVD:
             raise Unsupported(f"beyond n = {LARGEST_SVD} it takes longer than the whole table")
+        if matrix.dtype == dtype:
+            raise Unsupported("this is the SVD in the dtype of the matrix")
+        computed = dtype or torch.promote_types(matrix.dtype, torch.float32)
 
         def run() -> Tensor:
-            left, _, right = torch.linalg.svd(given.matrix.to(dtype), full_matrices=False)
+            left, values, right = torch.linalg.svd(matrix.to(computed), full_matrices=False)
+            if damping:
+                left = left * (values * (values**2 + damping**2).rsqrt())[..., None, :]
             sign: Tensor = left @ right
             return sign
 
@@ -108,28 +100,16 @@ def svd(dtype: torch.dtype) -> Callable[[Inputs], Run]:
     return prepare
 
 
-def damped_svd(given: Inputs) -> Run:
-    """The damped sign from the singular value decomposition."""
-
-    def run() -> Tensor:
-        left, values, right = torch.linalg.svd(given.matrix.float(), full_matrices=False)
-        damped = values * (values**2 + DAMPING**2).rsqrt()
-        sign: Tensor = (left * damped[..., None, :]) @ right
-        return sign
-
-    return run
-
-
 SIGN = Function(
     name="matrix_sign",
     inputs=inputs,
     reference=exact(0.0),
     ways=(
         Way("ours", ours()),
-        Way("torch.linalg.svd", svd(torch.float32)),
-        Way("torch.linalg.svd float64", svd(torch.float64)),
+        Way("torch.linalg.svd", svd()),
+        Way("torch.linalg.svd float64", svd(dtype=torch.float64)),
         Way("ours, CUDA graph", peers.graphed(ours())),
-        Way("same steps on BLAS, CUDA graph", on_blas),
+        Way("same steps on BLAS, CUDA graph", peers.graphed(same_steps())),
     ),
     items=lambda size: size.k,
     flops=counted(same_steps()),
@@ -141,7 +121,7 @@ DAMPED = Function(
     reference=exact(DAMPING),
     ways=(
         Way("ours", ours(DAMPING)),
-        Way("torch.linalg.svd", damped_svd),
+        Way("torch.linalg.svd", svd(DAMPING)),
         Way("dense [G, damping I]", augmented),
     ),
     items=lambda size: size.k,
@@ -149,26 +129,20 @@ DAMPED = Function(
     bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
 )
 
-_GPU_SIZES = [Size(1, 2**power) for power in range(8, 14)] + [Size(132, 64), Size(132, 128)]
+_CPU = [Size(1, 256), Size(1, 1024)]
+_GPU = [Size(1, 2**power) for power in range(8, 14)] + [Size(132, 64), Size(132, 128)]
 CASES: list[Case] = [
-    *cases_of(
-        SIGN,
-        {"cpu": [Size(1, 256), Size(1, 1024)], "cuda": _GPU_SIZES},
-        {"cpu": ["float32"], "cuda": ["bfloat16", "tf32x3"]},
-    ),
-    *cases_of(
-        DAMPED,
-        {"cpu": [Size(1, 512)], "cuda": [Size(1, 1024), Size(1, 4096)]},
-        {"cpu": ["float32"], "cuda": ["tf32x3"]},
-    ),
+    *SIGN.cases("cpu", _CPU, "float32", "float64"),
+    *SIGN.cases("cuda", _GPU, "bfloat16", "tf32x3"),
+    *DAMPED.cases("cpu", _CPU, "float32", "float64"),
+    *DAMPED.cases("cuda", [Size(1, 1024), Size(1, 4096)], "tf32x3"),
 ]
 
 QUICK: list[Case] = [
     case
     for function in (SIGN, DAMPED)
-    for case in cases_of(
-        function,
-        {"cpu": [Size(1, 128)], "cuda": [Size(4, 1024)]},
-        {"cpu": ["float32"], "cuda": ["tf32x3"]},
+    for case in (
+        *function.cases("cpu", [Size(1, 128)], "float32"),
+        *function.cases("cuda", [Size(4, 1024)], "tf32x3"),
     )
 ]

@@ -6,25 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.registry import (
-    Case,
-    Format,
-    Function,
-    Run,
-    Unsupported,
-    Way,
-    cases_of,
-    counted,
-    lookup,
-)
+from bench.cases.matrix_sign import Size
+from bench.registry import Case, Format, Function, Run, Unsupported, Way, counted, lookup
 
 QUINTIC = 3.4445, -4.7750, 2.0315  # torch.optim.Muon's, five times
 WEIGHT_DECAY = 1.0  # with lr=1 a step forgets where it was: each leads to the same place
-
-
-class Size(NamedTuple):
-    k: int
-    n: int
 
 
 class Inputs(NamedTuple):
@@ -127,20 +113,13 @@ EXACT = Function(
 )
 
 CASES: list[Case] = [
-    *cases_of(
-        STOCK,
-        {"cpu": [Size(4, 256)], "cuda": [Size(16, 1024)]},
-        {"cpu": ["bfloat16"], "cuda": ["bfloat16"]},
-    ),
-    *cases_of(
-        EXACT,
-        {"cpu": [Size(4, 256)], "cuda": [Size(16, 1024)]},
-        {"cpu": ["float32"], "cuda": ["float32"]},
-    ),
+    *STOCK.cases("cpu", [Size(4, 256)], "bfloat16"),
+    *STOCK.cases("cuda", [Size(16, 1024)], "bfloat16"),
+    *EXACT.cases("cpu", [Size(4, 256)], "float32"),
+    *EXACT.cases("cuda", [Size(16, 1024)], "float32"),
 ]
 
-QUICK: list[Case] = cases_of(
-    EXACT,
-    {"cpu": [Size(2, 128)], "cuda": [Size(4, 1024)]},
-    {"cpu": ["float32"], "cuda": ["float32"]},
-)
+QUICK: list[Case] = [
+    *EXACT.cases("cpu", [Size(2, 128)], "float32"),
+    *EXACT.cases("cuda", [Size(4, 1024)], "float32"),
+]

@@ -59,7 +59,7 @@ flash = sdpa_by(SDPBackend.FLASH_ATTENTION, can_use_flash_attention)
 cudnn = sdpa_by(SDPBackend.CUDNN_ATTENTION, can_use_cudnn_attention)
 
 
-def linear_cross_entropy() -> Loss:
+def linear_cross_entropy(device: torch.device) -> Loss:
     """Torch's fused loss as it is called by default: through all logits."""
     if not hasattr(functional, "linear_cross_entropy"):
         raise Unsupported(f"torch {torch.__version__} has no linear_cross_entropy")
@@ -67,9 +67,9 @@ def linear_cross_entropy() -> Loss:
     return loss
 
 
-def chunked_linear_cross_entropy() -> Loss:
+def chunked_linear_cross_entropy(device: torch.device) -> Loss:
     """The same in chunks of the batch, which save the memory of the logits."""
-    loss = linear_cross_entropy()
+    loss = linear_cross_entropy(device)
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None)
     return partial(loss, options=options)
 

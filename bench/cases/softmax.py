@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.cases import peers
-from bench.registry import Case, Format, Function, Run, Way, cases_of, lookup
+from bench.registry import Case, Format, Function, Run, Way, lookup
 
 LOGITS_AT_ONCE = 1 << 24
 
@@ -136,10 +136,6 @@ def by_autograd(loss: Callable[..., Tensor]) -> Callable[[Inputs], Run]:
     return prepare
 
 
-def by_compiled_autograd(given: Inputs) -> Run:
-    return by_autograd(peers.compiled(fused))(given)
-
-
 def by_two_derivatives(given: Inputs) -> Run:
     """The Hessian product by autograd, twice."""
 
@@ -164,20 +160,9 @@ def by_attention(attention: peers.Attention) -> Callable[[Inputs], Run]:
     return prepare
 
 
-def linear_cross_entropy(given: Inputs) -> Run:
-    return by_autograd(peers.linear_cross_entropy())(given)
-
-
-def chunked_linear_cross_entropy(given: Inputs) -> Run:
-    return by_autograd(peers.chunked_linear_cross_entropy())(given)
-
-
-def liger(given: Inputs) -> Run:
-    return by_autograd(peers.liger(given.queries.device))(given)
-
-
-def cut_cross_entropy(given: Inputs) -> Run:
-    return by_autograd(peers.cut_cross_entropy(given.queries.device))(given)
+def by_peer(peer: Callable[[torch.device], peers.Loss]) -> Callable[[Inputs], Run]:
+    """The gradient of another library's loss, or why it cannot run here."""
+    return lambda given: by_autograd(peer(given.queries.device))(given)
 
 
 def from_logits(statistics: Callable[..., tuple[Tensor, ...]]) -> Callable[[Inputs], Run]:
@@ -218,14 +203,14 @@ GRADIENT = Function(
         Way("ours", ours_gradient),
         Way("autograd", by_autograd(definition)),
         Way("cross_entropy", by_autograd(fused)),
-        Way("torch.compile", by_compiled_autograd),
-        Way("linear_cross_entropy", linear_cross_entropy),
-        Way("linear_cross_entropy, chunked", chunked_linear_cross_entropy),
+        Way("torch.compile", by_peer(lambda device: peers.compiled(fused))),
+        Way("linear_cross_entropy", by_peer(peers.linear_cross_entropy)),
+        Way("linear_cross_entropy, chunked", by_peer(peers.chunked_linear_cross_entropy)),
         Way("sdpa K=V", by_attention(peers.sdpa)),
         Way("sdpa flash K=V", by_attention(peers.flash)),
         Way("sdpa cuDNN K=V", by_attention(peers.cudnn)),
-        Way("liger", liger),
-        Way("cut_cross_entropy", cut_cross_entropy),
+        Way("liger", by_peer(peers.liger)),
+        Way("cut_cross_entropy", by_peer(peers.cut_cross_entropy)),
         Way("two GEMMs", products(2), bound=True),
     ),
     items=lambda size: size.B,
@@ -263,24 +248,20 @@ RETRIEVAL = Function(
 _CPU = [Size(1024, 32768, 64), Size(1024, 32768, 256)]
 _GPU = [Size(4096, 131072, d) for d in (64, 128, 256, 512, 1024, 2048)]
 CASES: list[Case] = [
-    *cases_of(GRADIENT, {"cpu": _CPU, "cuda": _GPU}, {"cpu": ["float32"], "cuda": ["bfloat16"]}),
-    *cases_of(
-        GRADIENT,
-        {"cuda": [Size(4096, 131072, 128), Size(4096, 131072, 512)]},
-        {"cuda": ["float16", "tf32", "tf32x3", "float32"]},
-    ),
-    *(
-        case
-        for function in (PRODUCT, RETRIEVAL)
-        for case in cases_of(
-            function, {"cpu": _CPU[:1], "cuda": _GPU}, {"cpu": ["float32"], "cuda": ["bfloat16"]}
-        )
-    ),
+    *GRADIENT.cases("cpu", _CPU, "float32"),
+    *GRADIENT.cases("cuda", _GPU, "bfloat16"),
+    *GRADIENT.cases("cuda", (_GPU[1], _GPU[3]), "float16", "tf32", "tf32x3", "float32"),
+    *PRODUCT.cases("cpu", _CPU[:1], "float32"),
+    *PRODUCT.cases("cuda", _GPU, "bfloat16"),
+    *RETRIEVAL.cases("cpu", _CPU[:1], "float32"),
+    *RETRIEVAL.cases("cuda", _GPU, "bfloat16"),
 ]
 
-_SMALL = {"cpu": [Size(128, 4096, 64)], "cuda": [Size(2048, 32768, 128)]}
 QUICK: list[Case] = [
     case
     for function in (GRADIENT, PRODUCT, RETRIEVAL)
-    for case in cases_of(function, _SMALL, {"cpu": ["float32"], "cuda": ["bfloat16"]})
+    for case in (
+        *function.cases("cpu", [Size(128, 4096, 64)], "float32"),
+        *function.cases("cuda", [Size(2048, 32768, 128)], "bfloat16"),
+    )
 ]

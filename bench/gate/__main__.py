@@ -6,38 +6,45 @@ Exits with 1 on a failure, with 2 when nothing was measured.
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.cases import QUICK
-from bench.gate.check import CAPACITY, SPEED, capacity, speed, spills
-from bench.gate.report import Report
-from bench.gate.tree import PACKAGES, TreeError, git, place
-from bench.machine import default_device
-from bench.registry import matching
+from bench.gate.check import (
+    CAPACITY,
+    FAILED,
+    PASSED,
+    SPEED,
+    Finding,
+    capacity,
+    speed,
+    spills,
+    told,
+)
+from bench.registry import default_device, matching
+from bench.repository import PACKAGES, TreeError, git, place
 
 
-def gate(base: str, head: str, device: str) -> Report:
+def gate(base: str, head: str, device: str) -> Iterator[Finding]:
     """Compare two revisions, or directories that hold the packages."""
-    report = Report()
     with tempfile.TemporaryDirectory() as folder:
         before = place(base, Path(folder, "base"))
         after = place(head, Path(folder, "head"))
         if head == "HEAD" and git("status", "--porcelain", "--", *PACKAGES):
             print("bench.gate: what is not committed yet is not compared", file=sys.stderr)
-        speed(before, after, [case.name for case in matching(QUICK, "", device)], report)
-        capacity(before, after, report)
-        spills(before, after, report)
-    return report
+        yield from speed(before, after, [case.name for case in matching(QUICK, "", device)])
+        yield from capacity(before, after)
+        yield from spills(before, after)
 
 
-def verdict(report: Report) -> int:
-    """Print the report; the exit status."""
-    print("\n".join(report.lines))
-    missing = report.missing((SPEED, CAPACITY))
-    if report.failures:
-        print(f"\nthe gate fails: {len(report.failures)} of the above")
+def verdict(findings: Iterable[Finding]) -> int:
+    """Print each finding as it comes; the exit status."""
+    outcomes = {(finding.kind, finding.outcome) for finding in told(findings)}
+    if FAILED in {outcome for _, outcome in outcomes}:
+        print("\nthe gate fails")
         return 1
-    if missing:
+    compared = {kind for kind, outcome in outcomes if outcome == PASSED}
+    if missing := [kind for kind in (SPEED, CAPACITY) if kind not in compared]:
         print(f"\nthe gate fails: it measured nothing of {' and '.join(missing)}")
         return 2
     print("\nthe gate passes")
@@ -50,10 +57,9 @@ def main() -> int:
     parser.add_argument("head", nargs="?", default="HEAD", help="likewise; default HEAD")
     arguments = parser.parse_args()
     try:
-        report = gate(arguments.base, arguments.head, default_device())
+        return verdict(gate(arguments.base, arguments.head, default_device()))
     except TreeError as error:
         parser.error(str(error))
-    return verdict(report)
 
 
 if __name__ == "__main__":

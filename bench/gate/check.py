@@ -1,106 +1,116 @@
 """The comparisons of the gate, each over two trees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import compiled, quantities
-from bench.gate.report import Report
-from bench.gate.timing import Three, Timing, compare
-from bench.gate.tree import WorkerError, workers
-from bench.quantities import HIGHER_IS_BETTER
+from bench.gate.timing import Timing, compare
+from bench.gate.worker import WorkerError, load, sample, workers
 
 SPEED, CAPACITY, SPILLS = "speed", "capacity", "spills"
+FAILED, PASSED, ABSENT = "FAIL", "ok", "-"  # the last: there was nothing to compare
 ALLOWED_LOSS = {"recovered": 0.01, "saturation_batch_size": 0.03}
 """Share that a change of rounding may cost: an item at the edge of recovery, and its power."""
 
 
-def speed(base: Path, head: Path, cases: Sequence[str], report: Report) -> None:
+class Finding(NamedTuple):
+    """One line of what the gate found."""
+
+    kind: str
+    outcome: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome:<5}{self.kind}: {self.text}"
+
+
+def told(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The same, printed as they come."""
+    for finding in findings:
+        print(finding, flush=True)
+        yield finding
+
+
+def speed(base: Path, head: Path, cases: Iterable[str]) -> Iterator[Finding]:
     """Time every case; what looks slower is timed once more, and that decides."""
     for case in cases:
+        found = _timing(base, head, case)
         first = ""
-        timing = _timing(base, head, case, report)
-        if timing is not None and timing.slower:
-            first = f"{timing}; once more: "
-            timing = _timing(base, head, case, report)
-        if timing is not None:
-            told = timing.slower or timing.conclusive
-            text = f"{case}: {first}{timing}{'' if told else ': too noisy to tell'}"
-            report.add(SPEED, text, failed=timing.slower, compared=told)
+        if isinstance(found, Timing) and found.slower:
+            first = f"{found}; once more: "
+            found = _timing(base, head, case)
+        yield found if isinstance(found, Finding) else _judged(case, first, found)
 
 
-def _timing(base: Path, head: Path, case: str, report: Report) -> Timing | None:
-    """A case in fresh processes; None where there is nothing to compare: the report says why."""
+def _judged(case: str, first: str, timing: Timing) -> Finding:
+    text = f"{case}: {first}{timing}"
+    if timing.slower:
+        return Finding(SPEED, FAILED, text)
+    if timing.conclusive:
+        return Finding(SPEED, PASSED, text)
+    return Finding(SPEED, ABSENT, f"{text}: too noisy to tell")
+
+
+def _timing(base: Path, head: Path, case: str) -> Timing | Finding:
+    """A case in fresh processes; why not, where there is nothing to compare."""
     try:
         with workers(base, base, head) as running:
-            before, again, after = running
-            new = after.ask("load", case=case)
-            if new["status"] in ("wrong result", "failed"):
-                report.add(SPEED, f"{case}: {new['status']}: {new['note']}", failed=True)
-                return None
-            old, _ = (worker.ask("load", case=case) for worker in (before, again))
-            if old["status"] != "ok":
-                text = f"{case}: base: {old['status']}: {old['note']}"
-                report.add(SPEED, text, compared=False)
-            elif new["status"] != "ok":
-                report.add(SPEED, f"{case}: lost: {new['note']}", failed=True)
-            else:
-                return compare(Three(*(partial(w.ask, "sample", case=case) for w in running)))
+            (old, why_old), _, (new, why_new) = [worker.ask(load, case) for worker in running]
+            if new in ("wrong result", "failed"):
+                return Finding(SPEED, FAILED, f"{case}: {new}: {why_new}")
+            if old != "ok":
+                return Finding(SPEED, ABSENT, f"{case}: base: {old}: {why_old}")
+            if new != "ok":
+                return Finding(SPEED, FAILED, f"{case}: lost: {why_new}")
+            named = zip(("base", "again", "head"), running, strict=True)
+            return compare({name: partial(worker.ask, sample) for name, worker in named})
     except WorkerError as error:
-        _blame(report, SPEED, f"{case}: ", error, head)
-    return None
+        return _blamed(SPEED, f"{case}: ", error, head)
 
 
 def capacity(
     base: Path,
     head: Path,
-    report: Report,
     dims: Sequence[int] = quantities.DIMS,
     seeds: int = quantities.SEEDS,
-) -> None:
+) -> Iterator[Finding]:
     """Compare what optimizers store."""
-    asked = {"dims": list(dims), "seeds": seeds}
-    found = _ask_both(base, head, report, CAPACITY, "quantities", **asked)
-    if found is None:
+    answers = _both(CAPACITY, base, head, quantities.quantities, dims, seeds)
+    if isinstance(answers, Finding):
+        yield answers
         return
-    before, after = found
+    before, after = answers
     for optimizer in before:
         if optimizer not in after:
-            report.add(CAPACITY, f"{optimizer}: lost: base has it, head does not", failed=True)
+            yield Finding(CAPACITY, FAILED, f"{optimizer}: lost: base has it, head does not")
             continue
-        for name in HIGHER_IS_BETTER:
+        for name, allowed in ALLOWED_LOSS.items():
             old, new = before[optimizer][name], after[optimizer][name]
+            outcome = PASSED if new >= old * (1 - allowed) else FAILED
             identified = old == old
-            lower = identified and not new >= old * (1 - ALLOWED_LOSS[name])
             text = f"{optimizer} {name}: {old:.4g} -> {new:.4g}"
-            report.add(CAPACITY, text, failed=lower, compared=identified)
+            yield Finding(CAPACITY, outcome if identified else ABSENT, text)
 
 
-def spills(
-    base: Path,
-    head: Path,
-    report: Report,
-    architectures: Sequence[int] = compiled.ARCHITECTURES,
-) -> None:
+def spills(base: Path, head: Path, architectures: Sequence[int] | None = None) -> Iterator[Finding]:
     """Compare the bytes of spilled registers of every variant, unless no kernel has changed."""
     if _sources(base) == _sources(head):
-        report.add(SPILLS, "the kernels are the same")
+        yield Finding(SPILLS, PASSED, "the kernels are the same")
         return
-    asked = {"architectures": list(architectures)}
-    found = _ask_both(base, head, report, SPILLS, "compiled", **asked)
-    if found is None:
+    answers = _both(SPILLS, base, head, compiled.compiled, architectures)
+    if isinstance(answers, Finding):
+        yield answers
         return
-    before, after = found
-    shared = [name for name in before if name in after]
-    worse = [name for name in shared if after[name]["stack"] > before[name]["stack"]]
-    for name in worse:
-        text = f"{name}: {before[name]['stack']} -> {after[name]['stack']} bytes"
-        report.add(SPILLS, text, failed=True)
-    new = [name for name in after if name not in before and after[name]["stack"]]
-    for name in new:
-        report.add(SPILLS, f"{name}: new, with {after[name]['stack']} bytes", failed=True)
-    report.add(SPILLS, f"{len(shared)} variants in both", compared=bool(shared))
+    before, after = ({name: read["stack"] for name, read in found.items()} for found in answers)
+    for name, stack in after.items():
+        if name not in before and stack:
+            yield Finding(SPILLS, FAILED, f"{name}: new, with {stack} bytes")
+        elif name in before and stack > before[name]:
+            yield Finding(SPILLS, FAILED, f"{name}: {before[name]} -> {stack} bytes")
+    shared = before.keys() & after.keys()
+    yield Finding(SPILLS, PASSED if shared else ABSENT, f"{len(shared)} variants in both")
 
 
 def _sources(tree: Path) -> dict[Path, bytes]:
@@ -108,28 +118,23 @@ def _sources(tree: Path) -> dict[Path, bytes]:
     return {path.relative_to(tree): path.read_bytes() for path in files}
 
 
-def _ask_both(
-    base: Path, head: Path, report: Report, kind: str, verb: str, **arguments: Any
-) -> tuple[Any, Any] | None:
-    """Both answers; None where one is missing, and the report says whether that is a failure."""
+def _both(
+    kind: str, base: Path, head: Path, question: Callable[..., Any], *arguments: Any
+) -> tuple[Any, Any] | Finding:
+    """Both answers; where one is missing, whether that is a failure."""
     try:
         with workers(base, head) as (before, after):
-            old = before.ask(verb, **arguments)
-            if old is None:
-                report.add(kind, "not at base", compared=False)
-                return None
-            new = after.ask(verb, **arguments)
-            if new is None:
-                report.add(kind, "lost: base has it, head does not", failed=True)
-                return None
+            if (old := before.ask(question, *arguments)) is None:
+                return Finding(kind, ABSENT, "not at base")
+            if (new := after.ask(question, *arguments)) is None:
+                return Finding(kind, FAILED, "lost: base has it, head does not")
             return old, new
     except WorkerError as error:
-        _blame(report, kind, "", error, head)
-        return None
+        return _blamed(kind, "", error, head)
 
 
-def _blame(report: Report, kind: str, what: str, error: WorkerError, head: Path) -> None:
+def _blamed(kind: str, what: str, error: WorkerError, head: Path) -> Finding:
     """Head must not fail; where base does, there is nothing to compare with."""
-    lost = error.tree == head
-    text = f"{what}{'head' if lost else 'base'} fails: {error}"
-    report.add(kind, text, failed=lost, compared=lost)
+    if error.tree == head:
+        return Finding(kind, FAILED, f"{what}head fails: {error}")
+    return Finding(kind, ABSENT, f"{what}base fails: {error}")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,42 +29,32 @@ class Sample(NamedTuple):
     exposed: bool = False
 
 
-class Clock(Protocol):
-    """How a device is timed."""
-
-    def first(self, run: Callable[[], Any]) -> tuple[Any, float]:
-        """The result of the first call, and its seconds: compilation, tuning, first touch."""
-
-    def hot(self, run: Callable[[], Any], calls: int) -> Sample:
-        """The mean of so many calls back to back, or of as many as a GPU's queue holds."""
-
-    def cold(self, run: Callable[[], Any]) -> Sample:
-        """One call after the caches were overwritten."""
-
-
-class CpuClock:
-    """Wall time."""
+class Clock:
+    """Wall time of a CPU."""
 
     def __init__(self) -> None:
         self._flushed = torch.zeros(FLUSH_BYTES // 4)
 
     def first(self, run: Callable[[], Any]) -> tuple[Any, float]:
+        """The result of the first call, and its seconds: compilation, tuning, first touch."""
         start = time.perf_counter()
         result = run()
         return result, time.perf_counter() - start
 
     def hot(self, run: Callable[[], Any], calls: int) -> Sample:
+        """The mean of so many calls back to back, or of as many as a GPU's queue holds."""
         start = time.perf_counter()
         for _ in range(calls):
             run()
         return Sample((time.perf_counter() - start) / calls, None)
 
     def cold(self, run: Callable[[], Any]) -> Sample:
+        """One call after the caches were overwritten."""
         self._flushed.add_(1)
         return self.hot(run, 1)
 
 
-class CudaClock:
+class CudaClock(Clock):
     """Events, recorded behind a sleeping kernel that lasts until the calls are all enqueued."""
 
     def __init__(self) -> None:
@@ -123,4 +113,4 @@ class CudaClock:
 
 def clock(device: str) -> Clock:
     """The clock of a kind of device, "cpu" or "cuda"."""
-    return CudaClock() if device == "cuda" else CpuClock()
+    return CudaClock() if device == "cuda" else Clock()

@@ -4,6 +4,8 @@ from bench.compiled import Compiled as Found
 from bench.compiled import compiled, labels
 from bench.registry import Unsupported
 
+from . import tracker
+
 
 class Compiled:
     params = labels()
@@ -20,28 +22,12 @@ class Compiled:
         if variant not in found:
             raise NotImplementedError("this commit has no such variant")
 
-    def track_registers(self, found: Found, variant: str) -> int:
-        return found[variant]["registers"]
 
-    def track_spilled_bytes(self, found: Found, variant: str) -> int:
-        return found[variant]["stack"]
-
-    def track_shared_bytes(self, found: Found, variant: str) -> int:
-        return found[variant]["shared"]
-
-    def track_code_bytes(self, found: Found, variant: str) -> int:
-        return found[variant]["code"]
-
-    def track_tensor_core_instructions(self, found: Found, variant: str) -> int:
-        return found[variant]["tensor"]
-
-
-for _name, _unit in (
-    ("registers", "registers/thread"),
-    ("spilled_bytes", "bytes/thread"),
-    ("shared_bytes", "bytes/block"),
-    ("code_bytes", "bytes"),
-    ("tensor_core_instructions", "instructions"),
+for _track, _metric, _unit in (
+    ("registers", "registers", "registers/thread"),
+    ("spilled_bytes", "stack", "bytes/thread"),
+    ("shared_bytes", "shared", "bytes/block"),
+    ("code_bytes", "code", "bytes"),
+    ("tensor_core_instructions", "tensor", "instructions"),
 ):
-    _track = getattr(Compiled, f"track_{_name}")
-    _track.unit, _track.version = _unit, "1"
+    setattr(Compiled, f"track_{_track}", tracker(_metric, _unit))

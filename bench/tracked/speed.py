@@ -5,15 +5,11 @@ import statistics
 import torch
 
 from bench.cases import QUICK
-from bench.measure import clock, interleaved
-from bench.registry import Case
-from bench.rows import check
+from bench.measure import sampled
+from bench.registry import OURS, Case
+from bench.trial import Trial
 
 SECONDS = 1.0
-
-
-class WrongResult(Exception):  # noqa: N818
-    """No time is recorded for it."""
 
 
 def seconds_per_item(case: Case) -> float:
@@ -21,15 +17,14 @@ def seconds_per_item(case: Case) -> float:
 
     Raises:
         NotImplementedError: the commit lacks the function.
-        WrongResult: or it fails.
+        RuntimeError: its result is wrong, or it fails.
     """
-    timer = clock(case.device)
-    inputs = case.inputs()
-    found = check(case, case.function.ours, inputs, case.function.reference(inputs), timer)
-    if found.run is None:
-        reason = NotImplementedError if found.row.status == "skipped" else WrongResult
-        raise reason(found.row.note)
-    samples = interleaved({"ours": found.run}, timer, SECONDS)["ours"].hot
+    trial = Trial(case)
+    ours = trial.check(case.function.ours)
+    if ours.run is None:
+        reason = NotImplementedError if ours.verdict.status == "skipped" else RuntimeError
+        raise reason(ours.verdict.note)
+    samples = sampled({OURS: ours.run}, trial.clock, SECONDS)[OURS].hot
     return statistics.median(sample.device for sample in samples) / case.items
 
 

@@ -32,7 +32,7 @@ TABLE = (
     Architecture((10, 3), 100, 227 * _KIB, fast_float64=False),
 )
 
-COMPILED = {row.presets: row for row in reversed(TABLE)}
+COMPILED = {row.presets: row for row in TABLE if divmod(row.presets, 10) == row.capability}
 """By number, as 90, the architectures with presets of their own: what is checked by compilation."""
 
 INTERPRETED = COMPILED[min(COMPILED)]

@@ -108,7 +108,11 @@ def _by_name(arch: int) -> dict[str, Variant]:
 
 def _resources_of(job: tuple[int, str]) -> Resources:
     arch, name = job
-    return resources(_by_name(arch)[name], arch)
+    try:
+        return resources(_by_name(arch)[name], arch)
+    except Exception as error:
+        error.add_note(f"while compiling {name} for sm_{arch}")
+        raise
 
 
 def _read(tool: str, *arguments: str) -> str:

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import Sample, ceilings, extra_bytes, interleaved, paired_ratio
+from bench.measure import Clock, Sample, ceilings, extra_bytes, paired_ratio, sampled
 from bench.measure.clock import CYCLES_A_SECOND, CudaClock
 from bench.measure.ratio import LEAST_PAIRS, LEVEL
 from bench.measure.rounds import COLD_ROUNDS, LEAST_ROUNDS, MOST_CALLS, MOST_ROUNDS
 from bench.registry import FORMATS
 
 
-class ToldClock:
+class ToldClock(Clock):
     """Says of each run what it is told, and notes the order."""
 
     def __init__(self, seconds: dict[Any, float]) -> None:
@@ -50,7 +50,7 @@ def test_rounds_interleave_in_an_order_of_their_own() -> None:
     orders = []
     for _ in range(2):
         clock = ToldClock({"a": 0.1, "b": 0.1, "c": 0.1})
-        samples = interleaved(runs("a", "b", "c"), clock, 0.75)
+        samples = sampled(runs("a", "b", "c"), clock, 0.75)
         assert {len(found.hot) for found in samples.values()} == {8}
         orders.append(clock.order)
     rounds = [orders[0][start : start + 3] for start in range(0, len(orders[0]), 3)]
@@ -68,7 +68,7 @@ def test_the_first_call_of_each_only_tells_how_many_make_a_sample() -> None:
             return Sample(sample.device * (9 if slow else 1), None)
 
     clock = Unwarmed({"a": 1e-4, "b": 0.1})
-    samples = interleaved(runs("a", "b"), clock, 0.35)
+    samples = sampled(runs("a", "b"), clock, 0.35)
     assert {sample.device for sample in samples["a"].hot} == {1e-4}
     assert {sample.device for sample in samples["b"].hot} == {0.1}
     assert clock.calls[:2] == [1, 1]
@@ -76,7 +76,7 @@ def test_the_first_call_of_each_only_tells_how_many_make_a_sample() -> None:
 
 def test_a_slow_way_takes_the_least_rounds_and_no_cold_ones() -> None:
     clock = ToldClock({"slow": 5.0, "quick": 0.05})
-    samples = interleaved(runs("slow", "quick"), clock, 1.0)
+    samples = sampled(runs("slow", "quick"), clock, 1.0)
     assert len(samples["slow"].hot) == LEAST_ROUNDS
     assert not samples["slow"].cold
     assert LEAST_ROUNDS < len(samples["quick"].hot) < MOST_ROUNDS
@@ -86,7 +86,7 @@ def test_a_slow_way_takes_the_least_rounds_and_no_cold_ones() -> None:
 def test_short_calls_are_repeated_within_a_sample() -> None:
     for seconds, calls in ((1e-3, 5), (1e-5, MOST_CALLS), (0.0, MOST_CALLS)):
         clock = ToldClock({"short": seconds})
-        samples = interleaved(runs("short"), clock, 1.0)
+        samples = sampled(runs("short"), clock, 1.0)
         assert clock.calls[0] == 1
         assert set(clock.calls[1:]) == {calls}
         assert len(samples["short"].hot) == MOST_ROUNDS
@@ -111,7 +111,7 @@ def test_the_interval_covers_the_median_as_often_as_it_says(rounds: int) -> None
 
 
 def test_too_few_rounds_have_no_interval() -> None:
-    with pytest.raises(ValueError, match="5 paired samples; an interval needs at least 6"):
+    with pytest.raises(ValueError, match="5 paired samples are too few for an interval of 95%"):
         paired_ratio([1.0] * (LEAST_PAIRS - 1), [1.0] * 9)
 
 

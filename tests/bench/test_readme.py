@@ -28,7 +28,7 @@ def test_every_machine_on_record_says_how_it_was_measured() -> None:
 
 def test_a_commit_can_be_named_where_there_is_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEMSOLVE_COMMIT", raising=False)
-    monkeypatch.setattr("bench.gate.tree.ROOT", Path("/"))
+    monkeypatch.setattr("bench.repository.ROOT", Path("/"))
     assert record.commit() == "unknown"
     monkeypatch.setenv("MEMSOLVE_COMMIT", "0123456789abcdef")
     assert record.commit() == "0123456789abcdef"
@@ -48,7 +48,7 @@ def test_a_commit_has_a_plus_where_what_decides_a_number_differs(
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a"]):
         subprocess.run([*git, *command], check=True)
     monkeypatch.delenv("MEMSOLVE_COMMIT", raising=False)
-    monkeypatch.setattr("bench.gate.tree.ROOT", tmp_path)
+    monkeypatch.setattr("bench.repository.ROOT", tmp_path)
     assert not record.commit().endswith("+")
     path.write_text("after")
     assert record.commit().endswith("+") == differs
@@ -61,14 +61,14 @@ def test_a_gpu_has_one_record_and_none_without_a_table(
     path = tmp_path / "a-gpu.json"
     path.write_text('{"rows": ["of yesterday"]}')
 
-    def run(command: list[str]) -> int:
+    def run(*arguments: str) -> int:
         if table:
             path.write_text('{"rows": []}')
         return 0 if table else 1
 
     monkeypatch.setattr(sys, "argv", ["bench.gpu", "--out", str(tmp_path)])
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(gpu, "name", lambda device: "a-gpu")
+    monkeypatch.setattr(gpu, "machine", lambda: "a-gpu")
     monkeypatch.setattr(gpu, "_tests", lambda: {"exit status": 0})
     monkeypatch.setattr(gpu, "_capacity", lambda sizes: {})
     monkeypatch.setattr(gpu, "_run", run)

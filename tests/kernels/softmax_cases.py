@@ -1,11 +1,13 @@
 """Inputs and truths that the softmax tests share."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import memsolve_kernels as mk
 import mpmath  # type: ignore[import-untyped]
 import torch
+from memsolve_kernels.softmax.passes import Passes, merge
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -70,6 +72,27 @@ def autograd(case: Case, directions: Tensor | None = None) -> tuple[Tensor, Tens
     if directions is not None:
         (product,) = torch.autograd.grad((gradient * directions).sum(), queries)
     return loss.detach(), gradient.detach(), product
+
+
+def whole(run: Passes, case: Case) -> tuple[Tensor, ...]:
+    """Odds, covariance along the reversed queries, and ranks by a backend, of all items at once."""
+    q, v, y, _ = case.args
+    odds = run.odds(q, v, y)
+    return *odds, run.covariance(q, q.flip(0), v, y, *odds), *run.ranks(q, v, y)
+
+
+def by_parts(run: Passes, case: Case, cuts: list[int]) -> tuple[Tensor, ...]:
+    """What `whole` gives, of parts of the items that know of each other what shards would."""
+    q, v, y, _ = case.args
+    edges = [0, *sorted(cut % len(v) for cut in cuts), len(v)]
+    parts = [(v[start:stop], y - start) for start, stop in pairwise(edges) if start < stop]
+    own = v[y], torch.arange(len(y), device=y.device)  # from the ranks that have them
+    odds = run.finish_odds(merge([run.partial_odds(q, *part) for part in parts]), q, *own)
+    aim = run.aim(q, q.flip(0), *own, *odds)
+    sums = merge([run.partial_covariance(q, *part, aim) for part in parts])
+    logit = run.target_logits(q, *own)
+    ranks = merge([run.partial_ranks(q, *part, logit) for part in parts])
+    return *odds, run.finish_covariance(sums, aim), *run.finish_ranks(ranks, logit)
 
 
 def exact_rows(case: Case, digits: int = 60) -> tuple[list[Any], list[list[Any]]]:

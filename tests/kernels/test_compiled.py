@@ -1,23 +1,33 @@
 """What every kernel compiles to on each architecture, without a GPU."""
 
+from functools import cache
+
 import pytest
 
 pytest.importorskip("triton")
 
-from memsolve_kernels.compiled import ARCHITECTURES, SHARED_LIMIT, Variant, resources, variants
+from memsolve_kernels.architectures import COMPILED
+from memsolve_kernels.compiled import Resources, all_resources, variants
+from memsolve_kernels.launch import Variant
+
+
+@cache
+def compiled() -> dict[tuple[int, str], Resources]:
+    """All of them, by the first test that asks, on all cores."""
+    return {(arch, variant.name): used for arch, variant, used in all_resources(COMPILED)}
 
 
 @pytest.mark.parametrize(
     ("arch", "variant"),
     [
         pytest.param(arch, variant, id=f"sm_{arch} {variant.name}")
-        for arch in ARCHITECTURES
+        for arch in COMPILED
         for variant in variants(arch)
     ],
 )
 def test_preset_fits_and_does_not_spill(arch: int, variant: Variant) -> None:
-    used = resources(variant, arch)
+    used = compiled()[arch, variant.name]
     assert used.stack == 0
     assert 0 < used.registers <= 255
-    assert used.shared <= SHARED_LIMIT[arch]
+    assert used.shared <= COMPILED[arch].shared_bytes
     assert (used.tensor > 0) == variant.tensor_cores

@@ -34,7 +34,7 @@ def test_orthogonality_is_near_the_error_while_it_converges(steps: int) -> None:
 @pytest.mark.parametrize("size", [5, certificate.PROBES, 90])
 def test_estimates_are_near_the_norms_and_exact_for_small_matrices(size: int) -> None:
     P, Z = torch.randn(2, 3, size, size + 7, dtype=torch.float64)
-    orthogonality, asymmetry, negativity = certificate._residuals(Pair(P, None), Pair(Z, None))
+    orthogonality, asymmetry, negativity = certificate.estimates(Pair(P, None), Pair(Z, None))
     polar, norms = P @ Z.mT, torch.linalg.matrix_norm(Z)
     exact = torch.linalg.matrix_norm(P @ P.mT - torch.eye(size))
     sheared = torch.linalg.matrix_norm(polar - polar.mT) / (2 * norms)

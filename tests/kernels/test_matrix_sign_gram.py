@@ -3,11 +3,14 @@
 import pytest
 import torch
 from memsolve_kernels import matrix_sign
-from memsolve_kernels.matrix_sign import blas, minimax, newton_schulz
+from memsolve_kernels.matrix_sign import minimax, newton_schulz
 from memsolve_kernels.matrix_sign.newton_schulz import Pair, gram_fits, normalise
+from memsolve_kernels.matrix_sign.torch_backend import TorchBackend
 from torch import Tensor
 
 from tests.kernels.matrix_sign_cases import relative_error, spectral_norm, with_spectrum
+
+BLAS = TorchBackend()
 
 
 def flat(lower: float, shape: tuple[int, int]) -> Tensor:
@@ -21,8 +24,8 @@ def flat(lower: float, shape: tuple[int, int]) -> Tensor:
 def test_takes_the_same_steps(damping: float, degree: int) -> None:
     pair, _ = normalise(torch.randn(2, 12, 40, dtype=torch.float64), damping)
     schedule = minimax(1e-2, 1e-2, degree=degree)
-    gram = newton_schulz._iterate_gram(pair, schedule, blas)
-    plain = newton_schulz._iterate_pair(pair, schedule, blas, torch.float64)
+    gram = newton_schulz._iterate_gram(pair, schedule, BLAS)
+    plain = newton_schulz._iterate_pair(pair, schedule, BLAS, torch.float64)
     for ours, theirs in zip(gram, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
@@ -34,7 +37,7 @@ def test_rounding_stays_below_its_bound(lower: float, dtype: torch.dtype) -> Non
     truth = matrix_sign(matrix, backend="reference").double()
     schedule = minimax(lower, 1e-12).for_rank(40)
     pair = normalise(matrix[None], 0.0)[0]
-    sign = newton_schulz._iterate_gram(pair, schedule, blas).X[0].double()
+    sign = newton_schulz._iterate_gram(pair, schedule, BLAS).X[0].double()
     bound = torch.finfo(dtype).eps / schedule.lower**2
     assert spectral_norm(sign - truth) < bound + 1e-11
 
@@ -66,7 +69,7 @@ class Tf32Products:
     def symmetric(
         self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
     ) -> Tensor:
-        return blas.symmetric(tf32(X), tf32(Y), alpha, Z, beta)
+        return BLAS.symmetric(tf32(X), tf32(Y), alpha, Z, beta)
 
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
         return a * X + tf32(B) @ tf32(X)

@@ -6,7 +6,7 @@ float32 precision alike, so that these cases need a GPU.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -22,14 +22,16 @@ GPU = torch.cuda.is_available()
 if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs a GPU or Triton's interpreter", allow_module_level=True)
 
-from memsolve_kernels.matrix_sign import (  # noqa: E402
-    blas,
-    fused,
-    measured,
-    triton_symmetric,
-    triton_update,
-)
+from memsolve_kernels import tuning  # noqa: E402
+from memsolve_kernels.architectures import architecture  # noqa: E402
+from memsolve_kernels.matrix_sign.contest import Contest  # noqa: E402
 from memsolve_kernels.matrix_sign.presets import TABLE, Tile  # noqa: E402
+from memsolve_kernels.matrix_sign.torch_backend import TorchBackend  # noqa: E402
+from memsolve_kernels.matrix_sign.triton_backend import (  # noqa: E402
+    KernelProducts,
+    TritonBackend,
+)
+from memsolve_kernels.matrix_sign.triton_kernels import symmetric, update  # noqa: E402
 
 DEVICE = "cuda" if GPU else "cpu"
 HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
@@ -54,12 +56,12 @@ def integers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def test_integers_multiply_exactly(m: int, n: int, group: int, precision: Precision) -> None:
     tile = SMALL._replace(group=group)
     X = integers(2, m, n)
-    A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, tile, precision)
+    A = symmetric.symmetric(X, X, 1.0, None, 0.0, tile, precision)
     assert torch.equal(A.double(), X.double() @ X.double().mT)
     small = A.remainder(7)  # symmetric, and small enough for exact squares in tf32
-    square = triton_symmetric.symmetric(small, small, 2.0, small, -3.0, tile, precision)
+    square = symmetric.symmetric(small, small, 2.0, small, -3.0, tile, precision)
     assert torch.equal(square.double(), 2 * small.double() @ small.double() - 3 * small.double())
-    updated = triton_update.update(X, small, 5.0, tile, precision)
+    updated = update.update(X, small, 5.0, tile, precision)
     assert torch.equal(updated.double(), 5 * X.double() + small.double() @ X.double())
 
 
@@ -69,21 +71,21 @@ def test_every_preset_multiplies_integers_exactly(kind: str) -> None:
     precision: Precision = "ieee" if kind == "half" or not GPU else kind  # type: ignore[assignment]
     X, B = integers(1, 140, 200, dtype=dtype), integers(1, 140, 140, dtype=dtype)
     for preset in {presets[:2] for presets in TABLE[kind].values()}:  # type: ignore[index]
-        A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], precision)
+        A = symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], precision)
         assert torch.equal(A.double(), X.double() @ X.double().mT)
-        updated = triton_update.update(X, B, 2.0, preset[1], precision)
+        updated = update.update(X, B, 2.0, preset[1], precision)
         assert torch.equal(updated.double(), 2 * X.double() + B.double() @ X.double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
 def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(dtype: torch.dtype) -> None:
     X = torch.randn(3, 50, 70, device=DEVICE).to(dtype)
-    A = triton_symmetric.symmetric(X, X, 0.3, None, 0.0, SMALL, "ieee")
+    A = symmetric.symmetric(X, X, 0.3, None, 0.0, SMALL, "ieee")
     assert torch.equal(A, A.mT)
     truth = 0.3 * X.double() @ X.double().mT
-    bound = 2 * relative_error(blas.symmetric(X, X, 0.3), truth)
+    bound = 2 * relative_error(TorchBackend().symmetric(X, X, 0.3), truth)
     assert relative_error(A, truth) <= max(bound, torch.finfo(dtype).eps)
-    commuting = triton_symmetric.symmetric(A, A, 1.0, A, 0.5, SMALL, "ieee")
+    commuting = symmetric.symmetric(A, A, 1.0, A, 0.5, SMALL, "ieee")
     assert torch.equal(commuting, commuting.mT)
 
 
@@ -193,54 +195,95 @@ def test_float64_has_no_kernel() -> None:
         matrix_sign(torch.eye(2, device=DEVICE, dtype=torch.float64), backend="triton")
 
 
+class Timer:
+    """Milliseconds without a clock: of a kernel as told, of BLAS always one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **kernels: float) -> None:
+        self.launched: list[str] = []
+        self.calls = 0
+        self._kernels = kernels
+        for module, name in ((symmetric, "symmetric"), (update, "update")):
+            monkeypatch.setattr(module, name, self._watched(name, getattr(module, name)))
+        monkeypatch.setattr(tuning, "_chosen", {})
+        monkeypatch.setattr("triton.testing.do_bench", self)
+
+    def __call__(self, call: Callable[[], object]) -> float:
+        call()
+        self.calls += 1
+        self.launched.clear()
+        call()
+        return self._kernels[self.launched[0]] if self.launched else 1.0
+
+    def _watched(self, name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def watched(*arguments: object) -> Tensor:
+            self.launched.append(name)
+            return function(*arguments)
+
+        return watched
+
+
+def kernels_or_blas(precision: Precision) -> TritonBackend:
+    return TritonBackend(kernels(precision), everywhere=False)
+
+
+def kernels(precision: Precision) -> KernelProducts:
+    row = architecture(torch.device(DEVICE))
+    assert row is not None
+    return KernelProducts(row, precision)
+
+
 def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = torch.randn(1, 20, 24, device=DEVICE)
-    launched: list[str] = []
-    for module, name in ((triton_symmetric, "symmetric"), (triton_update, "update")):
-        original = getattr(module, name)
-
-        def recorded(*args: object, _name: str = name, _original: object = original) -> object:
-            launched.append(_name)
-            return _original(*args)  # type: ignore[operator]
-
-        monkeypatch.setattr(module, name, recorded)
+    timer = Timer(monkeypatch, symmetric=0.5, update=2.0)
+    X = torch.randn(1, 20, 20, device=DEVICE)
     pair = newton_schulz.normalise(X, 0.0)[0].to(torch.float32)
-    products = fused.FusedProducts("ieee", everywhere=False)
 
     def one_step() -> list[str]:
-        launched.clear()
+        timer.launched.clear()
+        products = kernels_or_blas("ieee")
         newton_schulz.iterate(pair, STOCK["muon"].take(1), products, torch.float32)
-        return list(launched)
+        return list(timer.launched)
 
     assert one_step() == []  # by the preset, BLAS multiplies ieee float32
-    times = iter([1.0, 2.0, 2.0, 1.0])
-    monkeypatch.setattr(measured, "_winners", {})
-    contests = measured.measure(X, precision="ieee", timer=lambda _: next(times))
-    assert [contest.winner for contest in contests] == ["kernel", "blas"]
-    assert one_step() == ["symmetric"]
+    with tuning.tuning():
+        one_step()
+    assert one_step() == ["symmetric", "symmetric"]
+    assert timer.calls == 4
 
 
 def test_a_wrong_kernel_loses_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measured, "_winners", {})
-    right = triton_update.update
-    monkeypatch.setattr(triton_update, "update", lambda *args: right(*args) * (1 + 1e-5))
-    times = iter([1.0, 2.0, 1.0, 2.0])
-    matrix = torch.randn(20, 24, device=DEVICE)
-    contests = measured.measure(matrix, precision="ieee", timer=lambda _: next(times))
-    assert [contest.winner for contest in contests] == ["kernel", "blas"]
-    assert contests[1].kernel_error > 2 * contests[1].blas_error
+    right = update.update
+    monkeypatch.setattr(update, "update", lambda *args: right(*args) * (1 + 1e-5))
+    timer = Timer(monkeypatch, symmetric=0.5, update=0.5)
+    X = torch.randn(1, 20, 24, device=DEVICE)
+    products = kernels_or_blas("ieee")
+    with tuning.tuning():
+        products.update(X, products.symmetric(X, X), 1.0)
+    timer.launched.clear()
+    products.update(X, products.symmetric(X, X), 1.0)
+    assert timer.launched == ["symmetric"]
+    kernel_error, blas_error = Contest("update", X, kernels("ieee"), TorchBackend()).errors
+    assert kernel_error > 2 * blas_error
 
 
-def test_nothing_to_measure_where_only_one_can_multiply() -> None:
-    for matrix, precision in ((torch.eye(4).double(), None), (torch.eye(4), "tf32x3")):
-        with pytest.raises(BackendError, match="nothing to choose"):
-            measured.measure(matrix, precision=precision)  # type: ignore[arg-type]
+def test_nothing_is_timed_where_only_one_can_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Timer(monkeypatch, symmetric=0.5, update=0.5)
+    X = torch.eye(4, device=DEVICE)[None]
+    with tuning.tuning():
+        kernels_or_blas("tf32x3").symmetric(X, X)
+        assert timer.launched == ["symmetric"]
+        kernels_or_blas("ieee").symmetric(X.double(), X.double())
+        assert timer.launched == ["symmetric"]
+    assert timer.calls == 0
 
 
 @pytest.mark.skipif(GPU, reason="there is something to time")
-def test_nothing_is_timed_without_a_gpu() -> None:
-    with pytest.raises(BackendError, match="CUDA device"):
-        measured.measure(torch.eye(4))
+def test_nothing_is_timed_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Timer(monkeypatch, symmetric=0.5, update=0.5)
+    backends: list[Backend | None] = ["triton", "torch", None]
+    with tuning.tuning():
+        for backend in backends:
+            matrix_sign(torch.randn(70, 70), backend=backend, steps=1)
+    assert timer.calls == 0
 
 
 @pytest.mark.gpu
@@ -281,7 +324,7 @@ class TestOnGpu:
     def test_offsets_beyond_32_bits(self) -> None:
         X = integers(3, 32_768, 32, dtype=torch.float16)
         tile = TABLE["half"][90].symmetric
-        A = triton_symmetric.symmetric(X, X, 1.0, None, 0.0, tile, "ieee")
+        A = symmetric.symmetric(X, X, 1.0, None, 0.0, tile, "ieee")
         assert A.numel() > 2**31
         last = A[2, -100:, -100:].double()
         assert torch.equal(last, X[2, -100:].double() @ X[2, -100:].double().mT)

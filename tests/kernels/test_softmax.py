@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memsolve_kernels.dispatch import Backend
-from memsolve_kernels.softmax import tiled
+from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.softmax.torch_backend import TorchBackend
 
 from bench.measure import extra_bytes
-from tests.kernels.softmax_cases import Case, autograd, exact_rows, relative_error
+from tests.kernels.softmax_cases import Case, autograd, by_parts, exact_rows, relative_error, whole
 
 BACKENDS: list[Backend] = ["reference", "torch"]
 SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
@@ -205,22 +206,34 @@ def test_hessian_is_symmetric_and_positive(case: Case) -> None:
 @fast
 @given(case=cases, items=st.integers(1, 45))
 def test_size_of_a_tile_changes_rounding_only(case: Case, items: int) -> None:
-    inputs = case.args[:3]
-    whole = tiled.odds(*inputs)
-    torch.testing.assert_close(tiled.odds(*inputs, items=items), whole, rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(
-        tiled.ranks(*inputs, items=items),
-        tiled.ranks(*inputs),
-        rtol=1e-9,
-        atol=1e-10,
+        whole(TorchBackend(items), case), whole(TorchBackend(), case), rtol=1e-9, atol=1e-10
     )
-    q, v, y = inputs
-    torch.testing.assert_close(
-        tiled.covariance(q, q, v, y, *whole, items=items),
-        tiled.covariance(q, q, v, y, *whole),
-        rtol=1e-9,
-        atol=1e-10,
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@fast
+@given(case=cases, cuts=st.lists(st.integers(0, 40), max_size=5))
+def test_parts_of_the_items_merge_to_the_whole(
+    backend: Backend, case: Case, cuts: list[int]
+) -> None:
+    run = choose(case.queries, backend, None)
+    merged = by_parts(run, case, cuts)
+    torch.testing.assert_close(merged, whole(run, case), rtol=1e-9, atol=1e-10)
+    truth = whole(choose(case.queries, "reference", None), case)
+    torch.testing.assert_close(merged, truth, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_part_that_holds_the_target_alone_decides_nothing(backend: Backend) -> None:
+    outputs = torch.tensor([[0.0], [-1.0], [-0.5]], dtype=torch.float64)
+    weights = torch.ones(1, dtype=torch.float64)
+    case = Case(
+        torch.full((1, 1), 4000.0, dtype=torch.float64), outputs, torch.tensor([0]), weights
     )
+    run = choose(case.queries, backend, None)
+    assert whole(run, case)[0] == -2000
+    torch.testing.assert_close(by_parts(run, case, [1]), whole(run, case))
 
 
 def test_duplicates_of_the_target_tie_with_it() -> None:

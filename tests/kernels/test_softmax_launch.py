@@ -1,10 +1,13 @@
 """How the Triton kernels are launched: splits, and tuning where it is asked for."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.presets import Preset, neighbours
 from memsolve_kernels.softmax.splits import FEW, FULL_ENOUGH, count_splits
+from memsolve_kernels.tuning import fastest, tuning
 
 PRESET = Preset(block_b=64, block_n=32, block_d=64, num_warps=4, num_stages=2)
 
@@ -26,43 +29,43 @@ def test_splits_are_allowed(blocks: int, tiles: int, processors: int, most: int)
     assert 1 <= count_splits(blocks, tiles, processors, most) <= min(tiles, most)
 
 
-@pytest.fixture
-def autotune(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    module = pytest.importorskip("memsolve_kernels.softmax.autotune")
-    monkeypatch.setattr(module, "ENABLED", True)
-    monkeypatch.setattr(module, "_chosen", {})
-    return module
+@pytest.fixture(autouse=True)
+def nothing_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memsolve_kernels.tuning._chosen", {})
 
 
-def test_tuning_keeps_the_fastest(autotune, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    times = []
+def test_tuning_keeps_the_fastest() -> None:
+    pytest.importorskip("triton")
+    tried: list[Preset] = []
 
-    def milliseconds(_run: object, preset: Preset) -> float:
-        times.append(preset)
-        return abs(preset.block_n - 16) + preset.num_stages
+    def milliseconds(call: Callable[[], object]) -> float:
+        call()
+        return abs(tried[-1].block_n - 16) + tried[-1].num_stages
 
-    monkeypatch.setattr(autotune, "milliseconds", milliseconds)
-    best = autotune.tuned("key", PRESET, print)
+    with tuning():
+        best = fastest("key", neighbours(PRESET), tried.append, milliseconds)
     assert (best.block_n, best.num_stages) == (16, 2)
-    assert times[0] == PRESET
-    assert len(times) == len(set(times))
-    assert autotune.tuned("key", PRESET, print) == best
-    assert len(times) == len(set(times))
+    assert tried[0] == PRESET
+    assert len(tried) == len(set(tried))
+    timed = len(tried)
+    assert fastest("key", neighbours(PRESET), tried.append, milliseconds) == best
+    assert len(tried) == timed
 
 
-def test_tuning_survives_what_does_not_fit(autotune, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def do_bench(run, **_: object) -> float:  # type: ignore[no-untyped-def]
-        run()
-        return 1.0
+def test_tuning_survives_what_does_not_fit() -> None:
+    resources = pytest.importorskip("triton.runtime.errors")
 
     def run(preset: Preset) -> None:
         if preset != PRESET:
-            raise autotune.OutOfResources(300, 227, "shared memory")
+            raise resources.OutOfResources(300, 227, "shared memory")
 
-    monkeypatch.setattr(autotune.triton.testing, "do_bench", do_bench)
-    assert autotune.tuned("key", PRESET, run) == PRESET
+    def milliseconds(call: Callable[[], object]) -> float:
+        call()
+        return 1.0
+
+    with tuning():
+        assert fastest("key", reversed([*neighbours(PRESET)]), run, milliseconds) == PRESET
 
 
-def test_tuning_is_off_unless_asked_for(autotune, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(autotune, "ENABLED", False)
-    assert autotune.tuned("key", PRESET, pytest.fail) == PRESET
+def test_tuning_is_off_unless_asked_for() -> None:
+    assert fastest("key", neighbours(PRESET), lambda _: pytest.fail("timed")) == PRESET

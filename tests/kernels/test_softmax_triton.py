@@ -12,18 +12,21 @@ from collections.abc import Iterator
 import memsolve_kernels as mk
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax import ops
+from memsolve_kernels.softmax.backends import choose
 
-from tests.kernels.softmax_cases import Case, autograd, relative_error
+from tests.kernels.softmax_cases import Case, autograd, by_parts, relative_error, whole
 
 GPU = torch.cuda.is_available()
 if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs a GPU or Triton's interpreter", allow_module_level=True)
 
-from memsolve_kernels.softmax import triton_backend, triton_scratch  # noqa: E402
-from memsolve_kernels.softmax.triton_backend import TritonBackend  # noqa: E402
+from memsolve_kernels.softmax import plan, triton_backend  # noqa: E402
+from memsolve_kernels.softmax.triton_kernels import scratch  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning"),  # log2(0) is -inf, meant
@@ -111,9 +114,9 @@ def test_splits_and_chunks_merge(
     case = Case.random(6, 600, dim, dtype=dtype, scale=3.0).on(DEVICE)
     whole = mk.softmax_gradient(*case.args, backend="triton")
     product = mk.softmax_hvp(case.queries, case.queries, *case.args[1:], backend="triton")
-    monkeypatch.setattr(triton_backend, "_processors", lambda _: 5)
+    monkeypatch.setattr(plan, "processors", lambda _: 5)
     monkeypatch.setattr(triton_backend, "ROWS_IN_SCRATCH", 4)
-    monkeypatch.setattr(triton_scratch, "SCRATCH_BYTES", 4 * 300 * dtype.itemsize)
+    monkeypatch.setattr(scratch, "SCRATCH_BYTES", 4 * 300 * dtype.itemsize)
     close = 20 * torch.finfo(dtype).eps
     split = mk.softmax_gradient(*case.args, backend="triton")
     torch.testing.assert_close(split, whole, rtol=close, atol=close)
@@ -124,6 +127,29 @@ def test_splits_and_chunks_merge(
         atol=close,
     )
     check_retrieval(case, case.on("cpu").to(torch.float64), None, 10 * close)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype"), [*itertools.product([16, 530], HALVES), (20, torch.float32)]
+)
+@settings(max_examples=4, deadline=None)
+@given(
+    batch=st.integers(1, 9),
+    items=st.integers(1, 70),
+    cuts=st.lists(st.integers(0, 70), min_size=1, max_size=3),
+    seed=st.integers(0, 10**6),
+)
+def test_parts_of_the_items_merge_to_the_whole(
+    dim: int, dtype: torch.dtype, batch: int, items: int, cuts: list[int], seed: int
+) -> None:
+    case = Case.random(batch, items, dim, dtype=dtype, scale=3.0, seed=seed)
+    exact, case = case.to(torch.float64), case.on(DEVICE)
+    run = choose(case.queries, "triton", None)
+    merged, close = by_parts(run, case, cuts), 20 * torch.finfo(dtype).eps
+    torch.testing.assert_close(merged, whole(run, case), rtol=close, atol=close)
+    truth = whole(choose(exact.queries, "reference", None), exact)
+    for value, true in zip(merged, truth, strict=True):
+        torch.testing.assert_close(value.cpu().to(true.dtype), true, rtol=close, atol=close)
 
 
 @pytest.mark.parametrize("dim", [64, 530])
@@ -183,7 +209,7 @@ def test_a_target_that_is_no_item_gives_nan_and_reads_nothing() -> None:
     case = Case.random(5, 40, 8, dtype=torch.float16).on(DEVICE)
     targets = case.targets.clone()
     targets[1], targets[3] = -1, 2**40
-    run = TritonBackend(case.queries, case.outputs, None)
+    run = choose(case.queries, "triton", None)
     log_odds, difference = run.odds(case.queries, case.outputs, targets)
     *statistics, rank = run.ranks(case.queries, case.outputs, targets)
     product = run.covariance(
@@ -200,7 +226,7 @@ def test_nan_reaches_the_result() -> None:
     case = Case.random(5, 40, 8, dtype=torch.float32).on(DEVICE)
     outputs = case.outputs.clone()
     outputs[7, 3] = torch.nan
-    run = TritonBackend(case.queries, outputs, None)
+    run = choose(case.queries, "triton", None)
     targets = torch.zeros_like(case.targets)
     log_odds, difference = run.odds(case.queries, outputs, targets)
     assert torch.all(log_odds.isnan())

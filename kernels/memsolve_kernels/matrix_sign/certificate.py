@@ -5,11 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import Backend, Precision
-from memsolve_kernels.errors import BackendError, NonFiniteError, ShapeError
-from memsolve_kernels.matrix_sign.newton_schulz import Pair, check_converged, normalise
-from memsolve_kernels.matrix_sign.polynomials import Schedule
-from memsolve_kernels.matrix_sign.sign import check_matrix, fold, run, unfold
+from memsolve_kernels.matrix_sign.newton_schulz import Pair, fold, normalise, unfold
 
 PROBES = 16
 _KRYLOV = 3
@@ -38,57 +34,30 @@ class Certificate(NamedTuple):
     negativity: Tensor
 
 
-@torch.no_grad()
-def certify(
-    matrix: Tensor,
-    damping: float = 0.0,
-    *,
-    steps: int | None = None,
-    schedule: Schedule | str | None = None,
-    dtype: torch.dtype | None = None,
-    precision: Precision | None = None,
-    backend: Backend | None = None,
-) -> Certificate:
-    """`matrix_sign` with the residuals of the polar equation, taken in float64.
-
-    Takes the arguments of `matrix_sign` and raises its errors, on every device (so it waits for a
-    GPU). Costs about `32 PROBES m n` flops more. The directions are the same in every call.
-
-    Raises:
-        NonFiniteError: NaN or infinity in the matrix, or a schedule that diverged.
-        BackendError: `backend="reference"`, whose SVD needs no certificate.
-    """
-    check_matrix(matrix)
-    if matrix.numel() == 0:
-        raise ShapeError(f"matrix has shape {tuple(matrix.shape)}: nothing to certify")
-    if not matrix.isfinite().all():
-        raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
-    if backend == "reference":
-        raise BackendError("backend='reference' is the truth; certify an iteration instead")
-    result = run(matrix, damping, steps, schedule, dtype, precision, backend)
-    check_converged(result)
-    with torch.autocast(matrix.device.type, enabled=False):
-        residuals = _residuals(result, normalise(fold(matrix).double(), float(damping))[0])
-    sign = unfold(result.X, matrix).to(matrix.dtype)
+def certificate(polar: Pair, matrix: Tensor, damping: float) -> Certificate:
+    """The certificate of what an iteration made of `matrix` (..., m, n), which is not empty."""
+    residuals = estimates(polar, normalise(fold(matrix).double(), damping)[0])
+    sign = unfold(polar.X, matrix).to(matrix.dtype)
     return Certificate(sign, *(each.reshape(matrix.shape[:-2]) for each in residuals))
 
 
-def _residuals(sign: Pair, scaled: Pair) -> tuple[Tensor, Tensor, Tensor]:
-    P, Z = _joined(sign), _joined(scaled)
+def estimates(polar: Pair, scaled: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """The three residuals (k,) of `P = polar` against `Z = scaled`."""
+    P, Z = _joined(polar), _joined(scaled)
     batch, m, _ = P.shape
     size = torch.linalg.matrix_norm(Z).clamp(min=torch.finfo(Z.dtype).tiny)
     V = _directions(m, P)
     to_full = (m / V.shape[-1]) ** 0.5
     spread, sheared = P @ (P.mT @ V) - V, P @ (Z.mT @ V) - Z @ (P.mT @ V)
 
-    def polar(V: Tensor) -> Tensor:
+    def factor(V: Tensor) -> Tensor:
         return (P @ (Z.mT @ V) + Z @ (P.mT @ V)) / 2
 
     space = [V.expand(batch, -1, -1)]
     for _ in range(_KRYLOV - 1 if V.shape[-1] < m else 0):
-        space.append(torch.linalg.qr(polar(space[-1])).Q)
+        space.append(torch.linalg.qr(factor(space[-1])).Q)
     basis = torch.linalg.qr(torch.cat(space, dim=-1)).Q
-    ritz = basis.mT @ polar(basis)
+    ritz = basis.mT @ factor(basis)
     smallest = torch.linalg.eigvalsh((ritz + ritz.mT) / 2)[:, 0]
     return (
         to_full * torch.linalg.matrix_norm(spread),

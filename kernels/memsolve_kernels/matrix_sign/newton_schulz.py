@@ -14,27 +14,14 @@ the small ones are smallest, decide how much of them survives. The default sched
 two in a wider dtype; this divides the error by three to ten.
 """
 
-import math
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from memsolve_kernels.errors import NonFiniteError
-from memsolve_kernels.matrix_sign.polynomials import Schedule, minimax
-
-# Smallest singular value, relative to the largest, that the default schedule resolves: not far
-# above what rounding leaves of a matrix in this dtype.
-DEFAULT_LOWER = {
-    torch.float64: 1e-10,
-    torch.float32: 1e-7,
-    torch.float16: 1e-5,
-    torch.bfloat16: 1e-4,
-}
-
-
-_FAST_FLOAT64 = ((8, 0), (9, 0), (10, 0))  # compute capabilities
+from memsolve_kernels.matrix_sign.polynomials import Schedule
+from memsolve_kernels.matrix_sign.settings import Settings
 
 
 class Products(Protocol):
@@ -68,6 +55,42 @@ class Pair(NamedTuple):
         return Pair(self.X.to(dtype), None if self.Y is None else self.Y.to(dtype))
 
 
+class Iteration(Products, Protocol):
+    """A backend that takes the sign by matrix products, which it supplies."""
+
+    def check(self, settings: Settings, device: torch.device) -> None:
+        """Raise BackendError unless it can do what is asked on that device."""
+
+    def sign(self, matrix: Tensor, settings: Settings) -> Tensor:
+        """The sign of `matrix` (..., m, n), not empty, in the dtype of the settings.
+
+        Raises:
+            NonFiniteError: the iteration diverged (checked on a CPU).
+        """
+        result = self.polar(fold(matrix), settings)
+        if matrix.device.type == "cpu":
+            check_converged(result)
+        return unfold(result.X, matrix)
+
+    def polar(self, matrix: Tensor, settings: Settings) -> Pair:
+        """Both blocks of the polar factor of `[matrix, damping I]`, for a folded `matrix`."""
+        pair, schedule = start(matrix, settings)
+        return iterate(pair, schedule, self, settings.dtype)
+
+
+def fold(matrix: Tensor) -> Tensor:
+    """(..., m, n) as one batch (k, min(m, n), max(m, n)): tall matrices are transposed."""
+    rows, columns = matrix.shape[-2:]
+    wide = matrix.mT.contiguous() if rows > columns else matrix
+    return wide.reshape(matrix.shape[:-2].numel(), *wide.shape[-2:])
+
+
+def unfold(folded: Tensor, matrix: Tensor) -> Tensor:
+    """Undo `fold`: `folded` in the shape of `matrix`."""
+    rows, columns = matrix.shape[-2:]
+    return (folded.mT if rows > columns else folded).reshape(matrix.shape)
+
+
 def normalise(matrix: Tensor, damping: float) -> tuple[Pair, Tensor]:
     """Scale `matrix` (k, m, n) and damping by a bound on the norm of `[matrix, damping I]`.
 
@@ -90,74 +113,19 @@ def normalise(matrix: Tensor, damping: float) -> tuple[Pair, Tensor]:
     return Pair(X, identity * lower[:, None, None]), lower
 
 
-def check_finite(matrix: Tensor) -> None:
-    """Raise NonFiniteError if the matrix contains NaN or infinity and is on a CPU."""
-    if matrix.device.type == "cpu" and not matrix.isfinite().all():
-        raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
-
-
-def wider(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype of the scaling and the leading steps: float32 for half precision, else float64.
-
-    Float64 is at most two to three times slower than float32 on CPUs and on the GPUs of data
-    centers. Float32 has nothing wider on the others, where it would be many times slower.
-    """
-    if dtype in (torch.float16, torch.bfloat16):
-        return torch.float32
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) in _FAST_FLOAT64
-    else:
-        fast = device.type == "cpu"
-    return torch.float64 if fast else dtype
-
-
-def default_schedule(dtype: torch.dtype, rank: int, bounds: Tensor | None = None) -> Schedule:
-    """The minimax schedule for the bounds that `normalise` gave, or for the dtype's if larger.
-
-    One schedule serves the batch: that of its smallest bound, rounded down to a power of two so
-    that few schedules are ever computed. Bounds, of use with damping only, are read from the
-    device.
-    """
-    lower = DEFAULT_LOWER[dtype] / math.sqrt(rank)
-    if bounds is not None:
-        smallest = float(bounds.min())
-        if not math.isfinite(smallest):
-            raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
-        if smallest > lower:
-            lower = min(0.5, 2.0 ** math.floor(math.log2(smallest)))
-    return replace(minimax(lower, 4 * torch.finfo(dtype).eps), wide_steps=2)
-
-
-def start(
-    matrix: Tensor, damping: float, schedule: Schedule | None, steps: int | None, dtype: torch.dtype
-) -> tuple[Pair, Schedule]:
-    """The scaled pair of `matrix` (k, m, n), and the schedule: for None the default, in `steps`.
-
-    The default looks at the pair only where there is damping.
-    """
-    check_finite(matrix)
-    wide = wider(dtype, matrix.device)
-    pair, bounds = normalise(matrix.to(torch.promote_types(matrix.dtype, wide)), damping)
-    if schedule is None:
-        schedule = default_schedule(dtype, matrix.shape[-2], bounds if damping > 0 else None)
-        schedule = schedule if steps is None else schedule.take(steps)
-    return pair.to(wide), schedule
+def start(matrix: Tensor, settings: Settings) -> tuple[Pair, Schedule]:
+    """The scaled pair of `matrix` (k, m, n), as wide as its leading steps, and its schedule."""
+    widest = torch.promote_types(matrix.dtype, settings.wide)
+    pair, bounds = normalise(matrix.to(widest), settings.damping)
+    return pair.to(settings.wide), settings.schedule_for(matrix.shape[-2], bounds)
 
 
 def iterate(pair: Pair, schedule: Schedule, products: Products, dtype: torch.dtype) -> Pair:
-    """Apply the schedule to the pair: its leading wide steps in the pair's dtype, then in `dtype`.
-
-    Raises:
-        NonFiniteError: the iteration diverged (checked on a CPU).
-    """
+    """Apply the schedule: its leading wide steps in the dtype of the pair, the rest in `dtype`."""
     narrow = pair.to(dtype)
     if gram_fits(narrow, schedule, products.rounding(narrow.X)):
-        result = _iterate_gram(narrow, schedule, products)
-    else:
-        result = _iterate_pair(pair, schedule, products, dtype)
-    if result.X.device.type == "cpu":
-        check_converged(result)
-    return result
+        return _iterate_gram(narrow, schedule, products)
+    return _iterate_pair(pair, schedule, products, dtype)
 
 
 def gram_fits(pair: Pair, schedule: Schedule, rounding: float) -> bool:
@@ -206,7 +174,7 @@ def _iterate_pair(pair: Pair, schedule: Schedule, products: Products, dtype: tor
 
 
 def check_converged(pair: Pair) -> None:
-    """Raise NonFiniteError if the pair contains NaN or infinity."""
+    """Raise NonFiniteError if the pair contains NaN or infinity; waits for a GPU."""
     if not all(block.isfinite().all() for block in pair if block is not None):
         raise NonFiniteError(
             f"the Newton-Schulz iteration diverged in {pair.X.dtype}: rounding, or the schedule "

@@ -2,7 +2,7 @@
 
 Every tile is the largest tried that compiles without spilling; none has been timed on a GPU yet.
 The sizes from which a kernel replaces BLAS follow published symmetric kernels, which lose to cuBLAS
-up to 1024 and win by 1.3 to 1.5 from 4096; `measure` replaces them by what a device really does.
+up to 1024 and win by 1.3 to 1.5 from 4096; `tuning()` replaces them by what a device really does.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from memsolve_kernels.dispatch import Precision, architecture
+from memsolve_kernels.dispatch import Precision
 
 Kind = Literal["half", "tf32", "tf32x3", "ieee"]
 ALWAYS, NEVER = 0, sys.maxsize
@@ -91,10 +91,3 @@ def kind_of(dtype: torch.dtype, precision: Precision | None) -> Kind:
 def input_precision(kind: Kind) -> Precision:
     """Triton's name for it; half precision has only one way to be multiplied."""
     return "ieee" if kind == "half" else kind
-
-
-def find(kind: Kind, device: torch.device) -> Preset:
-    """The preset for a device that has one (see `dispatch.architecture`)."""
-    arch = architecture(device)
-    assert arch is not None, "called for a device without presets"
-    return TABLE[kind][arch]

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from memsolve_kernels.errors import BackendError
+from memsolve_kernels.matrix_sign.settings import Settings
+
 
 def matrix_sign(matrix: Tensor, damping: float = 0.0) -> Tensor:
     """`h_damping` on the singular values of `matrix` (..., m, n), computed in float64.
@@ -18,3 +21,18 @@ def matrix_sign(matrix: Tensor, damping: float = 0.0) -> Tensor:
         signs = (values > noise).to(values.dtype)
     sign: Tensor = (left * signs.unsqueeze(-2)) @ right
     return sign.to(matrix.dtype)
+
+
+class ReferenceBackend:
+    """The definition as a backend."""
+
+    def check(self, settings: Settings, device: torch.device) -> None:
+        """Refuse what only an iteration has."""
+        if (settings.steps, settings.schedule, settings.precision) != (None, None, None):
+            raise BackendError(
+                "backend='reference' is an SVD: it takes no steps, schedule or precision"
+            )
+
+    def sign(self, matrix: Tensor, settings: Settings) -> Tensor:
+        """The definition of `matrix` (..., m, n) once it is rounded to the dtype asked for."""
+        return matrix_sign(matrix.to(settings.dtype), settings.damping)

@@ -1,67 +1,45 @@
 """Every kernel of the family in every preset, for `memsolve_kernels.compiled`."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from memsolve_kernels.compiled import Variant
-from memsolve_kernels.matrix_sign import triton_batched, triton_symmetric, triton_update
-from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Tile, input_precision
+import torch
+from torch import Tensor
 
-POINTERS = ("X", "Y", "Z", "B", "out", "out_X", "out_Y")
-NUMBERS = ("alpha", "beta", "a", "damping")
+from memsolve_kernels.launch import Variant, recorded
+from memsolve_kernels.matrix_sign.newton_schulz import Pair
+from memsolve_kernels.matrix_sign.polynomials import STOCK
+from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Preset, input_precision
+from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
+
+_LARGE = 1024
+_SCHEDULE = STOCK["polar-express"]
 
 
 def variants(arch: int) -> Iterator[Variant]:
     """Each row of the table as it is launched, with every optional part switched on."""
     for kind, presets in TABLE.items():
-        preset = presets[arch]
-        tile = preset.symmetric
-        constants = {"HAS_Z": True, "BLOCK": tile.rows, "DEPTH": tile.depth, "GROUP": tile.group}
-        yield _tiled("symmetric", triton_symmetric.symmetric_kernel, kind, tile, constants)
-        tile = preset.update
-        constants = {
-            "ROWS": tile.rows,
-            "COLUMNS": tile.columns,
-            "DEPTH": tile.depth,
-            "GROUP": tile.group,
-        }
-        yield _tiled("update", triton_update.update_kernel, kind, tile, constants)
-        side = preset.batched_to
-        for rows, damped in ((side, True), (side, False), (side // 2, True)):
-            yield _batched(kind, rows, side, damped)
+        for name, call in _calls(kind, presets[arch]):
+            with recorded() as launches:
+                call()
+            (launch,) = launches
+            yield Variant(f"matrix_sign.{name}", launch, tensor_cores=kind != "ieee")
 
 
-def _tiled(name: str, kernel: Any, kind: Kind, tile: Tile, constants: dict[str, Any]) -> Variant:
-    return Variant(
-        f"matrix_sign.{name} {kind}",
-        kernel,
-        _arguments(kernel, kind, constants),
-        constants | {"PRECISION": input_precision(kind)},
-        tile.warps,
-        tile.stages,
-        kind != "ieee",
-    )
+def _calls(kind: Kind, preset: Preset) -> Iterator[tuple[str, Callable[[], object]]]:
+    how, X = input_precision(kind), _matrices(kind, _LARGE, _LARGE)
+    tile = preset.symmetric
+    yield f"symmetric {kind}", partial(symmetric.symmetric, X, X, 1.0, X, 1.0, tile, how)
+    yield f"update {kind}", partial(update.update, X, X, 1.0, preset.update, how)
+    side = preset.batched_to
+    for rows, damping in ((side, 0.1), (side, 0.0), (side // 2, 0.1)):
+        name = f"batched {kind} {rows}x{side}" + (" damped" if damping else "")
+        X, Y = _matrices(kind, rows, side), _matrices(kind, rows, rows)
+        pair = Pair(X, Y if damping else None)
+        yield name, partial(batched.scale_and_iterate, X, damping, _SCHEDULE, how)
+        yield f"{name}, scaled before", partial(batched.iterate, pair, _SCHEDULE, how)
 
 
-def _batched(kind: Kind, rows: int, columns: int, damped: bool) -> Variant:
-    constants = {"SCALE": True, "DAMPED": damped, "ROWS": rows, "COLUMNS": columns}
-    kernel = triton_batched.batched_kernel
-    return Variant(
-        f"matrix_sign.batched {kind} {rows}x{columns}" + (" damped" if damped else ""),
-        kernel,
-        _arguments(kernel, kind, constants),
-        constants | {"PRECISION": input_precision(kind)},
-        triton_batched.warps(rows, columns),
-        1,
-        kind != "ieee",
-    )
-
-
-def _arguments(kernel: Any, kind: Kind, constants: dict[str, Any]) -> dict[str, str]:
-    matrix = "*bf16" if kind == "half" else "*fp32"
-    types = dict.fromkeys(POINTERS, matrix) | dict.fromkeys(NUMBERS, "fp32")
-    return {
-        name: types.get(name, "*fp32" if name == "coefficients" else "i32")
-        for name in kernel.arg_names
-        if name not in constants and name != "PRECISION"
-    }
+def _matrices(kind: Kind, rows: int, columns: int) -> Tensor:
+    dtype = torch.bfloat16 if kind == "half" else torch.float32
+    return torch.empty(4, rows, columns, dtype=dtype, device="meta")

@@ -14,16 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from memsolve_kernels.dispatch import Backend, Precision, check_precision
+from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.errors import InputError
-from memsolve_kernels.softmax.checks import (
-    check_directions,
-    check_finite,
-    check_inputs,
-    check_weights,
-)
+from memsolve_kernels.softmax.checks import check_inputs
 from memsolve_kernels.softmax.ops import softmax_curvature, softmax_odds, softmax_rank
-from memsolve_kernels.softmax.precision import accumulation_dtype
+from memsolve_kernels.softmax.passes import accumulation_dtype
 
 
 class Retrieval(NamedTuple):
@@ -70,17 +65,15 @@ def softmax_loss(
     Raises:
         InputError: one of its subclasses says which argument cannot be used, and why.
     """
-    _check(queries, outputs, targets, precision)
+    weights = _checked(queries, outputs, targets, weights)
     if torch.is_grad_enabled() and outputs.requires_grad:
         raise InputError(
             "outputs require a gradient, but softmax_loss takes them as constants: "
             "pass outputs.detach()"
         )
-    weights = _weights(queries, weights)
-    if torch.is_grad_enabled() and queries.requires_grad:
-        log_odds, _ = softmax_odds(queries, outputs, targets, backend, precision)
-    else:
-        log_odds, *_ = softmax_rank(queries, outputs, targets, backend, precision)
+    differentiable = torch.is_grad_enabled() and queries.requires_grad
+    one_pass = softmax_odds if differentiable else softmax_rank
+    log_odds, *_ = one_pass(queries, outputs, targets, backend, precision)
     return weights @ _loss(log_odds)
 
 
@@ -102,8 +95,7 @@ def softmax_gradient(
         The loss, a scalar, and the gradient, (B, d); both in float32, or float64 for float64
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
-    _check(queries, outputs, targets, precision)
-    weights = _weights(queries, weights)
+    weights = _checked(queries, outputs, targets, weights)
     log_odds, difference = softmax_odds(queries, outputs, targets, backend, precision)
     return weights @ _loss(log_odds), difference.mul_((weights * log_odds.sigmoid())[:, None])
 
@@ -130,9 +122,7 @@ def softmax_hvp(
     Returns:
         (B, d) in float32, or float64 for float64 inputs.
     """
-    _check(queries, outputs, targets, precision)
-    check_directions(queries, directions)
-    weights = _weights(queries, weights)
+    weights = _checked(queries, outputs, targets, weights, directions)
     log_odds, difference, product = softmax_curvature(
         queries, directions, outputs, targets, backend, precision
     )
@@ -155,7 +145,7 @@ def retrieval(
     Arguments and errors are those of `softmax_loss`; the statistics are in float32, or float64 for
     float64 inputs.
     """
-    _check(queries, outputs, targets, precision)
+    check_inputs(queries, outputs, targets)
     log_odds, target_logit, margin, rank = softmax_rank(
         queries, outputs, targets, backend, precision
     )
@@ -163,18 +153,18 @@ def retrieval(
     return Retrieval(target_logit + loss, target_logit, margin, rank, loss)
 
 
-def _check(queries: Tensor, outputs: Tensor, targets: Tensor, precision: Precision | None) -> None:
-    check_inputs(queries, outputs, targets)
-    check_precision(precision)
-
-
-def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
-    """The weights in the dtype of the sums, 1/B each by default."""
-    dtype = accumulation_dtype(queries.dtype)
+def _checked(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    directions: Tensor | None = None,
+) -> Tensor:
+    """The weights in the dtype of the sums, 1/B each by default, once the arguments are checked."""
+    check_inputs(queries, outputs, targets, weights, directions)
+    batch, dtype = len(queries), accumulation_dtype(queries.dtype)
     if weights is None:
-        return queries.new_full(queries.shape[:1], 1 / max(queries.shape[0], 1), dtype=dtype)
-    check_weights(queries, weights)
-    check_finite(weights=weights)
+        return queries.new_full((batch,), 1 / max(batch, 1), dtype=dtype)
     return weights.to(dtype)
 
 

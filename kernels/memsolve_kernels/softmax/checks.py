@@ -1,8 +1,8 @@
 """What the softmax functions accept, said before anything runs.
 
-Shapes, dtypes and devices are checked in the public functions, on fake tensors too. Values are
-checked inside the operators, where they are real even under torch.compile, and only on a CPU:
-reading them back from a GPU would stall its queue at every call.
+Shapes, dtypes and devices are checked once in the public functions, on fake tensors too. Values
+are checked inside the operators, where they are real even under torch.compile, and only on a CPU:
+reading them back from a GPU would stall its queue at every call. The weights enter no operator.
 """
 
 import torch
@@ -10,20 +10,78 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
-from memsolve_kernels.softmax.precision import accumulation_dtype
+from memsolve_kernels.softmax.passes import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check_inputs(queries: Tensor, outputs: Tensor, targets: Tensor) -> None:
-    """Raise unless queries (B, d), outputs (N, d) and targets (B,) fit together.
+def check_inputs(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    directions: Tensor | None = None,
+) -> None:
+    """Raise unless the arguments of a public function fit together.
+
+    Args:
+        queries: (B, d).
+        outputs: (N, d), of the queries' dtype.
+        targets: (B,), integers.
+        weights: (B,), in the dtype of queries or sums.
+        directions: (B, d), of the queries' dtype.
 
     Raises:
         ShapeError: other shapes, no item, or no dimension.
-        DtypeError: a dtype that is not supported, or queries and outputs of different dtypes.
+        DtypeError: a dtype that is not supported, or dtypes that differ.
         DeviceError: tensors on different devices.
+        NonFiniteError: a weight on a CPU is NaN or infinite.
     """
+    _check_items(queries, outputs, targets)
+    if directions is not None:
+        _check_directions(queries, directions)
+    if weights is not None:
+        _check_weights(queries, weights)
+        check_finite(weights=weights)
+
+
+def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tensor) -> None:
+    """Raise if a tensor on a CPU is not finite, or a target is outside [0, num_items).
+
+    Targets on a GPU are read only if the call may `wait` for it.
+
+    Raises:
+        NonFiniteError: NaN or infinity.
+        RangeError: a target that is no item.
+    """
+    check_finite(**tensors)
+    if not (wait or _is_readable(targets)):
+        return
+    wrong = ((targets < 0) | (targets >= num_items)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise RangeError(
+            f"targets[{row}] is {int(targets[row])}; expected an item in [0, {num_items}) "
+            f"({len(wrong)} of {len(targets)} are outside)"
+        )
+
+
+def check_finite(**tensors: Tensor) -> None:
+    """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if not _is_readable(tensor) or bool(_sum(tensor).isfinite()):
+            continue
+        wrong = (~tensor.isfinite()).nonzero()
+        if len(wrong):  # a sum of finite numbers may overflow as well
+            place = ", ".join(str(int(index)) for index in wrong[0])
+            raise NonFiniteError(
+                f"{name}[{place}] is {float(tensor[tuple(wrong[0])])}; every element must be "
+                f"finite ({len(wrong)} of {tensor.numel()} are not)"
+            )
+
+
+def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor) -> None:
     if queries.ndim != 2 or outputs.ndim != 2 or targets.ndim != 1:
         raise ShapeError(
             "expected queries (B, d), outputs (N, d) and targets (B,), got "
@@ -48,11 +106,10 @@ def check_inputs(queries: Tensor, outputs: Tensor, targets: Tensor) -> None:
         )
     if targets.dtype not in INTEGERS:
         raise DtypeError(f"targets must be one of {_names(INTEGERS)}, got {targets.dtype}")
-    check_device(queries, outputs=outputs, targets=targets)
+    _check_device(queries, outputs=outputs, targets=targets)
 
 
-def check_weights(queries: Tensor, weights: Tensor) -> None:
-    """Raise unless weights are (B,), in the dtype of queries or sums, and on their device."""
+def _check_weights(queries: Tensor, weights: Tensor) -> None:
     if weights.shape != queries.shape[:1]:
         raise ShapeError(
             f"weights {_shape(weights)} must hold one number for each of the {queries.shape[0]} "
@@ -64,53 +121,24 @@ def check_weights(queries: Tensor, weights: Tensor) -> None:
             f"weights must be {' or '.join(sorted(map(str, dtypes)))} beside {queries.dtype} "
             f"queries, got {weights.dtype}"
         )
-    check_device(queries, weights=weights)
+    _check_device(queries, weights=weights)
 
 
-def check_directions(queries: Tensor, directions: Tensor) -> None:
-    """Raise unless directions look like the queries: same shape, dtype and device."""
+def _check_directions(queries: Tensor, directions: Tensor) -> None:
     if directions.shape != queries.shape:
         raise ShapeError(
             f"directions {_shape(directions)} must have the shape of queries {_shape(queries)}"
         )
     if directions.dtype != queries.dtype:
         raise DtypeError(f"directions must be {queries.dtype} like queries, got {directions.dtype}")
-    check_device(queries, directions=directions)
+    _check_device(queries, directions=directions)
 
 
-def check_device(queries: Tensor, **others: Tensor) -> None:
-    """Raise DeviceError unless every tensor is where the queries are."""
+def _check_device(queries: Tensor, **others: Tensor) -> None:
     for name, tensor in others.items():
         if tensor.device != queries.device:
             raise DeviceError(
                 f"{name} are on {tensor.device} and queries on {queries.device}; move them together"
-            )
-
-
-def check_targets(targets: Tensor, num_items: int, *, wait: bool) -> None:
-    """Raise RangeError if a target is outside [0, num_items); on a GPU only if it may `wait`."""
-    if not (wait or _is_readable(targets)):
-        return
-    wrong = ((targets < 0) | (targets >= num_items)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise RangeError(
-            f"targets[{row}] is {int(targets[row])}; expected an item in [0, {num_items}) "
-            f"({len(wrong)} of {len(targets)} are outside)"
-        )
-
-
-def check_finite(**tensors: Tensor) -> None:
-    """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
-    for name, tensor in tensors.items():
-        if not _is_readable(tensor) or bool(_sum(tensor).isfinite()):
-            continue
-        wrong = (~tensor.isfinite()).nonzero()
-        if len(wrong):  # a sum of finite numbers may overflow as well
-            place = ", ".join(str(int(index)) for index in wrong[0])
-            raise NonFiniteError(
-                f"{name}[{place}] is {float(tensor[tuple(wrong[0])])}; every element must be "
-                f"finite ({len(wrong)} of {tensor.numel()} are not)"
             )
 
 

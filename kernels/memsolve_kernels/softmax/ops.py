@@ -4,17 +4,14 @@ Each runs on the backend that its arguments choose. `softmax_odds` is all that l
 need; its derivative is `softmax_covariance`, and so the loss is differentiable twice and no more.
 """
 
-from types import ModuleType
 from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import architecture, choose_backend
-from memsolve_kernels.errors import BackendError
-from memsolve_kernels.softmax import reference, tiled
-from memsolve_kernels.softmax.checks import check_finite, check_targets
-from memsolve_kernels.softmax.precision import accumulation_dtype
+from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.softmax.checks import check_finite, check_values
+from memsolve_kernels.softmax.passes import accumulation_dtype
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 
@@ -24,10 +21,9 @@ def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor]:
     """Log-odds (B,) of the others against the target, and its gradient (B, d)."""
-    check_finite(queries=queries, outputs=outputs)
-    run = _backend(queries, outputs, targets, backend, precision)
-    log_odds, difference = run.odds(queries, outputs, targets.long())
-    return log_odds, difference
+    run, items = choose(queries, backend, precision), len(outputs)
+    check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
+    return run.odds(queries, outputs, targets.long())
 
 
 @torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
@@ -41,13 +37,10 @@ def softmax_covariance(
     backend: Name,
     precision: Name,
 ) -> Tensor:
-    """The Hessian of the log-odds times `directions`: (B, d)."""
+    """The Hessian of the log-odds times `directions` (B, d), of inputs that `softmax_odds` took."""
+    run = choose(queries, backend, precision)
     check_finite(directions=directions)
-    run = _backend(queries, outputs, targets, backend, precision)
-    product: Tensor = run.covariance(
-        queries, directions, outputs, targets.long(), log_odds, difference
-    )
-    return product
+    return run.covariance(queries, directions, outputs, targets.long(), log_odds, difference)
 
 
 @torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
@@ -60,13 +53,10 @@ def softmax_curvature(
     precision: Name,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
-    check_finite(queries=queries, directions=directions, outputs=outputs)
-    run, targets = _backend(queries, outputs, targets, backend, precision), targets.long()
-    if isinstance(run, ModuleType):
-        odds = run.odds(queries, outputs, targets)
-        return *odds, run.covariance(queries, directions, outputs, targets, *odds)
-    log_odds, difference, product = run.curvature(queries, directions, outputs, targets)
-    return log_odds, difference, product
+    run = choose(queries, backend, precision)
+    finite = {"queries": queries, "directions": directions, "outputs": outputs}
+    check_values(targets, len(outputs), wait=run.indexes_targets, **finite)
+    return run.curvature(queries, directions, outputs, targets.long())
 
 
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
@@ -74,33 +64,9 @@ def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
-    check_finite(queries=queries, outputs=outputs)
-    run = _backend(queries, outputs, targets, backend, precision)
-    log_odds, target_logit, margin, rank = run.ranks(queries, outputs, targets.long())
-    return log_odds, target_logit, margin, rank
-
-
-def _backend(
-    queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
-) -> Any:
-    """What computes `odds`, `covariance` and `ranks` for this call, with its targets checked.
-
-    Indexing by torch would take a negative target for another item, or end the GPU's context, so
-    its targets are read back; the Triton kernels answer with NaN and need no check.
-    """
-    fit = queries.dtype != torch.float64 and architecture(queries.device) is not None
-    choice = choose_backend(backend, queries, triton=fit)  # type: ignore[arg-type]
-    check_targets(targets, len(outputs), wait=choice != "triton")
-    if choice == "triton" and len(queries) > 0:
-        from memsolve_kernels.softmax.triton_backend import TritonBackend
-
-        return TritonBackend(queries, outputs, precision)
-    if precision not in (None, "ieee") and choice != "triton":
-        raise BackendError(
-            f"precision={precision!r} needs backend='triton'; backend={choice!r} computes in "
-            f"{accumulation_dtype(queries.dtype)}"
-        )
-    return reference if choice == "reference" else tiled
+    run, items = choose(queries, backend, precision), len(outputs)
+    check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
+    return run.ranks(queries, outputs, targets.long())
 
 
 @softmax_odds.register_fake

@@ -1,7 +1,10 @@
 """Launch configurations: one table, by family, kind of product, largest d, and architecture."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+
+import torch
 
 FEW = 16, 64  # queries that get a tile of their own size; a tensor core takes 16 at least
 TILED = ("rank", "weights", "centred", "accumulate")  # families that take any d in steps
@@ -24,15 +27,6 @@ class Preset:
     block_d: int
     num_warps: int
     num_stages: int
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What Triton takes at launch beside the kernel's arguments."""
-        return {
-            "num_warps": self.num_warps,
-            "num_stages": self.num_stages,
-            "enable_fp_fusion": True,
-        }
 
 
 # block_b, block_n, block_d, num_warps, num_stages, by architecture; a row serves d up to block_d.
@@ -168,6 +162,16 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
 }
 
 
+def kind_of(dtype: torch.dtype, precision: str) -> str:
+    """The kind of a product of inputs in this dtype, which is not float64."""
+    return precision if dtype == torch.float32 else "half"
+
+
+def input_precision(kind: str) -> str:
+    """Triton's name for it; half precision has only one way to be multiplied."""
+    return "ieee" if kind == "half" else kind
+
+
 def find(family: str, kind: str, arch: int, dim: int, batch: int) -> Preset | None:
     """The preset for so many dimensions and queries; None if the family has none.
 
@@ -187,3 +191,14 @@ def find(family: str, kind: str, arch: int, dim: int, batch: int) -> Preset | No
 def smaller(kind: str, block_b: int) -> list[int]:
     """Tiles below `block_b` queries that `find` gives to small batches."""
     return [size for size in FEW if kind == "half" and size < block_b]
+
+
+def neighbours(preset: Preset) -> Iterator[Preset]:
+    """The preset, then variations of its tile, its warps and its pipeline."""
+    yield preset
+    sizes = [(preset.block_b, preset.block_n), (preset.block_b, preset.block_n // 2)]
+    sizes += [(preset.block_b, preset.block_n * 2), (preset.block_b // 2, preset.block_n)]
+    for (rows, items), warps, stages in itertools.product(sizes, (4, 8), (2, 3, 4)):
+        candidate = replace(preset, block_b=rows, block_n=items, num_warps=warps, num_stages=stages)
+        if min(rows, items) >= 16 and candidate != preset:
+            yield candidate

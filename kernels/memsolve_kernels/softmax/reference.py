@@ -6,53 +6,101 @@ of `exp` over the others and `m` their softmax average, everything follows from 
 target holds nearly all the probability:
 
     loss = softplus(L - l_y),    gradient = sigmoid(L - l_y) (m - v_y).
+
+A part of the items has an `L` and an `m` of its own: averages of parts are averaged by the softmax
+of their `L`.
 """
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.precision import accumulation_dtype
+from memsolve_kernels.softmax.passes import (
+    Aim,
+    Passes,
+    RankPartial,
+    WeightedPartial,
+    accumulation_dtype,
+)
 
 
-def odds(queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The log-odds (B,) and its gradient, the difference (B, d)."""
-    others, own = _logits(queries, outputs, targets)
-    values = outputs.to(others.dtype)
-    mean = _softmax(others) @ values
-    return others.logsumexp(1) - own, mean - values[targets]
+class ReferenceBackend(Passes):
+    """All logits of a part at once, by torch's softmax and logsumexp."""
+
+    def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Those among all logits, so that an output equal to the target's ties with it."""
+        return _logits(queries, outputs).gather(1, targets[:, None])[:, 0]
+
+    def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
+        """One part: its `L`, and its `m` as a sum with weights that add up to one."""
+        others = _others(queries, outputs, targets)
+        return _part(others, _softmax(others, 1), outputs)
+
+    def finish_odds(
+        self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The log-odds (B,) and its gradient, the difference (B, d)."""
+        mean = _average(partial)
+        log_odds = partial.top.logsumexp(0) - self.target_logits(queries, outputs, targets)
+        return log_odds, mean - outputs[targets].to(mean.dtype)
+
+    def aim(
+        self,
+        queries: Tensor,
+        directions: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+    ) -> Aim:
+        """The others' mean along the directions."""
+        directions = directions.to(difference.dtype)
+        center = (directions * (difference + outputs[targets].to(difference.dtype))).sum(1)
+        return Aim(directions, torch.ones_like(center)[:, None], torch.zeros_like(center), center)
+
+    def partial_covariance(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, aim: Aim
+    ) -> WeightedPartial:
+        """One part, its outputs weighted by softmax and centred component."""
+        others = _others(queries, outputs, targets)
+        along = aim.directions @ outputs.to(others.dtype).T - aim.center[:, None]
+        return _part(others, _softmax(others, 1) * along, outputs)
+
+    def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
+        """The Hessian of the log-odds times a direction (B, d)."""
+        return _average(partial)
+
+    def partial_ranks(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
+    ) -> RankPartial:
+        """One part."""
+        others = _others(queries, outputs, targets)
+        above = (others > target_logit[:, None]).sum(1)
+        log_odds = others.logsumexp(1) - target_logit
+        return RankPartial(log_odds[None], others.amax(1)[None], above[None])
 
 
-def covariance(
-    queries: Tensor,
-    directions: Tensor,
-    outputs: Tensor,
-    targets: Tensor,
-    log_odds: Tensor,
-    difference: Tensor,
-) -> Tensor:
-    """The Hessian of the log-odds times a direction, (B, d): the covariance of the others."""
-    others, _ = _logits(queries, outputs, targets)
-    values, directions = outputs.to(others.dtype), directions.to(others.dtype)
-    mean = difference + values[targets]
-    along = directions @ values.T - (directions * mean).sum(1, keepdim=True)
-    return (_softmax(others) * along) @ values
-
-
-def ranks(queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    """`(log_odds, target_logit, margin, rank)`, each (B,), rank in int64."""
-    others, own = _logits(queries, outputs, targets)
-    rank = (others > own[:, None]).sum(1)
-    return others.logsumexp(1) - own, own, own - others.amax(1), rank
-
-
-def _logits(queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits (B, N) with -inf at the target, and the target's own (B,)."""
+def _logits(queries: Tensor, outputs: Tensor) -> Tensor:
     dtype = accumulation_dtype(queries.dtype)
-    logits = queries.to(dtype) @ outputs.to(dtype).T
-    column = targets[:, None]
-    return logits.scatter(1, column, -torch.inf), logits.gather(1, column)[:, 0]
+    return queries.to(dtype) @ outputs.to(dtype).T
 
 
-def _softmax(others: Tensor) -> Tensor:
-    """Softmax over the others; zero, not NaN, where the target is the only item."""
-    return others.softmax(1) if others.shape[1] > 1 else torch.zeros_like(others)
+def _others(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """The logits (B, N) with -inf at the target."""
+    items = torch.arange(len(outputs), device=outputs.device)
+    return _logits(queries, outputs).masked_fill_(items == targets[:, None], -torch.inf)
+
+
+def _softmax(logits: Tensor, over: int) -> Tensor:
+    """Softmax; zero, not NaN, where there is no item, or the target alone."""
+    none = logits.isneginf().all(over, keepdim=True)
+    return logits.softmax(over).masked_fill_(none, 0)
+
+
+def _part(others: Tensor, weights: Tensor, outputs: Tensor) -> WeightedPartial:
+    top = others.logsumexp(1)[None]
+    one = torch.ones_like(top)
+    return WeightedPartial(top, one, one, (weights @ outputs.to(weights.dtype))[None])
+
+
+def _average(partial: WeightedPartial) -> Tensor:
+    return (_softmax(partial.top, 0)[..., None] * partial.sums).sum(0)

@@ -1,87 +1,129 @@
-"""The Triton backend: which kernels serve a call, and in how many splits of the items."""
+"""The Triton backend: which kernels serve a pass."""
 
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-import triton
 from torch import Tensor
 
-from memsolve_kernels.dispatch import architecture
-from memsolve_kernels.errors import BackendError
-from memsolve_kernels.softmax import (
-    triton_covariance,
-    triton_curvature,
-    triton_odds,
-    triton_rank,
-    triton_scratch,
-)
-from memsolve_kernels.softmax.autotune import tuned
-from memsolve_kernels.softmax.presets import Preset, find
-from memsolve_kernels.softmax.splits import count_splits
-from memsolve_kernels.softmax.triton_rowdot import row_dot
+from memsolve_kernels.softmax.passes import Aim, Passes, RankPartial, WeightedPartial
+from memsolve_kernels.softmax.plan import Plan
+from memsolve_kernels.softmax.triton_kernels import covariance, curvature, odds, rank, scratch
+from memsolve_kernels.softmax.triton_kernels.merge import merge
+from memsolve_kernels.softmax.triton_kernels.rowdot import row_dot
+from memsolve_kernels.softmax.triton_kernels.tile import TINY
 
 ROWS_IN_SCRATCH = 8192  # queries whose weights share the scratch
-PARTIAL_BYTES = 128 * 2**20  # weighted sums of splits that wait to be merged, at most
 LOG2_E = math.log2(math.e)
 HEADROOM = 8.0  # weights exceed their softmax by 2**8, which keeps small ones normal in float16
 
 
-Result = TypeVar("Result")
-
-
 def _on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Triton launches on the current device, which need not be that of the queries."""
+    """Triton launches on the current device, which need not be that of the arguments."""
 
     @functools.wraps(method)
-    def guarded(self: "TritonBackend", queries: Tensor, *others: Tensor) -> Any:
-        with torch.cuda.device_of(queries):
-            return method(self, queries, *others)
+    def guarded(self: "TritonBackend", first: Any, *others: Any) -> Any:
+        tensor = first if isinstance(first, Tensor) else first.top
+        with torch.cuda.device_of(tensor):
+            return method(self, first, *others)
 
     return guarded
 
 
-class TritonBackend:
-    """The three passes for queries of one shape, dtype and device against given outputs.
+@dataclass(frozen=True)
+class TritonBackend(Passes):
+    """For B >= 1 queries in float32, bfloat16 or float16; a part of a partial result is a split.
 
-    Args:
-        queries: (B, d), B >= 1, float32, bfloat16 or float16.
-        outputs: (N, d).
-        precision: of float32 products; None is "ieee".
+    A row whose target is no item comes back as NaN, its rank as -1.
+
+    Attributes:
+        presets: whose launch configurations to take, as 90.
+        precision: of float32 products.
     """
 
-    def __init__(self, queries: Tensor, outputs: Tensor, precision: str | None) -> None:
-        half = queries.dtype != torch.float32
-        if half and precision is not None:
-            raise BackendError(
-                f"precision={precision!r} is for float32 inputs; products of {queries.dtype} "
-                "are exact: use precision=None"
-            )
-        self._dim, self._items = queries.shape[1], len(outputs)
-        self._precision = precision or "ieee"
-        self._kind = "half" if half else self._precision
-        arch = architecture(queries.device)
-        assert arch is not None, "called for a device without presets"
-        self._arch, self._processors = arch, _processors(queries.device)
+    presets: int
+    precision: str = "ieee"
+    indexes_targets: ClassVar[bool] = False
 
     @_on_its_device
-    def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Row by row (B,)."""
+        return row_dot(queries.contiguous(), outputs, targets.contiguous())
+
+    @_on_its_device
+    def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
+        """In one pass where d is small enough for the sums to stay on chip, else by a scratch."""
+        plan = self._plan(queries, outputs)
+        inputs = queries.contiguous(), outputs, targets.contiguous()
+        if fused := plan.find("odds"):
+            return plan.one_pass("odds", fused, odds.odds, inputs)
+        return plan.two_passes("weights", scratch.odds, inputs)
+
+    @_on_its_device
+    def finish_odds(
+        self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The log-odds (B,) of the others against the target and its gradient (B, d)."""
-        queries, targets = queries.contiguous(), targets.contiguous()
-        if fused := self._find("odds", len(queries)):
-            inputs = (queries, outputs, targets)
-            return self._one_pass("odds", fused, triton_odds.odds, inputs)
+        return merge(partial, queries.contiguous(), outputs, targets.contiguous())
+
+    @_on_its_device
+    def aim(
+        self,
+        queries: Tensor,
+        directions: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+    ) -> Aim:
+        """Directions near norm 1, in the queries' dtype, so that small ones do not underflow."""
+        targets = targets.contiguous()
+        directions, scale = _scaled(directions, queries.dtype)
+        center = row_dot(directions, outputs, targets, difference)
+        log_others = log_odds + row_dot(queries.contiguous(), outputs, targets)
+        shift = log_others.clamp_min_(-1e30).mul_(LOG2_E).sub_(HEADROOM)
+        return Aim(directions, scale, shift, center)
+
+    @_on_its_device
+    def partial_covariance(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, aim: Aim
+    ) -> WeightedPartial:
+        """In one pass or by a scratch, as `partial_odds`."""
+        plan = self._plan(queries, outputs)
+        inputs = queries.contiguous(), outputs, targets.contiguous(), aim
+        if fused := plan.find("covariance"):
+            return plan.one_pass("covariance", fused, covariance.covariance, inputs)
+        return plan.two_passes("centred", scratch.covariance, inputs)
+
+    @_on_its_device
+    def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
+        """The Hessian of the log-odds times a direction (B, d)."""
+        sums, total = partial.sums, partial.total.sum(0)  # relative to one shift
+        product = sums[0] if len(sums) == 1 else sums.sum(0)
+        return product.div_(total.clamp_min_(TINY.value)[:, None]).mul_(aim.scale)
+
+    @_on_its_device
+    def partial_ranks(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
+    ) -> RankPartial:
+        """In one pass, for any d."""
+        plan = self._plan(queries, outputs)
+        inputs = queries.contiguous(), outputs, targets.contiguous(), target_logit
+        return plan.one_pass("rank", plan.get("rank"), rank.ranks, inputs)
+
+    def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Passes.odds`, where the scratch is for fewer queries a block of them at a time."""
+        if len(queries) <= ROWS_IN_SCRATCH or self._plan(queries, outputs).find("odds"):
+            return super().odds(queries, outputs, targets)
         log_odds = queries.new_empty(len(queries), dtype=torch.float32)
-        difference = torch.empty_like(queries, dtype=torch.float32)
-        for rows in _blocks(len(queries)):
-            inputs = (queries[rows], outputs, targets[rows])
-            part = self._two_passes("weights", triton_scratch.odds, inputs)
-            log_odds[rows], difference[rows] = part
+        difference = queries.new_empty(queries.shape, dtype=torch.float32)
+        for r in _blocks(len(queries)):
+            log_odds[r], difference[r] = super().odds(queries[r], outputs, targets[r])
         return log_odds, difference
 
-    @_on_its_device
     def covariance(
         self,
         queries: Tensor,
@@ -91,86 +133,33 @@ class TritonBackend:
         log_odds: Tensor,
         difference: Tensor,
     ) -> Tensor:
-        """The Hessian of the log-odds times a direction, (B, d): the covariance of the others."""
-        queries, targets = queries.contiguous(), targets.contiguous()
-        directions, scale = _scaled(directions, queries.dtype)
-        centers = row_dot(directions, outputs, targets, difference)
-        log_others = log_odds + row_dot(queries, outputs, targets)
-        shifts = log_others.clamp_min_(-1e30).mul_(LOG2_E).sub_(HEADROOM)
-        if fused := self._find("covariance", len(queries)):
-            inputs = (queries, directions, outputs, targets, shifts, centers)
-            product = self._one_pass("covariance", fused, triton_covariance.covariance, inputs)
-        else:
-            product = torch.empty_like(difference)
-            for r in _blocks(len(queries)):
-                inputs = (queries[r], directions[r], outputs, targets[r], shifts[r], centers[r])
-                product[r] = self._two_passes("centred", triton_scratch.covariance, inputs)
-        return product.mul_(scale)
+        """As `Passes.covariance`, where the scratch is for fewer queries a block at a time."""
+        if len(queries) <= ROWS_IN_SCRATCH or self._plan(queries, outputs).find("covariance"):
+            return super().covariance(queries, directions, outputs, targets, log_odds, difference)
+        product = torch.empty_like(difference)
+        for r in _blocks(len(queries)):
+            product[r] = super().covariance(
+                queries[r], directions[r], outputs, targets[r], log_odds[r], difference[r]
+            )
+        return product
 
     @_on_its_device
     def curvature(
         self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`odds` and the `covariance` along the directions together: (B,), (B, d), (B, d)."""
-        fused = self._find("curvature", len(queries))
+        """As `Passes.curvature`, by one kernel where d is small enough."""
+        plan = self._plan(queries, outputs)
+        fused = plan.find("curvature")
         if fused is None:
-            odds = self.odds(queries, outputs, targets)
-            return *odds, self.covariance(queries, directions, outputs, targets, *odds)
+            return super().curvature(queries, directions, outputs, targets)
         directions, scale = _scaled(directions, queries.dtype)
-        inputs = (queries.contiguous(), directions, outputs, targets.contiguous())
-        launch = triton_curvature.curvature
-        log_odds, difference, product = self._one_pass("curvature", fused, launch, inputs)
+        inputs = queries.contiguous(), directions, outputs, targets.contiguous()
+        results = plan.one_pass("curvature", fused, curvature.curvature, inputs)
+        log_odds, difference, product = results
         return log_odds, difference, product.mul_(scale)
 
-    @_on_its_device
-    def ranks(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """`(log_odds, target_logit, margin, rank)`, each (B,), rank in int64."""
-        inputs = (queries.contiguous(), outputs, targets.contiguous())
-        preset = self._get("rank", len(queries))
-        return self._one_pass("rank", preset, triton_rank.ranks, inputs)
-
-    def _find(self, family: str, batch: int) -> Preset | None:
-        return find(family, self._kind, self._arch, self._dim, batch)
-
-    def _get(self, family: str, batch: int) -> Preset:
-        preset = self._find(family, batch)
-        assert preset is not None, f"no preset for {family}, {self._kind}, sm_{self._arch}"
-        return preset
-
-    def _one_pass(
-        self, family: str, preset: Preset, launch: Callable[..., Result], inputs: tuple[Tensor, ...]
-    ) -> Result:
-        batch = len(inputs[0])
-
-        def run(preset: Preset) -> Result:
-            splits = self._splits(batch, triton.cdiv(batch, preset.block_b), preset.block_n)
-            return launch(*inputs, preset, self._precision, splits)
-
-        return run(tuned(self._key(family, batch), preset, run))
-
-    def _two_passes(
-        self, family: str, launch: Callable[..., Result], inputs: tuple[Tensor, ...]
-    ) -> Result:
-        batch = len(inputs[0])
-
-        def run(weigh: Preset, add: Preset) -> Result:
-            blocks = triton.cdiv(batch, add.block_b) * triton.cdiv(self._dim, add.block_d)
-            splits = self._splits(batch, blocks, weigh.block_n)
-            return launch(*inputs, weigh, add, self._precision, splits)
-
-        weigh, add = self._get(family, batch), self._get("accumulate", batch)
-        add = tuned(self._key("accumulate", batch), add, functools.partial(run, weigh))
-        weigh = tuned(self._key(family, batch), weigh, lambda candidate: run(candidate, add))
-        return run(weigh, add)
-
-    def _splits(self, batch: int, blocks: int, block_n: int) -> int:
-        most = max(1, PARTIAL_BYTES // (4 * batch * self._dim))
-        return count_splits(blocks, triton.cdiv(self._items, block_n), self._processors, most)
-
-    def _key(self, family: str, batch: int) -> tuple[Any, ...]:
-        """What calls have in common that share a tuned configuration: sizes within a factor 2."""
-        sizes = self._dim, batch.bit_length(), self._items.bit_length()
-        return family, self._kind, self._arch, *sizes
+    def _plan(self, queries: Tensor, outputs: Tensor) -> Plan:
+        return Plan.of(queries, outputs, self.presets, self.precision)
 
 
 def _blocks(batch: int) -> Iterator[slice]:
@@ -187,11 +176,3 @@ def _scaled(directions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     exponent = norms.frexp().exponent.clamp_(-100, 100)
     scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
     return (directions / scale).to(dtype).contiguous(), scale
-
-
-@functools.cache
-def _processors(device: torch.device) -> int:
-    """Programs that run at once; the interpreter runs them one by one."""
-    if device.type != "cuda":
-        return 1
-    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,87 +1,85 @@
-"""Every kernel of the family in every preset, for `memsolve_kernels.compiled`."""
+"""Every kernel of the family in every preset, as its launcher launches it on meta tensors."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
-from memsolve_kernels.compiled import Variant
-from memsolve_kernels.softmax import (
-    triton_covariance,
-    triton_curvature,
-    triton_merge,
-    triton_odds,
-    triton_rank,
-    triton_rowdot,
-    triton_scratch,
+import torch
+
+from memsolve_kernels.launch import Launch, Variant, recorded
+from memsolve_kernels.softmax.passes import Aim, WeightedPartial
+from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, input_precision, smaller
+from memsolve_kernels.softmax.triton_kernels import (
+    covariance,
+    curvature,
+    merge,
+    odds,
+    rank,
+    rowdot,
+    scratch,
 )
-from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, smaller
 
 KERNELS = {
-    "odds": triton_odds.odds_kernel,
-    "curvature": triton_curvature.curvature_kernel,
-    "covariance": triton_covariance.covariance_kernel,
-    "rank": triton_rank.rank_kernel,
-    "weights": triton_scratch.weights_kernel,
-    "centred": triton_scratch.centred_weights_kernel,
-    "accumulate": triton_scratch.accumulate_kernel,
+    "odds": odds.odds_kernel,
+    "curvature": curvature.curvature_kernel,
+    "covariance": covariance.covariance_kernel,
+    "rank": rank.rank_kernel,
+    "weights": scratch.weights_kernel,
+    "centred": scratch.centred_weights_kernel,
+    "accumulate": scratch.accumulate_kernel,
+    "merge": merge.merge_kernel,
+    "merge_curvature": curvature.merge_curvature_kernel,
+    "row_dot": rowdot.row_dot_kernel,
 }
-INPUTS = ("queries", "directions", "outputs", "weights", "vectors")  # in the dtype of the call
+BATCH, ITEMS = 1024, 4096  # one compilation serves all
 LARGE_DIM = 1024  # where d is walked in steps
 
 
 def variants(arch: int) -> Iterator[Variant]:
-    """Each row of the table as it is launched, and the two small kernels around them."""
+    """Each row of the table as it is launched, and the small kernels around them."""
     for (family, kind), rows in TABLE.items():
         for row in rows.get(arch, []):
             preset = Preset(*row)
             dim = LARGE_DIM if family in TILED else preset.block_d
-            constants = {
-                "DIM": dim,
-                "BLOCK_B": preset.block_b,
-                "BLOCK_N": preset.block_n,
-                "BLOCK_D": preset.block_d,
-                "PRECISION": "ieee" if kind == "half" else kind,
-            }
-            if family == "accumulate":
-                constants["TILE"] = TABLE["weights", kind][arch][0][1]
-            dtype = "bf16" if kind == "half" else "fp32"
             name = f"softmax.{family} {kind}" + ("" if family in TILED else f" d<={dim}")
-            kernel, tensor_cores = KERNELS[family], kind != "ieee"
-            yield _variant(name, kernel, dtype, constants, preset, tensor_cores)
-            for block_b in smaller(kind, preset.block_b):
-                few = constants | {"BLOCK_B": block_b}
-                yield _variant(f"{name} B<={block_b}", kernel, dtype, few, preset, tensor_cores)
-    small = {"DIM": LARGE_DIM, "BLOCK_B": triton_merge.BLOCK_B, "BLOCK_D": triton_merge.BLOCK_D}
-    preset = Preset(small["BLOCK_B"], 0, small["BLOCK_D"], num_warps=4, num_stages=3)
-    yield _variant("softmax.merge", triton_merge.merge_kernel, "bf16", small, preset, False)
-    merge = triton_curvature.merge_curvature_kernel
-    yield _variant("softmax.merge_curvature", merge, "bf16", small, preset, False)
-    offset = small | {"HAS_OFFSET": True}
-    yield _variant("softmax.row_dot", triton_rowdot.row_dot_kernel, "bf16", offset, preset, False)
+            few = {f"{name} B<={size}": size for size in smaller(kind, preset.block_b)}
+            for variant, block_b in {name: preset.block_b, **few}.items():
+                launch = _launch(family, kind, arch, dim, replace(preset, block_b=block_b))
+                yield Variant(variant, launch, tensor_cores=kind != "ieee")
+    for family in ("merge", "merge_curvature", "row_dot"):
+        launch = _launch(family, "half", arch, LARGE_DIM, Preset(*TABLE["rank", "half"][arch][0]))
+        yield Variant(f"softmax.{family}", launch, tensor_cores=False)
 
 
-def _variant(
-    name: str,
-    kernel: Any,
-    dtype: str,
-    constants: dict[str, Any],
-    preset: Preset,
-    tensor_cores: bool,
-) -> Variant:
-    constants = constants | {"stride_dim": 1}  # as Triton takes a stride of one
-    arguments = {
-        argument: _type(argument, dtype)
-        for argument in kernel.arg_names
-        if argument not in constants
-    }
-    return Variant(
-        name, kernel, arguments, constants, preset.num_warps, preset.num_stages, tensor_cores
+def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Launch:
+    """The launch of the family's kernel in a call whose kernel of that kind has the preset."""
+    dtype = torch.bfloat16 if kind == "half" else torch.float32
+    queries, outputs = (
+        torch.empty(rows, dim, dtype=dtype, device="meta") for rows in (BATCH, ITEMS)
     )
-
-
-def _type(argument: str, dtype: str) -> str:
-    if argument in INPUTS:
-        return f"*{dtype}"
-    if argument in ("targets", "ranks"):
-        return "*i64"
-    sizes = ("num_", "stride_", "first_", "items_per_", "tiles_per_")
-    return "i32" if argument.startswith(sizes) or argument == "chunk" else "*fp32"
+    targets = torch.empty(BATCH, dtype=torch.int64, device="meta")
+    numbers, sums = torch.empty(1, BATCH, device="meta"), torch.empty(1, BATCH, dim, device="meta")
+    inputs = queries, outputs, targets
+    aim = Aim(queries, numbers.T, numbers[0], numbers[0])
+    weigh, add = (Preset(*TABLE[each, kind][arch][0]) for each in ("weights", "accumulate"))
+    how, splits = input_precision(kind), 1
+    with recorded() as launches:
+        match family:
+            case "odds":
+                odds.odds(*inputs, preset, how, splits)
+            case "curvature" | "merge_curvature":
+                curvature.curvature(queries, *inputs, preset, how, splits)
+            case "covariance":
+                covariance.covariance(*inputs, aim, preset, how, splits)
+            case "rank":
+                rank.ranks(*inputs, numbers[0], preset, how, splits)
+            case "weights":
+                scratch.odds(*inputs, preset, add, how, splits)
+            case "centred":
+                scratch.covariance(*inputs, aim, preset, add, how, splits)
+            case "accumulate":
+                scratch.odds(*inputs, weigh, preset, how, splits)
+            case "merge":
+                merge.merge(WeightedPartial(numbers, numbers, numbers, sums), *inputs)
+            case "row_dot":
+                rowdot.row_dot(*inputs, offsets=sums[0])
+    return next(launch for launch in launches if launch.kernel is KERNELS[family])

@@ -1,11 +1,14 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """Partial softmaxes become one, split by split in order, and take the target's column back in."""
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from memsolve_kernels.softmax.triton_tile import (
+from memsolve_kernels.launch import launch
+from memsolve_kernels.softmax.passes import WeightedPartial
+from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
     LOG2_E,
@@ -13,9 +16,10 @@ from memsolve_kernels.softmax.triton_tile import (
     TINY,
     load_block,
     load_targets,
+    sizes,
 )
 
-BLOCK_B, BLOCK_D = 8, 64
+BLOCK_B, BLOCK_D, NUM_WARPS, NUM_STAGES = 8, 64, 4, 3
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -66,25 +70,20 @@ def merge_kernel(
 
 
 def merge(
-    tops: Tensor,
-    totals: Tensor,
-    norms: Tensor,
-    sums: Tensor,
-    queries: Tensor,
-    outputs: Tensor,
-    targets: Tensor,
+    partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Log-odds (B,) and difference (B, d) from the state of each split.
+    """Log-odds (B,) and difference (B, d), in float32; a single part is overwritten.
 
-    Maxima, sums of weights, and what normalises the weighted sums are (splits, B), and those
-    (splits, B, d). With one split they are overwritten.
+    Queries and targets are contiguous; the targets' outputs are all that is read of the outputs.
     """
-    (batch, dim), splits = queries.shape, len(tops)
-    log_odds = tops.new_empty(batch)
-    difference = sums[0] if splits == 1 else sums.new_empty(batch, dim)
-    merge_kernel[(triton.cdiv(batch, BLOCK_B),)](
-        tops, totals, norms, sums, queries, outputs, targets, log_odds, difference,
-        batch, len(outputs), *outputs.stride(), splits,
-        DIM=dim, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, num_warps=4, enable_fp_fusion=True,
+    (splits, batch), sums = partial.top.shape, partial.sums
+    log_odds = sums.new_empty(batch)
+    difference = sums[0] if splits == 1 else torch.empty_like(sums[0])
+    launch(
+        merge_kernel, (triton.cdiv(batch, BLOCK_B),), NUM_WARPS, NUM_STAGES,
+        tops=partial.top, totals=partial.total, norms=partial.norm, sums=sums,
+        queries=queries, outputs=outputs, targets=targets,
+        log_odds=log_odds, difference=difference,
+        num_splits=splits, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, **sizes(queries, outputs),
     )  # fmt: skip
     return log_odds, difference

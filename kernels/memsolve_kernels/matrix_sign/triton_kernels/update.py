@@ -7,8 +7,9 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.launch import launch
 from memsolve_kernels.matrix_sign.presets import Tile
-from memsolve_kernels.matrix_sign.triton_tile import accumulate
+from memsolve_kernels.matrix_sign.triton_kernels.tile import accumulate
 
 
 @triton.jit
@@ -68,20 +69,21 @@ def update(X: Tensor, B: Tensor, a: float, tile: Tile, precision: Precision) -> 
     batch, rows, columns = X.shape
     out = torch.empty_like(X)
     tiles = triton.cdiv(rows, tile.rows) * triton.cdiv(columns, tile.columns)
-    update_kernel[(batch * tiles,)](
-        X,
-        B,
-        out,
-        rows,
-        columns,
-        a,
+    launch(
+        update_kernel,
+        (batch * tiles,),
+        tile.warps,
+        tile.stages,
+        X=X,
+        B=B,
+        out=out,
+        rows=rows,
+        columns=columns,
+        a=a,
         ROWS=tile.rows,
         COLUMNS=tile.columns,
         DEPTH=tile.depth,
         GROUP=tile.group,
         PRECISION=precision,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-        enable_fp_fusion=True,
     )
     return out

@@ -16,16 +16,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from memsolve_kernels.launch import launch
+from memsolve_kernels.softmax.passes import Aim, WeightedPartial
 from memsolve_kernels.softmax.presets import Preset
-from memsolve_kernels.softmax.triton_covariance import normalise
-from memsolve_kernels.softmax.triton_merge import merge
-from memsolve_kernels.softmax.triton_tile import (
+from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
     LOWEST,
+    blocks,
     leave_out,
     load_block,
     load_targets,
+    sizes,
 )
 
 SCRATCH_BYTES = 64 * 2**20
@@ -140,55 +142,6 @@ def accumulate_kernel(
         tl.store(next_totals + slot, total, mask=inside)
 
 
-class _Chunks:
-    """Buffers for one block of queries, and the loop over chunks of items that fills the sums."""
-
-    def __init__(
-        self, queries: Tensor, outputs: Tensor, weigh: Preset, add: Preset, splits: int
-    ) -> None:
-        if weigh.block_n % add.block_n:
-            raise ValueError(
-                f"tiles of {weigh.block_n} items cannot be added {add.block_n} at once"
-            )
-        (batch, dim), self.num_items = queries.shape, len(outputs)
-        self.outputs, self.weigh, self.add, self.splits = outputs, weigh, add, splits
-        tiles = triton.cdiv(self.num_items, weigh.block_n)
-        fitting = SCRATCH_BYTES // (batch * queries.element_size() * weigh.block_n)
-        self.tiles = max(1, min(tiles, fitting))
-        self.weights = queries.new_empty(batch * self.tiles * weigh.block_n)
-        single = queries.new_empty(0, dtype=torch.float32)
-        self.tile_tops, self.tile_totals = single.new_empty(2, self.tiles, batch)
-        self.tops = single.new_full((2, splits, batch), LOWEST.value)
-        self.totals = single.new_zeros(2, splits, batch)
-        self.sums = single.new_zeros(splits, batch, dim)
-
-    def run(
-        self, kernel: Any, inputs: tuple[Tensor, ...], precision: str
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Weigh each chunk by `kernel(*inputs, ...)` and add it: maxima, totals and sums."""
-        _, batch, dim = self.sums.shape
-        weigh, add, step = self.weigh, self.add, self.tiles * self.weigh.block_n
-        tops, totals = list(self.tops), list(self.totals)  # before a chunk and after, by turns
-        for first in range(0, self.num_items, step):
-            tiles = min(self.tiles, triton.cdiv(self.num_items - first, weigh.block_n))
-            sizes = (batch, self.num_items, *self.outputs.stride(), first, tiles * weigh.block_n)
-            kernel[(triton.cdiv(batch, weigh.block_b), tiles)](
-                *inputs, self.weights, self.tile_tops, self.tile_totals, *sizes,
-                DIM=dim, BLOCK_B=weigh.block_b, BLOCK_N=weigh.block_n, BLOCK_D=weigh.block_d,
-                PRECISION=precision, **weigh.options,
-            )  # fmt: skip
-            grid = (triton.cdiv(batch, add.block_b), triton.cdiv(dim, add.block_d), self.splits)
-            accumulate_kernel[grid](
-                self.weights, self.tile_tops, self.tile_totals, self.outputs,
-                tops[0], totals[0], tops[1], totals[1], self.sums,
-                *sizes, triton.cdiv(tiles, self.splits),
-                DIM=dim, TILE=weigh.block_n, BLOCK_B=add.block_b, BLOCK_N=add.block_n,
-                BLOCK_D=add.block_d, PRECISION=precision, **add.options,
-            )  # fmt: skip
-            tops, totals = tops[::-1], totals[::-1]
-        return tops[0], totals[0], self.sums
-
-
 def odds(
     queries: Tensor,
     outputs: Tensor,
@@ -197,27 +150,70 @@ def odds(
     add: Preset,
     precision: str,
     splits: int,
-) -> tuple[Tensor, Tensor]:
-    """Log-odds (B,) and difference (B, d) in float32; queries and targets contiguous."""
-    chunks = _Chunks(queries, outputs, weigh, add, splits)
-    tops, totals, sums = chunks.run(weights_kernel, (queries, outputs, targets), precision)
-    return merge(tops, totals, totals, sums, queries, outputs, targets)
+) -> WeightedPartial:
+    """A part a split, in float32; queries and targets contiguous."""
+    inputs = {"queries": queries, "targets": targets}
+    return _by_chunks(weights_kernel, inputs, outputs, weigh, add, precision, splits)
 
 
 def covariance(
     queries: Tensor,
-    directions: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    shifts: Tensor,
-    centers: Tensor,
+    aim: Aim,
     weigh: Preset,
     add: Preset,
     precision: str,
     splits: int,
-) -> Tensor:
-    """(B, d) in float32; queries, directions (B, d), targets, shifts, centers (B,) contiguous."""
-    chunks = _Chunks(queries, outputs, weigh, add, splits)
-    inputs = (queries, directions, outputs, targets, shifts, centers)
-    _, totals, sums = chunks.run(centred_weights_kernel, inputs, precision)
-    return normalise(sums, totals)
+) -> WeightedPartial:
+    """A part a split, in float32; queries, targets and the aim contiguous."""
+    inputs = {"queries": queries, "targets": targets, "directions": aim.directions}
+    inputs |= {"shifts": aim.shift, "centers": aim.center}
+    partial = _by_chunks(centred_weights_kernel, inputs, outputs, weigh, add, precision, splits)
+    return partial._replace(top=aim.shift.expand(splits, -1))
+
+
+def _by_chunks(
+    kernel: Any,
+    inputs: dict[str, Tensor],
+    outputs: Tensor,
+    weigh: Preset,
+    add: Preset,
+    precision: str,
+    splits: int,
+) -> WeightedPartial:
+    """Weigh a chunk of items by `kernel` and add it, one after the other."""
+    if weigh.block_n % add.block_n:
+        raise ValueError(f"tiles of {weigh.block_n} items cannot be added {add.block_n} at once")
+    queries, num_items = inputs["queries"], len(outputs)
+    batch, dim = queries.shape
+    fitting = SCRATCH_BYTES // (batch * queries.element_size() * weigh.block_n)
+    most = max(1, min(triton.cdiv(num_items, weigh.block_n), fitting))  # tiles in a chunk
+    weights = queries.new_empty(batch * most * weigh.block_n)
+    single = queries.new_empty(0, dtype=torch.float32)
+    tile_tops, tile_totals = single.new_empty(2, most, batch)
+    # the state of each split before a chunk and after, by turns
+    top, next_top = single.new_full((2, splits, batch), LOWEST.value)
+    total, next_total = single.new_zeros(2, splits, batch)
+    sums = single.new_zeros(splits, batch, dim)
+    for first in range(0, num_items, most * weigh.block_n):
+        tiles = min(most, triton.cdiv(num_items - first, weigh.block_n))
+        chunk = {
+            "outputs": outputs, "weights": weights,
+            "first_item": first, "chunk": tiles * weigh.block_n,
+            "PRECISION": precision, **sizes(queries, outputs),
+        }  # fmt: skip
+        launch(
+            kernel, (triton.cdiv(batch, weigh.block_b), tiles), weigh.num_warps, weigh.num_stages,
+            tops=tile_tops, totals=tile_totals, **inputs, **chunk, **blocks(weigh),
+        )  # fmt: skip
+        launch(
+            accumulate_kernel,
+            (triton.cdiv(batch, add.block_b), triton.cdiv(dim, add.block_d), splits),
+            add.num_warps, add.num_stages,
+            tile_tops=tile_tops, tile_totals=tile_totals,
+            tops=top, totals=total, next_tops=next_top, next_totals=next_total, sums=sums,
+            tiles_per_split=triton.cdiv(tiles, splits), TILE=weigh.block_n, **chunk, **blocks(add),
+        )  # fmt: skip
+        top, next_top, total, next_total = next_top, top, next_total, total
+    return WeightedPartial(top, total, total, sums)

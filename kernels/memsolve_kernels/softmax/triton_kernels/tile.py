@@ -1,8 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""What the kernels share: loading blocks, and the masks of tails and targets."""
+"""What the kernels share: loading blocks, the masks of tails and targets, sizes at a launch."""
 
 import triton
 import triton.language as tl
+from torch import Tensor
+
+from memsolve_kernels.softmax.presets import Preset
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
@@ -33,3 +36,30 @@ def leave_out(logit, items, num_items, target):
     """Logits with -inf at the targets and past the last item."""
     left_out = (items[None, :] == target[:, None]) | (items >= num_items)[None, :]
     return tl.where(left_out, float("-inf"), logit)
+
+
+def sizes(queries: Tensor, outputs: Tensor) -> dict[str, int]:
+    """Arguments of every kernel: the shapes of queries (B, d) and outputs (N, d), and strides."""
+    stride_item, stride_dim = outputs.stride()
+    return {
+        "num_queries": len(queries),
+        "num_items": len(outputs),
+        "stride_item": stride_item,
+        "stride_dim": stride_dim,
+        "DIM": queries.shape[1],
+    }
+
+
+def blocks(preset: Preset) -> dict[str, int]:
+    """Arguments of every kernel that has a preset: its tile."""
+    return {
+        "BLOCK_B": preset.block_b,
+        "BLOCK_N": preset.block_n,
+        "BLOCK_D": preset.block_d,
+    }
+
+
+def items_per_split(num_items: int, splits: int, preset: Preset) -> int:
+    """Whole tiles, as even as they can be; the last splits may have fewer, or none."""
+    tiles: int = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n)
+    return tiles * preset.block_n

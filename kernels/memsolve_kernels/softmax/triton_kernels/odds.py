@@ -14,15 +14,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from memsolve_kernels.launch import launch
+from memsolve_kernels.softmax.passes import WeightedPartial
 from memsolve_kernels.softmax.presets import Preset
-from memsolve_kernels.softmax.triton_merge import merge
-from memsolve_kernels.softmax.triton_tile import (
+from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
     LOWEST,
+    blocks,
+    items_per_split,
     leave_out,
     load_block,
     load_targets,
+    sizes,
 )
 
 NORMED = tl.constexpr(256)  # beyond, registers are short
@@ -71,16 +75,17 @@ def odds_kernel(
 
 def odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, preset: Preset, precision: str, splits: int
-) -> tuple[Tensor, Tensor]:
-    """Log-odds (B,) and difference (B, d) in float32; queries and targets contiguous."""
+) -> WeightedPartial:
+    """A part a split, in float32; queries and targets contiguous."""
     (batch, dim), num_items = queries.shape, len(outputs)
     tops, totals, norms = queries.new_empty(3, splits, batch, dtype=torch.float32)
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
-    per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
-    odds_kernel[(triton.cdiv(batch, preset.block_b), splits)](
-        queries, outputs, targets, tops, totals, norms, sums,
-        batch, num_items, *outputs.stride(), per_split,
-        DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
-        PRECISION=precision, **preset.options,
+    launch(
+        odds_kernel, (triton.cdiv(batch, preset.block_b), splits),
+        preset.num_warps, preset.num_stages,
+        queries=queries, outputs=outputs, targets=targets,
+        tops=tops, totals=totals, norms=norms, sums=sums,
+        items_per_split=items_per_split(num_items, splits, preset),
+        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
     )  # fmt: skip
-    return merge(tops, totals, norms, sums, queries, outputs, targets)
+    return WeightedPartial(tops, totals, norms, sums)

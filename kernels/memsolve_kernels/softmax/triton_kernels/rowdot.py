@@ -6,9 +6,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memsolve_kernels.softmax.triton_tile import COUNTS, load_block, load_targets
+from memsolve_kernels.launch import launch
+from memsolve_kernels.softmax.triton_kernels.tile import COUNTS, load_block, load_targets, sizes
 
-BLOCK_B, BLOCK_D = 16, 64
+BLOCK_B, BLOCK_D, NUM_WARPS, NUM_STAGES = 16, 64, 4, 3
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -37,11 +38,12 @@ def row_dot(
     vectors: Tensor, outputs: Tensor, targets: Tensor, offsets: Tensor | None = None
 ) -> Tensor:
     """(B,) in float32 from contiguous vectors (B, d), targets (B,) and float32 offsets (B, d)."""
-    batch, dim = vectors.shape
+    batch = len(vectors)
     products = vectors.new_empty(batch, dtype=torch.float32)
-    row_dot_kernel[(triton.cdiv(batch, BLOCK_B),)](
-        vectors, offsets, outputs, targets, products, batch, len(outputs), *outputs.stride(),
-        DIM=dim, HAS_OFFSET=offsets is not None, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D,
-        num_warps=4, enable_fp_fusion=True,
+    launch(
+        row_dot_kernel, (triton.cdiv(batch, BLOCK_B),), NUM_WARPS, NUM_STAGES,
+        vectors=vectors, offsets=offsets, outputs=outputs, targets=targets, products=products,
+        HAS_OFFSET=offsets is not None, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D,
+        **sizes(vectors, outputs),
     )  # fmt: skip
     return products

@@ -6,16 +6,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from memsolve_kernels.launch import launch
+from memsolve_kernels.softmax.passes import RankPartial
 from memsolve_kernels.softmax.presets import Preset
-from memsolve_kernels.softmax.triton_rowdot import row_dot
-from memsolve_kernels.softmax.triton_tile import (
+from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
     LOG2_E,
     LOWEST,
+    blocks,
+    items_per_split,
     leave_out,
     load_block,
     load_targets,
+    sizes,
 )
 
 
@@ -61,21 +65,24 @@ def rank_kernel(
 
 
 def ranks(
-    queries: Tensor, outputs: Tensor, targets: Tensor, preset: Preset, precision: str, splits: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`(log_odds, target_logit, margin, rank)`, each (B,); queries and targets contiguous."""
-    (batch, dim), num_items = queries.shape, len(outputs)
-    own = row_dot(queries, outputs, targets)
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    target_logits: Tensor,
+    preset: Preset,
+    precision: str,
+    splits: int,
+) -> RankPartial:
+    """A part a split, in float32; queries, targets and their logits contiguous."""
+    batch, num_items = len(queries), len(outputs)
     log_odds, best_others = queries.new_empty(2, splits, batch, dtype=torch.float32)
     above = targets.new_empty(splits, batch, dtype=torch.int64)
-    per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
-    rank_kernel[(triton.cdiv(batch, preset.block_b), splits)](
-        queries, outputs, targets, own, log_odds, best_others, above,
-        batch, num_items, *outputs.stride(), per_split,
-        DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
-        PRECISION=precision, **preset.options,
+    launch(
+        rank_kernel, (triton.cdiv(batch, preset.block_b), splits),
+        preset.num_warps, preset.num_stages,
+        queries=queries, outputs=outputs, targets=targets, target_logits=target_logits,
+        log_odds=log_odds, best_others=best_others, ranks=above,
+        items_per_split=items_per_split(num_items, splits, preset),
+        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
     )  # fmt: skip
-    total = log_odds.logsumexp(0)
-    spoiled = total.isnan()  # the largest logit may hide a NaN; the sum of exponentials does not
-    margin = (own - best_others.amax(0)).masked_fill_(spoiled, torch.nan)
-    return total, own, margin, above.sum(0).masked_fill_(spoiled, -1)
+    return RankPartial(log_odds, best_others, above)

@@ -12,8 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.launch import launch
 from memsolve_kernels.matrix_sign.presets import Tile
-from memsolve_kernels.matrix_sign.triton_tile import accumulate
+from memsolve_kernels.matrix_sign.triton_kernels.tile import accumulate
 
 
 @triton.jit
@@ -110,22 +111,23 @@ def symmetric(
     batch, size, depth = X.shape
     out = torch.empty(batch, size, size, dtype=X.dtype, device=X.device)
     tiles = triton.cdiv(size, tile.rows)
-    symmetric_kernel[(batch * tiles * (tiles + 1) // 2,)](
-        X,
-        Y,
-        out if Z is None else Z,
-        out,
-        size,
-        depth,
-        alpha,
-        beta,
+    launch(
+        symmetric_kernel,
+        (batch * tiles * (tiles + 1) // 2,),
+        tile.warps,
+        tile.stages,
+        X=X,
+        Y=Y,
+        Z=out if Z is None else Z,
+        out=out,
+        size=size,
+        depth=depth,
+        alpha=alpha,
+        beta=beta,
         HAS_Z=Z is not None,
         BLOCK=tile.rows,
         DEPTH=tile.depth,
         GROUP=tile.group,
         PRECISION=precision,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-        enable_fp_fusion=True,
     )
     return out

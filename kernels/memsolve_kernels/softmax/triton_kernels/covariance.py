@@ -10,14 +10,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from memsolve_kernels.launch import launch
+from memsolve_kernels.softmax.passes import Aim, WeightedPartial
 from memsolve_kernels.softmax.presets import Preset
-from memsolve_kernels.softmax.triton_tile import (
+from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
-    TINY,
+    blocks,
+    items_per_split,
     leave_out,
     load_block,
     load_targets,
+    sizes,
 )
 
 
@@ -59,30 +63,23 @@ def covariance_kernel(
 
 def covariance(
     queries: Tensor,
-    directions: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    shifts: Tensor,
-    centers: Tensor,
+    aim: Aim,
     preset: Preset,
     precision: str,
     splits: int,
-) -> Tensor:
-    """(B, d) in float32; queries, directions (B, d), targets, shifts, centers (B,) contiguous."""
+) -> WeightedPartial:
+    """A part a split, in float32; queries, targets and the aim contiguous."""
     (batch, dim), num_items = queries.shape, len(outputs)
     totals = queries.new_empty(splits, batch, dtype=torch.float32)
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
-    per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
-    covariance_kernel[(triton.cdiv(batch, preset.block_b), splits)](
-        queries, directions, outputs, targets, shifts, centers, totals, sums,
-        batch, num_items, *outputs.stride(), per_split,
-        DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
-        PRECISION=precision, **preset.options,
+    launch(
+        covariance_kernel, (triton.cdiv(batch, preset.block_b), splits),
+        preset.num_warps, preset.num_stages,
+        queries=queries, directions=aim.directions, outputs=outputs, targets=targets,
+        shifts=aim.shift, centers=aim.center, totals=totals, sums=sums,
+        items_per_split=items_per_split(num_items, splits, preset),
+        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
     )  # fmt: skip
-    return normalise(sums, totals)
-
-
-def normalise(sums: Tensor, totals: Tensor) -> Tensor:
-    """Weighted sums (splits, B, d) over sums of weights (splits, B): (B, d)."""
-    product = sums[0] if len(sums) == 1 else sums.sum(0)
-    return product.div_(totals.sum(0).clamp_min_(TINY.value)[:, None])
+    return WeightedPartial(aim.shift.expand(splits, batch), totals, totals, sums)

@@ -11,18 +11,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from memsolve_kernels.launch import launch
 from memsolve_kernels.softmax.presets import Preset
-from memsolve_kernels.softmax.triton_merge import BLOCK_B, BLOCK_D
-from memsolve_kernels.softmax.triton_rowdot import row_dot
-from memsolve_kernels.softmax.triton_tile import (
+from memsolve_kernels.softmax.triton_kernels.merge import BLOCK_B, BLOCK_D, NUM_STAGES, NUM_WARPS
+from memsolve_kernels.softmax.triton_kernels.rowdot import row_dot
+from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
     LOG2_E,
     LOWEST,
     TINY,
+    blocks,
+    items_per_split,
     leave_out,
     load_block,
     load_targets,
+    sizes,
 )
 
 
@@ -146,18 +150,21 @@ def curvature(
     own_alongs = row_dot(directions, outputs, targets)
     rows = own_alongs.new_empty(4, splits, batch)
     sums, moments = own_alongs.new_empty(2, splits, batch, dim)
-    per_split = triton.cdiv(triton.cdiv(num_items, splits), preset.block_n) * preset.block_n
-    curvature_kernel[(triton.cdiv(batch, preset.block_b), splits)](
-        queries, directions, outputs, targets, own_alongs, rows, sums, moments,
-        batch, num_items, *outputs.stride(), per_split,
-        DIM=dim, BLOCK_B=preset.block_b, BLOCK_N=preset.block_n, BLOCK_D=preset.block_d,
-        PRECISION=precision, **preset.options,
+    launch(
+        curvature_kernel, (triton.cdiv(batch, preset.block_b), splits),
+        preset.num_warps, preset.num_stages,
+        queries=queries, directions=directions, outputs=outputs, targets=targets,
+        own_alongs=own_alongs, rows_out=rows, sums=sums, moments=moments,
+        items_per_split=items_per_split(num_items, splits, preset),
+        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
     )  # fmt: skip
     log_odds = own_alongs.new_empty(batch)
     difference, product = torch.empty_like(sums[0]), torch.empty_like(sums[0])
-    merge_curvature_kernel[(triton.cdiv(batch, BLOCK_B),)](
-        rows, sums, moments, queries, outputs, targets, log_odds, difference, product,
-        batch, num_items, *outputs.stride(), splits,
-        DIM=dim, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, num_warps=4, enable_fp_fusion=True,
+    launch(
+        merge_curvature_kernel, (triton.cdiv(batch, BLOCK_B),), NUM_WARPS, NUM_STAGES,
+        rows_in=rows, sums=sums, moments=moments,
+        queries=queries, outputs=outputs, targets=targets,
+        log_odds=log_odds, difference=difference, product=product,
+        num_splits=splits, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, **sizes(queries, outputs),
     )  # fmt: skip
     return log_odds, difference, product

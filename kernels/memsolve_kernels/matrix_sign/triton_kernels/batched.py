@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.launch import launch
 from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import Schedule
 
@@ -45,15 +46,16 @@ def batched_kernel(
     y_offset = row[:, None] * ROWS + other_row[None, :]
     x_at = out_X + matrix * ROWS * COLUMNS + x_offset
     y_at = out_Y + matrix * ROWS * ROWS + y_offset
-    x = tl.load(X + matrix * ROWS * COLUMNS + x_offset)
+    # Names of their own: the compiler would take x and y for carried from step to step.
+    first_x = tl.load(X + matrix * ROWS * COLUMNS + x_offset)
     if SCALE:
-        x, share = scaled(x.to(tl.float32), damping)
-        y = tl.where(row[:, None] == other_row[None, :], share, 0.0)
+        first_x, share = scaled(first_x.to(tl.float32), damping)
+        first_y = tl.where(row[:, None] == other_row[None, :], share, 0.0)
     elif DAMPED:
-        y = tl.load(Y + matrix * ROWS * ROWS + y_offset)
-    tl.store(x_at, x.to(out_X.dtype.element_ty))
+        first_y = tl.load(Y + matrix * ROWS * ROWS + y_offset)
+    tl.store(x_at, first_x.to(out_X.dtype.element_ty))
     if DAMPED:
-        tl.store(y_at, y.to(out_Y.dtype.element_ty))
+        tl.store(y_at, first_y.to(out_Y.dtype.element_ty))
     for step in range(steps):
         a = tl.load(coefficients + 3 * step)
         b = tl.load(coefficients + 3 * step + 1)
@@ -117,22 +119,23 @@ def _launch(
     X = _pad(X, rows, columns)
     out_X = torch.empty_like(X, memory_format=torch.contiguous_format)
     out_Y = X.new_empty(len(X), rows, rows) if damped else out_X
-    batched_kernel[(len(X),)](
-        X,
-        out_Y if Y is None else _pad(Y, rows, rows),
-        out_X,
-        out_Y,
-        _coefficients(schedule, X.device),
-        0.0 if damping is None else damping,
-        len(schedule),
+    launch(
+        batched_kernel,
+        (len(X),),
+        warps(rows, columns),
+        1,
+        X=X,
+        Y=out_Y if Y is None else _pad(Y, rows, rows),
+        out_X=out_X,
+        out_Y=out_Y,
+        coefficients=_coefficients(schedule, X.device),
+        damping=0.0 if damping is None else damping,
+        steps=len(schedule),
         SCALE=damping is not None,
         DAMPED=damped,
         ROWS=rows,
         COLUMNS=columns,
         PRECISION=precision,
-        num_warps=warps(rows, columns),
-        num_stages=1,
-        enable_fp_fusion=True,
     )
     return Pair(out_X[:, :m, :n], out_Y[:, :m, :m] if damped else None)
 

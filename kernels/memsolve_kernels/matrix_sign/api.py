@@ -1,0 +1,100 @@
+"""The public functions: the matrix sign, and the sign with a certificate."""
+
+import torch
+from torch import Tensor
+
+from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.errors import BackendError, ShapeError
+from memsolve_kernels.matrix_sign.backends import choose, choose_iteration
+from memsolve_kernels.matrix_sign.certificate import Certificate, certificate
+from memsolve_kernels.matrix_sign.checks import check_finite, checked
+from memsolve_kernels.matrix_sign.newton_schulz import check_converged, fold
+from memsolve_kernels.matrix_sign.polynomials import Schedule
+
+
+@torch.no_grad()
+def matrix_sign(
+    matrix: Tensor,
+    damping: float = 0.0,
+    *,
+    steps: int | None = None,
+    schedule: Schedule | str | None = None,
+    dtype: torch.dtype | None = None,
+    precision: Precision | None = None,
+    backend: Backend | None = None,
+) -> Tensor:
+    """The damped matrix sign `(G G^T + damping^2 I)^(-1/2) G`, Muon's update of a gradient `G`.
+
+    On singular values it is `h(z) = z / sqrt(z^2 + damping^2)`; without damping, the polar factor:
+    every singular value becomes one. Zero gives zero.
+
+    The default schedule resolves singular values down to a lower bound relative to the largest:
+    `1e-10` in float64, `1e-7` in float32, `1e-5` in float16 and `1e-4` in bfloat16, or, where it is
+    larger, what follows from the damping (reading that waits for a GPU: give a schedule to avoid
+    it, in a CUDA graph for example). They end within four roundings of their sign, but for what
+    rounding adds. Pass `schedule=minimax(lower, error)` for another bound or error, which holds for
+    any matrix. Singular values below the bound end between zero and one.
+
+    Args:
+        matrix: (..., m, n), float64, float32, float16 or bfloat16, on any device. Not modified; no
+            gradient flows through the result.
+        damping: `lambda`, in the units of the matrix.
+        steps: number of steps, a prefix of the schedule or its last step repeated (default: all).
+        schedule: a `Schedule`, the name of one in `STOCK`, or None for the minimax quintic.
+        dtype: to iterate in, after scaling (default: the matrix's).
+        precision: of float32 products, `"ieee"`, `"tf32x3"` or `"tf32"` (default: the backend's).
+        backend: `"reference"` (SVD), `"torch"`, `"triton"`, or None for the best on the device.
+
+    Returns:
+        The sign, of the matrix's shape, dtype and device.
+
+    Raises:
+        ShapeError, DtypeError, RangeError: an argument that cannot be used.
+        NonFiniteError: NaN or infinity in the matrix, or a diverging schedule (on a CPU; elsewhere
+            the result then contains NaN, and `certify` raises).
+        BackendError: a choice of backend or precision that cannot be honoured.
+
+    Source: Kim et al. 2026 (arXiv 2603.26554) for `h`; Amsel et al. 2025 (arXiv 2505.16932) for the
+    schedule.
+    """
+    settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
+    if matrix.device.type == "cpu":
+        check_finite(matrix)
+    chosen = choose(backend, matrix, settings)
+    if matrix.numel() == 0:
+        return matrix.clone()
+    with torch.autocast(matrix.device.type, enabled=False):
+        return chosen.sign(matrix, settings).to(matrix.dtype)
+
+
+@torch.no_grad()
+def certify(
+    matrix: Tensor,
+    damping: float = 0.0,
+    *,
+    steps: int | None = None,
+    schedule: Schedule | str | None = None,
+    dtype: torch.dtype | None = None,
+    precision: Precision | None = None,
+    backend: Backend | None = None,
+) -> Certificate:
+    """`matrix_sign` with the residuals of the polar equation, taken in float64.
+
+    Takes the arguments of `matrix_sign` and raises its errors, on every device (so it waits for a
+    GPU). Costs about `32 PROBES m n` flops more. The directions are the same in every call.
+
+    Raises:
+        NonFiniteError: NaN or infinity in the matrix, or a schedule that diverged.
+        BackendError: `backend="reference"`, whose SVD needs no certificate.
+    """
+    if backend == "reference":
+        raise BackendError("backend='reference' is the truth; certify an iteration instead")
+    settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
+    check_finite(matrix)
+    if matrix.numel() == 0:
+        raise ShapeError(f"matrix has shape {tuple(matrix.shape)}: nothing to certify")
+    chosen = choose_iteration(backend, matrix, settings)
+    with torch.autocast(matrix.device.type, enabled=False):
+        polar = chosen.polar(fold(matrix), settings)
+        check_converged(polar)
+        return certificate(polar, matrix, settings.damping)

@@ -1,0 +1,194 @@
+"""Plain torch, one tile of logits at a time: any device, no kernel, never a B x N matrix.
+
+A tile of logits is written by one matrix product, exponentiated in place, and read by the next.
+On a CPU it should stay in cache in between, and yet be worth the start of two threads for each of
+about eight operations: 1024 queries x 1024 items in float32 are 4 MiB. On a GPU launches cost more
+than memory traffic, so tiles are as large as 64 MiB.
+
+Exponentials are to base 2, which torch computes about three times as fast as base e; the queries
+carry the factor log2(e).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memsolve_kernels.softmax.passes import (
+    Aim,
+    Passes,
+    RankPartial,
+    WeightedPartial,
+    accumulation_dtype,
+)
+
+LOG2_E = math.log2(math.e)
+ROWS = 1024  # queries in a tile at most
+MIN_ITEMS = 256  # items in a tile at least
+LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
+
+
+class _Tile(NamedTuple):
+    values: Tensor  # (T, d), the tile's outputs in the dtype of the sums
+    logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
+
+
+@dataclass(frozen=True)
+class TorchBackend(Passes):
+    """Each partial result is of one part.
+
+    Attributes:
+        items: in a tile, which changes rounding only; None is what suits the device.
+    """
+
+    items: int | None = None
+
+    def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Row by row (B,)."""
+        return (queries.to(accumulation_dtype(queries.dtype)) * outputs[targets]).sum(1)
+
+    def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
+        """The softmax is online: the largest logit so far is subtracted.
+
+        Where no logit can be large, by the norms, that is left out.
+        """
+        queries = queries.to(accumulation_dtype(queries.dtype))
+        large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
+        totals, sums = queries.new_zeros(len(queries), 1), queries.new_zeros(queries.shape)
+        tops = _lowest(totals) if large else torch.zeros_like(totals)
+        for rows in _row_blocks(queries):
+            top, total, weighted = tops[rows], totals[rows], sums[rows]
+            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+                if large:
+                    risen = torch.maximum(top, logits.amax(1, keepdim=True))
+                    decay = torch.exp2(top - risen)
+                    total.mul_(decay)
+                    weighted.mul_(decay)
+                    logits.sub_(risen)
+                    top = risen
+                weights = logits.exp2_()
+                total.add_(weights.sum(1, keepdim=True))
+                weighted.addmm_(weights, values)
+            tops[rows] = top
+        tops = torch.where(totals > 0, tops, _lowest(tops))  # a part without others decides nothing
+        return WeightedPartial(tops.T, totals.T, totals.T, sums[None])
+
+    def finish_odds(
+        self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The log-odds (B,) of the others against the target and its gradient (B, d)."""
+        whole = _as_one(partial)
+        own = self.target_logits(queries, outputs, targets)
+        log_odds = (whole.top + whole.total.log2())[0] / LOG2_E - own
+        return log_odds, _mean(whole).sub_(outputs[targets])
+
+    def aim(
+        self,
+        queries: Tensor,
+        directions: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+    ) -> Aim:
+        """The log-odds and the difference are known, so that one pass suffices."""
+        directions = directions.to(difference.dtype)
+        center = (directions * (difference + outputs[targets])).sum(1)
+        log_others = log_odds + self.target_logits(queries, outputs, targets)
+        shift = log_others.clamp_min_(torch.finfo(center.dtype).min / 2).mul_(LOG2_E)
+        return Aim(directions, torch.ones_like(center)[:, None], shift, center)
+
+    def partial_covariance(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, aim: Aim
+    ) -> WeightedPartial:
+        """Sums are normalised anew: the log-odds carry a rounding error common to the whole row."""
+        queries = queries.to(accumulation_dtype(queries.dtype))
+        shift, center = aim.shift[:, None], aim.center[:, None]
+        totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
+        for rows in _row_blocks(queries):
+            total, weighted = totals[rows], sums[rows]
+            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+                weights = logits.sub_(shift[rows]).exp2_()
+                total.add_(weights.sum(1, keepdim=True))
+                weights.mul_(torch.mm(aim.directions[rows], values.T).sub_(center[rows]))
+                weighted.addmm_(weights, values)
+        return WeightedPartial(shift.T, totals.T, totals.T, sums[None])
+
+    def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
+        """The Hessian of the log-odds times a direction (B, d)."""
+        return _mean(_as_one(partial))
+
+    def partial_ranks(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
+    ) -> RankPartial:
+        """Logits keep base e, so that products of small integers stay exact and ties stay ties."""
+        queries = queries.to(accumulation_dtype(queries.dtype))
+        own = target_logit[:, None]
+        log_odds, bests = torch.empty_like(own), torch.empty_like(own)
+        above = torch.zeros_like(own, dtype=torch.int64)
+        for rows in _row_blocks(queries):
+            total, top = torch.zeros_like(own[rows]), _lowest(own[rows])
+            best = torch.full_like(top, -torch.inf)
+            for _, logits in self._tiles(queries[rows], outputs, targets[rows]):
+                # counting in floats is several times as fast as in booleans, and exact in a tile
+                ones = torch.gt(logits, own[rows], out=torch.empty_like(logits))
+                above[rows] += ones.sum(1, keepdim=True).long()
+                del ones  # before the next tile makes its own
+                best = torch.maximum(best, logits.amax(1, keepdim=True))
+                risen = torch.maximum(top, best)
+                total.mul_(torch.exp2((top - risen) * LOG2_E))
+                total.add_(logits.sub_(risen).mul_(LOG2_E).exp2_().sum(1, keepdim=True))
+                top = risen
+            log_odds[rows], bests[rows] = top + total.log() - own[rows], best
+        return RankPartial(log_odds.T, bests.T, above.T)
+
+    def _tiles(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[_Tile]:
+        """The logits of every item in turn, a tile at a time, with -inf at the targets."""
+        elements = 2**20 if queries.device.type == "cpu" else 2**24
+        items = self.items or max(MIN_ITEMS, elements // len(queries))
+        starts = range(0, len(outputs), items)
+        order = targets.argsort()
+        edges = torch.tensor([*starts, len(outputs)], device=targets.device)
+        bounds = torch.searchsorted(targets[order], edges).tolist()
+        buffer = queries.new_empty(len(queries) * min(items, len(outputs)))
+        for tile, start in enumerate(starts):
+            values = outputs[start : start + items].to(queries.dtype)
+            logits = buffer[: len(queries) * len(values)].view(len(queries), len(values))
+            torch.mm(queries, values.T, out=logits)
+            own = order[bounds[tile] : bounds[tile + 1]]
+            logits[own, targets[own] - start] = -torch.inf
+            yield _Tile(values, logits)
+
+
+def _as_one(partial: WeightedPartial) -> WeightedPartial:
+    """All parts as one, relative to the largest maximum."""
+    if len(partial.top) == 1:
+        return partial
+    top = partial.top.amax(0, keepdim=True)
+    scale = torch.exp2(partial.top - top)
+    total, norm = ((scale * each).sum(0, keepdim=True) for each in (partial.total, partial.norm))
+    return WeightedPartial(top, total, norm, (scale[..., None] * partial.sums).sum(0, keepdim=True))
+
+
+def _mean(whole: WeightedPartial) -> Tensor:
+    """The weighted mean (B, d) of a single part: zero, not NaN, where there is no other."""
+    norm = whole.norm[0, :, None].clamp_min(torch.finfo(whole.norm.dtype).tiny)
+    return whole.sums[0].div_(norm)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """The largest norm of a row, zero if there is none."""
+    dtype = accumulation_dtype(rows.dtype)
+    return torch.linalg.vector_norm(rows, dim=1, dtype=dtype).max() if len(rows) else rows.sum()
+
+
+def _lowest(like: Tensor) -> Tensor:
+    """Where a running maximum starts: finite, so that -inf minus it is not NaN."""
+    return torch.full_like(like, torch.finfo(like.dtype).min)
+
+
+def _row_blocks(queries: Tensor) -> Iterator[slice]:
+    return (slice(start, start + ROWS) for start in range(0, len(queries), ROWS))

@@ -1,0 +1,1 @@
+"""The family's Triton kernels: one a file, with the typed function that launches it."""
