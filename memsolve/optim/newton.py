@@ -82,7 +82,7 @@ class Newton(Optimizer):
         """Take one step; `closure`, if given, evaluates the loss first, and its value is returned.
 
         Warns:
-            NoProgressWarning: the loss cannot be lowered along the step; the weight has not changed.
+            NoProgressWarning: the loss cannot be lowered along the step, which is not made.
         """
         loss = None
         if closure is not None:
