@@ -78,7 +78,9 @@ def resources(variant: Variant, arch: int) -> Resources:
         cubin.write(compiled.asm["cubin"])
         cubin.flush()
         usage = _USAGE.search(_read("cuobjdump", "--dump-resource-usage", cubin.name))
-        instructions = _INSTRUCTION.findall(_read("nvdisasm", "--print-code", cubin.name))
+        instructions = _INSTRUCTION.findall(
+            _read("nvdisasm", "--print-code", "--no-dataflow", cubin.name)
+        )
     if usage is None or not instructions:
         raise RuntimeError(f"cannot read the resources of {variant.name} for sm_{arch}")
     registers, stack, local = map(int, usage.groups())

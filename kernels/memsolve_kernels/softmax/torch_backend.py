@@ -48,7 +48,7 @@ class TorchBackend(Passes):
 
     def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Row by row (B,)."""
-        return (queries.to(accumulation_dtype(queries.dtype)) * outputs[targets]).sum(1)
+        return _row_dot(queries, outputs[targets])
 
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
         """The softmax is online: the largest logit so far is subtracted.
@@ -73,17 +73,16 @@ class TorchBackend(Passes):
                 total.add_(weights.sum(1, keepdim=True))
                 weighted.addmm_(weights, values)
             tops[rows] = top
-        tops = torch.where(totals > 0, tops, _lowest(tops))  # a part without others decides nothing
+        tops.masked_fill_(totals == 0, torch.finfo(tops.dtype).min)  # no other: decides nothing
         return WeightedPartial(tops.T, totals.T, totals.T, sums[None])
 
     def finish_odds(
         self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The log-odds (B,) of the others against the target and its gradient (B, d)."""
-        whole = _as_one(partial)
-        own = self.target_logits(queries, outputs, targets)
-        log_odds = (whole.top + whole.total.log2())[0] / LOG2_E - own
-        return log_odds, _mean(whole).sub_(outputs[targets])
+        whole, own = _as_one(partial), outputs[targets]
+        log_odds = (whole.top + whole.total.log2())[0] / LOG2_E - _row_dot(queries, own)
+        return log_odds, _mean(whole).sub_(own)
 
     def aim(
         self,
@@ -95,9 +94,9 @@ class TorchBackend(Passes):
         difference: Tensor,
     ) -> Aim:
         """The log-odds and the difference are known, so that one pass suffices."""
-        directions = directions.to(difference.dtype)
-        center = (directions * (difference + outputs[targets])).sum(1)
-        log_others = log_odds + self.target_logits(queries, outputs, targets)
+        directions, own = directions.to(difference.dtype), outputs[targets]
+        center = _row_dot(directions, difference + own)
+        log_others = log_odds + _row_dot(queries, own)
         shift = log_others.clamp_min_(torch.finfo(center.dtype).min / 2).mul_(LOG2_E)
         return Aim(directions, torch.ones_like(center)[:, None], shift, center)
 
@@ -177,6 +176,10 @@ def _mean(whole: WeightedPartial) -> Tensor:
     """The weighted mean (B, d) of a single part: zero, not NaN, where there is no other."""
     norm = whole.norm[0, :, None].clamp_min(torch.finfo(whole.norm.dtype).tiny)
     return whole.sums[0].div_(norm)
+
+
+def _row_dot(rows: Tensor, others: Tensor) -> Tensor:
+    return (rows.to(accumulation_dtype(rows.dtype)) * others).sum(1)
 
 
 def _norms(rows: Tensor) -> Tensor:
