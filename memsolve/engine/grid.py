@@ -5,12 +5,15 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Integral
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from memsolve_kernels.errors import DtypeError, InputError, RangeError
 from torch.optim import Optimizer
+
+from memsolve.engine.checks import check_list, whole
+from memsolve.engine.sweep import Sweep, literal, swept, words
 
 ITEMS_PER_DIM = 128
 """Default `N / d`: between a fixed `N` and `N = d^2`, whose logarithms bend small-`d` slopes."""
@@ -60,7 +63,8 @@ class Option(NamedTuple):
         """The option as a command line has it; nothing for None."""
         if value is None:
             return []
-        return [self.flag, ",".join(map(str, value)) if self.many else str(value)]
+        text = ",".join(map(str, value)) if self.many else str(value)
+        return [self.flag, text] if text else []
 
 
 def option(default: Any, flag: str, kind: type, help: str, *, many: bool = True) -> Any:  # noqa: A002
@@ -84,6 +88,9 @@ class Grid:
         num_items: facts `N` of every memory; default `128 d`.
         batch_sizes: for studies of batches; default powers of two from 1 to `d^(alpha + 1/2)`, so
             that a Muon finds four octaves above its saturation.
+        sweep: settings of the optimizers to vary, each value with each: `{"lr": [1e-3, 1e-2]}`, or
+            the words of a command line, `["lr=1e-3", "1e-2"]`. Every optimizer is measured with
+            every combination, under a label of its own.
         device: `auto` (a GPU if there is one), or any device of torch.
         dtype: `float64` or `float32`, of embeddings, gradient and weight.
 
@@ -111,6 +118,9 @@ class Grid:
         int,
         "For studies of batches (default: powers of two to d^(alpha + 1/2)).",
     )
+    sweep: Sweep = option(
+        (), "--sweep", str, "Settings to vary, each with each: lr=1e-3,1e-2,momentum=0,0.9."
+    )
     device: str = option("auto", "--device", str, "auto, cpu, cuda, ...", many=False)
     dtype: str = option("float64", "--dtype", str, "float64 or float32.", many=False)
 
@@ -133,13 +143,31 @@ class Grid:
             object.__setattr__(self, "batch_sizes", sorted(int(size) for size in self.batch_sizes))
         if self.dtype not in ("float32", "float64"):
             raise DtypeError(f"dtype is {self.dtype!r}; expected 'float64' or 'float32'")
+        object.__setattr__(self, "sweep", words(self.sweep))
         object.__setattr__(self, "alphas", [float(alpha) for alpha in self.alphas])
         object.__setattr__(self, "dims", [int(dim) for dim in self.dims])
 
     @property
+    def swept(self) -> dict[str, list[str]]:
+        """The settings to vary, with their values."""
+        return swept(self.sweep)
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """Optimizers by label, in order, with every combination of the settings to vary."""
+        combined = by_label(self.optimizers)
+        for key, values in self.swept.items():
+            combined = {
+                f"{label}:{key}={value}": _with(choice, key, value)
+                for label, choice in combined.items()
+                for value in values
+            }
+        return combined
+
+    @property
     def labels(self) -> list[str]:
-        """Optimizers by label, in order."""
-        return list(self.optimizers)
+        """Labels of the optimizers, in order."""
+        return list(self.choices)
 
     def items_of(self, dim: int) -> int:
         """Number of facts of a memory of dimension `dim`."""
@@ -215,30 +243,15 @@ def by_label(optimizers: Optimizers) -> dict[str, Choice]:
     return {name: name for name in optimizers}
 
 
+def _with(choice: Choice, key: str, value: str) -> Choice:
+    if isinstance(choice, str):
+        return f"{choice}:{key}={value}"
+    return partial(choice, **{key: literal(key, value)})
+
+
 def split(text: str) -> list[str]:
     """Parts between commas, except commas inside brackets: `adam:betas=(0.9,0.95),sgd`."""
     return [part.strip() for part in re.split(r",(?![^(\[]*[)\]])", text) if part.strip()]
-
-
-def whole(value: object, least: int) -> bool:
-    """Whether this is a whole number of at least so much."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
-
-
-def positive(value: object) -> bool:
-    """Whether this is a finite number above zero."""
-    return isinstance(value, float | int | np.floating) and 0 < float(value) < math.inf
-
-
-def check_list(name: str, values: Any, expected: str, valid: Callable[[Any], bool]) -> None:
-    """Raise RangeError unless this is a list of different valid values, and not empty."""
-    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-        raise RangeError(f"{name} is {values!r}; expected a list of {expected}")
-    for value in values:
-        if not valid(value):
-            raise RangeError(f"{name} holds {value!r}; expected {expected}")
-    if len(set(values)) < len(values):
-        raise RangeError(f"{name} is {list(values)}; expected each value once")
 
 
 def _above_one(value: object) -> bool:

@@ -1,6 +1,5 @@
 """Optimizers by name: the built-in three, or any importable `torch.optim.Optimizer`."""
 
-import ast
 import importlib
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ from memsolve_kernels.matrix_sign import STOCK, minimax
 from torch.optim import Optimizer
 
 from memsolve.engine.grid import OptimizerError, Optimizers, by_label
+from memsolve.engine.sweep import literal
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
 from memsolve.training import Build, Parameters
@@ -104,17 +104,8 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
                 f"{word!r} in optimizer {name!r} is no setting; expected key=value, "
                 "several separated by colons"
             )
-        settings[key] = _value(key, value)
+        settings[key] = literal(key, value)
     return path, settings
-
-
-def _value(key: str, text: str) -> Any:
-    if key.endswith("dtype") and isinstance(getattr(torch, text, None), torch.dtype):
-        return getattr(torch, text)
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text  # a plain word, as in adjust_lr_fn=match_rms_adamw
 
 
 def _imported(path: str) -> type[Optimizer]:

@@ -28,7 +28,7 @@ def prepare(grid: AnyGrid) -> AnyGrid:
     for alpha in grid.alphas:
         power_law(grid.items_of(max(grid.dims)), alpha)
     grid = replace(grid, device=_usable(grid.device))
-    check_steps(resolve(grid.optimizers), grid.device, getattr(torch, grid.dtype))
+    check_steps(resolve(grid.choices), grid.device, getattr(torch, grid.dtype))
     return grid
 
 

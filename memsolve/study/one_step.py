@@ -72,7 +72,7 @@ class OneStep(Study[Cell, Recalled, P]):
             device=grid.device,
             dtype=getattr(torch, grid.dtype),
         )
-        builders = resolve(grid.optimizers)
+        builders = resolve(grid.choices)
         for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
             batch = draw(memory, batch_size, first.seed)
             objective = Objective(memory, batch)
@@ -128,7 +128,7 @@ def methods(grid: Grid) -> dict[str, theory.Method | None]:
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
     return {
         label: theory.method_of(build([weight], objective))
-        for label, build in resolve(grid.optimizers).items()
+        for label, build in resolve(grid.choices).items()
     }
 
 

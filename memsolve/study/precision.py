@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.fit import Estimate, bootstrap
-from memsolve.engine.grid import by_label
 from memsolve.report.drawing import panels_of_alpha, plain, shades
 from memsolve.study.one_step import Counts, OneStep, Results, exponent, laws, points
 
@@ -72,7 +71,7 @@ class Precision(OneStep[Share]):
         """The grid with `EXACT` among its optimizers."""
         if EXACT in grid.labels:
             return grid
-        return replace(grid, optimizers={EXACT: EXACT} | by_label(grid.optimizers))
+        return replace(grid, optimizers={EXACT: EXACT} | grid.choices, sweep=())
 
     def fits(self, grid: Grid, results: Results) -> list[Fit[Share]]:
         """The exponent of the number recovered, with the share at each `d`."""

@@ -13,8 +13,9 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.engine import Cell, Grid, Point, Study, option
-from memsolve.engine.grid import check_list, positive, whole
+from memsolve.engine.checks import check_list, positive, whole
 from memsolve.engine.optimizers import resolve
+from memsolve.engine.sweep import literal
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.training import Build, Schedule, StepError, factor, train
@@ -68,6 +69,8 @@ class Trials(Grid):
             raise RangeError(f"steps is {self.steps!r}; expected a whole number of at least 1")
         known = get_args(Schedule)
         check_list("schedules", self.schedules, f"names of {known}", known.__contains__)
+        if (rates := super().swept.get("lr")) is not None:
+            object.__setattr__(self, "step_sizes", [literal("lr", rate) for rate in rates])
         if self.step_sizes is not None:
             check_list("step_sizes", self.step_sizes, "finite numbers above 0", positive)
             object.__setattr__(self, "step_sizes", sorted(float(size) for size in self.step_sizes))
@@ -76,6 +79,11 @@ class Trials(Grid):
                 f"gradient is {self.gradient!r}; expected one of {get_args(GradientKind)}"
             )
         object.__setattr__(self, "schedules", list(self.schedules))
+
+    @property
+    def swept(self) -> dict[str, list[str]]:
+        """The settings to vary, but for `lr`: its values are the step sizes."""
+        return {key: values for key, values in super().swept.items() if key != "lr"}
 
     def items_of(self, dim: int) -> int:
         """Number of facts of a memory of dimension `dim`."""
@@ -200,7 +208,7 @@ class ManySteps(Study[Trial, Trajectory, P]):
         """Each trial's run."""
         assert isinstance(grid, Trials)
         memory = memory_of(grid, cells[0])
-        builders = resolve(grid.optimizers)
+        builders = resolve(grid.choices)
         for cell in cells:
             try:
                 yield trajectory(memory, builders[cell.optimizer], cell, grid)
@@ -245,7 +253,7 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
     """
     memory = memory_of(grid, Cell(optimizer, alpha, dim, grid.items_of(dim), None, 0))
     objective = Objective(memory, memory.population())
-    build = resolve(grid.optimizers)[optimizer]
+    build = resolve(grid.choices)[optimizer]
     try:
         state = next(train(objective, build, [objective.batch], [1.0]), None)
     except StepError as error:
