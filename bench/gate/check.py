@@ -57,9 +57,11 @@ def _timing(base: Path, head: Path, case: str) -> Timing | Finding:
     """A case in fresh processes; why not, where there is nothing to compare."""
     try:
         with workers(base, base, head) as running:
-            (old, why_old), _, (new, why_new) = [worker.ask(load, case) for worker in running]
+            before, again, after = running
+            new, why_new = after.ask(load, case)
             if new in ("wrong result", "failed"):
                 return Finding(SPEED, FAILED, f"{case}: {new}: {why_new}")
+            (old, why_old), _ = (worker.ask(load, case) for worker in (before, again))
             if old != "ok":
                 return Finding(SPEED, ABSENT, f"{case}: base: {old}: {why_old}")
             if new != "ok":

@@ -70,8 +70,7 @@ def test_a_kernel_that_is_30_percent_slower_fails(base: Path, trees: Callable[[s
 
 ABORTING = """
 def softmax_gradient(*arguments, **options):
-    import math
-import os
+    import os
     os.abort()
 """
 
@@ -161,6 +160,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
         ("speed", [RIGHT, RIGHT, loading("skipped", "not there")], "FAIL", "lost: not there"),
         ("speed", [RIGHT, RIGHT, dead("head")], "FAIL", "a case: head fails: it died"),
         ("speed", [dead("base"), RIGHT, RIGHT], "-", "a case: base fails: it died"),
+        ("speed", [dead("base"), RIGHT, loading("failed", "why")], "FAIL", "a case: failed: why"),
         ("speed", [loading("wrong result", "why"), RIGHT, RIGHT], "-", "base: wrong result: why"),
         ("speed", [loading("failed", "why"), RIGHT, RIGHT], "-", "a case: base: failed: why"),
         ("speed", [loading("skipped", "why"), RIGHT, RIGHT], "-", "a case: base: skipped: why"),
