@@ -66,8 +66,7 @@ class BatchScaling:
         place = best(steps)
         chosen = np.take_along_axis(steps, place[:, None, :, None], axis=3)[..., 0]
         counted = np.sort(np.minimum(chosen, self.horizon), axis=1)  # so that equal sets are equal
-        reached: Booleans = np.isfinite(chosen).all(1)
-        return Tuned(counted.mean(1), reached)
+        return Tuned(counted.mean(1), np.asarray(np.isfinite(chosen).all(1)))
 
     def model(self, steps: Floats) -> Model:
         """The curve `S(B) = S_min (1 + B_crit / B)`; NaN where nothing reached the target.
@@ -77,7 +76,7 @@ class BatchScaling:
         not reached says what it says: at least so many steps.
         """
         tuned = self.tuned(steps)
-        rows = np.concatenate(tuned, axis=1)
+        rows: Floats = np.concatenate(tuned, axis=1)
         distinct, places = np.unique(rows, axis=0, return_inverse=True)  # few seeds, few resamples
         mean, reached = distinct[:, : len(self.finite)], distinct[:, len(self.finite) :] > 0
         fitted = np.full((3, len(distinct)), np.nan)
@@ -178,4 +177,5 @@ def best(steps: Floats) -> NDArray[np.intp]:
     reached = np.isfinite(steps)
     most = np.max(steps, where=reached, initial=1)
     counted: Floats = np.where(reached, steps, most * (1 + steps.shape[1])).mean(1)
-    return counted.argmin(-1)
+    place: NDArray[np.intp] = counted.argmin(-1)
+    return place

@@ -46,7 +46,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         "noise scale tr(Sigma) / |G|^2 of the gradient, which is to predict B_crit, is exact, and "
         "beside it estimated from batches of two sizes."
     )
-    grid = Races(("sgd", "muon"), dims=(16, 32), seeds=3, steps=200)
+    grid = Races(("sgd", "muon"), dims=(16, 32), seeds=3, steps=100)
     result = Race
     point = Scaled
 
@@ -151,7 +151,7 @@ def _against_batch(summary: Summary[Scaled]) -> Figure:
         for point, shade in zip(fit.points, shades(len(fit.points)), strict=True):
             _falling(axes, point, shade)
         axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
-        axes.set(xscale="log", yscale="log", xlabel="batch size B (right: population)")
+        axes.set(xscale="log", yscale="log", xlabel="batch size B (to the right: population)")
         axes.legend(fontsize=8, title="diamond: B_crit, square: B_20%", title_fontsize=8)
     for row in panels:
         row[0].set_ylabel("steps to the target")
@@ -161,13 +161,14 @@ def _against_batch(summary: Summary[Scaled]) -> Figure:
 def _falling(axes: Axes, point: Scaled, color: Any) -> None:
     """Steps, the fitted curve with `B_crit`, and linear scaling with the batch at its overhead."""
     finite = np.array(point.batch_sizes[:-1], dtype=float)
-    sizes = np.append(finite, 8 * finite[-1])
+    sizes = np.append(finite, 8 * finite[-1])  # where the population is shown
     mean, reached = np.array(point.mean), np.array(point.reached)
     label = f"d = {point.dim}: {_short(point.critical)}, {_short(point.overhead)}"
-    axes.plot(sizes[reached], mean[reached], "o", ms=4, color=color, label=label)
+    axes.plot(finite[reached[:-1]], mean[:-1][reached[:-1]], "o", ms=4, color=color, label=label)
+    axes.plot(sizes[-1:][reached[-1:]], mean[-1:][reached[-1:]], ">", ms=6, color=color)
     axes.plot(sizes[~reached], mean[~reached], "^", ms=6, mfc="none", color=color)
     if point.floor is not None and point.slope is not None:
-        fine = np.geomspace(finite[0], finite[-1], 100)
+        fine = np.geomspace(sizes[0], sizes[-1], 100)
         axes.plot(fine, point.floor * (1 + point.slope / fine), lw=1, color=color)
         if point.critical.bar is not None:
             _mark(axes, point.critical.bar, 2 * point.floor, "D", color)

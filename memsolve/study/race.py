@@ -15,7 +15,7 @@ from memsolve.problem import AssociativeMemory
 from memsolve.study.trials import Trial, Trials, walk
 from memsolve.training import Build, Schedule
 
-SMALL, BIG, PAIRS = 16, 1024, 32
+SMALL, BIG, PAIRS = 16, 1 << 14, 32
 """Batches of the two-batch estimate of the noise scale."""
 
 
