@@ -197,7 +197,8 @@ class Grid:
     def command(self, study: str) -> str:
         """The command that runs a study of this grid, or the call where a command cannot say it."""
         if any(label != choice for label, choice in by_label(self.optimizers).items()):
-            return f"memsolve.study.{study}({type(self).__name__}(**{self.settings()}))"
+            function = study.replace("-", "_")
+            return f"memsolve.study.{function}({type(self).__name__}(**{self.settings()}))"
         named = sorted(options(type(self)), key=lambda entry: entry[0] == "optimizers")
         words = [word for name, given in named for word in given.words(getattr(self, name))]
         return shlex.join(["memsolve", study, *words])

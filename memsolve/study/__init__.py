@@ -37,7 +37,7 @@ def studies() -> list[AnyStudy]:
         value
         for module in modules
         for name, value in vars(module).items()
-        if isinstance(value, Study) and name == value.name
+        if isinstance(value, Study) and name == value.name.replace("-", "_")
     ]
 
 

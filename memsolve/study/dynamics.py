@@ -9,22 +9,28 @@ from memsolve import theory
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.fit import power_law_exponent
 from memsolve.engine.tidy import Measured, measured
+from memsolve.problem import AssociativeMemory
 from memsolve.report.words import count
 from memsolve.study import trajectories
 from memsolve.study.one_step import methods
 from memsolve.study.outcome import Training, training
 from memsolve.study.trials import (
     QUANTILES,
+    Choice,
     ManySteps,
     Place,
     Runs,
     Trajectory,
+    Trial,
     Trials,
     by_place,
+    choose,
+    trajectory,
 )
+from memsolve.training import Build
 
 
-class Dynamics(ManySteps[Training]):
+class Dynamics(ManySteps[Trajectory, Training]):
     """Recovered items, loss and margins over the steps, and the exponent of the plateau."""
 
     name = "dynamics"
@@ -42,7 +48,16 @@ class Dynamics(ManySteps[Training]):
         "it stands d^2 / (2 ln N), about what any weight can store."
     )
     grid = Trials(dims=(32, 64), seeds=1)
+    result = Trajectory
     point = Training
+
+    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> Trajectory:
+        """The whole run."""
+        return trajectory(grid, memory, build, cell)
+
+    def choose(self, runs: Runs) -> Choice:
+        """What has recovered most in the end."""
+        return choose(runs)
 
     def fits(self, grid: Grid, results: Runs) -> list[Fit[Training]]:
         """One fit an optimizer, alpha and batch size."""

@@ -1,10 +1,11 @@
 """Whole training runs, tried over schedules and step sizes: what the studies of training share."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -18,7 +19,11 @@ from memsolve.engine.optimizers import resolve
 from memsolve.engine.sweep import literal
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
-from memsolve.training import Build, Schedule, StepError, factor, train
+from memsolve.recall import Recall
+from memsolve.training import Build, Schedule, State, StepError, factor, train
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ITEMS_PER_DIM = 64
 SPREAD = 4.0
@@ -152,21 +157,28 @@ class Choice(NamedTuple):
     edge: bool
 
 
+R = TypeVar("R", bound="DataclassInstance")
 P = TypeVar("P", bound=Point)
 Runs = Mapping[Trial, Trajectory]
 
 
-class ManySteps(Study[Trial, Trajectory, P]):
+class ManySteps(Study[Trial, R, P]):
     """A study of whole training runs.
 
-    The rule of tuning, the same for every optimizer: at each `Place`, each schedule is tried with
-    each step size of the grid. Chosen is what has recovered most items after the last step, mean
-    over seeds; of equals, what has the lower loss, and then the smaller step. Where that is the
-    smallest or largest step size, the next one is tried as well, up to `WIDENINGS` times.
+    Tuning is the same for every optimizer: at each `Place`, each schedule is tried with each step
+    size of the grid. Where the one that `choose` prefers has the smallest or largest step size,
+    the next one is tried as well, up to `WIDENINGS` times.
     """
 
     cell = Trial
-    result = Trajectory
+
+    @abstractmethod
+    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> R:
+        """One trial's run."""
+
+    @abstractmethod
+    def choose(self, runs: Mapping[Trial, R]) -> Choice:
+        """The best schedule and step size of the trials of one place."""
 
     def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
         """Those of the grid; the population without any."""
@@ -187,14 +199,14 @@ class ManySteps(Study[Trial, Trajectory, P]):
                     ]
         return trials
 
-    def more(self, grid: Grid, results: Runs) -> list[Trial]:
+    def more(self, grid: Grid, results: Mapping[Trial, R]) -> list[Trial]:
         """The next step size wherever the best one so far is the smallest or the largest."""
         assert isinstance(grid, Trials)
         first = len(FACTORS) if grid.step_sizes is None else len(grid.step_sizes)
         found = []
         for place, runs in by_place(results).items():
             sizes = sorted({run.step_size for run in runs})
-            if len(sizes) - first >= WIDENINGS or not (chosen := choose(runs)).edge:
+            if len(sizes) - first >= WIDENINGS or not (chosen := self.choose(runs)).edge:
                 continue
             lowest = chosen.step_size == sizes[0]
             size = readable(sizes[0] / SPREAD if lowest else sizes[-1] * SPREAD)
@@ -204,14 +216,14 @@ class ManySteps(Study[Trial, Trajectory, P]):
             ]
         return found
 
-    def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[Trajectory]:
+    def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[R]:
         """Each trial's run."""
         assert isinstance(grid, Trials)
         memory = memory_of(grid, cells[0])
         builders = resolve(grid.choices)
         for cell in cells:
             try:
-                yield trajectory(memory, builders[cell.optimizer], cell, grid)
+                yield self.run(grid, memory, builders[cell.optimizer], cell)
             except StepError as error:
                 raise StepError(f"{error}, at {cell}") from error
 
@@ -272,24 +284,31 @@ def readable(step_size: float) -> float:
     return float(f"{step_size:.1e}")
 
 
-def trajectory(memory: AssociativeMemory, build: Build, cell: Trial, grid: Trials) -> Trajectory:
-    """One run, evaluated on all items after every step."""
-    steps = grid.steps
-    marks = sorted({*(2**k for k in range(steps.bit_length()) if 2**k <= steps), steps})
-    found = Trajectory([], [], [], math.nan, [], [])
+def walk(
+    grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial
+) -> Iterator[tuple[State, Recall]]:
+    """A trial step by step, with the recall of all items after each."""
     stored = torch.zeros(memory.num_items, dtype=torch.bool, device=memory.inputs.device)
-    seconds = []
 
     def batches() -> Iterator[Batch]:
-        for step in range(steps):
+        for step in range(grid.steps):
             batch = draw(memory, cell, step)
             yield remaining(batch, stored) if grid.gradient == "thresholded" else batch
 
-    rates = [cell.step_size * factor(cell.schedule, step, steps) for step in range(steps)]
-    objective = Objective(memory, memory.population())
-    for state in train(objective, build, batches(), rates):
+    rates = [cell.step_size * factor(cell.schedule, step, grid.steps) for step in range(grid.steps)]
+    for state in train(Objective(memory, memory.population()), build, batches(), rates):
         recall = memory.recall(state.weight)
         stored = recall.recovered
+        yield state, recall
+
+
+def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> Trajectory:
+    """One whole run, evaluated on all items after every step."""
+    steps = grid.steps
+    marks = sorted({*(2**k for k in range(steps.bit_length()) if 2**k <= steps), steps})
+    found = Trajectory([], [], [], math.nan, [], [])
+    seconds = []
+    for state, recall in walk(grid, memory, build, cell):
         found.recovered.append(recall.count)
         found.top_rank.append(recall.top_rank())
         found.loss.append(state.loss)
@@ -324,9 +343,9 @@ def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
     return [float(value) for value in torch.quantile(found, levels)]
 
 
-def by_place(results: Runs) -> dict[Place, dict[Trial, Trajectory]]:
+def by_place(results: Mapping[Trial, R]) -> dict[Place, dict[Trial, R]]:
     """Results by where they are tuned."""
-    found: dict[Place, dict[Trial, Trajectory]] = {}
+    found: dict[Place, dict[Trial, R]] = {}
     for run, result in results.items():
         place = Place(run.optimizer, run.alpha, run.dim, run.batch_size)
         found.setdefault(place, {})[run] = result
@@ -334,7 +353,10 @@ def by_place(results: Runs) -> dict[Place, dict[Trial, Trajectory]]:
 
 
 def choose(runs: Runs) -> Choice:
-    """The best schedule and step size of one place (see `ManySteps` for the rule)."""
+    """What has recovered most items after the last step, mean over seeds.
+
+    Of equals, what has the lower loss, and then the smaller step; a run that diverged is worst.
+    """
     steps = max(len(result.recovered) for result in runs.values())
     scores: dict[tuple[Schedule, float], list[tuple[float, float]]] = {}
     for run, result in runs.items():

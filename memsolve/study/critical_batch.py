@@ -1,0 +1,200 @@
+"""The critical batch size of training: steps to a target against the batch size, twice defined."""
+
+import math
+from collections.abc import Iterable, Mapping
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memsolve.engine import Fit, Grid, Summary
+from memsolve.engine.fit import Estimate, power_law_exponent
+from memsolve.engine.tidy import Measured, measured
+from memsolve.problem import AssociativeMemory
+from memsolve.report.drawing import Bar, against_dim, plain, shades
+from memsolve.report.words import count
+from memsolve.study import scaled
+from memsolve.study.batch_fit import OVERHEAD, BatchScaling
+from memsolve.study.race import Race, Races, race
+from memsolve.study.scaled import Scaled
+from memsolve.study.trials import Choice, ManySteps, Place, Trial, Trials, by_place
+from memsolve.training import Build
+
+Results = Mapping[Trial, Race]
+
+
+class CriticalBatch(ManySteps[Race, Scaled]):
+    """Steps to a target at every batch size, and where more examples cease to save steps."""
+
+    name = "critical-batch"
+    question = "Steps to a target against batch size, and where larger batches cease to pay."
+    quantity = "critical batch size of training"
+    definition = (
+        "Steps S(B) until so many items are recovered, or the population's loss is so low: half of "
+        "d^2 / (2 ln N) items unless another target is given. At each batch size B the step size "
+        "is the one with the fewest steps, mean over seeds; a run that does not get there counts "
+        "more than all that do, and where the best step size is the smallest or largest, the next "
+        "one is tried as well, up to four times. Two definitions of the critical batch size are "
+        "shown. B_crit is that of S(B) = S_min (1 + B_crit / B), fitted in logarithms, with the "
+        "population as B without end (McCandlish et al. 2018). B_20% is where S(B) is 20% above "
+        "linear scaling (Zhang et al. 2024) from the batch size that needs the fewest examples. A "
+        "batch size at which a seed has not reached the target bounds S from below, and is not "
+        "dropped. Intervals are bootstrapped over seeds, the step size chosen anew each time; an "
+        "estimate is not identified unless batches on both sides of its interval got there. The "
+        "noise scale tr(Sigma) / |G|^2 of the gradient, which is to predict B_crit, is exact, and "
+        "beside it estimated from batches of two sizes."
+    )
+    grid = Races(("sgd", "muon"), dims=(16, 32), seeds=3, steps=100)
+    result = Race
+    point = Scaled
+
+    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> Race:
+        """The run until the target."""
+        assert isinstance(grid, Races)
+        return race(grid, memory, build, cell)
+
+    def choose(self, runs: Results) -> Choice:
+        """The fewest steps to the target."""
+        return scaled.choose(runs)
+
+    def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
+        """Those of the grid, and the population last."""
+        return [*grid.batch_sizes_of(alpha, dim), None]
+
+    def fits(self, grid: Grid, results: Results) -> list[Fit[Scaled]]:
+        """One fit an optimizer and alpha, with both definitions at each `d`."""
+        assert isinstance(grid, Races)
+        places = by_place(results)
+
+        def fit(name: str, alpha: float) -> Fit[Scaled]:
+            points, samples, statistics = [], [], []
+            for dim in grid.dims:
+                sizes = self.batch_sizes(grid, alpha, dim)
+                races = [places[Place(name, alpha, dim, size)] for size in sizes]
+                scaling = BatchScaling([size or math.inf for size in sizes], grid.steps)
+                points.append(scaled.scaled(grid, dim, scaling, races))
+                samples.append(scaled.table(races))
+                statistics.append(scaling.critical)
+            slope = power_law_exponent(grid.dims, samples, statistics)
+            if open_at := [str(point.dim) for point in points if point.critical.value is None]:
+                slope = Estimate(None, note=f"not identified at d = {', '.join(open_at)}")
+            return Fit(name, alpha, "B_crit", slope, None, points)
+
+        return [fit(name, alpha) for alpha in grid.alphas for name in grid.labels]
+
+    def columns(self, fit: Fit[Scaled]) -> dict[str, str]:
+        """The exponent of `B_crit`."""
+        return {"exponent of B_crit in d [95%]": str(fit.estimate)}
+
+    def value(self, point: Scaled) -> str:
+        """Both critical batch sizes."""
+        if not any(point.reached):
+            return "target not reached"
+        both = (("B_crit", point.critical), ("B_20%", point.overhead))
+        return ", ".join(f"{name} {_short(estimate)}" for name, estimate in both)
+
+    def detail(self, point: Scaled) -> str:
+        """Both with their intervals, how well the curve fits, and the noise scales."""
+        said = [
+            f"B_crit {_long(point.critical)}",
+            f"B_20% {_long(point.overhead)}",
+            f"noise scale {_long(point.noise_at_zero)} at W = 0 and {_long(point.noise_at_target)} "
+            f"at the target, {_long(point.noise_of_batches)} of two batches",
+        ]
+        if point.misfit is not None and point.floor is not None:
+            said.append(f"S_min {point.floor:.1f}, fits within a factor {point.misfit:.2f}")
+        if not all(point.reached):
+            missed = point.batches([not got for got in point.reached])
+            said.append(f"target not reached in {point.horizon} steps at {missed}")
+        if any(point.edge):
+            said.append(f"step size at the grid's edge at {point.batches(point.edge)}")
+        return f"target {point.target:g}: {'; '.join(said)}"
+
+    def tidy(self, result: Race) -> Iterable[Measured]:
+        """Steps to the target, `inf` where it was not reached, the way there, and the noise."""
+        yield Measured(0, "steps to target", math.inf if result.steps is None else result.steps)
+        yield from measured([(name, of) for name, of in vars(result).items() if name != "steps"], 0)
+
+    def figures(self, summary: Summary[Scaled]) -> dict[str, Figure]:
+        """Steps to the target against the batch size, and `B_crit` against `d`."""
+        return {
+            "critical-batch": _against_batch(summary),
+            "critical-batch-against-d": against_dim(
+                summary, "B_crit", lambda point: point.critical.bar
+            ),
+        }
+
+
+def _short(estimate: Estimate) -> str:
+    return "?" if estimate.value is None else count(estimate.value)
+
+
+def _long(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return estimate.note if estimate.value is None else count(estimate.value)
+    return f"{count(estimate.value)} [{count(estimate.low)}, {count(estimate.high)}]"
+
+
+def _against_batch(summary: Summary[Scaled]) -> Figure:
+    """Rows of alpha, columns of optimizers."""
+    alphas = sorted({fit.alpha for fit in summary.fits})
+    optimizers = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
+    size = 4.8 * len(optimizers) + 0.6, 4 * len(alphas) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(
+        len(alphas), len(optimizers), squeeze=False, sharex="row", sharey="row"
+    )
+    for fit in summary.fits:
+        axes = panels[alphas.index(fit.alpha), optimizers.index(fit.optimizer)]
+        for point, shade in zip(fit.points, shades(len(fit.points)), strict=True):
+            _falling(axes, point, shade)
+        axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
+        axes.set(xscale="log", yscale="log", xlabel="batch size B (to the right: population)")
+        axes.legend(fontsize=8, title="diamond: B_crit, square: B_20%", title_fontsize=8)
+    for row in panels:
+        row[0].set_ylabel("steps to the target")
+    return figure
+
+
+def _falling(axes: Axes, point: Scaled, color: Any) -> None:
+    """Steps, the fitted curve with `B_crit`, and linear scaling with the batch at its overhead."""
+    finite = np.array(point.batch_sizes[:-1], dtype=float)
+    sizes = np.append(finite, 8 * finite[-1])  # where the population is shown
+    mean, reached = np.array(point.mean), np.array(point.reached)
+    label = f"d = {point.dim}: {_short(point.critical)}, {_short(point.overhead)}"
+    axes.plot(finite[reached[:-1]], mean[:-1][reached[:-1]], "o", ms=4, color=color, label=label)
+    axes.plot(sizes[-1:][reached[-1:]], mean[-1:][reached[-1:]], ">", ms=6, color=color)
+    axes.plot(sizes[~reached], mean[~reached], "^", ms=6, mfc="none", color=color)
+    if point.floor is not None and point.slope is not None:
+        fine = np.geomspace(sizes[0], sizes[-1], 100)
+        axes.plot(fine, point.floor * (1 + point.slope / fine), lw=1, color=color)
+        if point.critical.bar is not None:
+            _mark(axes, point.critical.bar, 2 * point.floor, "D", color)
+    if point.overhead.bar is not None:
+        examples = np.where(reached[:-1], finite * mean[:-1], np.inf)
+        value, *_ = point.overhead.bar
+        linear = np.array([finite[examples.argmin()], value])
+        axes.plot(linear, examples.min() / linear, "--", lw=1, color=color)
+        _mark(axes, point.overhead.bar, OVERHEAD * examples.min() / value, "s", color)
+
+
+def _mark(axes: Axes, bar: Bar, height: float, marker: str, color: Any) -> None:
+    """A critical batch size with its interval."""
+    value, low, high = bar
+    axes.errorbar(
+        value,
+        height,
+        xerr=[[value - low], [high - value]],
+        fmt=marker,
+        ms=7,
+        mfc="white",
+        mew=1.5,
+        capsize=3,
+        color=color,
+        zorder=3,
+    )
+
+
+critical_batch = CriticalBatch()

@@ -1,0 +1,153 @@
+"""How steps to a target fall with the batch size at one `d`, of one optimizer."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memsolve.engine import Point
+from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.study.batch_fit import BatchScaling, best
+from memsolve.study.race import Race, Races, Target
+from memsolve.study.trials import Choice, Trial
+from memsolve.training import Schedule
+
+Runs = Mapping[Trial, Race]
+"""The races at one batch size."""
+
+
+@dataclass(frozen=True)
+class Scaled(Point):
+    """How steps to a target fall with the batch size at one `d`.
+
+    Attributes:
+        target: items recovered or loss, to be reached.
+        horizon: steps after which a run was given up.
+        batch_sizes: (K,) increasing; the population, None, is last.
+        step_sizes: (K,) of the tuned trial at each.
+        edge: (K,) whether it is the smallest or largest tried.
+        steps: (K, S) of the tuned trials, by seed; None where the target was not reached.
+        floor, slope, misfit: of the curve `S_min (1 + B_crit / B)`, `BatchScaling.model`, whether
+            identified or not; None where nothing was reached.
+        critical: its `B_crit`.
+        overhead: the batch size at 20% overhead over linear scaling.
+        noise_at_zero, noise_at_target: exact noise scale at `W = 0`, and at the weight with which
+            the tuned population run reached the target, mean over seeds.
+        noise_of_batches: two-batch estimate of the latter.
+    """
+
+    target: float
+    horizon: int
+    batch_sizes: list[int | None]
+    step_sizes: list[float]
+    edge: list[bool]
+    steps: list[list[int | None]]
+    floor: float | None
+    slope: float | None
+    misfit: float | None
+    critical: Estimate
+    overhead: Estimate
+    noise_at_zero: Estimate
+    noise_at_target: Estimate
+    noise_of_batches: Estimate
+
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, dict):  # as a file has it
+                object.__setattr__(self, name, Estimate(**value))
+
+    @property
+    def reached(self) -> list[bool]:
+        """(K,) whether every seed has reached the target."""
+        return [None not in seeds for seeds in self.steps]
+
+    @property
+    def mean(self) -> list[float]:
+        """(K,) steps, mean over seeds: a lower bound where the target was not reached."""
+        return [
+            float(np.mean([self.horizon if steps is None else steps for steps in seeds]))
+            for seeds in self.steps
+        ]
+
+    def batches(self, which: Sequence[bool]) -> str:
+        """Some of the batch sizes, as text: `B = 1, 4, population`."""
+        named = [
+            size or "population" for size, that in zip(self.batch_sizes, which, strict=True) if that
+        ]
+        return f"B = {', '.join(map(str, named))}"
+
+
+def scaled(grid: Races, dim: int, scaling: BatchScaling, races: Sequence[Runs]) -> Scaled:
+    """What the races at one `d` have come to; there are some at every batch size."""
+    chosen = [choose(runs) for runs in races]
+    tuned = [
+        [
+            race
+            for trial, race in runs.items()
+            if (trial.schedule, trial.step_size) == (choice.schedule, choice.step_size)
+        ]
+        for runs, choice in zip(races, chosen, strict=True)
+    ]
+    steps = table(races)
+    model = scaling.model(steps[None])
+    floor, slope, misfit = (float(value) if math.isfinite(value) else None for (value,) in model)
+    population = tuned[-1]
+    return Scaled(
+        dim=dim,
+        target=Target.parse(grid.target).at(dim, grid.items_of(dim)),
+        horizon=grid.steps,
+        batch_sizes=[*map(int, scaling.batch_sizes[:-1]), None],
+        step_sizes=[choice.step_size for choice in chosen],
+        edge=[choice.edge for choice in chosen],
+        steps=[[race.steps for race in seeds] for seeds in tuned],
+        floor=floor,
+        slope=slope,
+        misfit=misfit,
+        critical=scaling.estimate(steps, scaling.critical),
+        overhead=scaling.estimate(steps, scaling.overhead),
+        noise_at_zero=average([race.noise_at_zero for race in population]),
+        noise_at_target=average([race.noise_at_target for race in population]),
+        noise_of_batches=average([race.noise_of_batches for race in population]),
+    )
+
+
+def choose(runs: Runs) -> Choice:
+    """The trial with the fewest steps to the target, mean over seeds; of equals the smaller step.
+
+    One that has not reached it counts more than all that have. Where none has, no step size points
+    anywhere, and none is at an edge.
+    """
+    tried = trials(runs)
+    steps = table([runs])
+    schedule, size = tried[int(best(steps[None])[0, 0])]
+    (_, first), (_, last) = tried[0], tried[-1]
+    edge = first < last and size in (first, last) and bool(np.isfinite(steps).any())
+    return Choice(schedule, size, edge)
+
+
+def trials(runs: Runs) -> list[tuple[Schedule, float]]:
+    """Schedules and step sizes of the races at one batch size, by step size."""
+    tried = {(trial.schedule, trial.step_size) for trial in runs}
+    return sorted(tried, key=lambda one: (one[1], one[0]))
+
+
+def table(races: Sequence[Runs]) -> Floats:
+    """(S, K, T) steps by seed, batch size and trial; `inf` where the target was not reached."""
+    tried = [trials(runs) for runs in races]
+    seeds = 1 + max(trial.seed for runs in races for trial in runs)
+    steps = np.full((seeds, len(races), max(map(len, tried))), np.inf)
+    for place, runs in enumerate(races):
+        for trial, race in runs.items():
+            if race.steps is not None:
+                which = tried[place].index((trial.schedule, trial.step_size))
+                steps[trial.seed, place, which] = race.steps
+    return steps
+
+
+def average(values: Sequence[float | None]) -> Estimate:
+    """Mean over seeds, with its interval; of the seeds that have a value."""
+    known = np.array([value for value in values if value is not None])
+    if not len(known):
+        return Estimate(None, note="unknown")
+    return bootstrap([known], lambda draws: draws[0].mean(1))
