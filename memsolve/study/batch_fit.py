@@ -99,8 +99,7 @@ class BatchScaling:
         """
         mean, reached = self.tuned(steps)
         finite = self.batch_sizes[self.finite]
-        with np.errstate(divide="ignore"):
-            examples = np.log(mean[:, self.finite] * finite)
+        examples = np.log(mean[:, self.finite] * finite)
         known = reached[:, self.finite]
         start = np.where(known, examples, np.inf).argmin(1)
         rows, places = np.arange(len(mean)), np.arange(len(finite))

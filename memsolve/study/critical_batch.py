@@ -93,7 +93,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         if not any(point.reached):
             return "target not reached"
         both = (("B_crit", point.critical), ("B_20%", point.overhead))
-        return ", ".join(f"{name} {_short(estimate)}" for name, estimate in both)
+        return " / ".join(f"{name} {_short(estimate)}" for name, estimate in both)
 
     def detail(self, point: Scaled) -> str:
         """Both with their intervals, how well the curve fits, and the noise scales."""
