@@ -19,6 +19,9 @@ sizes = st.integers(1, 12)
 seeds = st.integers(0, 10**6)
 dampings = st.sampled_from([0.0, 1e-3, 0.3])
 
+BACKENDS: tuple[Backend | None, ...] = (None, "torch")  # on a CPU a decomposition, an iteration
+either = pytest.mark.parametrize("backend", BACKENDS)
+
 
 def exact(values: Tensor, damping: float) -> Tensor:
     return values / torch.hypot(values, values.new_tensor(damping))
@@ -49,10 +52,13 @@ SPECTRA = {
         (torch.float16, 1e-3, 2e-2),
     ],
 )
-def test_damped_accuracy(spectrum: str, dtype: torch.dtype, damping: float, bound: float) -> None:
+@either
+def test_damped_accuracy(
+    backend: Backend | None, spectrum: str, dtype: torch.dtype, damping: float, bound: float
+) -> None:
     matrix = with_spectrum(SPECTRA[spectrum], (128, 128)).to(dtype)
     truth = matrix_sign(matrix.double(), damping, backend="reference")
-    assert relative_error(matrix_sign(matrix, damping), truth) < bound
+    assert relative_error(matrix_sign(matrix, damping, backend=backend), truth) < bound
 
 
 def down_to(lower: float, size: int) -> dict[str, Tensor]:
@@ -67,10 +73,13 @@ def down_to(lower: float, size: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("spectrum", ["geometric", "flat"])
 @pytest.mark.parametrize("size", [2, 100, 300])
-def test_polar_factor_resolves_its_lower_bound_in_float32(size: int, spectrum: str) -> None:
+@either
+def test_polar_factor_resolves_its_lower_bound_in_float32(
+    backend: Backend | None, size: int, spectrum: str
+) -> None:
     matrix = with_spectrum(down_to(1e-6, size)[spectrum], (size, size)).float()
     for schedule in (None, minimax(1e-6)):
-        sign = matrix_sign(matrix, schedule=schedule).double()
+        sign = matrix_sign(matrix, schedule=schedule, backend=backend).double()
         assert spectral_norm(sign @ sign.T - torch.eye(size)) < 1e-3
     stock = matrix_sign(matrix, schedule="muon").double()
     assert spectral_norm(stock @ stock.T - torch.eye(size)) > 0.9
@@ -101,10 +110,11 @@ def test_damped_iteration_is_stable_long_after_it_has_converged(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_scales_mix_in_a_batch(dtype: torch.dtype) -> None:
+@either
+def test_scales_mix_in_a_batch(backend: Backend | None, dtype: torch.dtype) -> None:
     matrix = torch.randn(32, 32).to(dtype)
     truth = matrix_sign(matrix.double(), 1.0, backend="reference")
-    sign = matrix_sign(torch.stack([matrix, 1e3 * matrix]), 1.0)[0]
+    sign = matrix_sign(torch.stack([matrix, 1e3 * matrix]), 1.0, backend=backend)[0]
     assert relative_error(sign, truth) < 48 * torch.finfo(dtype).eps
 
 
@@ -114,18 +124,21 @@ def test_wide_leading_steps_pay_in_half_precision(dtype: torch.dtype) -> None:
     truth = matrix_sign(matrix.double(), 1e-3, backend="reference")
     plain = minimax(5e-4, 1e-2)
     assert (
-        relative_error(matrix_sign(matrix, 1e-3), truth)
+        relative_error(matrix_sign(matrix, 1e-3, backend="torch"), truth)
         < relative_error(matrix_sign(matrix, 1e-3, schedule=plain), truth) / 3
     )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("damping", [0.0, 0.1])
-def test_zero_gives_zero_alone_and_in_a_batch(dtype: torch.dtype, damping: float) -> None:
+@either
+def test_zero_gives_zero_alone_and_in_a_batch(
+    backend: Backend | None, dtype: torch.dtype, damping: float
+) -> None:
     batch = torch.zeros(3, 4, 6, dtype=dtype)
-    assert torch.equal(matrix_sign(batch, damping), batch)
+    assert torch.equal(matrix_sign(batch, damping, backend=backend), batch)
     batch[1] = torch.randn(4, 6)
-    sign = matrix_sign(batch, damping)
+    sign = matrix_sign(batch, damping, backend=backend)
     assert torch.equal(sign[[0, 2]], batch[[0, 2]])
     assert sign[1].norm() > 1
 
@@ -136,12 +149,14 @@ def test_empty_gives_empty(backend: Backend, shape: tuple[int, ...]) -> None:
     assert matrix_sign(torch.empty(shape), backend=backend).shape == shape
 
 
-def test_one_element_gives_its_sign() -> None:
+@either
+def test_one_element_gives_its_sign(backend: Backend | None) -> None:
     numbers = torch.tensor([-3.0, 0.0, 1e-20, 5e8]).reshape(4, 1, 1)
     few = 16 * torch.finfo(torch.float32).eps
-    torch.testing.assert_close(matrix_sign(numbers), numbers.sign(), rtol=few, atol=0)
+    signs = matrix_sign(numbers, backend=backend)
+    torch.testing.assert_close(signs, numbers.sign(), rtol=few, atol=0)
     damped = numbers / torch.hypot(numbers, torch.tensor(4.0))
-    torch.testing.assert_close(matrix_sign(numbers, 4.0), damped, rtol=few, atol=0)
+    torch.testing.assert_close(matrix_sign(numbers, 4.0, backend=backend), damped, rtol=few, atol=0)
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
@@ -166,12 +181,14 @@ def test_rank_deficient_keeps_its_null_space(backend: Backend) -> None:
         (torch.bfloat16, 1e38),
     ],
 )
-def test_neither_overflows_nor_vanishes(dtype: torch.dtype, scale: float) -> None:
+@either
+def test_neither_overflows_nor_vanishes(
+    backend: Backend | None, dtype: torch.dtype, scale: float
+) -> None:
     matrix = (torch.eye(20, dtype=torch.float64) * scale).to(dtype)
     tolerance = 8 * torch.finfo(dtype).eps
-    torch.testing.assert_close(
-        matrix_sign(matrix), torch.eye(20, dtype=dtype), rtol=tolerance, atol=tolerance
-    )
+    sign = matrix_sign(matrix, backend=backend)
+    torch.testing.assert_close(sign, torch.eye(20, dtype=dtype), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
@@ -189,89 +206,104 @@ def test_rank_one_has_rank_one_in_the_definition() -> None:
     torch.testing.assert_close(matrix_sign(ones, backend="reference"), ones / 64)
 
 
-def test_autocast_is_not_for_the_iteration() -> None:
+@either
+def test_autocast_does_not_reach_inside(backend: Backend | None) -> None:
     matrix = torch.randn(20, 20)
+    outside = matrix_sign(matrix, 0.01, backend=backend)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(matrix_sign(matrix, 0.01), _outside(matrix, 0.01))
-
-
-def _outside(matrix: Tensor, damping: float) -> Tensor:
-    with torch.autocast("cpu", enabled=False):
-        return matrix_sign(matrix, damping)
+        assert torch.equal(matrix_sign(matrix, 0.01, backend=backend), outside)
 
 
 def test_a_number_of_any_kind_may_be_the_damping() -> None:
     matrix = torch.randn(5, 5)
-    backends: tuple[Backend | None, ...] = (None, "reference")
-    for backend in backends:
+    for backend in (*BACKENDS, "reference"):
         expected = matrix_sign(matrix, 0.5, backend=backend)
         for damping in (np.float32(0.5), torch.tensor(0.5)):
             assert torch.equal(matrix_sign(matrix, damping, backend=backend), expected)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_leaves_the_callers_tensor_alone(dtype: torch.dtype) -> None:
+@either
+def test_leaves_the_callers_tensor_alone(backend: Backend | None, dtype: torch.dtype) -> None:
     matrix = torch.randn(2, 6, 5).to(dtype).requires_grad_()
     before = matrix.detach().clone()
-    sign = matrix_sign(matrix)
+    sign = matrix_sign(matrix, backend=backend)
     assert torch.equal(matrix, before)
     assert not sign.requires_grad
     assert sign.dtype == dtype
 
 
-def test_strides_do_not_matter() -> None:
+@either
+def test_strides_do_not_matter(backend: Backend | None) -> None:
     base = torch.randn(4, 3, 10, 14, dtype=torch.float64)
     view = base.transpose(0, 1)[:, ::2, 1:, ::3]
     assert not view.is_contiguous()
-    torch.testing.assert_close(matrix_sign(view), matrix_sign(view.contiguous()))
+    contiguous = matrix_sign(view.contiguous(), backend=backend)
+    torch.testing.assert_close(matrix_sign(view, backend=backend), contiguous)
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.05])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_batch_gives_what_each_matrix_gives_alone(dtype: torch.dtype, damping: float) -> None:
+@either
+def test_a_batch_gives_what_each_matrix_gives_alone(
+    backend: Backend | None, dtype: torch.dtype, damping: float
+) -> None:
     batch = torch.randn(2, 3, 16, 24, dtype=torch.float64).to(dtype)
-    together = matrix_sign(batch, damping)
+    together = matrix_sign(batch, damping, backend=backend)
     for i, row in enumerate(batch):
         for j, matrix in enumerate(row):
-            torch.testing.assert_close(matrix_sign(matrix, damping), together[i, j])
+            alone = matrix_sign(matrix, damping, backend=backend)
+            torch.testing.assert_close(alone, together[i, j])
 
 
+@either
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds, damping=dampings)
-def test_transposing_commutes(rows: int, columns: int, seed: int, damping: float) -> None:
+def test_transposing_commutes(
+    backend: Backend | None, rows: int, columns: int, seed: int, damping: float
+) -> None:
     matrix = gaussian(rows, columns, seed)
-    transposed = matrix_sign(matrix.T.contiguous(), damping)
+    transposed = matrix_sign(matrix.T.contiguous(), damping, backend=backend)
     if rows == columns:
-        assert_near(transposed.T, matrix_sign(matrix, damping), matrix, damping)
+        assert_near(transposed.T, matrix_sign(matrix, damping, backend=backend), matrix, damping)
     else:
-        assert torch.equal(transposed.T, matrix_sign(matrix, damping))
+        assert torch.equal(transposed.T, matrix_sign(matrix, damping, backend=backend))
 
 
+@either
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds, damping=dampings)
-def test_orthogonal_invariance(rows: int, columns: int, seed: int, damping: float) -> None:
+def test_orthogonal_invariance(
+    backend: Backend | None, rows: int, columns: int, seed: int, damping: float
+) -> None:
     matrix = gaussian(rows, columns, seed)
     left = torch.linalg.qr(gaussian(rows, rows, seed + 1)).Q
     right = torch.linalg.qr(gaussian(columns, columns, seed + 2)).Q
-    turned = matrix_sign(left @ matrix @ right, damping)
-    assert_near(turned, left @ matrix_sign(matrix, damping) @ right, matrix, damping)
+    turned = matrix_sign(left @ matrix @ right, damping, backend=backend)
+    assert_near(
+        turned, left @ matrix_sign(matrix, damping, backend=backend) @ right, matrix, damping
+    )
 
 
+@either
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds, damping=dampings, power=st.integers(-90, 90))
 def test_scaling_matrix_and_damping_together_changes_nothing(
-    rows: int, columns: int, seed: int, damping: float, power: int
+    backend: Backend | None, rows: int, columns: int, seed: int, damping: float, power: int
 ) -> None:
     matrix, scale = gaussian(rows, columns, seed), 2.0**power
-    scaled = matrix_sign(scale * matrix, scale * damping)
-    torch.testing.assert_close(scaled, matrix_sign(matrix, damping), rtol=1e-12, atol=1e-12)
+    scaled = matrix_sign(scale * matrix, scale * damping, backend=backend)
+    torch.testing.assert_close(
+        scaled, matrix_sign(matrix, damping, backend=backend), rtol=1e-12, atol=1e-12
+    )
 
 
+@either
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds)
-def test_idempotence(rows: int, columns: int, seed: int) -> None:
-    once = matrix_sign(gaussian(rows, columns, seed))
-    torch.testing.assert_close(matrix_sign(once), once)
+def test_idempotence(backend: Backend | None, rows: int, columns: int, seed: int) -> None:
+    once = matrix_sign(gaussian(rows, columns, seed), backend=backend)
+    torch.testing.assert_close(matrix_sign(once, backend=backend), once)
 
 
 def gaussian(rows: int, columns: int, seed: int) -> Tensor:
@@ -301,7 +333,7 @@ def test_steps_are_those_of_the_schedule_that_was_given() -> None:
 
 def test_explicit_ieee_is_honoured() -> None:
     matrix = torch.randn(5, 5)
-    assert torch.equal(matrix_sign(matrix, precision="ieee"), matrix_sign(matrix))
+    assert torch.equal(matrix_sign(matrix, precision="ieee"), matrix_sign(matrix, backend="torch"))
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.01])
@@ -312,4 +344,4 @@ def test_symmetric_blocks_agree_with_full_products(
     monkeypatch.setattr(torch_backend, "_BLOCK", 4)
     matrix = torch.randn(2, size, 30, dtype=torch.float64)
     truth = matrix_sign(matrix, damping, backend="reference")
-    assert relative_error(matrix_sign(matrix, damping), truth) < 1e-12
+    assert relative_error(matrix_sign(matrix, damping, backend="torch"), truth) < 1e-12

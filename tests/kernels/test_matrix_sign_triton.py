@@ -235,7 +235,7 @@ def kernels(precision: Precision) -> KernelProducts:
 def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     timer = Timer(monkeypatch, symmetric=0.5, update=2.0)
     X = torch.randn(1, 20, 20, device=DEVICE)
-    pair = newton_schulz.normalise(X, 0.0)[0].to(torch.float32)
+    pair = newton_schulz.normalise(X, 0.0, torch.float32)[0]
 
     def one_step() -> list[str]:
         timer.launched.clear()

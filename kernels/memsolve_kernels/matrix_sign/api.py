@@ -28,12 +28,16 @@ def matrix_sign(
     On singular values it is `h(z) = z / sqrt(z^2 + damping^2)`; without damping, the polar factor:
     every singular value becomes one. Zero gives zero.
 
-    The default schedule resolves singular values down to a lower bound relative to the largest:
-    `1e-10` in float64, `1e-7` in float32, `1e-5` in float16 and `1e-4` in bfloat16, or, where it is
-    larger, what follows from the damping (reading that waits for a GPU: give a schedule to avoid
-    it, in a CUDA graph for example). They end within four roundings of their sign, but for what
-    rounding adds. Pass `schedule=minimax(lower, error)` for another bound or error, which holds for
-    any matrix. Singular values below the bound end between zero and one.
+    By default singular values are resolved down to a lower bound relative to the largest: `1e-10`
+    in float64, `1e-7` in float32, `1e-5` in float16 and `1e-4` in bfloat16, or, where it is larger,
+    what follows from the damping (an iteration reads that, and waits for a GPU: give a schedule to
+    avoid it, in a CUDA graph for example). They end within four roundings of their sign, but for
+    what rounding adds. Pass `schedule=minimax(lower, error)` for another bound or error, which
+    holds for any matrix. Singular values below the bound end between zero and one.
+
+    On a GPU the sign is taken by a Newton-Schulz iteration. On a CPU a decomposition is faster, and
+    the default, unless an iteration is asked for: by `steps`, `schedule`, `dtype` other than the
+    matrix's, `precision` or `backend="torch"`.
 
     Args:
         matrix: (..., m, n), float64, float32, float16 or bfloat16, on any device. Not modified; no
@@ -43,7 +47,8 @@ def matrix_sign(
         schedule: a `Schedule`, the name of one in `STOCK`, or None for the minimax quintic.
         dtype: to iterate in, after scaling (default: the matrix's).
         precision: of float32 products, `"ieee"`, `"tf32x3"` or `"tf32"` (default: the backend's).
-        backend: `"reference"` (SVD), `"torch"`, `"triton"`, or None for the best on the device.
+        backend: `"reference"` (the definition), `"torch"` or `"triton"` (iterations), or None for
+            the best on the device.
 
     Returns:
         The sign, of the matrix's shape, dtype and device.
@@ -58,11 +63,11 @@ def matrix_sign(
     schedule.
     """
     settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
-    if matrix.device.type == "cpu":
-        check_finite(matrix)
     chosen = choose(backend, matrix, settings)
     if matrix.numel() == 0:
         return matrix.clone()
+    if matrix.device.type == "cpu":
+        check_finite(matrix)
     with torch.autocast(matrix.device.type, enabled=False):
         return chosen.sign(matrix, settings).to(matrix.dtype)
 
@@ -78,7 +83,7 @@ def certify(
     precision: Precision | None = None,
     backend: Backend | None = None,
 ) -> Certificate:
-    """`matrix_sign` with the residuals of the polar equation, taken in float64.
+    """`matrix_sign` by an iteration, with the residuals of the polar equation, taken in float64.
 
     Takes the arguments of `matrix_sign` and raises its errors, on every device (so it waits for a
     GPU). Costs about `32 PROBES m n` flops more. The directions are the same in every call.
@@ -90,9 +95,9 @@ def certify(
     if backend == "reference":
         raise BackendError("backend='reference' is the truth; certify an iteration instead")
     settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
-    check_finite(matrix)
     if matrix.numel() == 0:
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}: nothing to certify")
+    check_finite(matrix)
     chosen = choose_iteration(backend, matrix, settings)
     with torch.autocast(matrix.device.type, enabled=False):
         polar = chosen.polar(fold(matrix), settings)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from memsolve_kernels import dispatch
 from memsolve_kernels.architectures import architecture
+from memsolve_kernels.matrix_sign.direct_backend import DirectBackend
 from memsolve_kernels.matrix_sign.newton_schulz import Iteration
 from memsolve_kernels.matrix_sign.reference import ReferenceBackend
 from memsolve_kernels.matrix_sign.settings import Settings
@@ -26,14 +27,21 @@ class Backend(Protocol):
 def choose(name: dispatch.Backend | None, matrix: Tensor, settings: Settings) -> Backend:
     """The backend of that name, or the best for the device of the matrix.
 
+    On a CPU that is a decomposition, unless something is asked of an iteration.
+
     Raises:
         BackendError: that backend cannot do what is asked.
     """
-    if name != "reference":
+    free = name is None and not settings.of_an_iteration and settings.dtype == matrix.dtype
+    chosen: Backend
+    if free and matrix.device.type == "cpu":
+        chosen = DirectBackend()
+    elif name == "reference":
+        chosen = ReferenceBackend()
+    else:
         return choose_iteration(name, matrix, settings)
-    reference = ReferenceBackend()
-    reference.check(settings, matrix.device)
-    return reference
+    chosen.check(settings, matrix.device)
+    return chosen
 
 
 def choose_iteration(

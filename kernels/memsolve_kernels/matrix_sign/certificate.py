@@ -20,7 +20,7 @@ class Certificate(NamedTuple):
     and exact for matrices whose smaller side is no larger than that.
 
     Attributes:
-        sign: (..., m, n), what `matrix_sign` returns.
+        sign: (..., m, n), what `matrix_sign` returns by that iteration.
         orthogonality: `||P P^T - I||_F`, which bounds how far any squared singular value is from
             one; about `sqrt(k)` when `k` directions were not resolved.
         asymmetry: `||P Z^T - Z P^T||_F / (2 ||Z||_F)`.
@@ -36,7 +36,7 @@ class Certificate(NamedTuple):
 
 def certificate(polar: Pair, matrix: Tensor, damping: float) -> Certificate:
     """The certificate of what an iteration made of `matrix` (..., m, n), which is not empty."""
-    residuals = estimates(polar, normalise(fold(matrix).double(), damping)[0])
+    residuals = estimates(polar, normalise(fold(matrix), damping, torch.float64)[0])
     sign = unfold(polar.X, matrix).to(matrix.dtype)
     return Certificate(sign, *(each.reshape(matrix.shape[:-2]) for each in residuals))
 

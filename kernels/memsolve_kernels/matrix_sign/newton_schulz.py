@@ -91,19 +91,27 @@ def unfold(folded: Tensor, matrix: Tensor) -> Tensor:
     return (folded.mT if rows > columns else folded).reshape(matrix.shape)
 
 
-def normalise(matrix: Tensor, damping: float) -> tuple[Pair, Tensor]:
+def scale(matrix: Tensor, damping: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Each matrix (k, m, n) and its damping (k,) over the largest of its entries and the damping.
+
+    In `dtype`, at least as wide as the matrix's. Zero stays zero.
+    """
+    largest = matrix.abs().amax(dim=(-2, -1)).to(dtype).clamp(min=damping)
+    largest = torch.where(largest == 0, 1, largest)
+    # A number over a tensor would be multiplied by the reciprocal.
+    return matrix / largest[:, None, None], torch.full_like(largest, damping) / largest
+
+
+def normalise(matrix: Tensor, damping: float, dtype: torch.dtype) -> tuple[Pair, Tensor]:
     """Scale `matrix` (k, m, n) and damping by a bound on the norm of `[matrix, damping I]`.
 
     By the largest entry first and then by the Frobenius norm, so that nothing overflows or vanishes
-    on the way. Zero stays zero.
+    on the way; in `dtype`, at least as wide as the matrix's. Zero stays zero.
 
     Returns:
         The pair, and for each matrix a bound below which no singular value of its pair lies (k,).
     """
-    scale = matrix.abs().amax(dim=(-2, -1)).clamp(min=damping)
-    scale = torch.where(scale == 0, 1, scale)
-    X = matrix / scale[:, None, None]
-    lower = torch.full_like(scale, damping) / scale  # a number over a tensor is its reciprocal's
+    X, lower = scale(matrix, damping, dtype)
     norm = torch.hypot(torch.linalg.vector_norm(X, dim=(-2, -1)), lower)
     norm = torch.where(norm == 0, 1, norm)
     X, lower = (X / norm[:, None, None]).contiguous(), lower / norm
@@ -116,7 +124,7 @@ def normalise(matrix: Tensor, damping: float) -> tuple[Pair, Tensor]:
 def start(matrix: Tensor, settings: Settings) -> tuple[Pair, Schedule]:
     """The scaled pair of `matrix` (k, m, n), as wide as its leading steps, and its schedule."""
     widest = torch.promote_types(matrix.dtype, settings.wide)
-    pair, bounds = normalise(matrix.to(widest), settings.damping)
+    pair, bounds = normalise(matrix, settings.damping, widest)
     return pair.to(settings.wide), settings.schedule_for(matrix.shape[-2], bounds)
 
 

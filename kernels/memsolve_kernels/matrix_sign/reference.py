@@ -28,7 +28,7 @@ class ReferenceBackend:
 
     def check(self, settings: Settings, device: torch.device) -> None:
         """Refuse what only an iteration has."""
-        if (settings.steps, settings.schedule, settings.precision) != (None, None, None):
+        if settings.of_an_iteration:
             raise BackendError(
                 "backend='reference' is an SVD: it takes no steps, schedule or precision"
             )

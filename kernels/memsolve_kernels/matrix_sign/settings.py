@@ -17,8 +17,8 @@ DEFAULT_LOWER = {
     torch.float16: 1e-5,
     torch.bfloat16: 1e-4,
 }
-"""Smallest singular value, relative to the largest, that the default schedule resolves: not far
-above what rounding leaves of a matrix in this dtype."""
+"""Smallest singular value, relative to the largest, that is resolved by default: not far above what
+rounding leaves of a matrix in this dtype."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Settings:
     dtype: torch.dtype
     wide: torch.dtype
     precision: Precision | None
+
+    @property
+    def of_an_iteration(self) -> bool:
+        """Whether something was asked for that only an iteration has."""
+        return (self.steps, self.schedule, self.precision) != (None, None, None)
 
     def schedule_for(self, rank: int, bounds: Tensor | None = None) -> Schedule:
         """The steps to take on matrices (k, m, n) of at most this rank.
