@@ -72,7 +72,7 @@ def test_own_optimizers_take_part() -> None:
         "mine": lambda params: torch.optim.SGD(params, lr=1),
         "muon": torch.optim.RMSprop,
     }
-    other, mine = capacity(Grid(choices, dims=(8, 16), seeds=2)).fits
+    mine, other = capacity(Grid(choices, dims=(8, 16), seeds=2)).fits
     assert (mine.optimizer, other.optimizer) == ("mine", "muon")
     assert mine.law is not None  # it is SGD, whatever it is called
     assert mine.law.exponent == pytest.approx(1 / 3)
