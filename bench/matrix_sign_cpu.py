@@ -51,8 +51,7 @@ def main(dims: list[int]) -> None:
     print(f"{'d':>5} {'polar factor':<24}{'seconds':>9}{'x SVD64':>9}{'x SVD32':>9}{'stored':>8}")
     for dim in dims:
         memory = AssociativeMemory(ITEMS_PER_DIM * dim, dim, ALPHA, seed=0)
-        zero = torch.zeros(dim, dim, dtype=torch.float64)
-        gradient = -memory.gradient(zero, memory.population())
+        gradient = -memory.gradient_at_zero(memory.population())
         seconds = {name: float("inf") for name in RUNS}
         stored = {}
         for _ in range(ROUNDS):
