@@ -54,16 +54,16 @@ def recovered(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
     """
     target_logits = (queries * outputs[targets]).sum(1)
     alive = torch.arange(len(queries), device=queries.device)
-    start = 0
+    start, tile = 0, FIRST_TILE
     while start < len(outputs) and len(alive):
-        stop = start + max(FIRST_TILE, LOGITS_AT_ONCE // len(alive))
+        stop = start + min(tile, max(FIRST_TILE, LOGITS_AT_ONCE // len(alive)))
         rivals = outputs[start:stop]
         logits = queries[alive] @ rivals.T
         own = targets[alive] - start
         inside = ((own >= 0) & (own < len(rivals))).nonzero()[:, 0]
         logits[inside, own[inside]] = -torch.inf
         alive = alive[(logits < target_logits[alive, None]).all(1)]
-        start = stop
+        start, tile = stop, 2 * tile
     mask = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
     mask[alive] = True
     return mask
