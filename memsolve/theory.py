@@ -1,4 +1,4 @@
-"""The predicted laws: exponents in `d` of what one step from `W = 0` stores.
+"""The predicted laws: exponents in `d` of what one step from `W = 0`, or many, store.
 
 A law belongs to what an optimizer is, not to what a study calls it: see `method_of`.
 
@@ -46,15 +46,24 @@ class Law(NamedTuple):
         return f"{self.exponent:.2f} {self.status}".rstrip()
 
 
-def method_of(optimizer: Optimizer) -> Method | None:
+def method_of(optimizer: Optimizer, steps: int = 1) -> Method | None:
     """The method that an optimizer is, as far as the laws know methods; None for all others.
 
     A subclass may do anything, so only the classes themselves count, and of `Muon` only one that
     asks for the polar factor of the gradient: damped, rounded or cut short it is another method.
+    Momentum and weight decay make another one beyond the first step from zero.
+
+    Args:
+        optimizer: as it will be used.
+        steps: how many.
     """
+    settings = optimizer.defaults
+    later = steps > 1 and (settings.get("momentum") or settings.get("weight_decay"))
+    if settings.get("maximize") or later:
+        return None
     if type(optimizer) is Muon:
         exact = ("damping", "relative_damping", "schedule", "dtype", "gradient_dtype")
-        return None if any(optimizer.defaults[name] for name in exact) else "muon"
+        return None if any(settings[name] for name in exact) else "muon"
     known: dict[type, Method] = {torch.optim.SGD: "sgd", Newton: "newton"}
     return known.get(type(optimizer))
 

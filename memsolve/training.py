@@ -115,27 +115,30 @@ class Evaluate:
     Args:
         objective: what is evaluated.
         weight: (d, d); its `grad` is set.
-        at_zero: the weight is zero until a step changes it, and evaluated in closed form.
+        at_zero: the weight is zero until the step changes it, and evaluated in closed form.
     """
 
     def __init__(self, objective: Objective, weight: Tensor, *, at_zero: bool) -> None:
-        self._objective, self._weight, self._at_zero = objective, weight, at_zero
-        self._version: int | None = None
-        self._loss = math.nan
+        self._objective, self._weight = objective, weight
+        memory, batch = objective.memory, objective.batch
+        self._start = weight.detach().clone()
+        if at_zero:
+            self._gradient = objective.gradient_at_zero()
+            self._loss = float(batch.weights.sum()) * math.log(memory.num_items)
+        else:
+            loss, self._gradient = memory.loss_and_gradient(self._start, batch)
+            self._loss = float(loss)
 
     @torch.no_grad()
     def __call__(self) -> float:
-        """The loss; nothing is computed again where the weight has not changed."""
-        weight, memory, batch = self._weight, self._objective.memory, self._objective.batch
-        if self._version != weight._version or weight.grad is None:
-            if self._at_zero and self._version is None:
-                weight.grad = self._objective.gradient_at_zero()
-                self._loss = float(batch.weights.sum()) * math.log(memory.num_items)
-            else:
-                loss, weight.grad = memory.loss_and_gradient(weight.detach(), batch)
-                self._loss = float(loss)
-            self._version = weight._version
-        return self._loss
+        """The loss; nothing is computed again where the step began."""
+        weight = self._weight
+        if torch.equal(weight, self._start):
+            weight.grad = self._gradient.clone()
+            return self._loss
+        objective = self._objective
+        loss, weight.grad = objective.memory.loss_and_gradient(weight.detach(), objective.batch)
+        return float(loss)
 
 
 def _set_rate(optimizer: Optimizer, rate: float) -> None:

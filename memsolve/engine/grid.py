@@ -57,6 +57,8 @@ class Option(NamedTuple):
             raise RangeError(
                 f"{self.flag} is {text!r}; expected {expected}, separated by commas"
             ) from error
+        if not self.many and len(values) != 1:
+            raise RangeError(f"{self.flag} is {text!r}; expected one value")
         return values if self.many else values[0]
 
     def words(self, value: Any) -> list[str]:
@@ -110,13 +112,17 @@ class Grid:
     dims: Sequence[int] = option((64, 128, 256), "--dims", int, "Embedding dimensions d.")
     seeds: int = option(5, "--seeds", int, "How many seeds.", many=False)
     num_items: int | None = option(
-        None, "--num-items", int, "Facts N of every memory (default: 128 d).", many=False
+        None,
+        "--num-items",
+        int,
+        "Facts N of every memory (default: 128 d; of training 64 d).",
+        many=False,
     )
     batch_sizes: Sequence[int] | None = option(
         None,
         "--batch-sizes",
         int,
-        "For studies of batches (default: powers of two to d^(alpha + 1/2)).",
+        "For studies of batches (default: powers to d^(alpha + 1/2); of dynamics, none).",
     )
     sweep: Sweep = option(
         (), "--sweep", str, "Settings to vary, each with each: lr=1e-3,1e-2,momentum=0,0.9."

@@ -41,7 +41,7 @@ def muon(
     steps: int | None = None,
     **settings: Any,
 ) -> Muon:
-    """`Muon` without momentum and at step size 1, its schedule spelled in words.
+    """`Muon`, by default without momentum and at step size 1, its schedule spelled in words.
 
     Args:
         params: the parameters.
@@ -54,12 +54,11 @@ def muon(
     Raises:
         RangeError: an unknown schedule, or settings that exclude each other.
     """
-    for name in ("lr", "momentum", "damping"):
-        if name in settings:
-            raise RangeError(
-                f"{name} is not a setting of muon here: one step from zero has no momentum and "
-                "does not depend on lr; damping is relative_damping"
-            )
+    if "damping" in settings:
+        raise RangeError(
+            "damping is not a setting of muon here, since the units of a gradient differ from "
+            "memory to memory; give relative_damping"
+        )
     if schedule is not None and lower is not None:
         raise RangeError("schedule and lower exclude each other: lower makes a minimax schedule")
     if schedule is not None and schedule not in STOCK:
@@ -69,7 +68,7 @@ def muon(
         if chosen is None:
             raise RangeError("steps needs a schedule or lower to take the steps from")
         chosen = chosen.take(steps)
-    return Muon(params, lr=1.0, momentum=0.0, schedule=chosen, **settings)
+    return Muon(params, **{"lr": 1.0, "momentum": 0.0, **settings}, schedule=chosen)
 
 
 def _first_order(make: Callable[[Parameters], Optimizer]) -> Build:

@@ -104,7 +104,7 @@ class Store(Generic[C, R]):
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
-                if "settings" in entry:
+                if isinstance(entry, dict) and isinstance(entry.get("settings"), dict):
                     head = dict(entry)
                     self._refuse_old(head)
                 elif "environment" in entry:
@@ -116,6 +116,8 @@ class Store(Generic[C, R]):
                 if isinstance(error, StoreError):
                     raise
                 continue  # torn by a kill: the cell runs again
+        if text and not head:
+            raise StoreError(f"{self._file} was not written by a study; choose another folder")
         return dict(head.get("settings", {}))
 
     def _refuse_old(self, head: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from matplotlib.figure import Figure
-from memsolve_kernels.errors import RangeError
+from memsolve_kernels.errors import InputError, RangeError
 
 from memsolve.engine import tidy
 from memsolve.engine.cell import Cell
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Cell)
 R = TypeVar("R", bound="DataclassInstance")
 P = TypeVar("P", bound=Point)
+
+
+class GridError(InputError):
+    """A grid of another kind than a study takes."""
 
 
 class Study(ABC, Generic[C, R, P]):
@@ -133,6 +137,10 @@ class Study(ABC, Generic[C, R, P]):
         Raises:
             InputError: a grid, device, optimizer or folder that cannot serve.
         """
+        if grid is not None and not isinstance(grid, type(self.grid)):
+            raise GridError(
+                f"grid is a {type(grid).__name__}; {self.name} takes a {type(self.grid).__name__}"
+            )
         grid = prepare(self.complete(self.grid if grid is None else grid))
         settings, command = {"study": self.name, **grid.settings()}, grid.command(self.name)
         here = environment(grid.device)
@@ -143,7 +151,7 @@ class Study(ABC, Generic[C, R, P]):
             store.expect(here)
         kept = {} if store is None else {cell: made.result for cell, made in store.made.items()}
         results: dict[C, R] = {}
-        cells = self.cells(grid)
+        cells, done = self.cells(grid), list[C]()
         while cells:
             results |= {cell: kept[cell] for cell in cells if cell in kept}
             left = [cell for cell in cells if cell not in kept]
@@ -155,7 +163,9 @@ class Study(ABC, Generic[C, R, P]):
                         if store is not None:
                             store.add(cell, result, here)
                         advance(f"{self.name} d={cell.dim}")
+            done += cells
             cells = self.more(grid, results)
+        results = {cell: results[cell] for cell in done}  # in one order, whatever was kept
         summary = Summary(self.name, command, here, self.fits(grid, results))
         if folder is not None:
             summary.write(folder)

@@ -78,7 +78,7 @@ class Fit(Generic[P]):
 
 @dataclass(frozen=True)
 class Summary(Generic[P]):
-    """All fits of a study. The same command gives the same summary, interrupted or not.
+    """All fits of a study. The same command gives the same numbers, interrupted or not; but times.
 
     Attributes:
         study: its name.

@@ -15,8 +15,9 @@ Sweep = Sequence[str] | Mapping[str, Sequence[object]]
 
 def literal(key: str, text: str) -> Any:
     """The value that a word stands for: a number, a tuple, a dtype, or the word itself."""
-    if key.endswith("dtype") and isinstance(getattr(torch, text, None), torch.dtype):
-        return getattr(torch, text)
+    named = getattr(torch, text.removeprefix("torch."), None)
+    if key.endswith("dtype") and isinstance(named, torch.dtype):
+        return named
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

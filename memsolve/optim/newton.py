@@ -95,6 +95,8 @@ class Newton(Optimizer):
         return loss
 
     def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        if not gradient.any():  # so is the curvature where nothing is left to learn
+            return
         outputs, inputs = self.objective.curvature()
         shift = group["damping"] * inputs.diagonal().mean()
         if not weight.any():

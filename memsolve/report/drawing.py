@@ -82,7 +82,8 @@ def against_dim(summary: Summary[P], quantity: str, measured: Callable[[P], Bar 
             drawn = [(dim, *bar) for dim, bar in bars if bar is not None and bar[0] > 0]
             if drawn:
                 _power_law(axes, fit, drawn, color[fit.optimizer])
-        axes.plot([], [], "k--", alpha=0.5, label="slope of theory")
+        if any(fit.law is not None for fit in fits):
+            axes.plot([], [], "k--", alpha=0.5, label="slope of theory")
         axes.set(xlabel="embedding dimension d")
         _log_axes(axes, [point.dim for point in fits[0].points])
         axes.legend(fontsize=8, title="exponent in d")

@@ -10,14 +10,22 @@ from memsolve_kernels.errors import InputError
 from memsolve.engine import Fit, Grid, Study, Summary
 from memsolve.engine.summary import read
 from memsolve.study.capacity import capacity
+from memsolve.study.critical_batch import critical_batch
+from memsolve.study.dynamics import dynamics
 from memsolve.study.precision import precision
+from memsolve.study.race import Races
 from memsolve.study.saturation import saturation
+from memsolve.study.trials import Trials
 
 __all__ = [
     "Fit",
     "Grid",
+    "Races",
     "Summary",
+    "Trials",
     "capacity",
+    "critical_batch",
+    "dynamics",
     "find",
     "load",
     "precision",

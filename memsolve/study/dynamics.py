@@ -62,7 +62,7 @@ class Dynamics(ManySteps[Trajectory, Training]):
     def fits(self, grid: Grid, results: Runs) -> list[Fit[Training]]:
         """One fit an optimizer, alpha and batch size."""
         assert isinstance(grid, Trials)
-        method = methods(grid)
+        method = methods(grid, grid.steps)
         places = by_place(results)
 
         def fit(name: str, alpha: float, batch_size: int | None) -> Fit[Training]:
@@ -90,23 +90,26 @@ class Dynamics(ManySteps[Trajectory, Training]):
         return {"batch": batch, "exponent in d [95%]": str(fit.estimate), "limit": str(fit.law)}
 
     def value(self, point: Training) -> str:
-        """Items recovered in the end."""
-        return count(float(np.mean(point.plateau)))
+        """Items recovered in the end, beside about what any weight can store."""
+        edge = ", edge" if point.edge else ""
+        return f"{count(float(np.mean(point.plateau)))} of {point.limit:.0f}{edge}"
 
     def detail(self, point: Training) -> str:
         """Items recovered in the end, beside the limit, and how."""
-        share = float(np.mean(point.plateau)) / point.limit
-        edge = ", at the grid's edge" if point.edge else ""
+        plateau = float(np.mean(point.plateau))
+        share, edge = plateau / point.limit, ", at the grid's edge" if point.edge else ""
         return (
-            f"{self.value(point)} after {len(point.recovered)} steps, {share:.2f} of "
+            f"{count(plateau)} after {len(point.recovered)} steps, {share:.2f} of "
             f"d^2 / (2 ln N); {point.schedule}, step size {point.step_size:g}{edge}; "
             f"{1e3 * point.seconds:.0f} ms a step"
         )
 
     def tidy(self, result: Trajectory) -> Iterable[Measured]:
-        """Counts and loss by step, quantiles of margins at the marks."""
-        named = ("recovered", "top_rank", "loss", "seconds")
+        """Counts after each step, loss before it on its batch, quantiles of margins at marks."""
+        named = ("recovered", "top_rank", "seconds")
         yield from measured([(name, getattr(result, name)) for name in named], step=0)
+        for step, loss in enumerate(result.loss):
+            yield Measured(step, "batch loss", loss)
         for step, quantiles in zip(result.marks, result.margins, strict=True):
             for level, value in zip(QUANTILES, quantiles, strict=True):
                 yield Measured(step, f"margin at {level:.0%}", value)

@@ -121,13 +121,13 @@ def exponent(grid: Grid, points: Sequence[Counts]) -> Estimate:
     )
 
 
-def methods(grid: Grid) -> dict[str, theory.Method | None]:
-    """The method that each optimizer of a grid is, by label, by what it is made of."""
+def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
+    """The method that each optimizer of a grid is in so many steps, by label."""
     memory = AssociativeMemory(2, 2, 2.0, seed=0)
     objective = Objective(memory, memory.population())
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
     return {
-        label: theory.method_of(build([weight], objective))
+        label: theory.method_of(build([weight], objective), steps)
         for label, build in resolve(grid.choices).items()
     }
 

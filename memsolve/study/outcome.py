@@ -1,5 +1,6 @@
 """What training has come to at one `d`, with the schedule and step size that served best."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from memsolve import theory
 from memsolve.engine import Point
 from memsolve.engine.fit import Floats
-from memsolve.study.trials import Place, Runs, Trials, choose
+from memsolve.study.trials import Place, Runs, Trajectory, Trials, choose
 from memsolve.training import Schedule
 
 
@@ -58,6 +59,13 @@ class Training(Point):
         return self.recovered[-1] if self.recovered else [0]
 
 
+def law_of(method: theory.Method | None, place: Place, steps: int) -> list[float]:
+    """Exponents by step, where theory has them: of the population, by SGD and Muon."""
+    if method not in ("sgd", "muon") or place.batch_size is not None:
+        return []
+    return theory.exponents_by_step(method, place.alpha, steps)
+
+
 def training(grid: Trials, method: theory.Method | None, place: Place, runs: Runs) -> Training:
     """What training at one place has come to."""
     chosen = choose(runs)
@@ -83,14 +91,23 @@ def training(grid: Trials, method: theory.Method | None, place: Place, runs: Run
         loss=[[result.loss[step] for result in best] for step in range(steps)],
         best=np.max(curves, axis=0).tolist(),
         marks=min((result.marks for result in best), key=len),
-        margins=np.mean([result.margins for result in best], axis=0).tolist() if steps else [],
+        margins=mean_margins(best),
         tried_schedule=[schedule for schedule, _ in sorted(tried)],
         tried_step_size=[size for _, size in sorted(tried)],
         tried_recovered=[float(curve[-1]) for curve in curves],
-        law=theory.exponents_by_step(method, place.alpha, steps)
-        if method in ("sgd", "muon")
-        else [],
+        law=law_of(method, place, steps),
     )
+
+
+def mean_margins(results: Sequence[Trajectory]) -> list[list[float]]:
+    """(M, 5) quantiles of margins, mean over seeds, as far as all of them have come."""
+    marks = min(len(result.marks) for result in results)
+    if not marks:
+        return []
+    means: list[list[float]] = np.mean(
+        [result.margins[:marks] for result in results], axis=0
+    ).tolist()
+    return means
 
 
 def mean_curve(runs: Runs, schedule: Schedule, step_size: float, steps: int) -> Floats:

@@ -10,8 +10,8 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.engine import option
-from memsolve.noise import noise_scale, two_batch_noise_scale
 from memsolve.problem import AssociativeMemory
+from memsolve.study.noise import noise_scale, two_batch_noise_scale
 from memsolve.study.trials import Trial, Trials, walk
 from memsolve.training import Build, Schedule
 
@@ -54,7 +54,7 @@ class Target(NamedTuple):
         """The number to reach at one `d`: of items, or of the loss.
 
         Raises:
-            RangeError: one that is there from the start, or that nothing can reach.
+            RangeError: one that is there from the start, or more than there are.
         """
         if self.kind == "loss":
             if not 0 < self.value < math.log(num_items):

@@ -10,7 +10,7 @@ from memsolve.engine import Point
 from memsolve.engine.fit import Estimate, Floats, bootstrap
 from memsolve.study.batch_fit import BatchScaling, best
 from memsolve.study.race import Race, Races, Target
-from memsolve.study.trials import Choice, Trial
+from memsolve.study.trials import Choice, Trial, off_middle
 from memsolve.training import Schedule
 
 Runs = Mapping[Trial, Race]
@@ -113,23 +113,25 @@ def scaled(grid: Races, dim: int, scaling: BatchScaling, races: Sequence[Runs]) 
 
 
 def choose(runs: Runs) -> Choice:
-    """The trial with the fewest steps to the target, mean over seeds; of equals the smaller step.
+    """The trial with the fewest steps to the target, mean over seeds.
 
-    One that has not reached it counts more than all that have. Where none has, no step size points
+    Of equals, the step size nearer to the middle of those tried. One that has not reached it counts more than all that have. Where none has, no step size points
     anywhere, and none is at an edge.
     """
     tried = trials(runs)
     steps = table([runs])
     schedule, size = tried[int(best(steps[None])[0, 0])]
-    (_, first), (_, last) = tried[0], tried[-1]
+    sizes = [size for _, size in tried]
+    first, last = min(sizes), max(sizes)
     edge = first < last and size in (first, last) and bool(np.isfinite(steps).any())
     return Choice(schedule, size, edge)
 
 
 def trials(runs: Runs) -> list[tuple[Schedule, float]]:
-    """Schedules and step sizes of the races at one batch size, by step size."""
+    """Schedules and step sizes of the races at one batch size, from the middle one outwards."""
     tried = {(trial.schedule, trial.step_size) for trial in runs}
-    return sorted(tried, key=lambda one: (one[1], one[0]))
+    sizes = sorted({size for _, size in tried})
+    return sorted(tried, key=lambda one: (off_middle(sizes, one[1]), one[1], one[0]))
 
 
 def table(races: Sequence[Runs]) -> Floats:

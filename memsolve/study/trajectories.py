@@ -28,18 +28,19 @@ def recovered(summary: Summary[Training]) -> Figure:
             axes.plot(steps, point.best[: len(steps)], ":", lw=1, color=color)
             if point.law and mean[0] > 0:
                 growth = point.dim ** (np.array(point.law) - point.law[0])
-                axes.plot(
-                    steps, np.minimum(mean[0] * growth, point.dim**2), "--", lw=1, color=color
-                )
+                foreseen = np.minimum(mean[0] * growth, point.limit)
+                axes.plot(steps, foreseen, "--", lw=1, color=color)
+    limits = {point.dim: point.limit for fit in summary.fits for point in fit.points}
     for (_, dim, _), axes in panels.items():
-        limit = next(p.limit for fit in summary.fits for p in fit.points if p.dim == dim)
+        limit = limits[dim]
         axes.axhline(limit, color="black", lw=0.8)
         axes.annotate(
             "$d^2 / (2 \\ln N)$", (1, limit), xytext=(2, 3), textcoords="offset points", fontsize=8
         )
         axes.set(xscale="log", yscale="log", xlabel="step")
-        axes.set_ylim(0.7, 3 * limit)
-    return _finished(figure, panels, "recovered items", "dashed: theory; dotted: best trial")
+        axes.set_ylim(0.7, 3 * max(limits.values()))
+    title = "dashed: theory from step 1; dotted: best at each step"
+    return _finished(figure, panels, "recovered items", title)
 
 
 def loss(summary: Summary[Training]) -> Figure:
@@ -52,8 +53,9 @@ def loss(summary: Summary[Training]) -> Figure:
                 axes = panels[fit.alpha, point.dim, fit.quantity]
                 steps = np.arange(len(curves))
                 axes.plot(steps, curves.mean(1), color=color, label=plain(fit.optimizer))
-                axes.set(xscale="symlog", yscale="log", xlabel="steps made")
-    return _finished(figure, panels, "loss", None)
+                axes.set_xscale("symlog", linthresh=1)
+                axes.set(yscale="log", xlabel="steps made")
+    return _finished(figure, panels, "loss on the batch of a step", None)
 
 
 def margins(summary: Summary[Training]) -> Figure:
@@ -88,7 +90,8 @@ def tuning(summary: Summary[Training]) -> Figure:
                 axes.plot(sizes, counts, "o-", ms=3, color=COLORS[place], label=schedule)
             axes.plot(point.step_size, np.mean(point.plateau), "*", ms=12, mec="black", mfc="none")
             edge = "\nat the edge of what was tried" if point.edge else ""
-            title = f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}, d = {point.dim}{edge}"
+            batch = fit.quantity.removeprefix("plateau").replace(" at ", ", ")
+            title = f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}, d = {point.dim}{batch}{edge}"
             axes.set_title(title, fontsize=9)
             axes.set(xscale="log", xlabel="step size")
         row[0].set_ylabel("recovered in the end")

@@ -33,7 +33,7 @@ FACTORS = tuple(SPREAD**power for power in range(-2, 3))
 """The step sizes that are tried first, in units of `unit_step`."""
 
 WIDENINGS = 4
-"""How often a grid of step sizes is widened at most, on either side."""
+"""How often a grid of step sizes is widened at most, on both sides together."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 GradientKind = Literal["exact", "thresholded"]
@@ -74,8 +74,14 @@ class Trials(Grid):
             raise RangeError(f"steps is {self.steps!r}; expected a whole number of at least 1")
         known = get_args(Schedule)
         check_list("schedules", self.schedules, f"names of {known}", known.__contains__)
-        if (rates := super().swept.get("lr")) is not None:
-            object.__setattr__(self, "step_sizes", [literal("lr", rate) for rate in rates])
+        if (words := super().swept.get("lr")) is not None:
+            rates = [literal("lr", word) for word in words]
+            if self.step_sizes is not None and list(self.step_sizes) != rates:
+                raise RangeError(
+                    f"step_sizes is {list(self.step_sizes)} and the sweep of lr {rates}; expected "
+                    "one of them: they are the same"
+                )
+            object.__setattr__(self, "step_sizes", rates)
         if self.step_sizes is not None:
             check_list("step_sizes", self.step_sizes, "finite numbers above 0", positive)
             object.__setattr__(self, "step_sizes", sorted(float(size) for size in self.step_sizes))
@@ -355,7 +361,8 @@ def by_place(results: Mapping[Trial, R]) -> dict[Place, dict[Trial, R]]:
 def choose(runs: Runs) -> Choice:
     """What has recovered most items after the last step, mean over seeds.
 
-    Of equals, what has the lower loss, and then the smaller step; a run that diverged is worst.
+    Of equals, what has the lower loss, and then the step size nearer to the middle of those tried,
+    so that none is at an edge for nothing; a run that diverged is worst.
     """
     steps = max(len(result.recovered) for result in runs.values())
     scores: dict[tuple[Schedule, float], list[tuple[float, float]]] = {}
@@ -364,6 +371,11 @@ def choose(runs: Runs) -> Choice:
         score = (result.final, -result.loss[-1]) if whole_run else (0.0, -math.inf)
         scores.setdefault((run.schedule, run.step_size), []).append(score)
     means = {tried: tuple(np.mean(np.array(score), axis=0)) for tried, score in scores.items()}
-    schedule, size = max(means, key=lambda tried: (*means[tried], -tried[1]))
     sizes = sorted({tried for _, tried in means})
+    schedule, size = max(means, key=lambda tried: (*means[tried], -off_middle(sizes, tried[1])))
     return Choice(schedule, size, edge=len(sizes) > 1 and size in (sizes[0], sizes[-1]))
+
+
+def off_middle(sizes: Sequence[float], size: float) -> float:
+    """How many places a step size stands from the middle of those tried."""
+    return abs(sizes.index(size) - (len(sizes) - 1) / 2)

@@ -12,10 +12,13 @@ import pytest
 import torch
 
 from memsolve import AssociativeMemory, InputError, theory
+from memsolve.engine import Grid
 from memsolve.engine.optimizers import resolve
 from memsolve.objective import Objective
 from memsolve.study.dynamics import dynamics
+from memsolve.study.outcome import training
 from memsolve.study.trials import (
+    Place,
     Trajectory,
     Trial,
     Trials,
@@ -38,7 +41,7 @@ def reaching(*recovered: int, loss: float = 1.0) -> Trajectory:
     return Trajectory(counts, counts, [loss] * len(counts), 0.0, [], [])
 
 
-def test_the_best_in_the_end_is_chosen_then_the_lower_loss_then_the_smaller_step() -> None:
+def test_the_best_in_the_end_is_chosen_then_the_lower_loss_then_the_middle() -> None:
     runs = {trial(1.0): reaching(9, 3), trial(2.0): reaching(1, 5), trial(4.0): reaching(1, 4)}
     assert choose(runs) == ("constant", 2.0, False)
     assert choose(runs | {trial(4.0): reaching(1, 5, loss=0.5)}) == ("constant", 4.0, True)
@@ -135,7 +138,31 @@ def test_minibatches_and_the_tidy_table(tmp_path: Path) -> None:
         and float(row["step_size"]) == point.step_size
     ]
     assert counts == [count for (count,) in point.recovered]
-    assert {row["quantity"] for row in rows} >= {"loss", "seconds", "top_rank", "margin at 50%"}
+    assert {row["quantity"] for row in rows} >= {
+        "batch loss",
+        "seconds",
+        "top_rank",
+        "margin at 50%",
+    }
+
+
+def test_runs_that_diverge_at_different_steps_are_shown_as_far_as_all_go() -> None:
+    def until(step: int) -> Trajectory:
+        counts = list(range(1, step + 1))
+        marks = [mark for mark in (1, 2, 4) if mark <= step]
+        return Trajectory(counts, counts, [1.0] * step, 0.1, marks, [[0.0] * 5 for _ in marks])
+
+    grid = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, steps=4)
+    runs = {trial(1.0): until(4), trial(1.0, seed=1): until(2)}
+    point = training(grid, "sgd", Place("sgd", 1.5, 8, None), runs)
+    assert point.recovered == [[1, 1], [2, 2]]
+    assert (point.marks, len(point.margins)) == ([1, 2], 2)
+    assert len(point.best) == 4
+
+
+def test_a_grid_of_another_kind_is_told() -> None:
+    with pytest.raises(InputError, match="grid is a Grid; dynamics takes a Trials"):
+        dynamics(Grid(dims=(8,)))
 
 
 def without_times(path: Path) -> object:
@@ -180,6 +207,8 @@ def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message:
     [
         ("--steps 0", "steps is 0"),
         ("--step-sizes ,", "step_sizes is []"),
+        ("--gradient ,", "--gradient is ','; expected one value"),
+        ("--sweep lr=1,2 --step-sizes 3,4", "expected one of them"),
         ("--optimizers torch.optim.SGD:maximize=True", "does not raise the logit"),
     ],
 )

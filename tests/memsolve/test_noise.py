@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memsolve import AssociativeMemory, Batch, InputError, noise
-from memsolve.noise import noise_scale, two_batch_noise_scale
 from memsolve.objective import Objective
+from memsolve.study.noise import noise_scale, two_batch_noise_scale
 from memsolve.training import train
 
 

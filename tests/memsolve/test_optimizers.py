@@ -75,7 +75,7 @@ def test_bad_names_are_told(name: str, message: str) -> None:
         ("muon:schedule=mystery", "schedule is 'mystery'; expected one of"),
         ("muon:schedule=muon:lower=0.1", "exclude each other"),
         ("muon:steps=3", "steps needs a schedule"),
-        ("muon:lr=2", "lr is not a setting of muon here"),
+        ("muon:damping=2", "damping is not a setting of muon here"),
         ("muon:backend=nope", "backend is 'nope'"),
         ("newton:damping=-1", "damping is -1"),
     ],

@@ -50,6 +50,25 @@ def test_a_law_belongs_to_what_an_optimizer_is(name: str, method: str | None) ->
     assert theory.method_of(build([weight], Objective(memory, memory.population()))) == method
 
 
+def test_momentum_and_decay_make_another_method_beyond_the_first_step() -> None:
+    weight = [torch.nn.Parameter(torch.zeros(2, 2))]
+    heavy, plain = torch.optim.SGD(weight, momentum=0.9), torch.optim.SGD(weight)
+    assert theory.method_of(heavy) == theory.method_of(plain, steps=9) == "sgd"
+    assert theory.method_of(heavy, steps=9) is None
+    assert theory.method_of(torch.optim.SGD(weight, maximize=True)) is None
+
+
+@pytest.mark.parametrize("alpha", [1.2, 1.5, 2.0])
+def test_many_steps_begin_as_one_and_approach_the_limit(alpha: float) -> None:
+    for method in ("sgd", "muon"):
+        steps = theory.exponents_by_step(method, alpha, 200)  # type: ignore[arg-type]
+        assert steps[0] == pytest.approx(theory.exponent(method, "recovered", alpha))  # type: ignore[arg-type]
+        assert steps == sorted(steps)
+        assert steps[-1] == pytest.approx(2)
+    muon = theory.exponents_by_step("muon", alpha, 10)
+    assert muon == pytest.approx([2 - (1 - 1 / (2 * alpha)) ** step for step in range(1, 11)])
+
+
 def test_a_subclass_may_do_anything_and_has_no_law() -> None:
     class Mine(torch.optim.SGD):
         pass

@@ -159,3 +159,41 @@ def test_schedules_start_at_one_and_never_rise(schedule: Schedule, steps: int) -
 def test_an_unknown_schedule_is_told() -> None:
     with pytest.raises(InputError, match="schedule is 'warm'; expected one of"):
         factor("warm", 0, 1)  # type: ignore[arg-type]
+
+
+class Sharpness(torch.optim.SGD):
+    """SAM as packages write it: it moves `.data`, zeroes gradients, and calls the closure anew."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        (weight,) = self.param_groups[0]["params"]
+        climb = 0.5 * weight.grad / weight.grad.norm()
+        weight.data.add_(climb)
+        weight.grad.zero_()
+        loss = closure()
+        self.changed = bool((weight.grad != 0).any())
+        weight.data.sub_(climb)
+        super().step()
+        return loss
+
+
+def test_the_closure_evaluates_wherever_the_weight_was_moved(objective: Objective) -> None:
+    (build,) = resolve({"sam": Sharpness}).values()
+    states = run(objective, build, [2.0, 2.0])
+    weight = torch.zeros(5, 5, dtype=torch.float64)
+    memory, batch = objective.memory, objective.batch
+    for state in states:
+        gradient = memory.gradient(weight, batch)
+        weight = weight - 2.0 * memory.gradient(weight + 0.5 * gradient / gradient.norm(), batch)
+        torch.testing.assert_close(state.weight, weight)
+
+
+def test_a_gradient_that_was_zeroed_is_given_again(objective: Objective) -> None:
+    class Zeroing(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            self.zero_grad(set_to_none=False)
+            closure()
+            return super().step()
+
+    (state,) = run(objective, resolve({"z": Zeroing})["z"], [1.0])
+    torch.testing.assert_close(state.weight, -objective.gradient_at_zero())
