@@ -115,8 +115,9 @@ def scaled(grid: Races, dim: int, scaling: BatchScaling, races: Sequence[Runs]) 
 def choose(runs: Runs) -> Choice:
     """The trial with the fewest steps to the target, mean over seeds.
 
-    Of equals, the step size nearer to the middle of those tried. One that has not reached it counts more than all that have. Where none has, no step size points
-    anywhere, and none is at an edge.
+    Of equals, the step size nearer to the middle of those tried. One that has not reached the
+    target counts more than all that have. Where none has, no step size points anywhere, and none is
+    at an edge.
     """
     tried = trials(runs)
     steps = table([runs])

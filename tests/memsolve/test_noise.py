@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memsolve import AssociativeMemory, Batch, InputError, noise
+from memsolve import AssociativeMemory, Batch, InputError
 from memsolve.objective import Objective
+from memsolve.study import noise
 from memsolve.study.noise import noise_scale, two_batch_noise_scale
 from memsolve.training import train
 

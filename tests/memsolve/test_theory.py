@@ -61,8 +61,8 @@ def test_momentum_and_decay_make_another_method_beyond_the_first_step() -> None:
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 2.0])
 def test_many_steps_begin_as_one_and_approach_the_limit(alpha: float) -> None:
     for method in ("sgd", "muon"):
-        steps = theory.exponents_by_step(method, alpha, 200)  # type: ignore[arg-type]
-        assert steps[0] == pytest.approx(theory.exponent(method, "recovered", alpha))  # type: ignore[arg-type]
+        steps = theory.exponents_by_step(method, alpha, 200)
+        assert steps[0] == pytest.approx(theory.exponent(method, "recovered", alpha))
         assert steps == sorted(steps)
         assert steps[-1] == pytest.approx(2)
     muon = theory.exponents_by_step("muon", alpha, 10)
