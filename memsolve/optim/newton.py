@@ -95,7 +95,8 @@ class Newton(Optimizer):
         return loss
 
     def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        if not gradient.any():  # so is the curvature where nothing is left to learn
+        if not gradient.any():  # nothing is left to learn: the curvature may be zero as well
+            _warn_of_no_progress(0.0)
             return
         outputs, inputs = self.objective.curvature()
         shift = group["damping"] * inputs.diagonal().mean()
@@ -116,13 +117,17 @@ class Newton(Optimizer):
             lambda size: self.objective.loss(weight.sub(step, alpha=size)), slope, group["lr"]
         )
         if not size:
-            warnings.warn(
-                f"Newton's step cannot lower the loss (foreseen: by {slope:.1e}), so the weight is "
-                "left as it is: it is at a minimum to rounding, or its gradient is not the loss's",
-                NoProgressWarning,
-                stacklevel=2,
-            )
+            _warn_of_no_progress(slope)
         weight.sub_(step, alpha=size)
+
+
+def _warn_of_no_progress(foreseen: float) -> None:
+    warnings.warn(
+        f"Newton's step cannot lower the loss (foreseen: by {foreseen:.1e}), so the weight is left "
+        "as it is: it is at a minimum to rounding, or its gradient is not the loss's",
+        NoProgressWarning,
+        stacklevel=4,
+    )
 
 
 def _solve(outputs: Tensor, inputs: Tensor, shift: Tensor, matrix: Tensor) -> Tensor:

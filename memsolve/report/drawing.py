@@ -86,7 +86,8 @@ def against_dim(summary: Summary[P], quantity: str, measured: Callable[[P], Bar 
             axes.plot([], [], "k--", alpha=0.5, label="slope of theory")
         axes.set(xlabel="embedding dimension d")
         _log_axes(axes, [point.dim for point in fits[0].points])
-        axes.legend(fontsize=8, title="exponent in d")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, title="exponent in d")
     next(iter(panels.values())).set_ylabel(quantity)
     return figure
 
