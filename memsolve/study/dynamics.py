@@ -11,22 +11,11 @@ from memsolve.engine.fit import power_law_exponent
 from memsolve.engine.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.words import count
-from memsolve.study import trajectories
+from memsolve.study import dynamics_figures as figures
 from memsolve.study.one_step import methods
 from memsolve.study.outcome import Training, training
-from memsolve.study.trials import (
-    QUANTILES,
-    Choice,
-    ManySteps,
-    Place,
-    Runs,
-    Trajectory,
-    Trial,
-    Trials,
-    by_place,
-    choose,
-    trajectory,
-)
+from memsolve.study.trajectory import QUANTILES, Runs, Trajectory, choose, trajectory
+from memsolve.study.trials import Choice, ManySteps, Place, Trial, Trials, by_place
 from memsolve.training import Build
 
 
@@ -117,10 +106,10 @@ class Dynamics(ManySteps[Trajectory, Training]):
     def figures(self, summary: Summary[Training]) -> dict[str, Figure]:
         """Recovered items and loss against steps, margins, and the tuning curves."""
         return {
-            "dynamics": trajectories.recovered(summary),
-            "dynamics-loss": trajectories.loss(summary),
-            "dynamics-margins": trajectories.margins(summary),
-            "dynamics-tuning": trajectories.tuning(summary),
+            "dynamics": figures.recovered(summary),
+            "dynamics-loss": figures.loss(summary),
+            "dynamics-margins": figures.margins(summary),
+            "dynamics-tuning": figures.tuning(summary),
         }
 
 

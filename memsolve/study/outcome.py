@@ -8,7 +8,8 @@ import numpy as np
 from memsolve import theory
 from memsolve.engine import Point
 from memsolve.engine.fit import Floats
-from memsolve.study.trials import Place, Runs, Trajectory, Trials, choose
+from memsolve.study.trajectory import Runs, Trajectory, choose
+from memsolve.study.trials import Place, Trials
 from memsolve.training import Schedule
 
 

@@ -12,7 +12,8 @@ from memsolve import theory
 from memsolve.engine import option
 from memsolve.problem import AssociativeMemory
 from memsolve.study.noise import noise_scale, two_batch_noise_scale
-from memsolve.study.trials import Trial, Trials, walk
+from memsolve.study.trajectory import walk
+from memsolve.study.trials import Trial, Trials
 from memsolve.training import Build, Schedule
 
 SMALL, BIG, PAIRS = 16, 1 << 14, 32

@@ -21,7 +21,8 @@ from memsolve.study.batch_fit import BatchScaling, best
 from memsolve.study.critical_batch import critical_batch
 from memsolve.study.race import Race, Races, race
 from memsolve.study.scaled import Scaled
-from memsolve.study.trials import Place, Trial, memory_of, trajectory, trial
+from memsolve.study.trajectory import trajectory
+from memsolve.study.trials import Place, Trial, memory_of, trial
 
 fast = settings(max_examples=50, deadline=None)
 SIZES = [4.0**power for power in range(7)] + [math.inf]

@@ -17,16 +17,8 @@ from memsolve.engine.optimizers import resolve
 from memsolve.objective import Objective
 from memsolve.study.dynamics import dynamics
 from memsolve.study.outcome import training
-from memsolve.study.trials import (
-    Place,
-    Trajectory,
-    Trial,
-    Trials,
-    choose,
-    margins,
-    remaining,
-    unit_step,
-)
+from memsolve.study.trajectory import Trajectory, choose, margins, remaining
+from memsolve.study.trials import Place, Trial, Trials, unit_step
 from memsolve.training import train
 
 SMALL = Trials(("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine"))

@@ -1,0 +1,125 @@
+"""One training run, evaluated on all items after every step."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from memsolve_kernels import retrieval
+
+from memsolve import theory
+from memsolve.objective import Objective
+from memsolve.problem import AssociativeMemory, Batch
+from memsolve.recall import Recall
+from memsolve.study.trials import Choice, Trial, Trials, off_middle
+from memsolve.training import Build, Schedule, State, factor, train
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a run has come to, step by step; shorter than asked for where it diverged.
+
+    Attributes:
+        recovered: items recovered of all after each step.
+        top_rank: highest recovered rank after each step.
+        loss: on the batch of each step, of the weight before it.
+        seconds: median of a step, recall not included.
+        marks: steps after which margins were taken: powers of two, and the last.
+        margins: at each mark, quantiles (5, 25, 50, 75 and 95%) of the margins of the items that
+            `d` could hold (`theory.limit`).
+    """
+
+    recovered: list[int]
+    top_rank: list[int]
+    loss: list[float]
+    seconds: float
+    marks: list[int]
+    margins: list[list[float]]
+
+    @property
+    def final(self) -> int:
+        """Items recovered after the last step."""
+        return self.recovered[-1] if self.recovered else 0
+
+
+Runs = Mapping[Trial, Trajectory]
+
+
+def walk(
+    grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial
+) -> Iterator[tuple[State, Recall]]:
+    """A trial step by step, with the recall of all items after each."""
+    stored = torch.zeros(memory.num_items, dtype=torch.bool, device=memory.inputs.device)
+
+    def batches() -> Iterator[Batch]:
+        for step in range(grid.steps):
+            batch = draw(memory, cell, step)
+            yield remaining(batch, stored) if grid.gradient == "thresholded" else batch
+
+    rates = [cell.step_size * factor(cell.schedule, step, grid.steps) for step in range(grid.steps)]
+    for state in train(Objective(memory, memory.population()), build, batches(), rates):
+        recall = memory.recall(state.weight)
+        stored = recall.recovered
+        yield state, recall
+
+
+def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> Trajectory:
+    """One whole run, evaluated on all items after every step."""
+    steps = grid.steps
+    marks = sorted({*(2**k for k in range(steps.bit_length()) if 2**k <= steps), steps})
+    found = Trajectory([], [], [], math.nan, [], [])
+    seconds = []
+    for state, recall in walk(grid, memory, build, cell):
+        found.recovered.append(recall.count)
+        found.top_rank.append(recall.top_rank())
+        found.loss.append(state.loss)
+        seconds.append(state.seconds)
+        if state.step in marks:
+            found.marks.append(state.step)
+            found.margins.append(margins(memory, state.weight))
+    return replace(found, seconds=float(np.median(seconds))) if seconds else found
+
+
+def draw(memory: AssociativeMemory, cell: Trial, step: int) -> Batch:
+    """The batch of a step: the same for every optimizer and trial; else the population."""
+    if cell.batch_size is None:
+        return memory.population()
+    entropy = [cell.seed, cell.dim, cell.batch_size, step]
+    (state,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+    return memory.sample(cell.batch_size, torch.Generator().manual_seed(int(state)))
+
+
+def remaining(batch: Batch, stored: torch.Tensor) -> Batch:
+    """The items of a batch that are not stored yet, with their weights: the paper's threshold."""
+    left = ~stored[batch.items]
+    return Batch(batch.items[left], batch.weights[left])
+
+
+def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
+    """`QUANTILES` of the margins of the most frequent items, as many as `d` could hold."""
+    count = min(memory.num_items, math.ceil(theory.limit(memory.dim, memory.num_items)))
+    items = torch.arange(count, device=memory.inputs.device)
+    found = retrieval(memory.inputs[items] @ weight.T, memory.outputs, items).margin
+    levels = torch.tensor(QUANTILES, dtype=found.dtype, device=found.device)
+    return [float(value) for value in torch.quantile(found, levels)]
+
+
+def choose(runs: Runs) -> Choice:
+    """What has recovered most items after the last step, mean over seeds.
+
+    Of equals, what has the lower loss, and then the step size nearer to the middle of those tried,
+    so that none is at an edge for nothing; a run that diverged is worst.
+    """
+    steps = max(len(result.recovered) for result in runs.values())
+    scores: dict[tuple[Schedule, float], list[tuple[float, float]]] = {}
+    for run, result in runs.items():
+        whole_run = 0 < steps == len(result.recovered)
+        score = (result.final, -result.loss[-1]) if whole_run else (0.0, -math.inf)
+        scores.setdefault((run.schedule, run.step_size), []).append(score)
+    means = {tried: tuple(np.mean(np.array(score), axis=0)) for tried, score in scores.items()}
+    sizes = sorted({tried for _, tried in means})
+    schedule, size = max(means, key=lambda tried: (*means[tried], -off_middle(sizes, tried[1])))
+    return Choice(schedule, size, edge=len(sizes) > 1 and size in (sizes[0], sizes[-1]))
