@@ -74,7 +74,7 @@ def softmax_loss(
     differentiable = torch.is_grad_enabled() and queries.requires_grad
     one_pass = softmax_odds if differentiable else softmax_rank
     log_odds, *_ = one_pass(queries, outputs, targets, backend, precision)
-    return weights @ _loss(log_odds)
+    return _total(weights, log_odds)
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def softmax_gradient(
     """
     weights = _checked(queries, outputs, targets, weights)
     log_odds, difference = softmax_odds(queries, outputs, targets, backend, precision)
-    return weights @ _loss(log_odds), difference.mul_((weights * log_odds.sigmoid())[:, None])
+    return _total(weights, log_odds), difference.mul_((weights * log_odds.sigmoid())[:, None])
 
 
 @torch.no_grad()
@@ -171,3 +171,9 @@ def _checked(
 def _loss(log_odds: Tensor) -> Tensor:
     """`log(1 + exp(log_odds))`, exact to rounding on both sides."""
     return softplus(log_odds, threshold=40)
+
+
+def _total(weights: Tensor, log_odds: Tensor) -> Tensor:
+    """The weighted sum of the losses, which `torch.autocast` would round to half precision."""
+    with torch.autocast(weights.device.type, enabled=False):
+        return weights @ _loss(log_odds)

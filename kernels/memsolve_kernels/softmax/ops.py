@@ -1,10 +1,13 @@
 """The three passes over the items as torch.library operators, with shapes for tracing and autograd.
 
-Each runs on the backend that its arguments choose. `softmax_odds` is all that loss and gradient
+Each runs on the backend that its arguments choose, and in full precision under `torch.autocast`,
+which would lower the products of plain torch. `softmax_odds` is all that loss and gradient
 need; its derivative is `softmax_covariance`, and so the loss is differentiable twice and no more.
 """
 
-from typing import Any, Optional
+import functools
+from collections.abc import Callable
+from typing import Any, Optional, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,9 +17,20 @@ from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
+Result = TypeVar("Result")
+
+
+def _without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
+    @functools.wraps(run)
+    def guarded(queries: Tensor, *others: Any) -> Result:
+        with torch.autocast(queries.device.type, enabled=False):
+            return run(queries, *others)
+
+    return guarded
 
 
 @torch.library.custom_op("memsolve::softmax_odds", mutates_args=())
+@_without_autocast
 def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor]:
@@ -28,6 +42,7 @@ def softmax_odds(
 
 @torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
 def softmax_covariance(
+@_without_autocast
     queries: Tensor,
     directions: Tensor,
     outputs: Tensor,
@@ -45,6 +60,7 @@ def softmax_covariance(
 
 @torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
 def softmax_curvature(
+@_without_autocast
     queries: Tensor,
     directions: Tensor,
     outputs: Tensor,
@@ -61,6 +77,7 @@ def softmax_curvature(
 
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
 def softmax_rank(
+@_without_autocast
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
