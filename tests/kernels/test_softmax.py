@@ -273,6 +273,18 @@ def test_strided_inputs_and_narrow_targets_work() -> None:
     torch.testing.assert_close(mk.softmax_gradient(*strided.args), mk.softmax_gradient(*case.args))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
+def test_narrow_targets_may_be_of_more_items_than_they_count(dtype: torch.dtype) -> None:
+    case = Case.random(6, 2 * torch.iinfo(dtype).max + 4, 2)
+    targets = case.targets % 100
+    expected = mk.softmax_gradient(case.queries, case.outputs, targets)
+    narrow = case.queries, case.outputs, targets.to(dtype)
+    torch.testing.assert_close(mk.softmax_gradient(*narrow), expected, rtol=0, atol=0)
+    torch.testing.assert_close(mk.softmax_loss(*narrow), expected[0])
+    torch.testing.assert_close(mk.retrieval(*narrow).loss.mean(), expected[0])
+    mk.softmax_hvp(narrow[0], *narrow)  # does not raise
+
+
 def test_inputs_are_left_alone() -> None:
     case = Case.random(4, 30, 5)
     before = [tensor.clone() for tensor in case.args]

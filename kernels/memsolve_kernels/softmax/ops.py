@@ -36,13 +36,14 @@ def softmax_odds(
 ) -> tuple[Tensor, Tensor]:
     """Log-odds (B,) of the others against the target, and its gradient (B, d)."""
     run, items = choose(queries, backend, precision), len(outputs)
+    targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
-    return run.odds(queries, outputs, targets.long())
+    return run.odds(queries, outputs, targets)
 
 
 @torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
-def softmax_covariance(
 @_without_autocast
+def softmax_covariance(
     queries: Tensor,
     directions: Tensor,
     outputs: Tensor,
@@ -59,8 +60,8 @@ def softmax_covariance(
 
 
 @torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
-def softmax_curvature(
 @_without_autocast
+def softmax_curvature(
     queries: Tensor,
     directions: Tensor,
     outputs: Tensor,
@@ -69,21 +70,22 @@ def softmax_curvature(
     precision: Name,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
-    run = choose(queries, backend, precision)
+    run, targets = choose(queries, backend, precision), targets.long()
     finite = {"queries": queries, "directions": directions, "outputs": outputs}
     check_values(targets, len(outputs), wait=run.indexes_targets, **finite)
-    return run.curvature(queries, directions, outputs, targets.long())
+    return run.curvature(queries, directions, outputs, targets)
 
 
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
-def softmax_rank(
 @_without_autocast
+def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
     run, items = choose(queries, backend, precision), len(outputs)
+    targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
-    return run.ranks(queries, outputs, targets.long())
+    return run.ranks(queries, outputs, targets)
 
 
 @softmax_odds.register_fake
