@@ -51,7 +51,7 @@ def test_a_third_derivative_is_refused() -> None:
     loss = mk.softmax_loss(queries, *case.args[1:])
     (gradient,) = torch.autograd.grad(loss, queries, create_graph=True)
     (product,) = torch.autograd.grad(gradient.sum(), queries, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+    with pytest.raises(RuntimeError, match="differentiable twice"):
         torch.autograd.grad(product.sum(), queries)
 
 

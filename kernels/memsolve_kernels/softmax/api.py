@@ -16,8 +16,9 @@ from torch.nn.functional import softplus
 
 from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.errors import InputError
+from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.checks import check_inputs
-from memsolve_kernels.softmax.ops import softmax_curvature, softmax_odds, softmax_rank
+from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 
@@ -71,9 +72,7 @@ def softmax_loss(
             "outputs require a gradient, but softmax_loss takes them as constants: "
             "pass outputs.detach()"
         )
-    differentiable = torch.is_grad_enabled() and queries.requires_grad
-    one_pass = softmax_odds if differentiable else softmax_rank
-    log_odds, *_ = one_pass(queries, outputs, targets, backend, precision)
+    log_odds = derivatives.log_odds(queries, outputs, targets, backend, precision)
     return _total(weights, log_odds)
 
 
@@ -96,7 +95,7 @@ def softmax_gradient(
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
     weights = _checked(queries, outputs, targets, weights)
-    log_odds, difference = softmax_odds(queries, outputs, targets, backend, precision)
+    log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
     return _total(weights, log_odds), difference.mul_((weights * log_odds.sigmoid())[:, None])
 
 
@@ -123,6 +122,9 @@ def softmax_hvp(
         (B, d) in float32, or float64 for float64 inputs.
     """
     weights = _checked(queries, outputs, targets, weights, directions)
+    queries, directions = (
+        derivatives.refuse(each, derivatives.TWICE) for each in (queries, directions)
+    )
     log_odds, difference, product = softmax_curvature(
         queries, directions, outputs, targets, backend, precision
     )
@@ -146,6 +148,7 @@ def retrieval(
     float64 inputs.
     """
     check_inputs(queries, outputs, targets)
+    queries = derivatives.refuse(queries, "retrieval has no derivative; take that of softmax_loss")
     log_odds, target_logit, margin, rank = softmax_rank(
         queries, outputs, targets, backend, precision
     )

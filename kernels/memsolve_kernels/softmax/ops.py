@@ -1,8 +1,7 @@
-"""The three passes over the items as torch.library operators, with shapes for tracing and autograd.
+"""The passes over the items as torch.library operators, with shapes for tracing and rules for vmap.
 
 Each runs on the backend that its arguments choose, and in full precision under `torch.autocast`,
-which would lower the products of plain torch. `softmax_odds` is all that loss and gradient
-need; its derivative is `softmax_covariance`, and so the loss is differentiable twice and no more.
+which would lower the products of plain torch. What is differentiable is in `derivatives.py`.
 """
 
 import functools
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.softmax.batching import by_rows
 from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
@@ -117,26 +117,7 @@ def _matrix(queries: Tensor) -> Tensor:
     return queries.new_empty(queries.shape, dtype=accumulation_dtype(queries.dtype))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, outputs, targets, ctx.backend, ctx.precision = inputs
-    ctx.save_for_backward(queries, outputs, targets, *output)
-    ctx.set_materialize_grads(False)  # the gradient alone needs no second pass over the items
-
-
-def _differentiate(
-    ctx: Any, by_log_odds: Tensor | None, by_difference: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    queries, outputs, targets, log_odds, difference = ctx.saved_tensors
-    gradient: Tensor | None = None
-    if by_log_odds is not None:
-        gradient = by_log_odds[:, None] * difference
-    if by_difference is not None:
-        product = softmax_covariance(
-            queries, by_difference, outputs, targets, log_odds, difference,
-            ctx.backend, ctx.precision,
-        )  # fmt: skip
-        gradient = product if gradient is None else gradient + product
-    return None if gradient is None else gradient.to(queries.dtype), None, None, None, None
-
-
-softmax_odds.register_autograd(_differentiate, setup_context=_keep)
+softmax_odds.register_vmap(by_rows(softmax_odds, outputs_at=1))
+softmax_covariance.register_vmap(by_rows(softmax_covariance, outputs_at=2))
+softmax_curvature.register_vmap(by_rows(softmax_curvature, outputs_at=2))
+softmax_rank.register_vmap(by_rows(softmax_rank, outputs_at=1))
