@@ -29,6 +29,7 @@ from memsolve_kernels.softmax.passes import (
 LOG2_E = math.log2(math.e)
 ROWS = 1024  # queries in a tile at most
 MIN_ITEMS = 256  # items in a tile at least
+SUMMABLE = 64  # outputs below 2**64 can be summed, and multiplied by small weights, in any number
 SETTLED = 2**20  # numbers that are multiplied again at a time
 LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
@@ -55,17 +56,21 @@ class TorchBackend(Passes):
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
         """The softmax is online: the largest logit so far is subtracted.
 
-        Where no logit can be large, by the norms, that is left out.
+        Where no exponential, nor its product with an output, can be too large or too small, by the
+        norms, that is left out.
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
-        large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
+        sizes = _exponents(outputs)
+        reach = _norms(queries) * _norms(outputs) * LOG2_E + sizes.abs().amax()
+        large = not bool(reach <= LARGEST_EXPONENT)  # NaN is
+        headroom = (sizes.amax() - SUMMABLE).clamp_min_(0)
         totals, sums = queries.new_zeros(len(queries), 1), queries.new_zeros(queries.shape)
         tops = _lowest(totals) if large else torch.zeros_like(totals)
         for rows in _row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+            for values, logits in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 if large:
-                    risen = torch.maximum(top, logits.amax(1, keepdim=True))
+                    risen = torch.maximum(top, logits.amax(1, keepdim=True) + headroom)
                     decay = torch.exp2(top - risen)
                     total.mul_(decay)
                     weighted.mul_(decay)
@@ -111,7 +116,7 @@ class TorchBackend(Passes):
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+            for values, logits in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 weights = logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
                 weights.mul_(torch.mm(aim.directions[rows], values.T).sub_(center[rows]))
@@ -155,8 +160,13 @@ class TorchBackend(Passes):
             log_odds[rows], bests[rows] = top + total.log() - own[rows], best
         return RankPartial(log_odds.T, bests.T, above.T)
 
-    def _tiles(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[_Tile]:
-        """The logits of every item in turn, a tile at a time, with -inf at the targets."""
+    def _tiles(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
+    ) -> Iterator[_Tile]:
+        """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
+        scaled, unit = queries * factor, 1.0
+        if not bool(scaled.isfinite().all()):  # queries near the largest number lend the outputs it
+            scaled, unit = queries * (factor / 4), 4.0
         elements = 2**20 if queries.device.type == "cpu" else 2**24
         items = self.items or max(MIN_ITEMS, elements // len(queries))
         starts = range(0, len(outputs), items)
@@ -167,7 +177,7 @@ class TorchBackend(Passes):
         for tile, start in enumerate(starts):
             values = outputs[start : start + items].to(queries.dtype)
             logits = buffer[: len(queries) * len(values)].view(len(queries), len(values))
-            torch.mm(queries, values.T, out=logits)
+            torch.mm(scaled, (values if unit == 1 else values * unit).T, out=logits)
             own = order[bounds[tile] : bounds[tile + 1]]
             logits[own, targets[own] - start] = -torch.inf
             yield _Tile(values, logits)
@@ -216,6 +226,12 @@ def _rounding(queries: Tensor, outputs: Tensor) -> Tensor:
     dtype = queries.dtype if honours(queries.dtype, queries.device, "ieee") else torch.bfloat16
     norms: Tensor = torch.linalg.vector_norm(queries, dim=1, keepdim=True) * _norms(outputs)
     return norms.mul_(2 * (queries.shape[1] + 1) * torch.finfo(dtype).eps)
+
+
+def _exponents(outputs: Tensor) -> Tensor:
+    """To base 2, the largest element of each column (d,); zero of a column of zeros."""
+    largest = outputs.abs().amax(0).to(accumulation_dtype(outputs.dtype))
+    return largest.masked_fill_(largest == 0, 1).log2_()
 
 
 def _norms(rows: Tensor) -> Tensor:
