@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from memsolve_kernels.dispatch import Backend, Precision
-from memsolve_kernels.errors import InputError
 from memsolve_kernels.softmax import derivatives
+from memsolve_kernels.softmax.backends import choose_for_outputs
 from memsolve_kernels.softmax.checks import check_inputs
 from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
 from memsolve_kernels.softmax.passes import accumulation_dtype
@@ -50,11 +50,13 @@ def softmax_loss(
     backend: Backend | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Weighted sum of the cross-entropies; differentiable in `queries` (twice) and `weights`.
+    """Weighted sum of the cross-entropies, differentiable.
+
+    By `queries` twice, by `weights`, and by `outputs` once, in a second pass over the items.
 
     Args:
         queries: (B, d), float64, float32, bfloat16 or float16.
-        outputs: (N, d), keys and values at once; constants.
+        outputs: (N, d), keys and values at once.
         targets: (B,), integers in [0, N).
         weights: (B,), 1/B each by default.
         backend: "reference", "torch" or "triton"; None chooses by device.
@@ -68,10 +70,7 @@ def softmax_loss(
     """
     weights = _checked(queries, outputs, targets, weights)
     if torch.is_grad_enabled() and outputs.requires_grad:
-        raise InputError(
-            "outputs require a gradient, but softmax_loss takes them as constants: "
-            "pass outputs.detach()"
-        )
+        choose_for_outputs(queries, backend)  # refuses now what backward could not do
     log_odds = derivatives.log_odds(queries, outputs, targets, backend, precision)
     return _total(weights, log_odds)
 

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Rule = Callable[..., tuple[Any, Any]]
 
-def by_rows(run: Callable[..., Any], outputs_at: int) -> Callable[..., tuple[Any, Any]]:
-    """The vmap rule of an operator whose tensors but the outputs have a row for each query.
+
+def by_rows(run: Callable[..., Any], outputs_at: int) -> Rule:
+    """The rule of an operator whose tensors but the outputs have a row for each query.
 
     Outputs that are mapped themselves share nothing, so that they take one call after the other.
     """
@@ -16,8 +18,7 @@ def by_rows(run: Callable[..., Any], outputs_at: int) -> Callable[..., tuple[Any
     def rule(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
         size: int = info.batch_size
         if in_dims[outputs_at] is not None:
-            calls = [run(*_pick(args, in_dims, index)) for index in range(size)]
-            return _each(lambda *results: torch.stack(results), *calls)
+            return one_by_one(run)(info, in_dims, *args)
         rows = [
             arg
             if at == outputs_at or not isinstance(arg, Tensor)
@@ -25,6 +26,16 @@ def by_rows(run: Callable[..., Any], outputs_at: int) -> Callable[..., tuple[Any
             for at, arg in enumerate(args)
         ]
         return _each(lambda result: result.unflatten(0, (size, -1)), run(*rows))
+
+    return rule
+
+
+def one_by_one(run: Callable[..., Any]) -> Rule:
+    """The rule of any operator."""
+
+    def rule(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+        calls = [run(*_pick(args, in_dims, index)) for index in range(info.batch_size)]
+        return _each(lambda *results: torch.stack(results), *calls)
 
     return rule
 

@@ -1,4 +1,4 @@
-"""The passes over the items as differentiable functions: twice by the queries and no more.
+"""The passes over the items as differentiable functions: twice by the queries, once by the outputs.
 
 Backward and forward mode, and the transforms of `torch.func`, go through the `Function`s here.
 `torch.compile` traces no function that has a `jvp`, so that it gets the operator itself, with the
@@ -11,10 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from memsolve_kernels.softmax.ops import softmax_covariance, softmax_odds, softmax_rank
+from memsolve_kernels.softmax.ops import (
+    softmax_covariance,
+    softmax_odds,
+    softmax_outputs,
+    softmax_rank,
+)
 
 TWICE = "the softmax loss is differentiable twice by the queries; a third derivative is not offered"
+
+ONCE = (
+    "the gradient of the softmax loss by the queries is not differentiable by the outputs: "
+    "pass outputs.detach() where that is taken"
+)
 
 
 def odds(
@@ -23,6 +34,8 @@ def odds(
     """`softmax_odds`, whose difference is the derivative of its log-odds, and differentiable."""
     inputs = queries, outputs, targets, backend, precision
     log_odds, difference = _run(_Odds, softmax_odds, *inputs)
+    if torch.is_grad_enabled() and outputs.requires_grad:
+        log_odds = log_odds + _apply(_Outputs, outputs, queries, targets, log_odds, backend)
     return log_odds, difference
 
 
@@ -31,7 +44,7 @@ def log_odds(
 ) -> Tensor:
     """The log-odds alone, at half the cost of `odds` where no derivative is asked for."""
     inputs = queries, outputs, targets, backend, precision
-    if torch.is_grad_enabled() and queries.requires_grad:
+    if torch.is_grad_enabled() and (queries.requires_grad or outputs.requires_grad):
         return odds(*inputs)[0]
     result: Tensor = _run(_LogOdds, lambda *args: softmax_rank(*args)[0], *inputs)
     return result
@@ -55,6 +68,10 @@ def _covariance(queries: Tensor, directions: Tensor, *others: Any) -> Tensor:
 def _run(function: type[Function], operator: Callable[..., Any], *inputs: Any) -> Any:
     if torch.compiler.is_compiling():
         return operator(*inputs)
+    return _apply(function, *inputs)
+
+
+def _apply(function: type[Function], *inputs: Any) -> Any:
     return function.apply(*inputs)
 
 
@@ -79,6 +96,8 @@ class _Odds(Function):
         queries, outputs, targets, log_odds, difference = ctx.saved_tensors
         gradient: Tensor | None = None
         if by_log_odds is not None:
+            if torch.is_grad_enabled() and outputs.requires_grad:
+                difference = difference + 0 * refuse(outputs, ONCE)[0]
             gradient = by_log_odds[:, None] * difference
         if by_difference is not None:
             product = _covariance(
@@ -96,6 +115,34 @@ class _Odds(Function):
             queries, directions, outputs, targets, log_odds, difference, ctx.backend, ctx.precision
         )
         return (directions * difference).sum(1), product
+
+
+class _Outputs(Function):
+    """Zeros to be added to the log-odds, from which their derivative by the outputs comes.
+
+    A node of its own, whose second pass over the items runs only where the outputs' gradient is
+    asked for.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        outputs: Tensor, queries: Tensor, targets: Tensor, log_odds: Tensor, backend: str | None
+    ) -> Tensor:
+        return torch.zeros_like(log_odds)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.backend = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
+        outputs, queries, targets, log_odds = ctx.saved_tensors
+        gradient = softmax_outputs(queries, outputs, targets, log_odds, by[0], ctx.backend)
+        return gradient.to(outputs.dtype), None, None, None, None
 
 
 class _LogOdds(Function):

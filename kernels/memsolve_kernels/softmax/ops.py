@@ -11,8 +11,8 @@ from typing import Any, Optional, TypeVar
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.backends import choose
-from memsolve_kernels.softmax.batching import by_rows
+from memsolve_kernels.softmax.backends import choose, choose_for_outputs
+from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
@@ -76,6 +76,22 @@ def softmax_curvature(
     return run.curvature(queries, directions, outputs, targets)
 
 
+@torch.library.custom_op("memsolve::softmax_outputs", mutates_args=())
+@_without_autocast
+def softmax_outputs(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    log_odds: Tensor,
+    by_log_odds: Tensor,
+    backend: Name,
+) -> Tensor:
+    """The gradient (N, d) by the outputs of what has `by_log_odds` (B,) by the log-odds."""
+    run, targets = choose_for_outputs(queries, backend), targets.long()
+    log_others = run.log_others(queries, outputs, targets, log_odds)
+    return run.outputs_gradient(queries, outputs, targets, log_others, by_log_odds)
+
+
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
 @_without_autocast
 def softmax_rank(
@@ -96,6 +112,11 @@ def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 @softmax_covariance.register_fake
 def _(queries: Tensor, *_: Any) -> Tensor:
     return _matrix(queries)
+
+
+@softmax_outputs.register_fake
+def _(queries: Tensor, outputs: Tensor, *_: Any) -> Tensor:
+    return _matrix(outputs)
 
 
 @softmax_curvature.register_fake
@@ -120,4 +141,5 @@ def _matrix(queries: Tensor) -> Tensor:
 softmax_odds.register_vmap(by_rows(softmax_odds, outputs_at=1))
 softmax_covariance.register_vmap(by_rows(softmax_covariance, outputs_at=2))
 softmax_curvature.register_vmap(by_rows(softmax_curvature, outputs_at=2))
+softmax_outputs.register_vmap(one_by_one(softmax_outputs))
 softmax_rank.register_vmap(by_rows(softmax_rank, outputs_at=1))

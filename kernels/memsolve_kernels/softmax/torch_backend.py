@@ -37,6 +37,8 @@ LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 
 class _Tile(NamedTuple):
     values: Tensor  # (T, d), the tile's outputs in the dtype of the sums
     logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
+    items: slice  # the tile's
+    own: tuple[Tensor, Tensor]  # where the targets are, rows and columns
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class TorchBackend(Passes):
         tops = _lowest(totals) if large else torch.zeros_like(totals)
         for rows in _row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 if large:
                     risen = torch.maximum(top, logits.amax(1, keepdim=True) + headroom)
                     decay = torch.exp2(top - risen)
@@ -116,7 +118,7 @@ class TorchBackend(Passes):
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 weights = logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
                 weights.mul_(torch.mm(aim.directions[rows], values.T).sub_(center[rows]))
@@ -126,6 +128,38 @@ class TorchBackend(Passes):
     def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
         """The Hessian of the log-odds times a direction (B, d)."""
         return _mean(_as_one(partial))
+
+    def log_others(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
+    ) -> Tensor:
+        """The log of the others' sum (B,) in float64: what `finish_odds` subtracted is added."""
+        return log_odds.double() + _row_dot(queries, outputs[targets])
+
+    def outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """A tile of items after the other, each by its softmax less one at the targets.
+
+        The fraction of the softmax's shift, of which float32 would lose some, joins the queries.
+        """
+        queries = queries.to(accumulation_dtype(queries.dtype))
+        lowest = torch.finfo(queries.dtype).min / 2
+        exact = log_others.double().clamp_min(lowest)[:, None] * LOG2_E
+        shift = exact.round().to(queries.dtype)
+        rest = (shift - exact).exp2().to(queries.dtype)
+        weighted = queries * by_log_odds[:, None] * rest
+        gradient = queries.new_zeros(outputs.shape)
+        for rows in _row_blocks(queries):
+            for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+                weights = tile.logits.sub_(shift[rows]).exp2_()
+                weights[tile.own] = -1 / rest[rows][tile.own[0], 0]
+                gradient[tile.items].addmm_(weights.T, weighted[rows])
+        return gradient
 
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
@@ -143,7 +177,7 @@ class TorchBackend(Passes):
         for rows in _row_blocks(queries):
             total, top = torch.zeros_like(own[rows]), _lowest(own[rows])
             best = torch.full_like(top, -torch.inf)
-            for values, logits in self._tiles(queries[rows], outputs, targets[rows]):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows]):
                 peak = logits.amax(1, keepdim=True)
                 if bool((peak > own[rows] - slack[rows]).any()):
                     _settle(logits, own[rows], slack[rows], queries[rows], values)
@@ -179,8 +213,9 @@ class TorchBackend(Passes):
             logits = buffer[: len(queries) * len(values)].view(len(queries), len(values))
             torch.mm(scaled, (values if unit == 1 else values * unit).T, out=logits)
             own = order[bounds[tile] : bounds[tile + 1]]
-            logits[own, targets[own] - start] = -torch.inf
-            yield _Tile(values, logits)
+            places = own, targets[own] - start
+            logits[places] = -torch.inf
+            yield _Tile(values, logits, slice(start, start + items), places)
 
 
 def _as_one(partial: WeightedPartial) -> WeightedPartial:
