@@ -86,7 +86,8 @@ def softmax_loss(
     if reduction == "none":
         return losses
     if weights is None and ignored is not None:
-        return losses.sum() / (~ignored).sum().clamp_min(1)
+        kept = (~ignored).to(losses.dtype)
+        weights = kept / kept.sum().clamp_min_(1)
     return _total(_weights(queries, weights), losses)
 
 
