@@ -84,6 +84,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: jacfwd(jacfwd(jacfwd(LOSS)))(Q), "differentiable twice"),
     (lambda: jvp(lambda q: mk.softmax_hvp(q, T, *CASE.args[1:]), (Q,), (T,)), "twice"),
     (lambda: jvp(lambda q: mk.retrieval(q, *CASE.args[1:3]), (Q,), (T,)), "no derivative"),
+    (lambda: jvp(lambda v: mk.retrieval(Q, v, CASE.targets % 4), (Q,), (T,)), "no derivative"),
+    (lambda: jvp(lambda v: mk.softmax_hvp(Q, T, v, CASE.targets % 4), (Q,), (T,)), "twice"),
     (lambda: jvp(lambda v: mk.softmax_loss(Q, v, CASE.targets % 4), (Q,), (T,)), "by the queries"),
 ]
 

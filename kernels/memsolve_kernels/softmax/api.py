@@ -1,4 +1,4 @@
-"""The public functions of softmax-logistic regression with fixed outputs.
+"""The public functions of softmax-logistic regression.
 
 Query `q_b` of item `y_b` has logits `l_bj = q_b . v_j` against every output `v_j`, and the loss
 is `sum_b w_b (logsumexp_j l_bj - l_b,y_b)`. The target's column is kept apart from the others', so
@@ -111,9 +111,8 @@ def softmax_gradient(
     """
     weights = _checked(queries, outputs, targets, weights)
     log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
-    return _total(weights, _loss(log_odds)), difference.mul_(
-        (weights * log_odds.sigmoid())[:, None]
-    )
+    loss = _total(weights, _loss(log_odds))
+    return loss, difference.mul_((weights * log_odds.sigmoid())[:, None])
 
 
 @torch.no_grad()
@@ -139,9 +138,8 @@ def softmax_hvp(
         (B, d) in float32, or float64 for float64 inputs.
     """
     weights = _checked(queries, outputs, targets, weights, directions)
-    queries, directions = (
-        derivatives.refuse(each, derivatives.TWICE) for each in (queries, directions)
-    )
+    inputs = queries, directions, outputs
+    queries, directions, outputs = (derivatives.refuse(i, derivatives.TWICE) for i in inputs)
     log_odds, difference, product = softmax_curvature(
         queries, directions, outputs, targets, backend, precision
     )
@@ -165,7 +163,8 @@ def retrieval(
     float64 inputs.
     """
     check_inputs(queries, outputs, targets)
-    queries = derivatives.refuse(queries, "retrieval has no derivative; take that of softmax_loss")
+    why = "retrieval has no derivative; take that of softmax_loss"
+    queries, outputs = derivatives.refuse(queries, why), derivatives.refuse(outputs, why)
     log_odds, target_logit, margin, rank = softmax_rank(
         queries, outputs, targets, backend, precision
     )

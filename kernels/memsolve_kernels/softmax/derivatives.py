@@ -20,8 +20,10 @@ from memsolve_kernels.softmax.ops import (
     softmax_rank,
 )
 
-TWICE = "the softmax loss is differentiable twice by the queries; a third derivative is not offered"
-
+TWICE = (
+    "the softmax loss is differentiable twice by the queries, of which once in forward mode: "
+    "a further derivative is not offered"
+)
 ONCE = (
     "the gradient of the softmax loss by the queries is not differentiable by the outputs: "
     "pass outputs.detach() where that is taken"
