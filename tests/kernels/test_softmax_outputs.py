@@ -119,6 +119,16 @@ def test_the_same_bits_in_every_run_and_tile() -> None:
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("target", [-100, 11])
+def test_a_target_that_is_no_item_spreads_the_nan_of_its_log_odds(target: int) -> None:
+    """As on a GPU, whose targets are not read."""
+    q, v, y, scale = Case.random(4, 11, 3, dtype=torch.float32).args
+    y[2], run = target, TorchBackend()
+    log_odds = torch.zeros(4).index_fill(0, torch.tensor(2), torch.nan)
+    gradient = run.outputs_gradient(q, v, y, run.log_others(q, v, y, log_odds), scale)
+    assert gradient.isnan().all()
+
+
 def test_no_matrix_of_all_logits_is_made() -> None:
     case = Case.random(64, 2**17, 4, dtype=torch.float32)
     assert extra_bytes(lambda: ours(case), "cpu") < 4 * 64 * 2**17 / 3

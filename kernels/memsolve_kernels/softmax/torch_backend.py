@@ -132,8 +132,12 @@ class TorchBackend(Passes):
     def log_others(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
     ) -> Tensor:
-        """The log of the others' sum (B,) in float64: what `finish_odds` subtracted is added."""
-        return log_odds.double() + _row_dot(queries, outputs[targets])
+        """The log of the others' sum (B,) in float64: what `finish_odds` subtracted is added.
+
+        Targets that are no item, as a GPU's are not read before, have log-odds of NaN already.
+        """
+        own = outputs[targets.clamp(0, len(outputs) - 1)]
+        return log_odds.double() + _row_dot(queries, own)
 
     def outputs_gradient(
         self,
