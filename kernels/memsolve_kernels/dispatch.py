@@ -54,6 +54,13 @@ def check_precision(precision: Precision | None) -> None:
         )
 
 
+def honours(dtype: torch.dtype, device: torch.device, precision: Precision | None) -> bool:
+    """Whether torch's products are as precise as asked; its settings decide on float32."""
+    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    ieee = backend.matmul.fp32_precision in ("ieee", "none")
+    return dtype != torch.float32 or (precision in (None, "ieee") and ieee)
+
+
 def _triton_runs_on(tensor: Tensor) -> bool:
     if importlib.util.find_spec("triton") is None:
         return False

@@ -8,7 +8,7 @@ float32 and rounded once per product, as a GPU's tensor cores do.
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.dispatch import honours
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.matrix_sign.newton_schulz import Iteration
 from memsolve_kernels.matrix_sign.settings import Settings
@@ -52,13 +52,6 @@ class TorchBackend(Iteration):
         """That of the dtype; of bfloat16, to be safe, where torch may multiply float32 by less."""
         ieee = honours(X.dtype, X.device, "ieee")
         return torch.finfo(X.dtype if ieee else torch.bfloat16).eps
-
-
-def honours(dtype: torch.dtype, device: torch.device, precision: Precision | None) -> bool:
-    """Whether torch's products are as precise as asked; its settings decide on float32."""
-    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    ieee = backend.matmul.fp32_precision in ("ieee", "none")
-    return dtype != torch.float32 or (precision in (None, "ieee") and ieee)
 
 
 def _lower_triangle(X: Tensor, Y: Tensor) -> Tensor:

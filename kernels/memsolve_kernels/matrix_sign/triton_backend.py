@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.architectures import Architecture
-from memsolve_kernels.dispatch import Precision
+from memsolve_kernels.dispatch import Precision, honours
 from memsolve_kernels.matrix_sign.contest import Contest, Product
 from memsolve_kernels.matrix_sign.newton_schulz import Iteration, Pair, Products, iterate, start
 from memsolve_kernels.matrix_sign.presets import TABLE, Preset, input_precision, kind_of
 from memsolve_kernels.matrix_sign.settings import Settings
-from memsolve_kernels.matrix_sign.torch_backend import TorchBackend, honours
+from memsolve_kernels.matrix_sign.torch_backend import TorchBackend
 from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
 from memsolve_kernels.tuning import fastest
 

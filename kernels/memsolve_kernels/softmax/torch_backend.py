@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from memsolve_kernels.dispatch import honours
 from memsolve_kernels.softmax.passes import (
     Aim,
     Passes,
@@ -28,12 +29,16 @@ from memsolve_kernels.softmax.passes import (
 LOG2_E = math.log2(math.e)
 ROWS = 1024  # queries in a tile at most
 MIN_ITEMS = 256  # items in a tile at least
+SUMMABLE = 64  # outputs below 2**64 can be summed, and multiplied by small weights, in any number
+SETTLED = 2**20  # numbers that are multiplied again at a time
 LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
 
 class _Tile(NamedTuple):
     values: Tensor  # (T, d), the tile's outputs in the dtype of the sums
     logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
+    items: slice  # the tile's
+    own: tuple[Tensor, Tensor]  # where the targets are, rows and columns
 
 
 @dataclass(frozen=True)
@@ -47,23 +52,27 @@ class TorchBackend(Passes):
     items: int | None = None
 
     def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Row by row (B,)."""
-        return _row_dot(queries, outputs[targets])
+        """Row by row (B,), in an order of its own that copies of a target's output follow."""
+        return _dot_in_order(queries, outputs[targets])
 
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
         """The softmax is online: the largest logit so far is subtracted.
 
-        Where no logit can be large, by the norms, that is left out.
+        Where no exponential, nor its product with an output, can be too large or too small, by the
+        norms, that is left out.
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
-        large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
+        sizes = _exponents(outputs)
+        reach = _norms(queries) * _norms(outputs) * LOG2_E + sizes.abs().amax()
+        large = not bool(reach <= LARGEST_EXPONENT)  # NaN is
+        headroom = (sizes.amax() - SUMMABLE).clamp_min_(0)
         totals, sums = queries.new_zeros(len(queries), 1), queries.new_zeros(queries.shape)
         tops = _lowest(totals) if large else torch.zeros_like(totals)
         for rows in _row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 if large:
-                    risen = torch.maximum(top, logits.amax(1, keepdim=True))
+                    risen = torch.maximum(top, logits.amax(1, keepdim=True) + headroom)
                     decay = torch.exp2(top - risen)
                     total.mul_(decay)
                     weighted.mul_(decay)
@@ -109,7 +118,7 @@ class TorchBackend(Passes):
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 weights = logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
                 weights.mul_(torch.mm(aim.directions[rows], values.T).sub_(center[rows]))
@@ -120,23 +129,68 @@ class TorchBackend(Passes):
         """The Hessian of the log-odds times a direction (B, d)."""
         return _mean(_as_one(partial))
 
+    def log_others(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
+    ) -> Tensor:
+        """The log of the others' sum (B,) in float64: what `finish_odds` subtracted is added.
+
+        Targets that are no item, as a GPU's are not read before, have log-odds of NaN already.
+        """
+        own = outputs[targets.clamp(0, len(outputs) - 1)]
+        return log_odds.double() + _row_dot(queries, own)
+
+    def outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """A tile of items after the other, each by its softmax less one at the targets.
+
+        The fraction of the softmax's shift, of which float32 would lose some, joins the queries.
+        """
+        queries = queries.to(accumulation_dtype(queries.dtype))
+        lowest = torch.finfo(queries.dtype).min / 2
+        exact = log_others.double().clamp_min(lowest)[:, None] * LOG2_E
+        shift = exact.round().to(queries.dtype)
+        rest = (shift - exact).exp2().to(queries.dtype)
+        weighted = queries * by_log_odds[:, None] * rest
+        gradient = queries.new_zeros(outputs.shape)
+        for rows in _row_blocks(queries):
+            for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+                weights = tile.logits.sub_(shift[rows]).exp2_()
+                weights[tile.own] = -1 / rest[rows][tile.own[0], 0]
+                gradient[tile.items].addmm_(weights.T, weighted[rows])
+        return gradient
+
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:
-        """Logits keep base e, so that products of small integers stay exact and ties stay ties."""
+        """Logits keep base e, so that products of small integers stay exact and ties stay ties.
+
+        A matrix product rounds equal columns differently. Logits that may equal the target's but
+        for that are therefore computed again as it was.
+        """
         queries = queries.to(accumulation_dtype(queries.dtype))
         own = target_logit[:, None]
         log_odds, bests = torch.empty_like(own), torch.empty_like(own)
         above = torch.zeros_like(own, dtype=torch.int64)
+        slack = _rounding(queries, outputs)
         for rows in _row_blocks(queries):
             total, top = torch.zeros_like(own[rows]), _lowest(own[rows])
             best = torch.full_like(top, -torch.inf)
-            for _, logits in self._tiles(queries[rows], outputs, targets[rows]):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows]):
+                peak = logits.amax(1, keepdim=True)
+                if bool((peak > own[rows] - slack[rows]).any()):
+                    _settle(logits, own[rows], slack[rows], queries[rows], values)
+                    peak = logits.amax(1, keepdim=True)
                 # counting in floats is several times as fast as in booleans, and exact in a tile
                 ones = torch.gt(logits, own[rows], out=torch.empty_like(logits))
                 above[rows] += ones.sum(1, keepdim=True).long()
                 del ones  # before the next tile makes its own
-                best = torch.maximum(best, logits.amax(1, keepdim=True))
+                best = torch.maximum(best, peak)
                 risen = torch.maximum(top, best)
                 total.mul_(torch.exp2((top - risen) * LOG2_E))
                 total.add_(logits.sub_(risen).mul_(LOG2_E).exp2_().sum(1, keepdim=True))
@@ -144,8 +198,13 @@ class TorchBackend(Passes):
             log_odds[rows], bests[rows] = top + total.log() - own[rows], best
         return RankPartial(log_odds.T, bests.T, above.T)
 
-    def _tiles(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[_Tile]:
-        """The logits of every item in turn, a tile at a time, with -inf at the targets."""
+    def _tiles(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
+    ) -> Iterator[_Tile]:
+        """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
+        scaled, unit = queries * factor, 1.0
+        if not bool(scaled.isfinite().all()):  # queries near the largest number lend the outputs it
+            scaled, unit = queries * (factor / 4), 4.0
         elements = 2**20 if queries.device.type == "cpu" else 2**24
         items = self.items or max(MIN_ITEMS, elements // len(queries))
         starts = range(0, len(outputs), items)
@@ -156,10 +215,11 @@ class TorchBackend(Passes):
         for tile, start in enumerate(starts):
             values = outputs[start : start + items].to(queries.dtype)
             logits = buffer[: len(queries) * len(values)].view(len(queries), len(values))
-            torch.mm(queries, values.T, out=logits)
+            torch.mm(scaled, (values if unit == 1 else values * unit).T, out=logits)
             own = order[bounds[tile] : bounds[tile + 1]]
-            logits[own, targets[own] - start] = -torch.inf
-            yield _Tile(values, logits)
+            places = own, targets[own] - start
+            logits[places] = -torch.inf
+            yield _Tile(values, logits, slice(start, start + items), places)
 
 
 def _as_one(partial: WeightedPartial) -> WeightedPartial:
@@ -180,6 +240,37 @@ def _mean(whole: WeightedPartial) -> Tensor:
 
 def _row_dot(rows: Tensor, others: Tensor) -> Tensor:
     return (rows.to(accumulation_dtype(rows.dtype)) * others).sum(1)
+
+
+def _dot_in_order(rows: Tensor, others: Tensor) -> Tensor:
+    """Products of rows (R,), summed by halves: equal rows get the same bits among any others."""
+    terms = rows.to(accumulation_dtype(rows.dtype)) * others
+    while (size := terms.shape[1]) > 1:
+        half = (size + 1) // 2
+        terms[:, : size - half] += terms[:, half:]
+        terms = terms[:, :half]
+    return terms[:, 0].clone()
+
+
+def _settle(logits: Tensor, own: Tensor, slack: Tensor, queries: Tensor, values: Tensor) -> None:
+    """Replace the logits (R, T) within `slack` (R, 1) of the target's by products in order."""
+    near = ((logits - own).abs_() < slack).nonzero()
+    for pairs in near.split(max(1, SETTLED // values.shape[1])):
+        row, item = pairs.unbind(1)
+        logits[row, item] = _dot_in_order(queries[row], values[item])
+
+
+def _rounding(queries: Tensor, outputs: Tensor) -> Tensor:
+    """How far two ways to compute a logit may differ (B, 1), however torch multiplies."""
+    dtype = queries.dtype if honours(queries.dtype, queries.device, "ieee") else torch.bfloat16
+    norms: Tensor = torch.linalg.vector_norm(queries, dim=1, keepdim=True) * _norms(outputs)
+    return norms.mul_(2 * (queries.shape[1] + 1) * torch.finfo(dtype).eps)
+
+
+def _exponents(outputs: Tensor) -> Tensor:
+    """To base 2, the largest element of each column (d,); zero of a column of zeros."""
+    largest = outputs.abs().amax(0).to(accumulation_dtype(outputs.dtype))
+    return largest.masked_fill_(largest == 0, 1).log2_()
 
 
 def _norms(rows: Tensor) -> Tensor:
