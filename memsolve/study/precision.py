@@ -20,6 +20,7 @@ EXACT = "muon:backend=reference"
 VARIANTS = (
     EXACT,
     "muon",
+    "muon:backend=torch",  # the default schedule, which a CPU would not take by itself
     *(f"muon:schedule=muon:steps={steps}" for steps in (5, 8, 12)),
     "muon:schedule=muon:steps=5:dtype=bfloat16",
     *(f"muon:schedule=polar-express:steps={steps}" for steps in (5, 8)),
