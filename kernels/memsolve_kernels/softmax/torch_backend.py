@@ -17,7 +17,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import honours
 from memsolve_kernels.softmax.passes import (
     Aim,
     Passes,
@@ -30,7 +29,6 @@ LOG2_E = math.log2(math.e)
 ROWS = 1024  # queries in a tile at most
 MIN_ITEMS = 256  # items in a tile at least
 SUMMABLE = 64  # outputs below 2**64 can be summed, and multiplied by small weights, in any number
-SETTLED = 2**20  # numbers that are multiplied again at a time
 LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
 
@@ -52,8 +50,8 @@ class TorchBackend(Passes):
     items: int | None = None
 
     def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Row by row (B,), in an order of its own that copies of a target's output follow."""
-        return _dot_in_order(queries, outputs[targets])
+        """Row by row (B,)."""
+        return _row_dot(queries, outputs[targets])
 
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
         """The softmax is online: the largest logit so far is subtracted.
@@ -168,29 +166,20 @@ class TorchBackend(Passes):
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:
-        """Logits keep base e, so that products of small integers stay exact and ties stay ties.
-
-        A matrix product rounds equal columns differently. Logits that may equal the target's but
-        for that are therefore computed again as it was.
-        """
+        """Logits keep base e, so that products of small integers stay exact and ties stay ties."""
         queries = queries.to(accumulation_dtype(queries.dtype))
         own = target_logit[:, None]
         log_odds, bests = torch.empty_like(own), torch.empty_like(own)
         above = torch.zeros_like(own, dtype=torch.int64)
-        slack = _rounding(queries, outputs)
         for rows in _row_blocks(queries):
             total, top = torch.zeros_like(own[rows]), _lowest(own[rows])
             best = torch.full_like(top, -torch.inf)
-            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows]):
-                peak = logits.amax(1, keepdim=True)
-                if bool((peak > own[rows] - slack[rows]).any()):
-                    _settle(logits, own[rows], slack[rows], queries[rows], values)
-                    peak = logits.amax(1, keepdim=True)
+            for _, logits, *_ in self._tiles(queries[rows], outputs, targets[rows]):
                 # counting in floats is several times as fast as in booleans, and exact in a tile
                 ones = torch.gt(logits, own[rows], out=torch.empty_like(logits))
                 above[rows] += ones.sum(1, keepdim=True).long()
                 del ones  # before the next tile makes its own
-                best = torch.maximum(best, peak)
+                best = torch.maximum(best, logits.amax(1, keepdim=True))
                 risen = torch.maximum(top, best)
                 total.mul_(torch.exp2((top - risen) * LOG2_E))
                 total.add_(logits.sub_(risen).mul_(LOG2_E).exp2_().sum(1, keepdim=True))
@@ -240,31 +229,6 @@ def _mean(whole: WeightedPartial) -> Tensor:
 
 def _row_dot(rows: Tensor, others: Tensor) -> Tensor:
     return (rows.to(accumulation_dtype(rows.dtype)) * others).sum(1)
-
-
-def _dot_in_order(rows: Tensor, others: Tensor) -> Tensor:
-    """Products of rows (R,), summed by halves: equal rows get the same bits among any others."""
-    terms = rows.to(accumulation_dtype(rows.dtype)) * others
-    while (size := terms.shape[1]) > 1:
-        half = (size + 1) // 2
-        terms[:, : size - half] += terms[:, half:]
-        terms = terms[:, :half]
-    return terms[:, 0].clone()
-
-
-def _settle(logits: Tensor, own: Tensor, slack: Tensor, queries: Tensor, values: Tensor) -> None:
-    """Replace the logits (R, T) within `slack` (R, 1) of the target's by products in order."""
-    near = ((logits - own).abs_() < slack).nonzero()
-    for pairs in near.split(max(1, SETTLED // values.shape[1])):
-        row, item = pairs.unbind(1)
-        logits[row, item] = _dot_in_order(queries[row], values[item])
-
-
-def _rounding(queries: Tensor, outputs: Tensor) -> Tensor:
-    """How far two ways to compute a logit may differ (B, 1), however torch multiplies."""
-    dtype = queries.dtype if honours(queries.dtype, queries.device, "ieee") else torch.bfloat16
-    norms: Tensor = torch.linalg.vector_norm(queries, dim=1, keepdim=True) * _norms(outputs)
-    return norms.mul_(2 * (queries.shape[1] + 1) * torch.finfo(dtype).eps)
 
 
 def _exponents(outputs: Tensor) -> Tensor:
