@@ -310,3 +310,13 @@ def test_gradients_are_rounded_at_every_step_and_left_alone() -> None:
 def test_inaccuracies_that_mean_nothing_are_told(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Muon([Parameter(torch.zeros(2, 2))], **settings)
+
+
+@pytest.mark.parametrize(
+    "group", [{"params": parameter(3)}, {"params": parameter(2, 2), "momentum": 2.0}]
+)
+def test_a_group_that_is_refused_is_not_added(group: dict[str, Any]) -> None:
+    optimizer = Muon(parameter(2, 2))
+    with pytest.raises(InputError):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
