@@ -99,6 +99,22 @@ class Muon(Optimizer):
             self.param_groups.pop()
             raise
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state; hyperparameters that it does not name stay as they are here.
+
+        It may be `torch.optim.Muon`'s, whose momentum is the same running mean.
+
+        Raises:
+            InputError: a hyperparameter that cannot be used; nothing has changed.
+        """
+        groups = state["param_groups"]
+        unpickled = not self.__dict__
+        here = [state["defaults"]] * len(groups) if unpickled else self.param_groups
+        for group, own in zip(groups, here, strict=True):
+            group.update({name: own[name] for name in own.keys() - group.keys()})
+            _check_group(group)
+        super().__setstate__(state)
+
     @overload
     def step(self, closure: None = None) -> None: ...
 
@@ -142,7 +158,7 @@ class Muon(Optimizer):
             gradient = gradient.to(group["gradient_dtype"]).to(param.dtype)
         if momentum > 0:
             state = self.state[param]
-            if not state:
+            if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
             mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
             gradient = gradient.lerp(mean, momentum) if group["nesterov"] else mean

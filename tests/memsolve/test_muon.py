@@ -1,5 +1,6 @@
 """Muon: the same optimizer as torch's when asked to be, and a more exact one by default."""
 
+import copy
 import io
 from collections.abc import Callable
 from typing import Any
@@ -320,3 +321,49 @@ def test_a_group_that_is_refused_is_not_added(group: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         optimizer.add_param_group(group)
     assert len(optimizer.param_groups) == 1
+
+
+def test_takes_over_the_state_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "torch.optim._muon._zeropower_via_newtonschulz",
+        lambda grad, *_: matrix_sign(grad, schedule="muon"),
+    )
+    torchs, ours = (Parameter(torch.zeros(6, 9, dtype=torch.float64)) for _ in range(2))
+    settings: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.8}
+    first = torch.optim.Muon([torchs], **settings)
+    torchs.grad = torch.randn(6, 9, dtype=torch.float64)
+    first.step()
+    ours.data.copy_(torchs)
+    second = Muon([ours], schedule="muon")
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert {name: second.param_groups[0][name] for name in settings} == settings
+    for gradient in torch.randn(2, 6, 9, dtype=torch.float64):
+        torchs.grad, ours.grad = gradient.clone(), gradient.clone()
+        first.step()
+        second.step()
+    torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-12)
+
+
+def test_a_state_that_lacks_a_hyperparameter_leaves_it_as_it_is() -> None:
+    params = parameter(3, 3) + parameter(3, 3)
+    groups: list[dict[str, Any]] = [{"params": params[:1], "relative_damping": 0.5}]
+    optimizer = Muon([*groups, {"params": params[1:]}], lr=0.1)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["relative_damping"], group["gradient_dtype"]
+    optimizer.load_state_dict(state)
+    assert [group["relative_damping"] for group in optimizer.param_groups] == [0.5, 0.0]
+    for param in params:
+        param.grad = torch.eye(3)
+    optimizer.step()
+    assert torch.equal(params[1].detach(), -0.1 * torch.eye(3))
+
+
+def test_a_state_that_cannot_be_used_changes_nothing() -> None:
+    params = parameter(3, 3)
+    state = torch.optim.Muon(params, momentum=1.5).state_dict()
+    optimizer = Muon(params)
+    before = optimizer.state_dict()
+    with pytest.raises(RangeError, match=r"momentum is 1\.5"):
+        optimizer.load_state_dict(state)
+    assert optimizer.state_dict() == before
