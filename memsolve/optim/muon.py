@@ -34,7 +34,7 @@ class Muon(Optimizer):
     Args:
         params: parameters (..., m, n), real, or groups of them; leading dimensions are a batch of
             matrices.
-        lr: step size.
+        lr: step size; a number, or a tensor of one, which schedulers then change in place.
         momentum: decay of the running mean, in [0, 1).
         nesterov: look one step of momentum ahead.
         weight_decay: decoupled; torch's Muon has 0.1 by default.
@@ -60,7 +60,7 @@ class Muon(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         momentum: float = 0.95,
         nesterov: bool = True,
         weight_decay: float = 0.0,
@@ -143,7 +143,7 @@ class Muon(Optimizer):
     def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
         directions = [self._direction(param, group) for param in params]
         signs = _sign(torch.cat(directions), group)
-        lr, shape = group["lr"], params[0].shape
+        lr, shape = float(group["lr"]), params[0].shape
         rate = lr * _adjustment(group["adjust_lr_fn"], *shape[-2:])
         parts = torch.split(signs, [len(direction) for direction in directions])
         for param, sign in zip(params, parts, strict=True):
@@ -204,6 +204,9 @@ def _check_gradient(gradient: Tensor | None) -> None:
 
 
 def _check_group(group: dict[str, Any]) -> None:
+    if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
+        shape = tuple(group["lr"].shape)
+        raise ShapeError(f"lr is a tensor of shape {shape}; expected a number or a tensor of one")
     for name, high in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
         if not 0 <= group[name] < high:
             raise RangeError(f"{name} is {group[name]}; expected a number in [0, {high})")

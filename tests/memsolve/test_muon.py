@@ -201,6 +201,7 @@ def parameter(*shape: int) -> list[Parameter]:
         (lambda: Muon(parameter(3)), ShapeError, r"shape \(3,\)"),
         (lambda: Muon(parameter(2, 2), lr=-1.0), RangeError, "lr is -1.0"),
         (lambda: Muon(parameter(2, 2), lr=float("nan")), RangeError, "lr is nan"),
+        (lambda: Muon(parameter(2, 2), lr=torch.ones(2)), ShapeError, r"shape \(2,\)"),
         (lambda: Muon(parameter(2, 2), momentum=1.0), RangeError, "momentum is 1.0"),
         (lambda: Muon(parameter(2, 2), weight_decay=-0.1), RangeError, "weight_decay"),
         (lambda: Muon(parameter(2, 2), adjust_lr_fn="no"), RangeError, "adjust_lr_fn"),  # type: ignore[arg-type]
@@ -367,3 +368,20 @@ def test_a_state_that_cannot_be_used_changes_nothing() -> None:
     with pytest.raises(RangeError, match=r"momentum is 1\.5"):
         optimizer.load_state_dict(state)
     assert optimizer.state_dict() == before
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_learning_rate_may_be_a_tensor_and_follows_a_scheduler(shape: tuple[int, ...]) -> None:
+    def scheduled(lr: float | Tensor) -> list[Tensor]:
+        def make(params: list[Parameter]) -> Muon:
+            optimizer = Muon(params, lr=lr, weight_decay=0.3)
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+            optimizer.register_step_post_hook(lambda *_: schedule.step())
+            return optimizer
+
+        return train(make)
+
+    given = torch.full(shape, 0.1, dtype=torch.float64)
+    for one, other in zip(scheduled(given), scheduled(0.1), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(given, torch.full_like(given, 0.1 / 2**4))
