@@ -385,3 +385,9 @@ def test_a_learning_rate_may_be_a_tensor_and_follows_a_scheduler(shape: tuple[in
     for one, other in zip(scheduled(given), scheduled(0.1), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(given, torch.full_like(given, 0.1 / 2**4))
+
+
+def test_only_params_and_lr_go_by_position_as_torch_orders_the_rest_differently() -> None:
+    assert Muon(parameter(2, 2), 0.5).defaults["lr"] == 0.5
+    with pytest.raises(TypeError, match="positional"):
+        Muon(parameter(2, 2), 0.5, 0.1)  # type: ignore[call-arg]
