@@ -48,6 +48,7 @@ class Muon(Optimizer):
         gradient_dtype: round gradients to it first, to see what their precision is worth.
         adjust_lr_fn: the adjustment: `"original"`, `sqrt(max(1, m / n))` (default), or
             `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
+        maximize: climb instead: the steps are those on minus the gradients.
 
     Raises:
         ShapeError, DtypeError: a parameter that is not a real matrix or batch of matrices.
@@ -73,6 +74,7 @@ class Muon(Optimizer):
         relative_damping: float = 0.0,
         gradient_dtype: torch.dtype | None = None,
         adjust_lr_fn: AdjustLr | None = None,
+        maximize: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -87,6 +89,7 @@ class Muon(Optimizer):
             "relative_damping": relative_damping,
             "gradient_dtype": gradient_dtype,
             "adjust_lr_fn": adjust_lr_fn,
+            "maximize": maximize,
         }
         super().__init__(params, defaults)
 
@@ -156,6 +159,8 @@ class Muon(Optimizer):
         assert gradient is not None
         if group["gradient_dtype"] is not None:
             gradient = gradient.to(group["gradient_dtype"]).to(param.dtype)
+        if group["maximize"]:
+            gradient = -gradient
         if momentum > 0:
             state = self.state[param]
             if "momentum_buffer" not in state:

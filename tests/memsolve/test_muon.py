@@ -391,3 +391,19 @@ def test_only_params_and_lr_go_by_position_as_torch_orders_the_rest_differently(
     assert Muon(parameter(2, 2), 0.5).defaults["lr"] == 0.5
     with pytest.raises(TypeError, match="positional"):
         Muon(parameter(2, 2), 0.5, 0.1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_maximize_takes_the_steps_on_minus_the_gradients(momentum: float) -> None:
+    gradients = torch.randn(3, 4, 6)
+
+    def steps(sign: float, maximize: bool) -> Tensor:
+        (param,) = parameter(4, 6)
+        optimizer = Muon([param], lr=0.1, momentum=momentum, weight_decay=0.3, maximize=maximize)
+        for gradient in gradients:
+            param.grad = sign * gradient
+            optimizer.step()
+            assert torch.equal(param.grad, sign * gradient)
+        return param.detach()
+
+    assert torch.equal(steps(1.0, True), steps(-1.0, False))
