@@ -61,3 +61,12 @@ def test_a_flipped_sign_is_seen() -> None:
 def test_the_reference_is_refused() -> None:
     with pytest.raises(BackendError, match="truth"):
         certify(torch.eye(2), backend="reference")
+
+
+def test_the_default_device_does_not_matter() -> None:
+    matrix = torch.randn(40, 50)
+    expected = certify(matrix, 0.1)
+    with torch.device("meta"):
+        found = certify(matrix, 0.1)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)

@@ -68,8 +68,10 @@ def estimates(polar: Pair, scaled: Pair) -> tuple[Tensor, Tensor, Tensor]:
 
 def _directions(size: int, like: Tensor) -> Tensor:
     """Orthonormal random directions (size, at most `PROBES`): all of a small space."""
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(size, min(size, PROBES), generator=generator, dtype=like.dtype)
+    generator = torch.Generator("cpu").manual_seed(0)  # whatever torch's default device is
+    directions = torch.randn(
+        size, min(size, PROBES), generator=generator, dtype=like.dtype, device="cpu"
+    )
     orthonormal: Tensor = torch.linalg.qr(directions).Q
     return orthonormal.to(like.device)
 
