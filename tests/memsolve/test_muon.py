@@ -407,3 +407,19 @@ def test_maximize_takes_the_steps_on_minus_the_gradients(momentum: float) -> Non
         return param.detach()
 
     assert torch.equal(steps(1.0, True), steps(-1.0, False))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_compiled_step_does_not_mind_the_default_device(device: str) -> None:
+    gradient = torch.randn(7, 11)
+
+    def stepped(compiled: bool) -> Tensor:
+        (param,) = parameter(7, 11)
+        param.grad = gradient
+        optimizer = Muon([param], lr=0.1, backend="torch")
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        with torch.device(device):
+            step()
+        return param.detach()
+
+    assert torch.equal(stepped(compiled=True), stepped(compiled=False))
