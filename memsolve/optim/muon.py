@@ -34,7 +34,7 @@ class Muon(Optimizer):
     Args:
         params: parameters (..., m, n), real, or groups of them; leading dimensions are a batch of
             matrices.
-        lr: step size.
+        lr: step size; a number, or a tensor of one, which schedulers then change in place.
         momentum: decay of the running mean, in [0, 1).
         nesterov: look one step of momentum ahead.
         weight_decay: decoupled; torch's Muon has 0.1 by default.
@@ -48,6 +48,7 @@ class Muon(Optimizer):
         gradient_dtype: round gradients to it first, to see what their precision is worth.
         adjust_lr_fn: the adjustment: `"original"`, `sqrt(max(1, m / n))` (default), or
             `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
+        maximize: climb instead: the steps are those on minus the gradients.
 
     Raises:
         ShapeError, DtypeError: a parameter that is not a real matrix or batch of matrices.
@@ -60,19 +61,20 @@ class Muon(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
+        *,
         momentum: float = 0.95,
         nesterov: bool = True,
         weight_decay: float = 0.0,
         damping: float = 0.0,
         schedule: Schedule | str | None = None,
-        *,
         dtype: torch.dtype | None = None,
         precision: Precision | None = None,
         backend: Backend | None = None,
         relative_damping: float = 0.0,
         gradient_dtype: torch.dtype | None = None,
         adjust_lr_fn: AdjustLr | None = None,
+        maximize: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -87,13 +89,34 @@ class Muon(Optimizer):
             "relative_damping": relative_damping,
             "gradient_dtype": gradient_dtype,
             "adjust_lr_fn": adjust_lr_fn,
+            "maximize": maximize,
         }
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with its own hyperparameters, as in every torch optimizer."""
         super().add_param_group(param_group)
-        _check_group(self.param_groups[-1])
+        try:
+            _check_group(self.param_groups[-1])
+        except Exception:
+            self.param_groups.pop()
+            raise
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state; hyperparameters that it does not name stay as they are here.
+
+        It may be `torch.optim.Muon`'s, whose momentum is the same running mean.
+
+        Raises:
+            InputError: a hyperparameter that cannot be used; nothing has changed.
+        """
+        groups = state["param_groups"]
+        unpickled = not self.__dict__
+        here = [state["defaults"]] * len(groups) if unpickled else self.param_groups
+        for group, own in zip(groups, here, strict=True):
+            group.update({name: own[name] for name in own.keys() - group.keys()})
+            _check_group(group)
+        super().__setstate__(state)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -123,7 +146,7 @@ class Muon(Optimizer):
     def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
         directions = [self._direction(param, group) for param in params]
         signs = _sign(torch.cat(directions), group)
-        lr, shape = group["lr"], params[0].shape
+        lr, shape = float(group["lr"]), params[0].shape
         rate = lr * _adjustment(group["adjust_lr_fn"], *shape[-2:])
         parts = torch.split(signs, [len(direction) for direction in directions])
         for param, sign in zip(params, parts, strict=True):
@@ -136,9 +159,11 @@ class Muon(Optimizer):
         assert gradient is not None
         if group["gradient_dtype"] is not None:
             gradient = gradient.to(group["gradient_dtype"]).to(param.dtype)
+        if group["maximize"]:
+            gradient = -gradient
         if momentum > 0:
             state = self.state[param]
-            if not state:
+            if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
             mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
             gradient = gradient.lerp(mean, momentum) if group["nesterov"] else mean
@@ -184,6 +209,9 @@ def _check_gradient(gradient: Tensor | None) -> None:
 
 
 def _check_group(group: dict[str, Any]) -> None:
+    if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
+        shape = tuple(group["lr"].shape)
+        raise ShapeError(f"lr is a tensor of shape {shape}; expected a number or a tensor of one")
     for name, high in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
         if not 0 <= group[name] < high:
             raise RangeError(f"{name} is {group[name]}; expected a number in [0, {high})")

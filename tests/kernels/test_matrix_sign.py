@@ -345,3 +345,13 @@ def test_symmetric_blocks_agree_with_full_products(
     matrix = torch.randn(2, size, 30, dtype=torch.float64)
     truth = matrix_sign(matrix, damping, backend="reference")
     assert relative_error(matrix_sign(matrix, damping, backend="torch"), truth) < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e9, 1e30])
+def test_the_reference_rounds_after_it_scales(scale: float) -> None:
+    """In units of a power of two, so that only the digits count."""
+    unit = 2.0 ** round(math.log2(scale))
+    matrix = torch.randn(2, 4, 6, dtype=torch.float64)
+    expected = matrix_sign(matrix.half().double(), 0.1, backend="reference").half().double()
+    sign = matrix_sign(unit * matrix, unit * 0.1, backend="reference", dtype=torch.float16)
+    torch.testing.assert_close(sign, expected, rtol=0, atol=0)

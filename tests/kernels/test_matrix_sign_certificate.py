@@ -32,7 +32,7 @@ def test_orthogonality_is_near_the_error_while_it_converges(steps: int) -> None:
 
 
 @pytest.mark.parametrize("size", [5, certificate.PROBES, 90])
-def test_estimates_are_near_the_norms_and_exact_for_small_matrices(size: int) -> None:
+def test_norms_are_exact_and_negativity_is_near_and_exact_for_small_matrices(size: int) -> None:
     P, Z = torch.randn(2, 3, size, size + 7, dtype=torch.float64)
     orthogonality, asymmetry, negativity = certificate.estimates(Pair(P, None), Pair(Z, None))
     polar, norms = P @ Z.mT, torch.linalg.matrix_norm(Z)
@@ -40,8 +40,8 @@ def test_estimates_are_near_the_norms_and_exact_for_small_matrices(size: int) ->
     sheared = torch.linalg.matrix_norm(polar - polar.mT) / (2 * norms)
     below = -torch.linalg.eigvalsh((polar + polar.mT) / 2)[:, 0] / norms
     tolerance = 1e-12 if size <= certificate.PROBES else 0.25
-    torch.testing.assert_close(orthogonality, exact, rtol=tolerance, atol=0)
-    torch.testing.assert_close(asymmetry, sheared, rtol=tolerance, atol=0)
+    torch.testing.assert_close(orthogonality, exact, rtol=1e-12, atol=0)
+    torch.testing.assert_close(asymmetry, sheared, rtol=1e-12, atol=0)
     torch.testing.assert_close(negativity, below, rtol=tolerance, atol=0)
     assert (negativity <= below * (1 + 1e-12)).all()
 
@@ -50,6 +50,17 @@ def test_unresolved_directions_are_counted() -> None:
     values = torch.tensor([1.0, 0.5, 0.2, 1e-12, 1e-12], dtype=torch.float64)
     found = certify(with_spectrum(values, (5, 5)), schedule=minimax(1e-2))
     assert found.orthogonality.item() == pytest.approx(2**0.5, abs=1e-6)
+
+
+def test_a_single_unresolved_direction_is_seen_wherever_it_points() -> None:
+    """Also where it is orthogonal to every probe of the Krylov space."""
+    size = 40
+    probes = certificate._directions(size, torch.empty(0, dtype=torch.float64))
+    dead = torch.linalg.svd(probes).U[:, -1:]
+    assert (probes.T @ dead).norm() < 1e-12
+    matrix = torch.eye(size, dtype=torch.float64) - dead @ dead.T
+    found = certify(matrix, schedule=minimax(1e-2))
+    assert found.orthogonality.item() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_flipped_sign_is_seen() -> None:
@@ -61,3 +72,12 @@ def test_a_flipped_sign_is_seen() -> None:
 def test_the_reference_is_refused() -> None:
     with pytest.raises(BackendError, match="truth"):
         certify(torch.eye(2), backend="reference")
+
+
+def test_the_default_device_does_not_matter() -> None:
+    matrix = torch.randn(40, 50)
+    expected = certify(matrix, 0.1)
+    with torch.device("meta"):
+        found = certify(matrix, 0.1)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)

@@ -15,6 +15,8 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.matrix_sign import Polynomial, Schedule, certify
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 def test_divergence_is_an_error() -> None:
@@ -73,3 +75,24 @@ def test_precision_follows_torchs_own_settings() -> None:
         assert matrix_sign(EYE).isfinite().all()
     finally:
         matmul.fp32_precision = before
+
+
+class _Sign(torch.nn.Module):
+    def forward(self, matrix: Tensor) -> Tensor:
+        return matrix_sign(matrix, schedule="muon")
+
+
+def test_a_matrix_without_values_is_refused() -> None:
+    with FakeTensorMode() as mode, pytest.raises(BackendError, match="no values"):
+        matrix_sign(mode.from_tensor(EYE))
+    with pytest.raises(BackendError, match="no values"):
+        matrix_sign(EYE.to("meta"))
+    with pytest.raises(BackendError, match="no values"):
+        torch.export.export(_Sign(), (EYE,))
+
+
+def test_vmap_is_refused_as_batches_are_taken() -> None:
+    batch = torch.stack([EYE, 2 * EYE])
+    with pytest.raises(ShapeError, match="without vmap"):
+        torch.func.vmap(matrix_sign)(batch)
+    torch.testing.assert_close(matrix_sign(batch), EYE.expand(2, 2, 2))

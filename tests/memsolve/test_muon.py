@@ -1,5 +1,6 @@
 """Muon: the same optimizer as torch's when asked to be, and a more exact one by default."""
 
+import copy
 import io
 from collections.abc import Callable
 from typing import Any
@@ -200,6 +201,7 @@ def parameter(*shape: int) -> list[Parameter]:
         (lambda: Muon(parameter(3)), ShapeError, r"shape \(3,\)"),
         (lambda: Muon(parameter(2, 2), lr=-1.0), RangeError, "lr is -1.0"),
         (lambda: Muon(parameter(2, 2), lr=float("nan")), RangeError, "lr is nan"),
+        (lambda: Muon(parameter(2, 2), lr=torch.ones(2)), ShapeError, r"shape \(2,\)"),
         (lambda: Muon(parameter(2, 2), momentum=1.0), RangeError, "momentum is 1.0"),
         (lambda: Muon(parameter(2, 2), weight_decay=-0.1), RangeError, "weight_decay"),
         (lambda: Muon(parameter(2, 2), adjust_lr_fn="no"), RangeError, "adjust_lr_fn"),  # type: ignore[arg-type]
@@ -310,3 +312,114 @@ def test_gradients_are_rounded_at_every_step_and_left_alone() -> None:
 def test_inaccuracies_that_mean_nothing_are_told(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Muon([Parameter(torch.zeros(2, 2))], **settings)
+
+
+@pytest.mark.parametrize(
+    "group", [{"params": parameter(3)}, {"params": parameter(2, 2), "momentum": 2.0}]
+)
+def test_a_group_that_is_refused_is_not_added(group: dict[str, Any]) -> None:
+    optimizer = Muon(parameter(2, 2))
+    with pytest.raises(InputError):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+
+
+def test_takes_over_the_state_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "torch.optim._muon._zeropower_via_newtonschulz",
+        lambda grad, *_: matrix_sign(grad, schedule="muon"),
+    )
+    torchs, ours = (Parameter(torch.zeros(6, 9, dtype=torch.float64)) for _ in range(2))
+    settings: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.8}
+    first = torch.optim.Muon([torchs], **settings)
+    torchs.grad = torch.randn(6, 9, dtype=torch.float64)
+    first.step()
+    ours.data.copy_(torchs)
+    second = Muon([ours], schedule="muon")
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert {name: second.param_groups[0][name] for name in settings} == settings
+    for gradient in torch.randn(2, 6, 9, dtype=torch.float64):
+        torchs.grad, ours.grad = gradient.clone(), gradient.clone()
+        first.step()
+        second.step()
+    torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-12)
+
+
+def test_a_state_that_lacks_a_hyperparameter_leaves_it_as_it_is() -> None:
+    params = parameter(3, 3) + parameter(3, 3)
+    groups: list[dict[str, Any]] = [{"params": params[:1], "relative_damping": 0.5}]
+    optimizer = Muon([*groups, {"params": params[1:]}], lr=0.1)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["relative_damping"], group["gradient_dtype"]
+    optimizer.load_state_dict(state)
+    assert [group["relative_damping"] for group in optimizer.param_groups] == [0.5, 0.0]
+    for param in params:
+        param.grad = torch.eye(3)
+    optimizer.step()
+    assert torch.equal(params[1].detach(), -0.1 * torch.eye(3))
+
+
+def test_a_state_that_cannot_be_used_changes_nothing() -> None:
+    params = parameter(3, 3)
+    state = torch.optim.Muon(params, momentum=1.5).state_dict()
+    optimizer = Muon(params)
+    before = optimizer.state_dict()
+    with pytest.raises(RangeError, match=r"momentum is 1\.5"):
+        optimizer.load_state_dict(state)
+    assert optimizer.state_dict() == before
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_learning_rate_may_be_a_tensor_and_follows_a_scheduler(shape: tuple[int, ...]) -> None:
+    def scheduled(lr: float | Tensor) -> list[Tensor]:
+        def make(params: list[Parameter]) -> Muon:
+            optimizer = Muon(params, lr=lr, weight_decay=0.3)
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+            optimizer.register_step_post_hook(lambda *_: schedule.step())
+            return optimizer
+
+        return train(make)
+
+    given = torch.full(shape, 0.1, dtype=torch.float64)
+    for one, other in zip(scheduled(given), scheduled(0.1), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(given, torch.full_like(given, 0.1 / 2**4))
+
+
+def test_only_params_and_lr_go_by_position_as_torch_orders_the_rest_differently() -> None:
+    assert Muon(parameter(2, 2), 0.5).defaults["lr"] == 0.5
+    with pytest.raises(TypeError, match="positional"):
+        Muon(parameter(2, 2), 0.5, 0.1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_maximize_takes_the_steps_on_minus_the_gradients(momentum: float) -> None:
+    gradients = torch.randn(3, 4, 6)
+
+    def steps(sign: float, maximize: bool) -> Tensor:
+        (param,) = parameter(4, 6)
+        optimizer = Muon([param], lr=0.1, momentum=momentum, weight_decay=0.3, maximize=maximize)
+        for gradient in gradients:
+            param.grad = sign * gradient
+            optimizer.step()
+            assert torch.equal(param.grad, sign * gradient)
+        return param.detach()
+
+    assert torch.equal(steps(1.0, True), steps(-1.0, False))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_compiled_step_does_not_mind_the_default_device(device: str) -> None:
+    gradient = torch.randn(7, 11)
+
+    def stepped(compiled: bool) -> Tensor:
+        (param,) = parameter(7, 11)
+        param.grad = gradient
+        optimizer = Muon([param], lr=0.1, backend="torch")
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        with torch.device(device):
+            step()
+        return param.detach()
+
+    assert torch.equal(stepped(compiled=True), stepped(compiled=False))

@@ -86,7 +86,7 @@ def certify(
     """`matrix_sign` by an iteration, with the residuals of the polar equation, taken in float64.
 
     Takes the arguments of `matrix_sign` and raises its errors, on every device (so it waits for a
-    GPU). Costs about `32 PROBES m n` flops more. The directions are the same in every call.
+    GPU). Costs two products in float64 more, about `4 m^2 (m + n)` flops for m <= n.
 
     Raises:
         NonFiniteError: NaN or infinity in the matrix, or a schedule that diverged.

@@ -1,4 +1,4 @@
-"""How good a computed matrix sign is, measured after the fact by a few matrix-vector products."""
+"""How good a computed matrix sign is, measured after the fact by two products in float64."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ class Certificate(NamedTuple):
 
     It is that factor exactly when its rows are orthonormal and `P Z^T` is symmetric positive
     semidefinite, that is, when the three residuals vanish. Each has the batch shape (...) of the
-    matrix, in float64. Norms are estimates from `PROBES` random directions, within about a quarter,
-    and exact for matrices whose smaller side is no larger than that.
+    matrix, in float64. The norms are those of the matrices themselves, up to rounding in float64,
+    so that a single direction that was not resolved is seen.
 
     Attributes:
         sign: (..., m, n), what `matrix_sign` returns by that iteration.
@@ -25,7 +25,8 @@ class Certificate(NamedTuple):
             one; about `sqrt(k)` when `k` directions were not resolved.
         asymmetry: `||P Z^T - Z P^T||_F / (2 ||Z||_F)`.
         negativity: how far the spectrum of `P Z^T` reaches below zero, over `||Z||_F`, as far as
-            Ritz values from a short block Krylov space see it: at most the true value.
+            Ritz values from a short block Krylov space of `PROBES` fixed directions see it: at
+            most the true value, and that value where the smaller side is at most `PROBES`.
     """
 
     sign: Tensor
@@ -46,30 +47,29 @@ def estimates(polar: Pair, scaled: Pair) -> tuple[Tensor, Tensor, Tensor]:
     P, Z = _joined(polar), _joined(scaled)
     batch, m, _ = P.shape
     size = torch.linalg.matrix_norm(Z).clamp(min=torch.finfo(Z.dtype).tiny)
+    product = P @ Z.mT
+    spread = P @ P.mT - torch.eye(m, dtype=P.dtype, device=P.device)
+    sheared, factor = product - product.mT, (product + product.mT) / 2
     V = _directions(m, P)
-    to_full = (m / V.shape[-1]) ** 0.5
-    spread, sheared = P @ (P.mT @ V) - V, P @ (Z.mT @ V) - Z @ (P.mT @ V)
-
-    def factor(V: Tensor) -> Tensor:
-        return (P @ (Z.mT @ V) + Z @ (P.mT @ V)) / 2
-
     space = [V.expand(batch, -1, -1)]
     for _ in range(_KRYLOV - 1 if V.shape[-1] < m else 0):
-        space.append(torch.linalg.qr(factor(space[-1])).Q)
+        space.append(torch.linalg.qr(factor @ space[-1]).Q)
     basis = torch.linalg.qr(torch.cat(space, dim=-1)).Q
-    ritz = basis.mT @ factor(basis)
+    ritz = basis.mT @ (factor @ basis)
     smallest = torch.linalg.eigvalsh((ritz + ritz.mT) / 2)[:, 0]
     return (
-        to_full * torch.linalg.matrix_norm(spread),
-        to_full * torch.linalg.matrix_norm(sheared) / (2 * size),
+        torch.linalg.matrix_norm(spread),
+        torch.linalg.matrix_norm(sheared) / (2 * size),
         (-smallest).clamp(min=0) / size,
     )
 
 
 def _directions(size: int, like: Tensor) -> Tensor:
     """Orthonormal random directions (size, at most `PROBES`): all of a small space."""
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(size, min(size, PROBES), generator=generator, dtype=like.dtype)
+    generator = torch.Generator("cpu").manual_seed(0)  # whatever torch's default device is
+    directions = torch.randn(
+        size, min(size, PROBES), generator=generator, dtype=like.dtype, device="cpu"
+    )
     orthonormal: Tensor = torch.linalg.qr(directions).Q
     return orthonormal.to(like.device)
 

@@ -7,12 +7,14 @@ Persson, Musco and Gower 2025, arXiv 2505.16932), so that the band in which they
 beforehand. The widely used fixed schedules are here for comparison: `STOCK`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from memsolve_kernels.errors import RangeError
@@ -20,6 +22,8 @@ from memsolve_kernels.errors import RangeError
 _CUSHION = 0.024
 _MARGIN = 0.01
 _EPS = float(np.finfo(np.float64).eps)
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 class Polynomial(NamedTuple):
@@ -114,6 +118,13 @@ class Schedule:
         return "\n".join([head, *rows])
 
 
+def _untraced(function: _Function) -> _Function:
+    """Keep a function out of compiled graphs, as its numpy is not to be traced: one break each."""
+    untraced: _Function = torch.compiler.disable(function)
+    return untraced
+
+
+@_untraced
 @cache
 def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
     """The greedy minimax schedule that takes `[lower, 1]` into `[1 - error, 1 + error]`.

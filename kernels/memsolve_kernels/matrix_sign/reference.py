@@ -35,4 +35,15 @@ class ReferenceBackend:
 
     def sign(self, matrix: Tensor, settings: Settings) -> Tensor:
         """The definition of `matrix` (..., m, n) once it is rounded to the dtype asked for."""
-        return matrix_sign(matrix.to(settings.dtype), settings.damping)
+        return matrix_sign(_rounded(matrix, settings.dtype), settings.damping).to(settings.dtype)
+
+
+def _rounded(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each matrix to the digits of `dtype`, whatever its scale, in float64.
+
+    It is rounded in units of a power of two near its largest entry, so that none overflows.
+    """
+    exact = matrix.double()
+    largest = exact.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(exact.dtype).tiny)
+    unit = largest / (2 * torch.frexp(largest).mantissa)
+    return (exact / unit).to(dtype).double() * unit
