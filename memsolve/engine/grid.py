@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from memsolve_kernels.errors import DtypeError, InputError, RangeError
@@ -14,9 +14,6 @@ from torch.optim import Optimizer
 
 from memsolve.engine.checks import check_list, whole
 from memsolve.engine.sweep import Sweep, literal, swept, words
-
-ITEMS_PER_DIM = 128
-"""Default `N / d`: between a fixed `N` and `N = d^2`, whose logarithms bend small-`d` slopes."""
 
 Choice = str | Callable[..., Optimizer]
 """A name, or a factory that takes the parameters; a class is one."""
@@ -100,6 +97,9 @@ class Grid:
         InputError: a value that means nothing; the message says which and what was expected.
     """
 
+    items_per_dim: ClassVar[int] = 128
+    """`N / d` by default: between a fixed `N` and `N = d^2`, whose logarithms bend small slopes."""
+
     optimizers: Optimizers = option(
         ("sgd", "muon", "newton"),
         "--optimizers",
@@ -177,7 +177,7 @@ class Grid:
 
     def items_of(self, dim: int) -> int:
         """Number of facts of a memory of dimension `dim`."""
-        return ITEMS_PER_DIM * dim if self.num_items is None else self.num_items
+        return self.items_per_dim * dim if self.num_items is None else self.num_items
 
     def batch_sizes_of(self, alpha: float, dim: int) -> list[int]:
         """Batch sizes of a study of batches, increasing."""

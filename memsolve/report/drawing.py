@@ -65,6 +65,22 @@ def panels_of_alpha(
     return figure, dict(zip(alphas, row, strict=True))
 
 
+def panels_by_optimizer(
+    summary: Summary[P], *, width: float, height: float
+) -> tuple[Figure, dict[tuple[float, str], Axes]]:
+    """Rows of alpha, columns of optimizers, by both; width and height of a panel in inches."""
+    alphas = sorted({fit.alpha for fit in summary.fits})
+    optimizers = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
+    size = width * len(optimizers) + 0.6, height * len(alphas) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    rows = figure.subplots(len(alphas), len(optimizers), squeeze=False, sharex="row", sharey="row")
+    return figure, {
+        (alpha, optimizer): axes
+        for alpha, row in zip(alphas, rows, strict=True)
+        for optimizer, axes in zip(optimizers, row, strict=True)
+    }
+
+
 def against_dim(summary: Summary[P], quantity: str, measured: Callable[[P], Bar | None]) -> Figure:
     """One panel an alpha: a quantity against `d`, its fitted power law, and theory's slope.
 

@@ -13,7 +13,7 @@ from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.fit import Estimate, power_law_exponent
 from memsolve.engine.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.drawing import Bar, against_dim, plain, shades
+from memsolve.report.drawing import Bar, against_dim, panels_by_optimizer, plain, shades
 from memsolve.report.words import count
 from memsolve.study import scaled
 from memsolve.study.batch_fit import OVERHEAD, BatchScaling
@@ -139,22 +139,17 @@ def _long(estimate: Estimate) -> str:
 
 def _against_batch(summary: Summary[Scaled]) -> Figure:
     """Rows of alpha, columns of optimizers."""
-    alphas = sorted({fit.alpha for fit in summary.fits})
-    optimizers = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
-    size = 4.8 * len(optimizers) + 0.6, 4 * len(alphas) + 0.4
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(
-        len(alphas), len(optimizers), squeeze=False, sharex="row", sharey="row"
-    )
+    figure, panels = panels_by_optimizer(summary, width=4.8, height=4)
     for fit in summary.fits:
-        axes = panels[alphas.index(fit.alpha), optimizers.index(fit.optimizer)]
+        axes = panels[fit.alpha, fit.optimizer]
         for point, shade in zip(fit.points, shades(len(fit.points)), strict=True):
             _falling(axes, point, shade)
         axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
         axes.set(xscale="log", yscale="log", xlabel="batch size B (to the right: population)")
         axes.legend(fontsize=8, title="diamond: B_crit, square: B_20%", title_fontsize=8)
-    for row in panels:
-        row[0].set_ylabel("steps to the target")
+    for axes in panels.values():
+        if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            axes.set_ylabel("steps to the target")
     return figure
 
 

@@ -63,18 +63,10 @@ class OneStep(Study[Cell, Recalled, P]):
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[Recalled]:
         """One step of each cell's optimizer; cells of one batch share its gradient."""
-        first = cells[0]
-        memory = AssociativeMemory(
-            first.num_items,
-            first.dim,
-            first.alpha,
-            seed=first.seed,
-            device=grid.device,
-            dtype=getattr(torch, grid.dtype),
-        )
+        memory = memory_of(grid, cells[0])
         builders = resolve(grid.choices)
         for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
-            batch = draw(memory, batch_size, first.seed)
+            batch = draw(memory, batch_size, cells[0].seed)
             objective = Objective(memory, batch)
             for cell in same_batch:
                 try:
@@ -83,6 +75,18 @@ class OneStep(Study[Cell, Recalled, P]):
                     raise StepError(f"{error}, at {cell}") from error
                 recall = memory.recall(weight, batch.items)
                 yield Recalled(recall.count, recall.top_rank())
+
+
+def memory_of(grid: Grid, cell: Cell) -> AssociativeMemory:
+    """The memory of a cell."""
+    return AssociativeMemory(
+        cell.num_items,
+        cell.dim,
+        cell.alpha,
+        seed=cell.seed,
+        device=grid.device,
+        dtype=getattr(torch, grid.dtype),
+    )
 
 
 def draw(memory: AssociativeMemory, batch_size: int | None, seed: int) -> Batch:

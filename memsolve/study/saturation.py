@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.fit import Estimate, Floats, power_law_exponent
-from memsolve.report.drawing import against_dim, plain, shades
+from memsolve.report.drawing import against_dim, panels_by_optimizer, plain, shades
 from memsolve.report.words import count
 from memsolve.study.crossing import Crossing, Saturation
 from memsolve.study.one_step import OneStep, Results, counts, laws
@@ -86,24 +86,19 @@ class SaturationStudy(OneStep[Saturation]):
 
 def _against_batch(summary: Summary[Saturation]) -> Figure:
     """Rows of alpha, columns of optimizers."""
-    alphas = sorted({fit.alpha for fit in summary.fits})
-    optimizers = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
-    size = 4.2 * len(optimizers) + 0.6, 3.8 * len(alphas) + 0.4
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(
-        len(alphas), len(optimizers), squeeze=False, sharex="row", sharey="row"
-    )
+    figure, panels = panels_by_optimizer(summary, width=4.2, height=3.8)
     for fit in summary.fits:
-        axes = panels[alphas.index(fit.alpha), optimizers.index(fit.optimizer)]
+        axes = panels[fit.alpha, fit.optimizer]
         for point, shade in zip(fit.points, shades(len(fit.points)), strict=True):
             _saturating(axes, point, shade)
         axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
         axes.set_xlabel("batch size B")
         axes.set(xscale="log", yscale="log")
         axes.legend(fontsize=8, title="saturates at B*")
-    for row in panels:
-        row[0].set_ylabel("recovered items")
-        row[0].set_ylim(bottom=0.7)
+    for axes in panels.values():
+        if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            axes.set_ylabel("recovered items")
+            axes.set_ylim(bottom=0.7)
     return figure
 
 

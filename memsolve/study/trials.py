@@ -5,9 +5,8 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
-import torch
 from memsolve_kernels.errors import RangeError
 
 from memsolve.engine import Cell, Grid, Point, Study, option
@@ -16,12 +15,12 @@ from memsolve.engine.optimizers import resolve
 from memsolve.engine.sweep import literal
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory
+from memsolve.study.one_step import memory_of
 from memsolve.training import Build, Schedule, StepError, train
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-ITEMS_PER_DIM = 64
 SPREAD = 4.0
 """Between neighbours of the grid of step sizes by default."""
 
@@ -48,6 +47,8 @@ class Trials(Grid):
 
     Other arguments are those of `Grid`; `N = 64 d` by default.
     """
+
+    items_per_dim: ClassVar[int] = 64
 
     steps: int = option(50, "--steps", int, "Steps of a run.", many=False)
     schedules: Sequence[Schedule] = option(
@@ -90,10 +91,6 @@ class Trials(Grid):
     def swept(self) -> dict[str, list[str]]:
         """The settings to vary, but for `lr`: its values are the step sizes."""
         return {key: values for key, values in super().swept.items() if key != "lr"}
-
-    def items_of(self, dim: int) -> int:
-        """Number of facts of a memory of dimension `dim`."""
-        return ITEMS_PER_DIM * dim if self.num_items is None else self.num_items
 
 
 @dataclass(frozen=True)
@@ -205,18 +202,6 @@ def trial(grid: Grid, place: Place, seed: int, schedule: Schedule, step_size: fl
     """A trial at a place of the grid."""
     name, alpha, dim, batch_size = place
     return Trial(name, alpha, dim, grid.items_of(dim), batch_size, seed, schedule, step_size)
-
-
-def memory_of(grid: Grid, cell: Cell) -> AssociativeMemory:
-    """The memory of a cell."""
-    return AssociativeMemory(
-        cell.num_items,
-        cell.dim,
-        cell.alpha,
-        seed=cell.seed,
-        device=grid.device,
-        dtype=getattr(torch, grid.dtype),
-    )
 
 
 def step_sizes(grid: Trials, optimizer: str, alpha: float, dim: int) -> list[float]:

@@ -19,10 +19,11 @@ from memsolve.engine.optimizers import resolve
 from memsolve.study import find, load
 from memsolve.study.batch_fit import BatchScaling, best
 from memsolve.study.critical_batch import critical_batch
+from memsolve.study.one_step import memory_of
 from memsolve.study.race import Race, Races, race
 from memsolve.study.scaled import Scaled
 from memsolve.study.trajectory import trajectory
-from memsolve.study.trials import Place, Trial, memory_of, trial
+from memsolve.study.trials import Place, Trial, trial
 
 fast = settings(max_examples=50, deadline=None)
 SIZES = [4.0**power for power in range(7)] + [math.inf]
