@@ -116,6 +116,31 @@ def test_float32_errs_no_more_than_twice_torch(margin: float, dim: int) -> None:
         assert relative_error(ours, truth) <= max(2 * relative_error(peer, truth), rounding)
 
 
+EXTREMES = {
+    "huge outputs": ([[6.4e-10]], [[2e10], [1e11], [1e10]]),
+    "tiny outputs": ([[0.0, -64.0]], [[3e-18, 1.0], [1e-18, 1.0], [-2e-18, 1.0], [1e-18, 0.99]]),
+    "the largest outputs": ([[1e-38]], [[3e38], [3e38], [-3e38], [2e38]]),
+    "the largest queries": ([[3e38, 3e38]], [[1e-38, 0.0], [2e-38, 0.0], [0.0, 1e-38]]),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_inputs_keep_their_gradient(name: str) -> None:
+    queries, outputs = map(torch.tensor, EXTREMES[name])
+    case = Case(queries, outputs, torch.tensor([0]), torch.ones(1))
+    truth_loss, truth = mk.softmax_gradient(*case.to(torch.float64).args, backend="reference")
+    loss, gradient = mk.softmax_gradient(*case.args, backend="torch")
+    torch_loss, torch_gradient, _ = autograd(case)
+    rounding = 64 * torch.finfo(torch.float32).eps  # of logits up to 64, so of their exponentials
+    for ours, peer, exact in ((loss, torch_loss, truth_loss), (gradient, torch_gradient, truth)):
+        for column, value in enumerate(ours.reshape(-1)):
+            error, peers = (
+                relative_error(each.reshape(-1)[column], exact.reshape(-1)[column])
+                for each in (value.expand_as(ours), peer)
+            )
+            assert error <= max(2 * peers, rounding)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_inputs_are_computed_in_float32(dtype: torch.dtype) -> None:
     half = Case.random(8, 500, 16, dtype=dtype).at_margin(25.0)
@@ -271,6 +296,18 @@ def test_strided_inputs_and_narrow_targets_work() -> None:
     assert not strided.queries.is_contiguous()
     assert not strided.outputs.is_contiguous()
     torch.testing.assert_close(mk.softmax_gradient(*strided.args), mk.softmax_gradient(*case.args))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
+def test_narrow_targets_may_be_of_more_items_than_they_count(dtype: torch.dtype) -> None:
+    case = Case.random(6, 2 * torch.iinfo(dtype).max + 4, 2)
+    targets = case.targets % 100
+    expected = mk.softmax_gradient(case.queries, case.outputs, targets)
+    narrow = case.queries, case.outputs, targets.to(dtype)
+    torch.testing.assert_close(mk.softmax_gradient(*narrow), expected, rtol=0, atol=0)
+    torch.testing.assert_close(mk.softmax_loss(*narrow), expected[0])
+    torch.testing.assert_close(mk.retrieval(*narrow).loss.mean(), expected[0])
+    mk.softmax_hvp(narrow[0], *narrow)  # does not raise
 
 
 def test_inputs_are_left_alone() -> None:

@@ -69,9 +69,9 @@ def test_large_finite_inputs_are_not_taken_for_infinite() -> None:
     assert mk.softmax_loss(large, V * 0, Y).isfinite()
 
 
-def test_outputs_are_constants() -> None:
-    with pytest.raises(errors.InputError, match=re.escape("pass outputs.detach()")):
-        mk.softmax_loss(Q, V.clone().requires_grad_(), Y)
+def test_triton_refuses_outputs_that_require_a_gradient() -> None:
+    with pytest.raises(errors.BackendError, match=re.escape("pass outputs.detach()")):
+        mk.softmax_loss(Q, V.clone().requires_grad_(), Y, backend="triton")
 
 
 @pytest.mark.parametrize("backend", ["cuda", ""])
@@ -89,3 +89,19 @@ def test_unknown_precision_is_refused() -> None:
 def test_tensor_core_precision_is_never_ignored(backend: mk.dispatch.Backend | None) -> None:
     with pytest.raises(errors.BackendError, match="needs backend='triton'"):
         mk.softmax_gradient(Q, V, Y, backend=backend, precision="tf32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_ieee_is_refused_where_torch_multiplies_by_less(dtype: torch.dtype) -> None:
+    queries, outputs = Q.to(dtype), V.to(dtype)
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "bf16"
+        with pytest.raises(errors.BackendError, match="cannot be honoured by backend='torch'"):
+            mk.softmax_gradient(queries, outputs, Y, precision="ieee")
+        mk.softmax_gradient(Q.double(), V.double(), Y, precision="ieee")  # is not float32
+        mk.softmax_gradient(queries, outputs, Y)  # leaves the choice to torch
+    finally:
+        matmul.fp32_precision = before
+    mk.softmax_gradient(queries, outputs, Y, precision="ieee")

@@ -1,4 +1,4 @@
-"""Softmax-logistic regression with fixed outputs: loss, gradient, Hessian product, retrieval."""
+"""Softmax-logistic regression: loss, gradient, Hessian product, retrieval."""
 
 from memsolve_kernels.softmax.api import (
     Retrieval,

@@ -1,4 +1,4 @@
-"""The public functions of softmax-logistic regression with fixed outputs.
+"""The public functions of softmax-logistic regression.
 
 Query `q_b` of item `y_b` has logits `l_bj = q_b . v_j` against every output `v_j`, and the loss
 is `sum_b w_b (logsumexp_j l_bj - l_b,y_b)`. The target's column is kept apart from the others', so
@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from memsolve_kernels.dispatch import Backend, Precision
-from memsolve_kernels.errors import InputError
-from memsolve_kernels.softmax.checks import check_inputs
-from memsolve_kernels.softmax.ops import softmax_curvature, softmax_odds, softmax_rank
+from memsolve_kernels.softmax import derivatives
+from memsolve_kernels.softmax.backends import choose_for_outputs
+from memsolve_kernels.softmax.checks import Reduction, check_inputs, check_reduction
+from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 
@@ -46,35 +47,48 @@ def softmax_loss(
     targets: Tensor,
     weights: Tensor | None = None,
     *,
+    reduction: Reduction = "weighted",
+    ignore_index: int | None = None,
     backend: Backend | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Weighted sum of the cross-entropies; differentiable in `queries` (twice) and `weights`.
+    """Weighted sum of the cross-entropies, or each of them, differentiable.
+
+    By `queries` twice, by `weights`, and by `outputs` once, in a second pass over the items.
 
     Args:
         queries: (B, d), float64, float32, bfloat16 or float16.
-        outputs: (N, d), keys and values at once; constants.
+        outputs: (N, d), keys and values at once.
         targets: (B,), integers in [0, N).
-        weights: (B,), 1/B each by default.
+        weights: (B,), 1/B each by default, where B counts no ignored query.
+        reduction: "weighted" for the sum, or "none" for the loss of each query, without weights.
+        ignore_index: what marks a target as none; its query may hold anything, NaN included, and
+            has loss and gradient zero.
         backend: "reference", "torch" or "triton"; None chooses by device.
         precision: of float32 products on tensor cores; None is "ieee".
 
     Returns:
-        The loss, a scalar in float32, or float64 for float64 inputs.
+        The loss, a scalar, or (B,) for "none"; in float32, or float64 for float64 inputs.
 
     Raises:
         InputError: one of its subclasses says which argument cannot be used, and why.
     """
-    weights = _checked(queries, outputs, targets, weights)
+    check_inputs(queries, outputs, targets, weights)
+    check_reduction(reduction, weights)
     if torch.is_grad_enabled() and outputs.requires_grad:
-        raise InputError(
-            "outputs require a gradient, but softmax_loss takes them as constants: "
-            "pass outputs.detach()"
-        )
-    differentiable = torch.is_grad_enabled() and queries.requires_grad
-    one_pass = softmax_odds if differentiable else softmax_rank
-    log_odds, *_ = one_pass(queries, outputs, targets, backend, precision)
-    return weights @ _loss(log_odds)
+        choose_for_outputs(queries, backend)  # refuses now what backward could not do
+    ignored = None if ignore_index is None else targets.long() == ignore_index
+    if ignored is not None:
+        queries, targets = queries.masked_fill(ignored[:, None], 0), targets.masked_fill(ignored, 0)
+    losses = _loss(derivatives.log_odds(queries, outputs, targets, backend, precision))
+    if ignored is not None:
+        losses = losses.masked_fill(ignored, 0)
+    if reduction == "none":
+        return losses
+    if weights is None and ignored is not None:
+        kept = (~ignored).to(losses.dtype)
+        weights = kept / kept.sum().clamp_min_(1)
+    return _total(_weights(queries, weights), losses)
 
 
 @torch.no_grad()
@@ -96,8 +110,9 @@ def softmax_gradient(
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
     weights = _checked(queries, outputs, targets, weights)
-    log_odds, difference = softmax_odds(queries, outputs, targets, backend, precision)
-    return weights @ _loss(log_odds), difference.mul_((weights * log_odds.sigmoid())[:, None])
+    log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
+    loss = _total(weights, _loss(log_odds))
+    return loss, difference.mul_((weights * log_odds.sigmoid())[:, None])
 
 
 @torch.no_grad()
@@ -123,6 +138,8 @@ def softmax_hvp(
         (B, d) in float32, or float64 for float64 inputs.
     """
     weights = _checked(queries, outputs, targets, weights, directions)
+    inputs = queries, directions, outputs
+    queries, directions, outputs = (derivatives.refuse(i, derivatives.TWICE) for i in inputs)
     log_odds, difference, product = softmax_curvature(
         queries, directions, outputs, targets, backend, precision
     )
@@ -146,6 +163,8 @@ def retrieval(
     float64 inputs.
     """
     check_inputs(queries, outputs, targets)
+    why = "retrieval has no derivative; take that of softmax_loss"
+    queries, outputs = derivatives.refuse(queries, why), derivatives.refuse(outputs, why)
     log_odds, target_logit, margin, rank = softmax_rank(
         queries, outputs, targets, backend, precision
     )
@@ -162,6 +181,10 @@ def _checked(
 ) -> Tensor:
     """The weights in the dtype of the sums, 1/B each by default, once the arguments are checked."""
     check_inputs(queries, outputs, targets, weights, directions)
+    return _weights(queries, weights)
+
+
+def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
     batch, dtype = len(queries), accumulation_dtype(queries.dtype)
     if weights is None:
         return queries.new_full((batch,), 1 / max(batch, 1), dtype=dtype)
@@ -171,3 +194,9 @@ def _checked(
 def _loss(log_odds: Tensor) -> Tensor:
     """`log(1 + exp(log_odds))`, exact to rounding on both sides."""
     return softplus(log_odds, threshold=40)
+
+
+def _total(weights: Tensor, losses: Tensor) -> Tensor:
+    """The weighted sum of the losses, which `torch.autocast` would round to half precision."""
+    with torch.autocast(weights.device.type, enabled=False):
+        return weights @ losses

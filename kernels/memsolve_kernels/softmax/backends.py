@@ -4,11 +4,26 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.architectures import architecture
-from memsolve_kernels.dispatch import check_precision, choose_backend
+from memsolve_kernels.dispatch import check_precision, choose_backend, honours
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax.passes import Passes, accumulation_dtype
 from memsolve_kernels.softmax.reference import ReferenceBackend
 from memsolve_kernels.softmax.torch_backend import TorchBackend
+
+
+def choose_for_outputs(queries: Tensor, backend: str | None) -> ReferenceBackend | TorchBackend:
+    """The backend for the gradient by the outputs: torch's own, which has one on GPUs as well.
+
+    Raises:
+        BackendError: as `choose`, or for the Triton kernels, which have none.
+    """
+    if backend == "triton":
+        raise BackendError(
+            "backend='triton' has no kernel for the gradient by outputs; use backend=None, which "
+            "takes plain torch for it, or pass outputs.detach()"
+        )
+    choice = choose_backend(backend, queries, triton=False)  # type: ignore[arg-type]
+    return ReferenceBackend() if choice == "reference" else TorchBackend()
 
 
 def choose(queries: Tensor, backend: str | None, precision: str | None) -> Passes:
@@ -25,10 +40,15 @@ def choose(queries: Tensor, backend: str | None, precision: str | None) -> Passe
             f"precision={precision!r} is for float32 inputs; products of {queries.dtype} "
             "are exact: use precision=None"
         )
+    sums = accumulation_dtype(queries.dtype)
     if choice != "triton" and precision not in (None, "ieee"):
         raise BackendError(
-            f"precision={precision!r} needs backend='triton'; backend={choice!r} computes in "
-            f"{accumulation_dtype(queries.dtype)}"
+            f"precision={precision!r} needs backend='triton'; backend={choice!r} computes in {sums}"
+        )
+    if choice != "triton" and precision == "ieee" and not honours(sums, queries.device, "ieee"):
+        raise BackendError(
+            f"precision='ieee' cannot be honoured by backend={choice!r}: torch's fp32_precision or "
+            "set_float32_matmul_precision allows less here; reset it, or use precision=None"
         )
     if arch is not None and choice == "triton" and len(queries) > 0:
         from memsolve_kernels.softmax.triton_backend import TritonBackend  # needs the package

@@ -5,14 +5,24 @@ are checked inside the operators, where they are real even under torch.compile, 
 reading them back from a GPU would stall its queue at every call. The weights enter no operator.
 """
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
+from memsolve_kernels.errors import (
+    DeviceError,
+    DtypeError,
+    InputError,
+    NonFiniteError,
+    RangeError,
+    ShapeError,
+)
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+Reduction = Literal["weighted", "none"]
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -44,6 +54,16 @@ def check_inputs(
     if weights is not None:
         _check_weights(queries, weights)
         check_finite(weights=weights)
+
+
+def check_reduction(reduction: Reduction, weights: Tensor | None) -> None:
+    """Raise InputError unless `reduction` is known, and has a use for the weights."""
+    if reduction not in get_args(Reduction):
+        raise InputError(f"reduction is {reduction!r}; expected one of {get_args(Reduction)}")
+    if reduction == "none" and weights is not None:
+        raise InputError(
+            "reduction='none' takes no weights: multiply the losses that it returns by them"
+        )
 
 
 def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tensor) -> None:

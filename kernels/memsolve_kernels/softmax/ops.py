@@ -1,32 +1,48 @@
-"""The three passes over the items as torch.library operators, with shapes for tracing and autograd.
+"""The passes over the items as torch.library operators, with shapes for tracing and rules for vmap.
 
-Each runs on the backend that its arguments choose. `softmax_odds` is all that loss and gradient
-need; its derivative is `softmax_covariance`, and so the loss is differentiable twice and no more.
+Each runs on the backend that its arguments choose, and in full precision under `torch.autocast`,
+which would lower the products of plain torch. What is differentiable is in `derivatives.py`.
 """
 
-from typing import Any, Optional
+import functools
+from collections.abc import Callable
+from typing import Any, Optional, TypeVar
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.softmax.backends import choose, choose_for_outputs
+from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
+Result = TypeVar("Result")
+
+
+def _without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
+    @functools.wraps(run)
+    def guarded(queries: Tensor, *others: Any) -> Result:
+        with torch.autocast(queries.device.type, enabled=False):
+            return run(queries, *others)
+
+    return guarded
 
 
 @torch.library.custom_op("memsolve::softmax_odds", mutates_args=())
+@_without_autocast
 def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor]:
     """Log-odds (B,) of the others against the target, and its gradient (B, d)."""
     run, items = choose(queries, backend, precision), len(outputs)
+    targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
-    return run.odds(queries, outputs, targets.long())
+    return run.odds(queries, outputs, targets)
 
 
 @torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
+@_without_autocast
 def softmax_covariance(
     queries: Tensor,
     directions: Tensor,
@@ -44,6 +60,7 @@ def softmax_covariance(
 
 
 @torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
+@_without_autocast
 def softmax_curvature(
     queries: Tensor,
     directions: Tensor,
@@ -53,20 +70,38 @@ def softmax_curvature(
     precision: Name,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
-    run = choose(queries, backend, precision)
+    run, targets = choose(queries, backend, precision), targets.long()
     finite = {"queries": queries, "directions": directions, "outputs": outputs}
     check_values(targets, len(outputs), wait=run.indexes_targets, **finite)
-    return run.curvature(queries, directions, outputs, targets.long())
+    return run.curvature(queries, directions, outputs, targets)
+
+
+@torch.library.custom_op("memsolve::softmax_outputs", mutates_args=())
+@_without_autocast
+def softmax_outputs(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    log_odds: Tensor,
+    by_log_odds: Tensor,
+    backend: Name,
+) -> Tensor:
+    """The gradient (N, d) by the outputs of what has `by_log_odds` (B,) by the log-odds."""
+    run, targets = choose_for_outputs(queries, backend), targets.long()
+    log_others = run.log_others(queries, outputs, targets, log_odds)
+    return run.outputs_gradient(queries, outputs, targets, log_others, by_log_odds)
 
 
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
+@_without_autocast
 def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
     run, items = choose(queries, backend, precision), len(outputs)
+    targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
-    return run.ranks(queries, outputs, targets.long())
+    return run.ranks(queries, outputs, targets)
 
 
 @softmax_odds.register_fake
@@ -77,6 +112,11 @@ def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 @softmax_covariance.register_fake
 def _(queries: Tensor, *_: Any) -> Tensor:
     return _matrix(queries)
+
+
+@softmax_outputs.register_fake
+def _(queries: Tensor, outputs: Tensor, *_: Any) -> Tensor:
+    return _matrix(outputs)
 
 
 @softmax_curvature.register_fake
@@ -98,26 +138,8 @@ def _matrix(queries: Tensor) -> Tensor:
     return queries.new_empty(queries.shape, dtype=accumulation_dtype(queries.dtype))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, outputs, targets, ctx.backend, ctx.precision = inputs
-    ctx.save_for_backward(queries, outputs, targets, *output)
-    ctx.set_materialize_grads(False)  # the gradient alone needs no second pass over the items
-
-
-def _differentiate(
-    ctx: Any, by_log_odds: Tensor | None, by_difference: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    queries, outputs, targets, log_odds, difference = ctx.saved_tensors
-    gradient: Tensor | None = None
-    if by_log_odds is not None:
-        gradient = by_log_odds[:, None] * difference
-    if by_difference is not None:
-        product = softmax_covariance(
-            queries, by_difference, outputs, targets, log_odds, difference,
-            ctx.backend, ctx.precision,
-        )  # fmt: skip
-        gradient = product if gradient is None else gradient + product
-    return None if gradient is None else gradient.to(queries.dtype), None, None, None, None
-
-
-softmax_odds.register_autograd(_differentiate, setup_context=_keep)
+softmax_odds.register_vmap(by_rows(softmax_odds, outputs_at=1))
+softmax_covariance.register_vmap(by_rows(softmax_covariance, outputs_at=2))
+softmax_curvature.register_vmap(by_rows(softmax_curvature, outputs_at=2))
+softmax_outputs.register_vmap(one_by_one(softmax_outputs))
+softmax_rank.register_vmap(by_rows(softmax_rank, outputs_at=1))

@@ -69,6 +69,26 @@ class ReferenceBackend(Passes):
         """The Hessian of the log-odds times a direction (B, d)."""
         return _average(partial)
 
+    def log_others(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
+    ) -> Tensor:
+        """The log of the others' sum (B,)."""
+        return log_odds + self.target_logits(queries, outputs, targets)
+
+    def outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """The gradient by the outputs (N, d): for a query, its softmax less one at its target."""
+        weights = (_others(queries, outputs, targets) - log_others[:, None]).exp()
+        items = torch.arange(len(outputs), device=outputs.device)
+        weights.masked_fill_(items == targets[:, None], -1)
+        return (weights * by_log_odds[:, None]).T @ queries.to(weights.dtype)
+
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:

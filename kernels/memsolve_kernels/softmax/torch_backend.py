@@ -28,12 +28,15 @@ from memsolve_kernels.softmax.passes import (
 LOG2_E = math.log2(math.e)
 ROWS = 1024  # queries in a tile at most
 MIN_ITEMS = 256  # items in a tile at least
+SUMMABLE = 64  # outputs below 2**64 can be summed, and multiplied by small weights, in any number
 LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
 
 class _Tile(NamedTuple):
     values: Tensor  # (T, d), the tile's outputs in the dtype of the sums
     logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
+    items: slice  # the tile's
+    own: tuple[Tensor, Tensor]  # where the targets are, rows and columns
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,21 @@ class TorchBackend(Passes):
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
         """The softmax is online: the largest logit so far is subtracted.
 
-        Where no logit can be large, by the norms, that is left out.
+        Where no exponential, nor its product with an output, can be too large or too small, by the
+        norms, that is left out.
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
-        large = bool(_norms(queries) * _norms(outputs) * LOG2_E > LARGEST_EXPONENT)
+        sizes = _exponents(outputs)
+        reach = _norms(queries) * _norms(outputs) * LOG2_E + sizes.abs().amax()
+        large = not bool(reach <= LARGEST_EXPONENT)  # NaN is
+        headroom = (sizes.amax() - SUMMABLE).clamp_min_(0)
         totals, sums = queries.new_zeros(len(queries), 1), queries.new_zeros(queries.shape)
         tops = _lowest(totals) if large else torch.zeros_like(totals)
         for rows in _row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 if large:
-                    risen = torch.maximum(top, logits.amax(1, keepdim=True))
+                    risen = torch.maximum(top, logits.amax(1, keepdim=True) + headroom)
                     decay = torch.exp2(top - risen)
                     total.mul_(decay)
                     weighted.mul_(decay)
@@ -109,7 +116,7 @@ class TorchBackend(Passes):
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
-            for values, logits in self._tiles(queries[rows] * LOG2_E, outputs, targets[rows]):
+            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 weights = logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
                 weights.mul_(torch.mm(aim.directions[rows], values.T).sub_(center[rows]))
@@ -119,6 +126,42 @@ class TorchBackend(Passes):
     def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
         """The Hessian of the log-odds times a direction (B, d)."""
         return _mean(_as_one(partial))
+
+    def log_others(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
+    ) -> Tensor:
+        """The log of the others' sum (B,) in float64: what `finish_odds` subtracted is added.
+
+        Targets that are no item, as a GPU's are not read before, have log-odds of NaN already.
+        """
+        own = outputs[targets.clamp(0, len(outputs) - 1)]
+        return log_odds.double() + _row_dot(queries, own)
+
+    def outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """A tile of items after the other, each by its softmax less one at the targets.
+
+        The fraction of the softmax's shift, of which float32 would lose some, joins the queries.
+        """
+        queries = queries.to(accumulation_dtype(queries.dtype))
+        lowest = torch.finfo(queries.dtype).min / 2
+        exact = log_others.double().clamp_min(lowest)[:, None] * LOG2_E
+        shift = exact.round().to(queries.dtype)
+        rest = (shift - exact).exp2().to(queries.dtype)
+        weighted = queries * by_log_odds[:, None] * rest
+        gradient = queries.new_zeros(outputs.shape)
+        for rows in _row_blocks(queries):
+            for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+                weights = tile.logits.sub_(shift[rows]).exp2_()
+                weights[tile.own] = -1 / rest[rows][tile.own[0], 0]
+                gradient[tile.items].addmm_(weights.T, weighted[rows])
+        return gradient
 
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
@@ -131,7 +174,7 @@ class TorchBackend(Passes):
         for rows in _row_blocks(queries):
             total, top = torch.zeros_like(own[rows]), _lowest(own[rows])
             best = torch.full_like(top, -torch.inf)
-            for _, logits in self._tiles(queries[rows], outputs, targets[rows]):
+            for _, logits, *_ in self._tiles(queries[rows], outputs, targets[rows]):
                 # counting in floats is several times as fast as in booleans, and exact in a tile
                 ones = torch.gt(logits, own[rows], out=torch.empty_like(logits))
                 above[rows] += ones.sum(1, keepdim=True).long()
@@ -144,8 +187,13 @@ class TorchBackend(Passes):
             log_odds[rows], bests[rows] = top + total.log() - own[rows], best
         return RankPartial(log_odds.T, bests.T, above.T)
 
-    def _tiles(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[_Tile]:
-        """The logits of every item in turn, a tile at a time, with -inf at the targets."""
+    def _tiles(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
+    ) -> Iterator[_Tile]:
+        """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
+        scaled, unit = queries * factor, 1.0
+        if not bool(scaled.isfinite().all()):  # queries near the largest number lend the outputs it
+            scaled, unit = queries * (factor / 4), 4.0
         elements = 2**20 if queries.device.type == "cpu" else 2**24
         items = self.items or max(MIN_ITEMS, elements // len(queries))
         starts = range(0, len(outputs), items)
@@ -156,10 +204,11 @@ class TorchBackend(Passes):
         for tile, start in enumerate(starts):
             values = outputs[start : start + items].to(queries.dtype)
             logits = buffer[: len(queries) * len(values)].view(len(queries), len(values))
-            torch.mm(queries, values.T, out=logits)
+            torch.mm(scaled, (values if unit == 1 else values * unit).T, out=logits)
             own = order[bounds[tile] : bounds[tile + 1]]
-            logits[own, targets[own] - start] = -torch.inf
-            yield _Tile(values, logits)
+            places = own, targets[own] - start
+            logits[places] = -torch.inf
+            yield _Tile(values, logits, slice(start, start + items), places)
 
 
 def _as_one(partial: WeightedPartial) -> WeightedPartial:
@@ -180,6 +229,12 @@ def _mean(whole: WeightedPartial) -> Tensor:
 
 def _row_dot(rows: Tensor, others: Tensor) -> Tensor:
     return (rows.to(accumulation_dtype(rows.dtype)) * others).sum(1)
+
+
+def _exponents(outputs: Tensor) -> Tensor:
+    """To base 2, the largest element of each column (d,); zero of a column of zeros."""
+    largest = outputs.abs().amax(0).to(accumulation_dtype(outputs.dtype))
+    return largest.masked_fill_(largest == 0, 1).log2_()
 
 
 def _norms(rows: Tensor) -> Tensor:
