@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import Backend, Precision, is_traced
 from memsolve_kernels.errors import BackendError, ShapeError
-from memsolve_kernels.matrix_sign.backends import choose, choose_iteration
+from memsolve_kernels.matrix_sign.backends import choose_iteration
 from memsolve_kernels.matrix_sign.certificate import Certificate, certificate
-from memsolve_kernels.matrix_sign.checks import check_finite, checked
+from memsolve_kernels.matrix_sign.checks import check, check_finite
 from memsolve_kernels.matrix_sign.newton_schulz import check_converged, fold
-from memsolve_kernels.matrix_sign.polynomials import Schedule
+from memsolve_kernels.matrix_sign.ops import as_numbers, sign, traced_sign
+from memsolve_kernels.matrix_sign.polynomials import Schedule, named
+from memsolve_kernels.matrix_sign.settings import settings_for
 
 
 @torch.no_grad()
@@ -62,14 +64,13 @@ def matrix_sign(
     Source: Kim et al. 2026 (arXiv 2603.26554) for `h`; Amsel et al. 2025 (arXiv 2505.16932) for the
     schedule.
     """
-    settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
-    chosen = choose(backend, matrix, settings)
-    if matrix.numel() == 0:
-        return matrix.clone()
-    if matrix.device.type == "cpu":
-        check_finite(matrix)
-    with torch.autocast(matrix.device.type, enabled=False):
-        return chosen.sign(matrix, settings).to(matrix.dtype)
+    check(matrix, damping, schedule, dtype, precision, backend)
+    given = named(schedule)
+    if is_traced(matrix):
+        return traced_sign(
+            matrix, float(damping), steps, as_numbers(given), dtype, precision, backend
+        )
+    return sign(matrix, settings_for(matrix, damping, steps, given, dtype, precision), backend)
 
 
 @torch.no_grad()
@@ -94,7 +95,13 @@ def certify(
     """
     if backend == "reference":
         raise BackendError("backend='reference' is the truth; certify an iteration instead")
-    settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
+    check(matrix, damping, schedule, dtype, precision, backend)
+    if is_traced(matrix):
+        raise BackendError(
+            "matrix has no values to certify: it is traced (torch.compile, torch.export or "
+            "torch.func), a FakeTensor, or on the meta device; call certify outside"
+        )
+    settings = settings_for(matrix, damping, steps, named(schedule), dtype, precision)
     if matrix.numel() == 0:
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}: nothing to certify")
     check_finite(matrix)
