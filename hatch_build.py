@@ -1,4 +1,4 @@
-"""Where memsolve finds its kernels: beside it in a clone, else in the distribution memsolve-kernels.
+"""Where memsolve has its kernels from: in a clone beside it, else memsolve-kernels.
 
 A clone installs both packages, so that it needs no index and one edit serves both. Its source
 archive holds memsolve alone, and what is made of that depends on memsolve-kernels.

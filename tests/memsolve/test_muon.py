@@ -445,7 +445,8 @@ def test_a_step_compiles_without_a_break_to_the_same_numbers(settings: dict[str,
     def make(params: list[Parameter], compiled: bool) -> Muon:
         optimizer = Muon(params, **{"lr": 0.1, "weight_decay": 0.1} | settings)
         if compiled:
-            optimizer.step = torch.compile(optimizer.step, backend="aot_eager", fullgraph=True)  # type: ignore[method-assign]
+            step = torch.compile(optimizer.step, backend="aot_eager", fullgraph=True)
+            optimizer.step = step  # type: ignore[assignment, method-assign]
         return optimizer
 
     torch.compiler.reset()
@@ -459,7 +460,8 @@ def test_a_step_on_a_gpu_reads_nothing_back() -> None:
     with FakeTensorMode():
         (param,) = params = [Parameter(torch.empty(4, 6, device="cuda"))]
         param.grad = torch.empty_like(param)
-        optimizer = Muon(params, lr=torch.tensor(0.1, device="cuda"), weight_decay=0.1)
+        optimizer = Muon(params, weight_decay=0.1)
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.1, device="cuda")
         optimizer.step()
         assert optimizer.state[param]["momentum_buffer"].is_cuda
 

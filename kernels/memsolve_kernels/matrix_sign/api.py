@@ -14,7 +14,6 @@ from memsolve_kernels.matrix_sign.polynomials import Schedule, named
 from memsolve_kernels.matrix_sign.settings import settings_for
 
 
-@torch.no_grad()
 def matrix_sign(
     matrix: Tensor,
     damping: float = 0.0,
@@ -66,11 +65,13 @@ def matrix_sign(
     """
     check(matrix, damping, schedule, dtype, precision, backend)
     given = named(schedule)
-    if is_traced(matrix):
-        return traced_sign(
-            matrix, float(damping), steps, as_numbers(given), dtype, precision, backend
-        )
-    return sign(matrix, settings_for(matrix, damping, steps, given, dtype, precision), backend)
+    if not is_traced(matrix):
+        return sign(matrix, settings_for(matrix, damping, steps, given, dtype, precision), backend)
+    numbers = as_numbers(given)
+    traced: Tensor = traced_sign(
+        matrix.detach(), float(damping), steps, numbers, dtype, precision, backend
+    )
+    return traced
 
 
 @torch.no_grad()

@@ -18,10 +18,13 @@ from memsolve_kernels.matrix_sign.polynomials import Polynomial, Schedule
 from memsolve_kernels.matrix_sign.settings import Settings, settings_for
 
 # The spelling that torch.library reads in every version.
-Count, Name, Dtype = Optional[int], Optional[str], Optional[torch.dtype]  # noqa: UP045
+Count = Optional[int]  # noqa: UP045
+Name = Optional[str]  # noqa: UP045
+Dtype = Optional[torch.dtype]  # noqa: UP045
 Numbers = Optional[Sequence[float]]  # noqa: UP045
 
 
+@torch.no_grad()
 def sign(matrix: Tensor, settings: Settings, backend: dispatch.Backend | None) -> Tensor:
     """The sign of a matrix (..., m, n), in its dtype; see `matrix_sign` for the errors."""
     chosen = choose(backend, matrix, settings)
@@ -44,8 +47,9 @@ def traced_sign(
     backend: Name,
 ) -> Tensor:
     """The same of arguments that have been checked, contiguous; `schedule` by `as_numbers`."""
-    settings = settings_for(matrix, damping, steps, _from_numbers(schedule), dtype, precision)
-    return sign(matrix, settings, backend).contiguous()
+    given = _from_numbers(schedule)
+    settings = settings_for(matrix, damping, steps, given, dtype, precision)  # type: ignore[arg-type]
+    return sign(matrix, settings, backend).contiguous()  # type: ignore[arg-type]
 
 
 @traced_sign.register_fake
@@ -56,7 +60,8 @@ def _(matrix: Tensor, *_: Any) -> Tensor:
 @traced_sign.register_vmap
 def _(_: Any, in_dims: tuple[int | None, ...], matrix: Tensor, *others: Any) -> tuple[Tensor, int]:
     (mapped,) = (dim for dim in in_dims if dim is not None)  # no other argument is a tensor
-    return traced_sign(matrix.movedim(mapped, 0), *others), 0
+    sign: Tensor = traced_sign(matrix.movedim(mapped, 0), *others)
+    return sign, 0
 
 
 def as_numbers(schedule: Schedule | None) -> list[float] | None:
