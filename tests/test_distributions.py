@@ -1,4 +1,4 @@
-"""The two distributions: each holds its package and no more, and memsolve needs its kernels once."""
+"""The two distributions: each holds its package and no more, and memsolve needs its kernels."""
 
 import re
 import subprocess
