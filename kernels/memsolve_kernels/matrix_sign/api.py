@@ -40,8 +40,8 @@ def matrix_sign(
     the default, unless an iteration is asked for: by `steps`, `schedule`, `dtype` other than the
     matrix's, `precision` or `backend="torch"`.
 
-    Under `torch.compile`, `torch.export` and `torch.func.vmap`, of a FakeTensor and on the meta device
-    it is one operator; whether a backend can run here, and the values, are then seen when it does.
+    Under `torch.compile`, `torch.export` and `torch.func.vmap`, of a FakeTensor and on the meta
+    device it is one operator, which looks at the values, and for its backend, when it runs.
 
     Args:
         matrix: (..., m, n), float64, float32, float16 or bfloat16, on any device. Not modified; no
