@@ -42,7 +42,7 @@ TABLE = (
 )
 
 BORROWED = {86: 80, 120: 86}
-"""Whose row serves where a table of presets has none: they run the code of sm_80, in less memory."""
+"""Whose row serves where a table of presets has none: same tensor-core products, less memory."""
 
 COMPILED = {
     10 * row.capability[0] + row.capability[1]: row

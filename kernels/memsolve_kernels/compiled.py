@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import triton
 from triton.backends.compiler import GPUTarget, Language
@@ -92,7 +92,7 @@ def binaries(variant: Variant, architectures: Sequence[int]) -> list[Binary]:
     ptx, shared, warps = made.asm["ptx"], made.metadata.shared, made.metadata.num_warps
     found = [Binary(first, made.asm["cubin"], ptx, shared, warps)]
     for arch in others:
-        backend, stages = make_backend(GPUTarget("cuda", arch, 32)), {}
+        backend, stages = make_backend(GPUTarget("cuda", arch, 32)), dict[str, Any]()
         backend.add_stages(stages, backend.parse_options(launch.options), Language.TRITON)
         found.append(Binary(arch, stages["cubin"](ptx, {}), ptx, shared, warps))
     return found
