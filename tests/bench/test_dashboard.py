@@ -241,6 +241,19 @@ def test_ratios_come_from_the_record_and_a_wrong_result_has_none(tmp_path: Path)
     assert "absent" not in page
 
 
+def test_kernels_have_a_page_with_what_is_told_of_them() -> None:
+    found = {
+        "old sm_90": {"registers": 168.0},
+        "new <b> sm_90": {"registers": 90.0, "serial": 712.3},
+    }
+    page = dashboard.kernels_page(found)
+    old, new = (line for line in page.splitlines() if line.startswith("<tr>"))
+    assert "<td>168</td>" in old
+    assert "<td>nan</td>" in old
+    assert "<td>712</td>" in new
+    assert "&lt;b&gt;" in new
+
+
 def test_a_record_says_how_it_was_made_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     save(path, "cpu", {"float32": Ceilings(1e12, 1e10)}, ROWS)

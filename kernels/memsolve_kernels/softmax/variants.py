@@ -7,7 +7,7 @@ import torch
 
 from memsolve_kernels.launch import Launch, Variant, recorded
 from memsolve_kernels.softmax.passes import Aim, WeightedPartial
-from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, input_precision, smaller
+from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, input_precision, rows, smaller
 from memsolve_kernels.softmax.triton_kernels import (
     by_outputs,
     covariance,
@@ -39,8 +39,8 @@ LARGE_DIM = 1024  # where d is walked in steps
 
 def variants(arch: int) -> Iterator[Variant]:
     """Each row of the table as it is launched, and the small kernels around them."""
-    for (family, kind), rows in TABLE.items():
-        for row in rows.get(arch, []):
+    for family, kind in TABLE:
+        for row in rows(family, kind, arch):
             preset = Preset(*row)
             dim = LARGE_DIM if family in TILED else preset.block_d
             name = f"softmax.{family} {kind}" + ("" if family in TILED else f" d<={dim}")
@@ -49,7 +49,7 @@ def variants(arch: int) -> Iterator[Variant]:
                 launch = _launch(family, kind, arch, dim, replace(preset, block_b=block_b))
                 yield Variant(variant, launch, tensor_cores=kind != "ieee")
     for family in ("merge", "merge_curvature", "row_dot"):
-        launch = _launch(family, "half", arch, LARGE_DIM, Preset(*TABLE["rank", "half"][arch][0]))
+        launch = _launch(family, "half", arch, LARGE_DIM, Preset(*rows("rank", "half", arch)[0]))
         yield Variant(f"softmax.{family}", launch, tensor_cores=False)
 
 
@@ -64,7 +64,7 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
     inputs = queries, outputs, targets
     aim = Aim(queries, numbers.T, numbers[0], numbers[0])
     turned = outputs, queries, targets, by_outputs.Pull(*[numbers[0]] * 4)
-    weigh, add = (Preset(*TABLE[each, kind][arch][0]) for each in ("weights", "accumulate"))
+    weigh, add = (Preset(*rows(each, kind, arch)[0]) for each in ("weights", "accumulate"))
     how, splits = input_precision(kind), 1
     with recorded() as launches:
         match family:
