@@ -1,0 +1,126 @@
+"""Curves in a panel, each with its name where it ends: no legend, whatever their number."""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from memsolve.report.drawing import Look
+
+Floats = NDArray[np.float64]
+
+FONT = 8
+LINE = 1.25 * FONT / 72
+"""Inches between the names of two curves."""
+
+LETTER = 0.6 * FONT / 72
+"""Inches of a letter of a name."""
+
+
+class Named(NamedTuple):
+    """A curve of a panel that has a name.
+
+    Attributes:
+        name: as it is shown.
+        x, y: what is drawn of it: finite, and positive where the axis is logarithmic.
+        color: of the curve.
+    """
+
+    name: str
+    x: Floats
+    y: Floats
+    color: str
+
+
+def named(axes: Axes) -> list[Named]:
+    """The curves of a panel that have names and anything to see."""
+    found = []
+    for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+        line = handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle
+        if not isinstance(line, Line2D):
+            continue
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+        seen = np.isfinite(x) & np.isfinite(y)
+        seen &= (x > 0) | (axes.get_xscale() != "log")
+        seen &= (y > 0) | (axes.get_yscale() != "log")
+        if seen.any():
+            found.append(Named(name, x[seen], y[seen], line.get_color()))
+    return found
+
+
+def curve(
+    axes: Axes, name: str, look: Look, x: Floats, middle: Floats, band: tuple[Floats, Floats] | None
+) -> None:
+    """Draw a curve with a few markers on its way, and a band around it.
+
+    Args:
+        axes: the panel.
+        name: as it is shown.
+        look: colour and marker.
+        x: (T,).
+        middle: (T,).
+        band: its lower and upper edge, each (T,).
+    """
+    axes.plot(x, middle, color=look.color, marker=look.marker, ms=4, markevery=0.3, label=name)
+    if band is not None:
+        axes.fill_between(x, *band, color=look.color, alpha=0.15, lw=0)
+
+
+def label_ends(axes: Axes) -> None:
+    """Write the name of every curve beside its end, outside of the panel, one above the other.
+
+    The limits of the panel are final. It is at least as high as `height` says.
+    """
+    curves = named(axes)
+    if not curves:
+        return
+    axes.autoscale_view()
+    ends = np.array([(curve.x[-1], curve.y[-1]) for curve in curves])
+    heights = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
+    inches = axes.get_window_extent().height / axes.get_figure().dpi  # type: ignore[union-attr]
+    for one, end, height in zip(curves, ends, spread(heights, LINE / inches), strict=True):
+        axes.annotate(
+            one.name,
+            xy=tuple(end),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=FONT,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": one.color,
+                "lw": 0.8,
+                "shrinkA": 0,
+                "shrinkB": 2,
+            },
+        )
+
+
+def spread(heights: Floats, gap: float) -> Floats:
+    """The heights nearest to those given that are `gap` apart, in [0, 1] as far as there is room.
+
+    Least squares: with the gaps taken off, the heights in their order must not fall, which is what
+    isotonic regression finds.
+    """
+    order = np.argsort(heights, kind="stable")
+    gaps = gap * np.arange(len(heights))
+    level = isotonic_regression(heights[order] - gaps).x
+    room = 1 - gaps[-1]
+    placed = np.empty(len(heights))
+    placed[order] = np.clip(level, min(0, room / 2), max(room, room / 2)) + gaps
+    return placed
+
+
+def height(count: int, least: float) -> float:
+    """Inches of a panel in which so many names find room."""
+    return max(least, 1.4 * LINE * count + 0.5)
+
+
+def width(names: list[str], least: float) -> float:
+    """Inches of a panel whose curves want so much, and whose names stand beside them."""
+    return least + LETTER * max(map(len, names))
