@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def named(axes: Axes) -> list[Named]:
         seen &= (x > 0) | (axes.get_xscale() != "log")
         seen &= (y > 0) | (axes.get_yscale() != "log")
         if seen.any():
-            found.append(Named(name, x[seen], y[seen], line.get_color()))
+            found.append(Named(name, x[seen], y[seen], to_hex(line.get_color())))
     return found
 
 
@@ -93,6 +94,7 @@ def label_ends(axes: Axes) -> None:
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
+                "relpos": (0, 0.5),
                 "color": one.color,
                 "lw": 0.8,
                 "shrinkA": 0,

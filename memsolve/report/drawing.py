@@ -102,8 +102,7 @@ def dims(summary: Summary[P]) -> list[int]:
 def panels(
     titles: Mapping[K, str],
     *,
-    width: float,
-    height: float,
+    size: tuple[float, float],
     axes: tuple[str, str],
     share: tuple[bool, bool] = (False, True),
 ) -> tuple[Figure, dict[K, Axes]]:
@@ -111,11 +110,11 @@ def panels(
 
     Args:
         titles: of the panels, in order.
-        width: of a panel, inches at least, unless the page is narrower.
-        height: of a panel, inches.
+        size: least width of a panel, unless the page is narrower, and height, both in inches.
         axes: titles of the horizontal and of the vertical axis.
         share: whether all panels have one horizontal, and one vertical, axis.
     """
+    width, height = size
     page = float(mpl.rcParams["figure.figsize"][0])
     columns = max(1, min(len(titles), int(page / width)))
     rows = math.ceil(len(titles) / columns)
@@ -155,9 +154,9 @@ def titles_by_optimizer(
     }
 
 
-def panel_size(count: int) -> dict[str, float]:
-    """Width and height in inches of one of so many panels."""
-    return {"width": 3.5, "height": 3.4} if count <= CROWD else {"width": 2.15, "height": 2.4}
+def panel_size(count: int) -> tuple[float, float]:
+    """Width and height of one of so many panels, in inches."""
+    return (3.5, 3.4) if count <= CROWD else (2.15, 2.4)
 
 
 def key(figure: Figure, meanings: Mapping[str, Mapping[str, Any]]) -> None:

@@ -39,8 +39,7 @@ def against_dim(
     look = looks(names)
     figure, found = panels(
         titles_of_alpha(summary),
-        width=width([f"{name}: 1.00" for name in names.values()], 3.2),
-        height=height(len(names), 4),
+        size=(width([f"{name}: 1.00" for name in names.values()], 3.2), height(len(names), 4)),
         axes=("embedding dimension d", quantity),
     )
     for alpha, axes in found.items():

@@ -153,13 +153,14 @@ def _against_batch(summary: Summary[Scaled]) -> Figure:
     """A panel an alpha and optimizer."""
     titles = titles_by_optimizer(summary, _both)
     labels = "batch size B (to the right: population)", "steps to the target"
-    figure, found = panels(titles, **panel_size(len(titles)), axes=labels, share=(True, True))
+    figure, found = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
     shade = shades(dims(summary))
     for fit in summary.fits:
         axes = found[fit.alpha, fit.optimizer]
         for point in fit.points:
             _falling(axes, point, shade[point.dim])
         axes.set(xscale="log", yscale="log")
+        axes.minorticks_off()
     hollow = {"ls": "", "mfc": "white", "mew": 1.5}
     meanings = key_of_dims(shade)
     meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 4}

@@ -57,7 +57,7 @@ def loss(summary: Summary[Training]) -> Figure:
             curves = np.array(point.loss)
             if len(curves):
                 axes = found[fit.alpha, fit.quantity, point.dim]
-                curve(axes, name, look, np.arange(len(curves)), curves.mean(1), None)
+                curve(axes, name, look, np.arange(float(len(curves))), curves.mean(1), None)
                 axes.set_xscale("symlog", linthresh=1)
                 axes.set(yscale="log")
     meanings = {"mean over seeds": {"ls": "-"}}
@@ -94,7 +94,7 @@ def tuning(summary: Summary[Training]) -> Figure:
         name = plain(names[fit.optimizer])
         titles[place] = f"{name}, alpha = {fit.alpha:g}, d = {point.dim}{batch}{edge}"
     labels = "step size", "recovered in the end"
-    figure, found = panels(titles, width=2.15, height=2.1, axes=labels, share=(False, False))
+    figure, found = panels(titles, size=(2.15, 2.1), axes=labels, share=(False, False))
     schedules = looks(sorted({name for _, point in points for name in point.tried_schedule}))
     for (_, point), axes in zip(points, found.values(), strict=True):
         tried = np.array(point.tried_schedule)
@@ -104,6 +104,7 @@ def tuning(summary: Summary[Training]) -> Figure:
             axes.plot(sizes, counts, look.marker, ls="-", ms=3, color=look.color, label=schedule)
         axes.plot(point.step_size, np.mean(point.plateau), "*", ms=12, mec="black", mfc="none")
         axes.set(xscale="log")
+        axes.minorticks_off()
     star = {"chosen": {"marker": "*", "ls": "", "ms": 10, "mec": "black", "mfc": "none"}}
     key(figure, {name: look._asdict() for name, look in schedules.items()} | star)
     return figure
@@ -118,8 +119,8 @@ def _panels(summary: Summary[Training], x: str, y: str) -> tuple[Figure, Panels]
             title = f"alpha = {fit.alpha:g}, d = {point.dim}" + (f", {batch}" if batch else "")
             titles[fit.alpha, fit.quantity, point.dim] = title
     names = [*short(optimizers(summary)).values()]
-    size = {"width": width(names, 2.6), "height": height(len(names), 3.4)}
-    return panels(titles, **size, axes=(x, y))
+    size = width(names, 2.6), height(len(names), 3.4)
+    return panels(titles, size=size, axes=(x, y))
 
 
 def _dressed(summary: Summary[Training]) -> list[tuple[Fit[Training], str, Look]]:

@@ -119,8 +119,7 @@ class Precision(OneStep[Share]):
         names = optimizers(summary)
         figure, found = panels(
             titles_of_alpha(summary),
-            width=3.4,
-            height=0.3 * len(names) + 1,
+            size=(3.4, 0.3 * len(names) + 1),
             axes=("share of the exact capacity", ""),
             share=(True, True),
         )

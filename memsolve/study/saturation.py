@@ -101,13 +101,14 @@ def _against_batch(summary: Summary[Saturation]) -> Figure:
         summary, lambda points: f"B* = {', '.join(map(saturation.value, points))}"
     )
     labels = "batch size B", "recovered items"
-    figure, found = panels(titles, **panel_size(len(titles)), axes=labels, share=(True, True))
+    figure, found = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
     shade = shades(dims(summary))
     for fit in summary.fits:
         axes = found[fit.alpha, fit.optimizer]
         for point in fit.points:
             _saturating(axes, point, shade[point.dim])
         axes.set(xscale="log", yscale="log")
+        axes.minorticks_off()
     next(iter(found.values())).set_ylim(bottom=0.7)
     meanings = key_of_dims(shade)
     meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 3.5}
