@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
+from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
@@ -18,6 +19,9 @@ FONT = 8
 LINE = 1.25 * FONT / 72
 """Inches between the names of two curves."""
 
+BESIDE = 1.03
+"""Where names begin, in widths of the panel."""
+
 LETTER = 0.6 * FONT / 72
 """Inches of a letter of a name."""
 
@@ -28,13 +32,14 @@ class Named(NamedTuple):
     Attributes:
         name: as it is shown.
         x, y: what is drawn of it: finite, and positive where the axis is logarithmic.
-        color: of the curve.
+        color, marker: of the curve.
     """
 
     name: str
     x: Floats
     y: Floats
     color: str
+    marker: str
 
 
 def named(axes: Axes) -> list[Named]:
@@ -49,7 +54,9 @@ def named(axes: Axes) -> list[Named]:
         seen &= (x > 0) | (axes.get_xscale() != "log")
         seen &= (y > 0) | (axes.get_yscale() != "log")
         if seen.any():
-            found.append(Named(name, x[seen], y[seen], to_hex(line.get_color())))
+            found.append(
+                Named(name, x[seen], y[seen], to_hex(line.get_color()), str(line.get_marker()))
+            )
     return found
 
 
@@ -74,32 +81,39 @@ def curve(
 def label_ends(axes: Axes) -> None:
     """Write the name of every curve beside its end, outside of the panel, one above the other.
 
-    The limits of the panel are final. It is at least as high as `height` says.
+    Of curves that end alike the one that was higher on its way is above. The limits of the panel
+    are final, and it is at least as high as `height` says.
     """
-    curves = named(axes)
+    curves = sorted(named(axes), key=lambda curve: (curve.y[-1], curve.y.mean()))
     if not curves:
         return
+    figure = axes.get_figure()
+    assert figure is not None
     axes.autoscale_view()
     ends = np.array([(curve.x[-1], curve.y[-1]) for curve in curves])
     heights = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
-    inches = axes.get_window_extent().height / axes.get_figure().dpi  # type: ignore[union-attr]
-    for one, end, height in zip(curves, ends, spread(heights, LINE / inches), strict=True):
+    gap = LINE * figure.dpi / axes.get_window_extent().height
+    beside = offset_copy(axes.transAxes, figure, x=FONT / 2, units="points")  # type: ignore[arg-type]
+    leader = {"arrowstyle": "-", "lw": 0.8, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
+    for curve, end, height in zip(curves, ends, spread(heights, gap), strict=True):
         axes.annotate(
-            one.name,
+            f"   {curve.name}",
             xy=tuple(end),
-            xytext=(1.03, height),
+            xytext=(BESIDE, height),
             textcoords="axes fraction",
             va="center",
             fontsize=FONT,
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "relpos": (0, 0.5),
-                "color": one.color,
-                "lw": 0.8,
-                "shrinkA": 0,
-                "shrinkB": 2,
-            },
+            arrowprops=leader | {"color": curve.color},
+        )
+        axes.plot(
+            BESIDE,
+            height,
+            marker=curve.marker,
+            ms=4,
+            color=curve.color,
+            transform=beside,
+            clip_on=False,
         )
 
 
@@ -125,4 +139,4 @@ def height(count: int, least: float) -> float:
 
 def width(names: list[str], least: float) -> float:
     """Inches of a panel whose curves want so much, and whose names stand beside them."""
-    return least + LETTER * max(map(len, names))
+    return least + LETTER * (4 + max(map(len, names)))

@@ -47,11 +47,13 @@ def performance_profile(scores: Mapping[str, Sequence[float | None]], quantity: 
     figure, found = panels(
         {"all": f"{len(next(iter(scores.values())))} problems"},
         size=(width([*names.values()], 4.5), height(len(names), 4)),
-        axes=(f"best {quantity} over the optimizer's: at most so much", "share of problems"),
+        axes=(f"tau: a factor of the best in {quantity}", "share of problems within tau"),
     )
     axes = found["all"]
-    for name, worse in ratios(scores).items():
-        steps = np.unique(np.append(worse[worse < FAR], [1, FAR]))
+    worse_by_name = ratios(scores)
+    every = np.concatenate([[1, FAR], *worse_by_name.values()])
+    steps = np.unique(every[every <= FAR])
+    for name, worse in worse_by_name.items():
         shares = np.array([np.mean(worse <= step) for step in steps])
         color, marker = look[name]
         axes.plot(
@@ -60,6 +62,7 @@ def performance_profile(scores: Mapping[str, Sequence[float | None]], quantity: 
             color=color,
             marker=marker,
             ms=4,
+            lw=1.2,
             markevery=0.3,
             drawstyle="steps-post",
             label=plain(names[name]),
@@ -68,5 +71,6 @@ def performance_profile(scores: Mapping[str, Sequence[float | None]], quantity: 
     axes.set_xticks(at := [1, 1.25, 1.5, 2, 3, FAR], labels=[f"{ratio:g}" for ratio in at])
     axes.minorticks_off()
     label_ends(axes)
-    key(figure, {"share of problems within the factor (Dolan and Moré 2002)": {"ls": "-"}})
+    meaning = "problems on which the best has at most tau times as much (Dolan and Moré 2002)"
+    key(figure, {meaning: {"ls": "-"}})
     return figure

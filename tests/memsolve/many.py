@@ -1,7 +1,7 @@
 """Finished studies of so many optimizers, made up: what a report has to hold."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,29 +40,33 @@ def names(count: int) -> list[str]:
 
 def study(name: str, count: int) -> tuple[Study[Any, Any, Any], Summary[Any]]:
     """A study of that name and its summary."""
-    found, point = {
+    known: dict[str, tuple[Study[Any, Any, Any], Callable[[int, float], Point]]] = {
         "capacity": (capacity, counts),
         "saturation": (saturation, saturating),
         "precision": (precision, share),
         "dynamics": (dynamics, training),
         "critical-batch": (critical_batch, scaled),
-    }[name]
-    law = theory.Law(1.3, "published") if name != "critical-batch" else None
-    fits = [
-        Fit(label, 1.5, "plateau", interval(1 + 1.3**-place), law, points(point, place))
+    }
+    found, point = known[name]
+    law = None if name == "critical-batch" else theory.Law(1.3, "published")
+    fits: list[Fit[Any]] = [
+        Fit(
+            label,
+            1.5,
+            "plateau",
+            interval(1 + 1.3**-place),
+            law,
+            [point(dim, level(dim, place)) for dim in DIMS],
+        )
         for place, label in enumerate(names(count))
     ]
     environment: dict[str, str | int] = {"memsolve": "0", "device": "a CPU of the tests"}
     return found, Summary(name, f"memsolve {name} --seeds 2", environment, fits)
 
 
-def points(point: Any, place: int) -> Sequence[Point]:
-    return [point(dim, level(dim, place)) for dim in DIMS]
-
-
 def level(dim: int, place: int) -> float:
     """What the optimizer at a place stores: a little less than the one before it."""
-    return 0.3 * dim ** (1 + 1.3 ** -(place + 1)) / (1 + place / 30)
+    return 0.3 * math.pow(dim, 1 + 1.3 ** -(place + 1)) / (1 + place / 30)
 
 
 def interval(value: float) -> Estimate:
