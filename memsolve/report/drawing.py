@@ -156,7 +156,7 @@ def titles_by_optimizer(
 
 def panel_size(count: int) -> tuple[float, float]:
     """Width and height of one of so many panels, in inches."""
-    return (3.5, 3.4) if count <= CROWD else (2.15, 2.4)
+    return (3.5, 3.4) if count <= CROWD else (2.15, 2.7)
 
 
 def key(figure: Figure, meanings: Mapping[str, Mapping[str, Any]]) -> None:

@@ -11,6 +11,9 @@ from memsolve.report.drawing import dims
 
 AnyStudy = Study[Any, Any, Any]
 
+LINE = 60
+"""Letters of a cell, and no more: what is longer unfolds."""
+
 
 class Cell(NamedTuple):
     """A cell of the page's table.
@@ -18,10 +21,12 @@ class Cell(NamedTuple):
     Attributes:
         text: as it is shown.
         key: what it is sorted by, a number or words; None where nothing is known.
+        more: what unfolds below it.
     """
 
     text: str
     key: float | str | None
+    more: str = ""
 
 
 def header(study: AnyStudy, summary: Summary[Any]) -> tuple[str, ...]:
@@ -37,7 +42,8 @@ def rows(study: AnyStudy, summary: Summary[Any]) -> list[tuple[str, ...]]:
 def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
     """What was measured at each `d`, by column title, as text, one row a fit."""
     return {
-        title: [cell.text for cell in column] for title, column in _points(study, summary).items()
+        title: [cell.more or cell.text for cell in column]
+        for title, column in _points(study, summary).items()
     }
 
 
@@ -70,9 +76,15 @@ def _points(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
         column = found[f"d = {dim}"] = []
         for fit in summary.fits:
             here = [point for point in fit.points if point.dim == dim]
-            said = [Cell(study.detail(point), _number(study.value(point))) for point in here]
-            column += said or [Cell("", None)]
+            column += [_cell(study, point) for point in here] or [Cell("", None)]
     return found
+
+
+def _cell(study: AnyStudy, point: Any) -> Cell:
+    """A point in a line: in all detail, or as a value that unfolds."""
+    value, detail = study.value(point), study.detail(point)
+    key = _number(value)
+    return Cell(detail, key) if len(detail) <= LINE else Cell(value, key, detail)
 
 
 def _number(text: str) -> float | None:

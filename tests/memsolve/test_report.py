@@ -168,12 +168,13 @@ def test_the_table_is_sorted_by_numbers_and_knows_what_is_missing() -> None:
     assert list(cells)[:2] == ["optimizer", "alpha"]
     assert [cell.key for cell in cells["alpha"]] == [1.5, 1.5]
     whole, short_of_one = cells[f"d = {DIMS[0]}"]
-    assert whole.text.startswith("target ")
-    assert short_of_one == ("", None)
+    assert whole.text == found.value(fits[0].points[0])
+    assert whole.more.startswith("target ")
+    assert short_of_one == ("", None, "")
     values = [found.value(fit.points[-1]) for fit in fits]
     keys = [cell.key for cell in cells[f"d = {DIMS[-1]}"]]
     assert all(f"B_crit {key:.0f} /" in said for key, said in zip(keys, values, strict=True))
-    assert details(found, merged)[f"d = {DIMS[0]}"] == [whole.text, ""]
+    assert details(found, merged)[f"d = {DIMS[0]}"] == [whole.more, ""]
     assert found.figures(merged)
 
 

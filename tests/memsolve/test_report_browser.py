@@ -16,7 +16,7 @@ LOOK = """
 addEventListener("load", () => setTimeout(() => {
   const frame = document.querySelector(".frame");
   const column = (place) => [...frame.querySelectorAll(`tbody tr`)].map(
-    (row) => row.cells[place].querySelector("summary")?.title ?? row.cells[place].textContent);
+    (row) => row.cells[place].querySelector("summary")?.title || row.cells[place].textContent);
   const titles = [...frame.querySelectorAll("thead button")];
   const sorted = (place) => { titles[place].click(); return column(place); };
   const last = titles.length - 1;
