@@ -15,6 +15,7 @@ from memsolve.report.drawing import (
     P,
     dims,
     key,
+    key_of_absent,
     looks,
     optimizers,
     panels,
@@ -42,12 +43,15 @@ def against_dim(
         size=(width([f"{name}: 1.00" for name in names.values()], 3.2), height(len(names), 4)),
         axes=("embedding dimension d", quantity),
     )
+    absent = []
     for alpha, axes in found.items():
         for fit in (fit for fit in summary.fits if fit.alpha == alpha):
             ends = [(point.dim, measured(point)) for point in fit.points]
             drawn = [(dim, *bar) for dim, bar in ends if bar is not None and bar[0] > 0]
             if drawn:
                 _power_law(axes, fit, drawn, names[fit.optimizer], look[fit.optimizer])
+            else:
+                absent.append(f"{plain(names[fit.optimizer])} (alpha = {alpha:g})")
         _log_axes(axes, dims(summary))
     for axes in found.values():  # whose limits all of them share
         label_ends(axes)
@@ -57,7 +61,7 @@ def against_dim(
     }
     if any(fit.law is not None for fit in summary.fits):
         meanings["slope of theory"] = {"ls": "--"}
-    key(figure, meanings)
+    key(figure, meanings | key_of_absent(absent))
     return figure
 
 

@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Summary
 from memsolve.report.curves import curve, height, label_ends, width
-from memsolve.report.drawing import CROWD, Look, key, looks, optimizers, panels, plain
+from memsolve.report.drawing import (
+    CROWD,
+    Look,
+    key,
+    key_of_absent,
+    looks,
+    optimizers,
+    panels,
+    plain,
+)
 from memsolve.report.names import short
 from memsolve.study.outcome import Training
 
@@ -20,11 +29,13 @@ def recovered(summary: Summary[Training]) -> Figure:
     """Recovered items against steps, theory's growth from the first step on, and the limit."""
     figure, found = _panels(summary, "step", "recovered items")
     few = len(optimizers(summary)) <= CROWD
+    absent = []
     for fit, name, look in _dressed(summary):
         for point in fit.points:
             axes = found[fit.alpha, fit.quantity, point.dim]
             counts = np.array(point.recovered, dtype=float)
-            if not len(counts):
+            if not counts.any():
+                absent.append(f"{name} (alpha = {fit.alpha:g}, d = {point.dim})")
                 continue
             steps, mean = np.arange(1, len(counts) + 1.0), counts.mean(1)
             band = (counts.min(1), counts.max(1)) if few else None
@@ -46,7 +57,7 @@ def recovered(summary: Summary[Training]) -> Figure:
         meanings["theory from step 1"] = {"ls": "--", "lw": 1}
         meanings["best trial at each step"] = {"ls": ":", "lw": 1}
     meanings["d² / (2 ln N), about what any weight can store"] = {"color": "black", "lw": 0.8}
-    return _finished(figure, found, meanings)
+    return _finished(figure, found, meanings | key_of_absent(absent))
 
 
 def loss(summary: Summary[Training]) -> Figure:

@@ -28,6 +28,8 @@ for (const frame of document.querySelectorAll(".frame")) {
     frame.classList.toggle("right", frame.scrollLeft < hidden - 1);
     frame.previousElementSibling.hidden = hidden <= 1;
   };
+  const sizes = new ResizeObserver(look);
+  for (const sized of [frame, frame.firstElementChild]) sizes.observe(sized);
   frame.addEventListener("scroll", look);
-  new ResizeObserver(look).observe(frame);
+  look();
 }
