@@ -125,7 +125,8 @@ def _saturating(axes: Axes, point: Saturation, color: Any) -> None:
     below = rise < 3 * point.plateau
     axes.plot(batch_sizes, recovered, "o", ms=3.5, color=color, label=f"d = {point.dim}")
     axes.plot(batch_sizes[below], rise[below], "--", lw=1, color=color, alpha=0.7)
-    axes.axhline(point.plateau, ls="--", lw=1, color=color, alpha=0.7)
+    across = axes.get_yaxis_transform()  # axhline asks all panels for their limits, each time
+    axes.plot([0, 1], [point.plateau] * 2, "--", lw=1, color=color, alpha=0.7, transform=across)
     if (bar := point.estimate.bar) is not None:
         value, low, high = bar
         axes.errorbar(
