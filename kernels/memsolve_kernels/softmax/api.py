@@ -18,7 +18,7 @@ from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.backends import choose_for_outputs
 from memsolve_kernels.softmax.checks import Reduction, check_inputs, check_reduction
-from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
+from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank, without_autocast
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 
@@ -196,7 +196,7 @@ def _loss(log_odds: Tensor) -> Tensor:
     return softplus(log_odds, threshold=40)
 
 
+@without_autocast
 def _total(weights: Tensor, losses: Tensor) -> Tensor:
-    """The weighted sum of the losses, which `torch.autocast` would round to half precision."""
-    with torch.autocast(weights.device.type, enabled=False):
-        return weights @ losses
+    """The weighted sum of the losses."""
+    return weights @ losses

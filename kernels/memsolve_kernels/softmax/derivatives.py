@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 from torch.autograd.function import once_differentiable
 
 from memsolve_kernels.softmax.ops import (
@@ -68,9 +68,18 @@ def _covariance(queries: Tensor, directions: Tensor, *others: Any) -> Tensor:
 
 
 def _run(function: type[Function], operator: Callable[..., Any], *inputs: Any) -> Any:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not _is_differentiated(*inputs):
         return operator(*inputs)
     return _apply(function, *inputs)
+
+
+def _is_differentiated(*inputs: Any) -> bool:
+    """Whether autograd, forward mode or a transform of `torch.func` looks on."""
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return True
+    return torch.is_grad_enabled() and any(
+        isinstance(each, Tensor) and each.requires_grad for each in inputs
+    )
 
 
 def _apply(function: type[Function], *inputs: Any) -> Any:
