@@ -17,7 +17,8 @@ PANELS, CURVES = 6, 6
 def describe(figure: Figure) -> str:
     """Where the curves of each panel begin and end, the highest first; then what the marks mean.
 
-    A figure that knows better has its words as its label (`figure.set_label`).
+    A figure that knows better has its words as its label (`figure.set_label`); of one whose curves
+    have no labels nothing is said.
     """
     if said := figure.get_label():
         return str(said)

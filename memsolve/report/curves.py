@@ -84,34 +84,35 @@ def label_ends(axes: Axes) -> None:
     Of curves that end alike the one that was higher on its way is above. The limits of the panel
     are final, and it is at least as high as `height` says.
     """
-    curves = sorted(named(axes), key=lambda curve: (curve.y[-1], curve.y.mean()))
+    curves = sorted(named(axes), key=lambda one: (one.y[-1], one.y.mean()))
     if not curves:
         return
     figure = axes.get_figure()
     assert figure is not None
     axes.autoscale_view()
-    ends = np.array([(curve.x[-1], curve.y[-1]) for curve in curves])
-    heights = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
+    ends = np.array([(one.x[-1], one.y[-1]) for one in curves])
+    places = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
+    # The layout is made when the figure is drawn; the panel is not lower then than it is now.
     gap = LINE * figure.dpi / axes.get_window_extent().height
     beside = offset_copy(axes.transAxes, figure, x=FONT / 2, units="points")  # type: ignore[arg-type]
     leader = {"arrowstyle": "-", "lw": 0.8, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
-    for curve, end, height in zip(curves, ends, spread(heights, gap), strict=True):
+    for one, end, place in zip(curves, ends, spread(places, gap), strict=True):
         axes.annotate(
-            f"   {curve.name}",
+            f"   {one.name}",
             xy=tuple(end),
-            xytext=(BESIDE, height),
+            xytext=(BESIDE, place),
             textcoords="axes fraction",
             va="center",
             fontsize=FONT,
             annotation_clip=False,
-            arrowprops=leader | {"color": curve.color},
+            arrowprops=leader | {"color": one.color},
         )
         axes.plot(
             BESIDE,
-            height,
-            marker=curve.marker,
+            place,
+            marker=one.marker,
             ms=4,
-            color=curve.color,
+            color=one.color,
             transform=beside,
             clip_on=False,
         )
