@@ -11,7 +11,7 @@ from typing import Any, Optional, TypeVar
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.backends import choose, choose_for_outputs
+from memsolve_kernels.softmax.backends import choose
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.passes import accumulation_dtype
@@ -89,9 +89,10 @@ def softmax_outputs(
     log_odds: Tensor,
     by_log_odds: Tensor,
     backend: Name,
+    precision: Name,
 ) -> Tensor:
     """The gradient (N, d) by the outputs of what has `by_log_odds` (B,) by the log-odds."""
-    run, targets = choose_for_outputs(queries, backend), targets.long()
+    run, targets = choose(queries, backend, precision), targets.long()
     log_others = run.log_others(queries, outputs, targets, log_odds)
     return run.outputs_gradient(queries, outputs, targets, log_others, by_log_odds)
 
