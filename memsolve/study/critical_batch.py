@@ -1,7 +1,7 @@
 """The critical batch size of training: steps to a target against the batch size, twice defined."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from textwrap import fill
 from typing import Any
 
@@ -17,12 +17,12 @@ from memsolve.report.drawing import Bar, against_dim, panels_by_optimizer, plain
 from memsolve.report.words import count
 from memsolve.study import scaled
 from memsolve.study.batch_fit import OVERHEAD, BatchScaling
+from memsolve.study.many_steps import ManySteps
 from memsolve.study.race import Race, Races, race
-from memsolve.study.scaled import Scaled
-from memsolve.study.trials import Choice, ManySteps, Place, Trial, Trials, by_place
+from memsolve.study.scaled import RacesByTrial, Scaled
+from memsolve.study.trials import Place, Trial, Trials, by_place
+from memsolve.study.tuning import Chosen
 from memsolve.training import Build
-
-Results = Mapping[Trial, Race]
 
 
 class CriticalBatch(ManySteps[Race, Scaled]):
@@ -55,7 +55,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         assert isinstance(grid, Races)
         return race(grid, memory, build, cell)
 
-    def choose(self, runs: Results) -> Choice:
+    def choose(self, runs: RacesByTrial) -> Chosen:
         """The fewest steps to the target."""
         return scaled.choose(runs)
 
@@ -63,7 +63,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         """Those of the grid, and the population last."""
         return [*grid.batch_sizes_of(alpha, dim), None]
 
-    def fits(self, grid: Grid, results: Results) -> list[Fit[Scaled]]:
+    def fits(self, grid: Grid, results: RacesByTrial) -> list[Fit[Scaled]]:
         """One fit an optimizer and alpha, with both definitions at each `d`."""
         assert isinstance(grid, Races)
         places = by_place(results)
@@ -74,7 +74,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
                 sizes = self.batch_sizes(grid, alpha, dim)
                 races = [places[Place(name, alpha, dim, size)] for size in sizes]
                 scaling = BatchScaling([size or math.inf for size in sizes], grid.steps)
-                points.append(scaled.scaled(grid, dim, scaling, races))
+                points.append(scaled.scaled(grid, alpha, dim, scaling, races))
                 samples.append(scaled.table(races))
                 statistics.append(scaling.critical)
             slope = power_law_exponent(grid.dims, samples, statistics)

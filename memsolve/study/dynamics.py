@@ -12,10 +12,12 @@ from memsolve.engine.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.words import count
 from memsolve.study import dynamics_figures as figures
+from memsolve.study.many_steps import ManySteps
 from memsolve.study.one_step import methods
 from memsolve.study.outcome import Training, training
-from memsolve.study.trajectory import QUANTILES, Runs, Trajectory, choose, trajectory
-from memsolve.study.trials import Choice, ManySteps, Place, Trial, Trials, by_place
+from memsolve.study.trajectory import QUANTILES, Trajectories, Trajectory, choose, trajectory
+from memsolve.study.trials import Place, Trial, Trials, by_place
+from memsolve.study.tuning import Chosen
 from memsolve.training import Build
 
 
@@ -44,11 +46,11 @@ class Dynamics(ManySteps[Trajectory, Training]):
         """The whole run."""
         return trajectory(grid, memory, build, cell)
 
-    def choose(self, runs: Runs) -> Choice:
+    def choose(self, runs: Trajectories) -> Chosen:
         """What has recovered most in the end."""
         return choose(runs)
 
-    def fits(self, grid: Grid, results: Runs) -> list[Fit[Training]]:
+    def fits(self, grid: Grid, results: Trajectories) -> list[Fit[Training]]:
         """One fit an optimizer, alpha and batch size."""
         assert isinstance(grid, Trials)
         method = methods(grid, grid.steps)
