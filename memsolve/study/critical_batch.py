@@ -24,6 +24,10 @@ from memsolve.study.trials import Place, Trial, Trials, by_place
 from memsolve.study.tuning import Chosen
 from memsolve.training import Build
 
+SIGNS = """B_crit, B_20% (diamond, square; ?: not identified)
+right-pointing: the population
+open, upward: not reached, a lower bound"""
+
 
 class CriticalBatch(ManySteps[Race, Scaled]):
     """Steps to a target at every batch size, and where more examples cease to save steps."""
@@ -34,10 +38,9 @@ class CriticalBatch(ManySteps[Race, Scaled]):
     definition = (
         "Steps S(B) until so many items are recovered, or the population's loss is so low: half of "
         "d^2 / (2 ln N) items unless another target is given. At each batch size B the step size "
-        "is the one with the fewest steps, mean over seeds; a run that does not get there counts "
-        "more than all that do, and where the best step size is the smallest or largest, the next "
-        "one is tried as well, up to four times. Two definitions of the critical batch size are "
-        "shown. B_crit is that of S(B) = S_min (1 + B_crit / B), fitted in logarithms, with the "
+        "is the one with the fewest steps, mean over seeds, tuned as in dynamics; a run that does "
+        "not get there counts more than all that do. Two definitions of the critical batch size "
+        "are shown. B_crit is that of S(B) = S_min (1 + B_crit / B), fitted in logarithms, with the "
         "population as B without end (McCandlish et al. 2018). B_20% is where S(B) is 20% above "
         "linear scaling (Zhang et al. 2024) from the batch size that needs the fewest examples. A "
         "batch size at which a seed has not reached the target bounds S from below, and is not "
@@ -46,6 +49,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         "noise scale tr(Sigma) / |G|^2 of the gradient, which is to predict B_crit, is exact, and "
         "beside it estimated from batches of two sizes."
     )
+    legend = "?: not identified; the report says why"
     grid = Races(("sgd", "muon"), dims=(16, 32), seeds=3, steps=100)
     result = Race
     point = Scaled
@@ -146,7 +150,7 @@ def _against_batch(summary: Summary[Scaled]) -> Figure:
             _falling(axes, point, shade)
         axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
         axes.set(xscale="log", yscale="log", xlabel="batch size B (to the right: population)")
-        axes.legend(fontsize=8, title="diamond: B_crit, square: B_20%", title_fontsize=8)
+        axes.legend(fontsize=8, title=SIGNS, title_fontsize=8)
     for axes in panels.values():
         if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             axes.set_ylabel("steps to the target")
@@ -154,7 +158,7 @@ def _against_batch(summary: Summary[Scaled]) -> Figure:
 
 
 def _falling(axes: Axes, point: Scaled, color: Any) -> None:
-    """Steps, the fitted curve with `B_crit`, and linear scaling with the batch at its overhead."""
+    """Steps; where identified, the curve with `B_crit`, and linear scaling with `B_20%`."""
     finite = np.array(point.batch_sizes[:-1], dtype=float)
     sizes = np.append(finite, 8 * finite[-1])  # where the population is shown
     mean, reached = np.array(point.mean), np.array(point.reached)
@@ -162,11 +166,10 @@ def _falling(axes: Axes, point: Scaled, color: Any) -> None:
     axes.plot(finite[reached[:-1]], mean[:-1][reached[:-1]], "o", ms=4, color=color, label=label)
     axes.plot(sizes[-1:][reached[-1:]], mean[-1:][reached[-1:]], ">", ms=6, color=color)
     axes.plot(sizes[~reached], mean[~reached], "^", ms=6, mfc="none", color=color)
-    if point.floor is not None and point.slope is not None:
+    if point.critical.bar is not None and point.floor is not None and point.slope is not None:
         fine = np.geomspace(sizes[0], sizes[-1], 100)
         axes.plot(fine, point.floor * (1 + point.slope / fine), lw=1, color=color)
-        if point.critical.bar is not None:
-            _mark(axes, point.critical.bar, 2 * point.floor, "D", color)
+        _mark(axes, point.critical.bar, 2 * point.floor, "D", color)
     if point.overhead.bar is not None:
         examples = np.where(reached[:-1], finite * mean[:-1], np.inf)
         value, *_ = point.overhead.bar

@@ -145,9 +145,9 @@ class Race:
 
     @property
     def distance(self) -> float:
-        """How far it has been from its target in the end, in the units of that; infinite where its first step diverged.
+        """How far it has been from its target in the end; infinite where its first step diverged.
 
-        Comparable between races to one target: it is a loss, or minus the items recovered.
+        To compare races to one target: a loss, or minus the items recovered.
         """
         if self.loss:
             return self.loss[-1]
