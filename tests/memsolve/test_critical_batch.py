@@ -352,9 +352,9 @@ def test_a_target_that_no_run_reaches_is_said(
         ("--target limit=1e9", "or a share above 0 that is no more"),
         (
             "--target loss=0",
-            "target is loss=0; expected more than 0.0182, which no weight goes below",
+            "target is loss=0; expected more than 0.017, which no weight goes below",
         ),
-        ("--target loss=0.018", "at alpha = 1.5 and d = 16"),
+        ("--target loss=0.016", "at alpha = 1.5 and d = 16"),
         ("--target loss=7", "log N = 6.931 at d = 16"),
         ("--target loss=nan", "target is 'loss=nan'; expected recovered=ITEMS"),
         ("--target 20", "target is '20'; expected recovered=ITEMS"),
