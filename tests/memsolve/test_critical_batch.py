@@ -355,7 +355,7 @@ def test_a_target_that_no_run_reaches_is_said(
             "target is loss=0; expected more than 0.017, which no weight goes below",
         ),
         ("--target loss=0.016", "at alpha = 1.5 and d = 16"),
-        ("--target loss=7", "log N = 6.931 at d = 16"),
+        ("--target loss=7", "less than the loss of W = 0, log N = 6.931"),
         ("--target loss=nan", "target is 'loss=nan'; expected recovered=ITEMS"),
         ("--target 20", "target is '20'; expected recovered=ITEMS"),
         ("--target speed=3", "target is 'speed=3'"),
