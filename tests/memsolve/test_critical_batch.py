@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from memsolve import InputError
 from memsolve.cli import main
-from memsolve.engine.fit import Floats
+from memsolve.engine import Fit, Summary
+from memsolve.engine.fit import Estimate, Floats
 from memsolve.engine.optimizers import resolve
+from memsolve.environment import environment
 from memsolve.study import find, load
 from memsolve.study.batch_fit import BatchScaling, best
 from memsolve.study.critical_batch import critical_batch
@@ -288,7 +290,9 @@ def test_from_command_line_to_report_with_an_interruption(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *SMALL.split(), "--out", str(tmp_path)) == 0
-    assert "B_crit" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "B_crit" in told
+    assert "?: not identified; the report says why" in told
     summary = (tmp_path / "summary.json").read_bytes()
     cells = tmp_path / "cells.jsonl"
     lines = cells.read_text().splitlines(keepends=True)
@@ -318,6 +322,21 @@ def test_from_command_line_to_report_with_an_interruption(
     at = [row for row in rows if row["batch"] == "64" and float(row["step_size"]) == tuned[64]]
     steps = [math.inf if steps is None else steps for steps in point.steps[2]]
     assert [float(row["value"]) for row in at] == steps
+
+
+def fitted_curves(fit: Fit[Scaled], point: Scaled) -> int:
+    """How many fitted curves the figure has, where a fit has this point alone."""
+    summary = Summary("critical-batch", "", environment("cpu"), [replace(fit, points=[point])])
+    (axes,) = critical_batch.figures(summary)["critical-batch"].axes
+    return sum(len(line.get_xdata()) > 50 for line in axes.lines)  # type: ignore[arg-type]
+
+
+def test_the_fitted_curve_is_drawn_only_where_it_is_identified() -> None:
+    grid = replace(GRID, batch_sizes=(1, 8, 64), step_sizes=(16.0,), steps=10)
+    (fit,) = critical_batch(grid).fits
+    found = replace(fit.points[0], floor=3.0, slope=8.0, critical=Estimate(8.0, 4.0, 16.0))
+    assert fitted_curves(fit, found) == 1
+    assert fitted_curves(fit, replace(found, critical=Estimate(None, note="not identified"))) == 0
 
 
 def noise_at_zero(cells: Path) -> set[float]:
