@@ -9,6 +9,7 @@ from memsolve_kernels.launch import Launch, Variant, recorded
 from memsolve_kernels.softmax.passes import Aim, WeightedPartial
 from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, input_precision, rows, smaller
 from memsolve_kernels.softmax.triton_kernels import (
+    by_outputs,
     covariance,
     curvature,
     merge,
@@ -22,6 +23,8 @@ KERNELS = {
     "odds": odds.odds_kernel,
     "curvature": curvature.curvature_kernel,
     "covariance": covariance.covariance_kernel,
+    "outputs": by_outputs.outputs_kernel,
+    "pulls": by_outputs.pulls_kernel,
     "rank": rank.rank_kernel,
     "weights": scratch.weights_kernel,
     "centred": scratch.centred_weights_kernel,
@@ -60,6 +63,7 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
     numbers, sums = torch.empty(1, BATCH, device="meta"), torch.empty(1, BATCH, dim, device="meta")
     inputs = queries, outputs, targets
     aim = Aim(queries, numbers.T, numbers[0], numbers[0])
+    turned = outputs, queries, targets, by_outputs.Pull(*[numbers[0]] * 4)
     weigh, add = (Preset(*rows(each, kind, arch)[0]) for each in ("weights", "accumulate"))
     how, splits = input_precision(kind), 1
     with recorded() as launches:
@@ -70,6 +74,10 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
                 curvature.curvature(queries, *inputs, preset, how, splits)
             case "covariance":
                 covariance.covariance(*inputs, aim, preset, how, splits)
+            case "outputs":
+                by_outputs.gradient(*turned, preset, how, splits)
+            case "pulls":
+                by_outputs.gradient_by_scratch(*turned, preset, add, how, splits)
             case "rank":
                 rank.ranks(*inputs, numbers[0], preset, how, splits)
             case "weights":
