@@ -205,12 +205,12 @@ def by_chunks(
         }  # fmt: skip
         launch(
             kernel, (triton.cdiv(batch, weigh.block_b), tiles), weigh.num_warps, weigh.num_stages,
-            tops=tile_tops, totals=tile_totals, **inputs, **chunk, **blocks(weigh),
+            weigh.registers, tops=tile_tops, totals=tile_totals, **inputs, **chunk, **blocks(weigh),
         )  # fmt: skip
         launch(
             accumulate_kernel,
             (triton.cdiv(batch, add.block_b), triton.cdiv(dim, add.block_d), splits),
-            add.num_warps, add.num_stages,
+            add.num_warps, add.num_stages, add.registers,
             tile_tops=tile_tops, tile_totals=tile_totals,
             tops=top, totals=total, next_tops=next_top, next_totals=next_total, sums=sums,
             tiles_per_split=triton.cdiv(tiles, splits), TILE=weigh.block_n, **chunk, **blocks(add),
