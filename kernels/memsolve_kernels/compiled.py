@@ -1,4 +1,4 @@
-"""What a Triton kernel compiles to, read without a GPU: registers, spills, shared memory.
+"""What a Triton kernel compiles to, read without a GPU: registers, spills, the main loop by count.
 
 Run `python -m memsolve_kernels.compiled [architecture ...]` for the table of every preset. A family
 takes part by a function that yields its variants for an architecture (`FAMILIES`).
@@ -7,6 +7,7 @@ takes part by a function that yields its variants for an architecture (`FAMILIES
 import argparse
 import re
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from triton.compiler import ASTSource, make_backend
 from memsolve_kernels.architectures import COMPILED
 from memsolve_kernels.launch import Variant, signature
 from memsolve_kernels.matrix_sign.variants import variants as matrix_sign_variants
+from memsolve_kernels.sass import Count, count
 from memsolve_kernels.softmax.variants import variants as softmax_variants
 
 FAMILIES = (softmax_variants, matrix_sign_variants)
@@ -34,6 +36,10 @@ _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)")
 _TENSOR_CORE = re.compile(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)\.")
 
 Read = TypeVar("Read")
+
+
+class ToolError(RuntimeError):
+    """A tool that reads machine code is not there."""
 
 
 class Binary(NamedTuple):
@@ -112,6 +118,30 @@ def resources(binary: Binary) -> Resources:
     )
 
 
+@dataclass(frozen=True)
+class Profile(Resources):
+    """Resources, and what the machine code does in its main loop.
+
+    Attributes:
+        blocks: that fit a processor at once.
+        loop: the count of its main loop.
+    """
+
+    blocks: int
+    loop: Count
+
+
+def profile(binary: Binary) -> Profile:
+    """Read what a block needs, and count its main loop."""
+    used, row = resources(binary), COMPILED[binary.arch]
+    code = tool("nvdisasm", "--print-code", "--no-dataflow", cubin=binary.cubin)
+    return Profile(
+        **vars(used),
+        blocks=row.blocks(used.registers, used.shared, binary.warps),
+        loop=count(code, binary.warps, row),
+    )
+
+
 def everywhere(
     read: Callable[[Binary], Read], architectures: Iterable[int] = tuple(COMPILED)
 ) -> Iterator[tuple[int, Variant, Read]]:
@@ -154,7 +184,13 @@ def _read_each(
 
 
 def tool(name: str, *arguments: str, cubin: bytes) -> str:
-    """What one of the tools that come with Triton says of a binary."""
+    """What one of the tools that come with Triton says of a binary.
+
+    Raises:
+        ToolError: this Triton came without it.
+    """
+    if not (_TOOLS / name).exists():
+        raise ToolError(f"{_TOOLS} has no {name}, so that machine code cannot be read")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -162,15 +198,27 @@ def tool(name: str, *arguments: str, cubin: bytes) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+COLUMNS = (
+    *("regs", "stack", "shared", "blocks", "code", "tensor"),
+    *("unpacked", "waits", "overlap", "serial"),
+)
+
+
 def main(architectures: Iterable[int]) -> None:
     """Print the table of every variant on each architecture."""
-    print(f"triton {triton.__version__}; bytes, and registers of a thread")
-    print(f"{'variant':<44}{'arch':>5}{'regs':>6}{'stack':>7}{'shared':>8}{'tensor':>8}")
-    for arch, variant, r in everywhere(resources, architectures):
-        print(
-            f"{variant.name:<44}{arch:>5}{r.registers:>6}{r.stack:>7}{r.shared:>8}{r.tensor:>8}",
-            flush=True,
+    print(
+        f"triton {triton.__version__}; bytes, registers of a thread, and of the main loop cycles of"
+    )
+    print("a processor: an iteration of a block, by count (see memsolve_kernels/sass.py)")
+    print(f"{'variant':<44}{'arch':>5}" + "".join(f"{name:>9}" for name in COLUMNS) + "  pattern")
+    for arch, variant, r in everywhere(profile, architectures):
+        loop = r.loop
+        numbers = (
+            *(r.registers, r.stack, r.shared, r.blocks, loop.code, r.tensor),
+            *(loop.unpacked, loop.waits, round(loop.overlap), round(loop.serial)),
         )
+        row = "".join(f"{number:>9}" for number in numbers)
+        print(f"{variant.name:<44}{arch:>5}{row}  {loop.pattern}", flush=True)
 
 
 if __name__ == "__main__":
@@ -184,4 +232,7 @@ if __name__ == "__main__":
     given = parser.parse_args().architectures or known
     if unknown := set(given) - set(known):
         parser.error(f"no presets for {sorted(unknown)}; expected some of {known}")
-    main(given)
+    try:
+        main(given)
+    except ToolError as error:
+        sys.exit(str(error))

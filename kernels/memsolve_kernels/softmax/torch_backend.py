@@ -189,8 +189,8 @@ class TorchBackend(Passes):
         self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
     ) -> Iterator[_Tile]:
         """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
-        scaled, unit = queries * factor, 1.0
-        if not bool(scaled.sum().isfinite()):  # queries near the largest number lend the outputs it
+        scaled, unit = queries if factor == 1 else queries * factor, 1.0
+        if not math.isfinite(scaled.sum()):  # queries near the largest number lend the outputs it
             scaled, unit = queries * (factor / 4), 4.0
         elements = 2**20 if queries.device.type == "cpu" else 2**24
         items = self.items or max(MIN_ITEMS, elements // len(queries))
