@@ -64,7 +64,8 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
     numbers, sums = torch.empty(1, BATCH, device="meta"), torch.empty(1, BATCH, dim, device="meta")
     inputs = queries, outputs, targets
     aim = Aim(queries, numbers.T, numbers[0], numbers[0])
-    turned = outputs, queries, targets, by_outputs.Pull(*[numbers[0]] * 4)
+    pull = by_outputs.Pull(numbers[0], numbers[0], numbers[0], unit=numbers[0, :1])
+    turned = outputs, queries, targets, pull
     weigh, add = (presets(each, kind, arch)[-1] for each in ("weights", "accumulate"))
     how, splits = input_precision(kind), 1
     with recorded() as launches:
