@@ -39,7 +39,7 @@ def matrix_sign(matrix, *arguments, _exact=matrix_sign, **options):
     "spilling": (
         "kernels/memsolve_kernels/softmax/presets.py",
         """
-TABLE["rank", "half"][90] = [(256, 256, 64, 4, 2)]
+TABLE["long_rank", "half"][90] = [(256, 256, 64, 4, 2)]
 """,
     ),
 }
