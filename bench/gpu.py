@@ -73,7 +73,7 @@ PARTS = (  # 480 seconds
     Part("tests", 120, (*PYTEST, "--numprocesses", "8")),
     Part("softmax", 130, table(SOFTMAX, "0.2", "softmax")),
     Part("sign", 110, table(SIGN, "0.2", "sign")),
-    Part("capacity", 60, capacity("1.5,1.2,2", "256,512,1024,2048")),
+    Part("capacity", 60, capacity("1.5,1.2,2", "256,512,1024,2048,4096")),
     Part("tune", 30, ("-m", "bench.tune", "--cases", TUNED, "--out", "OUT/tune.json")),
     Part("sanitize", 30, (*PYTEST, "-k", "strides or merge"), (SANITIZER, "--error-exitcode", "9")),
 )
