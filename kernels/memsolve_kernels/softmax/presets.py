@@ -41,7 +41,10 @@ class Preset:
 
     @property
     def registers(self) -> int | None:
-        """Of a thread at most, so that as many programs fit; None if any number does."""
+        """Of a thread at most, so that as many programs fit; None if any number does.
+
+        Where the compiler would spill to let in even more of them, the limit stops that too.
+        """
         share = REGISTERS // (32 * self.num_warps * self.together) // 8 * 8
         return share if share < 256 else None
 
@@ -254,7 +257,7 @@ FEW_TABLE: dict[str, list[_Row]] = {
     "long_rank": [(16, 128, 64, 4, 4)],
     "weights": [(16, 256, 64, 4, 3)],
     "centred": [(16, 128, 64, 4, 3)],
-    "accumulate": [(16, 32, 128, 4, 4)],
+    "accumulate": [(16, 32, 128, 4, 3, 4)],
 }
 
 
