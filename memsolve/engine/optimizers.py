@@ -86,14 +86,18 @@ BUILT_IN: dict[str, Callable[..., Optimizer]] = {
 
 
 def _named(name: str) -> Build:
-    path, settings = _parse(name)
+    path, settings = parse(name)
     if path == "newton":
         return partial(_newton, **settings)
     return _first_order(partial(BUILT_IN.get(path) or _imported(path), **settings))
 
 
-def _parse(name: str) -> tuple[str, dict[str, Any]]:
-    """Path and settings of a name."""
+def parse(name: str) -> tuple[str, dict[str, Any]]:
+    """Path and settings of a name, as in `resolve`.
+
+    Raises:
+        OptimizerError: a part that is no setting.
+    """
     path, *words = name.split(":")
     settings: dict[str, Any] = {}
     for word in words:
