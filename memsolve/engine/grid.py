@@ -34,12 +34,14 @@ class Option(NamedTuple):
         kind: of a value: `int`, `float` or `str`.
         help: for a person.
         many: whether it takes several values, separated by commas.
+        in_cells: whether each cell carries its own, so that results of other ones are as good.
     """
 
     flag: str
     kind: type
     help: str
     many: bool = True
+    in_cells: bool = False
 
     def parse(self, text: str) -> Any:
         """The value of the field.
@@ -66,9 +68,17 @@ class Option(NamedTuple):
         return [self.flag, text] if text else []
 
 
-def option(default: Any, flag: str, kind: type, help: str, *, many: bool = True) -> Any:  # noqa: A002
+def option(
+    default: Any,
+    flag: str,
+    kind: type,
+    help: str,  # noqa: A002
+    *,
+    many: bool = True,
+    in_cells: bool = False,
+) -> Any:
     """A field of a grid with its option."""
-    return field(default=default, metadata={"option": Option(flag, kind, help, many)})
+    return field(default=default, metadata={"option": Option(flag, kind, help, many, in_cells)})
 
 
 @dataclass(frozen=True)
@@ -79,8 +89,8 @@ class Grid:
 
     Args:
         optimizers: names (`sgd`, `muon`, `newton`, a class path such as
-            `torch.optim.AdamW:lr=0.01`), or a mapping from a label to a name, a class, or a
-            factory that takes the parameters.
+            `torch.optim.AdamW:lr=0.01`, a factory path such as `my_module:make`), or a mapping
+            from a label to a name, a class, or a factory that takes the parameters.
         alphas: exponents of the frequencies, each above 1.
         dims: embedding dimensions, each at least 2.
         seeds: how many seeds, at least 1; seed `s` is the number `s`.
@@ -104,28 +114,37 @@ class Grid:
         ("sgd", "muon", "newton"),
         "--optimizers",
         str,
-        "sgd, muon, newton, or a class: torch.optim.AdamW:lr=0.01.",
+        "sgd, muon, newton, a class: torch.optim.AdamW:lr=0.01, or a factory: my_module:make.",
+        in_cells=True,
     )
     alphas: Sequence[float] = option(
-        (1.5,), "--alpha", float, "Exponents of the item frequencies, above 1."
+        (1.5,), "--alpha", float, "Exponents of the item frequencies, above 1.", in_cells=True
     )
-    dims: Sequence[int] = option((64, 128, 256), "--dims", int, "Embedding dimensions d.")
-    seeds: int = option(5, "--seeds", int, "How many seeds.", many=False)
+    dims: Sequence[int] = option(
+        (64, 128, 256), "--dims", int, "Embedding dimensions d.", in_cells=True
+    )
+    seeds: int = option(5, "--seeds", int, "How many seeds.", many=False, in_cells=True)
     num_items: int | None = option(
         None,
         "--num-items",
         int,
         "Facts N of every memory (default: 128 d; of training 64 d).",
         many=False,
+        in_cells=True,
     )
     batch_sizes: Sequence[int] | None = option(
         None,
         "--batch-sizes",
         int,
         "For studies of batches (default: powers to d^(alpha + 1/2); of dynamics, none).",
+        in_cells=True,
     )
     sweep: Sweep = option(
-        (), "--sweep", str, "Settings to vary, each with each: lr=1e-3,1e-2,momentum=0,0.9."
+        (),
+        "--sweep",
+        str,
+        "Settings to vary, each with each: lr=1e-3,1e-2,momentum=0,0.9.",
+        in_cells=True,
     )
     device: str = option("auto", "--device", str, "auto, cpu, cuda, ...", many=False)
     dtype: str = option("float64", "--dtype", str, "float64 or float32.", many=False)
@@ -199,6 +218,11 @@ class Grid:
             for label, choice in by_label(self.optimizers).items()
         }
         return values
+
+    def common(self) -> dict[str, Any]:
+        """The settings that all cells share: results of others belong to another study."""
+        every = self.settings()
+        return {name: every[name] for name, given in options(type(self)) if not given.in_cells}
 
     def command(self, study: str) -> str:
         """The command that runs a study of this grid, or the call where a command cannot say it."""

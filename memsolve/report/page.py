@@ -12,8 +12,9 @@ from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from memsolve.engine import Study, Summary
+from memsolve.engine.folder import write
 from memsolve.report.drawing import STYLE
-from memsolve.report.table import details, header, rows
+from memsolve.report.table import details, header, notes, rows
 
 Finished = tuple[Study[Any, Any, Any], Summary[Any]]
 
@@ -34,7 +35,7 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
             drawn = study.figures(summary)
             images = {f"{name}{suffix}": _png(figure) for name, figure in drawn.items()}
         for name, image in images.items():
-            (folder / f"{name}.png").write_bytes(image)
+            write(folder / f"{name}.png", image)
         sections.append(
             {
                 "study": study,
@@ -42,6 +43,7 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
                 "header": header(study, summary),
                 "rows": rows(study, summary),
                 "details": details(study, summary),
+                "notes": notes(summary),
                 "images": {
                     name: base64.b64encode(image).decode() for name, image in images.items()
                 },
@@ -49,7 +51,7 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
         )
     page = Environment(loader=PackageLoader("memsolve.report"), autoescape=True)
     report = folder / "report.html"
-    report.write_text(page.get_template("report.html.jinja").render(sections=sections))
+    write(report, page.get_template("report.html.jinja").render(sections=sections))
     return report
 
 

@@ -12,12 +12,36 @@ AnyStudy = Study[Any, Any, Any]
 
 def header(study: AnyStudy, summary: Summary[Any]) -> tuple[str, ...]:
     """Column titles of `rows`."""
-    return ("optimizer", "alpha", *study.columns(summary.fits[0]))
+    remark = ("first step",) if summary.remarks else ()
+    return ("optimizer", "alpha", *study.columns(summary.fits[0]), *remark)
 
 
 def rows(study: AnyStudy, summary: Summary[Any]) -> list[tuple[str, ...]]:
-    """One row of text a fit: its name, and its exponent where that is the point of the study."""
-    return [(fit.optimizer, f"{fit.alpha:g}", *study.columns(fit).values()) for fit in summary.fits]
+    """One row of text a fit: its name, its exponent, and what is to be said of its first step."""
+    return [
+        (
+            fit.optimizer,
+            f"{fit.alpha:g}",
+            *study.columns(fit).values(),
+            *([summary.remarks.get(fit.optimizer, "")] if summary.remarks else []),
+        )
+        for fit in summary.fits
+    ]
+
+
+def shown(text: str, remark: str) -> str:
+    """What was measured, as text; where that is nothing, what the probe says of it."""
+    first = text.partition(" ")[0].rstrip("%")
+    nothing = first.replace(".", "").strip("0") == "" and first != ""
+    return remark if nothing and remark else text
+
+
+def notes(summary: Summary[Any]) -> list[str]:
+    """What is not in the table, and why: optimizers that were refused, and what failed later."""
+    return [
+        *(f"left out: {why}" for why in summary.refused.values()),
+        *(f"failed: {failure}" for failure in summary.failed),
+    ]
 
 
 def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
@@ -25,7 +49,10 @@ def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
     dims = [point.dim for point in summary.fits[0].points]
     columns = zip(*(fit.points for fit in summary.fits), strict=True)
     return {
-        f"d = {dim}": [study.detail(point) for point in column]
+        f"d = {dim}": [
+            shown(study.detail(point), summary.remarks.get(fit.optimizer, ""))
+            for point, fit in zip(column, summary.fits, strict=True)
+        ]
         for dim, column in zip(dims, columns, strict=True)
     }
 
@@ -38,6 +65,7 @@ def terminal_table(study: AnyStudy, summary: Summary[Any]) -> Table:
     dims = ", ".join(str(point.dim) for point in summary.fits[0].points)
     table.add_column(f"at d = {dims}", justify="right", no_wrap=True)
     for row, fit in zip(rows(study, summary), summary.fits, strict=True):
-        cells = *row, ", ".join(study.value(point) for point in fit.points)
+        remark = summary.remarks.get(fit.optimizer, "")
+        cells = *row, ", ".join(shown(study.value(point), remark) for point in fit.points)
         table.add_row(*map(Text, cells))  # a label may hold what rich takes for markup
     return table

@@ -15,12 +15,12 @@ from memsolve.engine.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.drawing import Bar, against_dim, panels_by_optimizer, plain, shades
 from memsolve.report.words import count
+from memsolve.stepper import Build
 from memsolve.study import scaled
 from memsolve.study.batch_fit import OVERHEAD, BatchScaling
 from memsolve.study.race import Race, Races, race
 from memsolve.study.scaled import Scaled
 from memsolve.study.trials import Choice, ManySteps, Place, Trial, Trials, by_place
-from memsolve.training import Build
 
 Results = Mapping[Trial, Race]
 
@@ -86,7 +86,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
 
     def columns(self, fit: Fit[Scaled]) -> dict[str, str]:
         """The exponent of `B_crit`."""
-        return {"exponent of B_crit in d [95%]": str(fit.estimate)}
+        return {"exponent of B_crit in d [95%]": fit.estimate.told}
 
     def value(self, point: Scaled) -> str:
         """Both critical batch sizes."""
@@ -94,6 +94,10 @@ class CriticalBatch(ManySteps[Race, Scaled]):
             return "target not reached"
         both = (("B_crit", point.critical), ("B_20%", point.overhead))
         return " / ".join(f"{name} {_short(estimate)}" for name, estimate in both)
+
+    def score(self, point: Scaled) -> float | None:
+        """The fitted critical batch size."""
+        return point.critical.value
 
     def detail(self, point: Scaled) -> str:
         """Both with their intervals, how well the curve fits, and the noise scales."""

@@ -12,11 +12,14 @@ from memsolve_kernels.errors import RangeError
 from memsolve.engine import Cell, Grid, Point, Study, option
 from memsolve.engine.checks import check_list, positive, whole
 from memsolve.engine.optimizers import resolve
+from memsolve.engine.prepare import RefusedError
 from memsolve.engine.sweep import literal
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory
+from memsolve.seeds import seeded
+from memsolve.stepper import Build, StepError
 from memsolve.study.one_step import memory_of
-from memsolve.training import Build, Schedule, StepError, train
+from memsolve.training import Schedule, train
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -56,9 +59,14 @@ class Trials(Grid):
         "--schedules",
         str,
         "How the step size falls: constant, inverse, cosine, linear.",
+        in_cells=True,
     )
     step_sizes: Sequence[float] | None = option(
-        None, "--step-sizes", float, "Learning rates (default: five around a first step's own)."
+        None,
+        "--step-sizes",
+        float,
+        "Learning rates (default: five around a first step's own).",
+        in_cells=True,
     )
     gradient: GradientKind = option(
         "exact", "--gradient", str, "exact, or thresholded: of items not recovered.", many=False
@@ -155,11 +163,16 @@ class ManySteps(Study[Trial, R, P]):
         return [None] if grid.batch_sizes is None else [*grid.batch_sizes]
 
     def cells(self, grid: Grid) -> list[Trial]:
-        """Every schedule and step size of the grid, of every optimizer, memory and batch size."""
+        """Every schedule and step size of the grid, of every optimizer, memory and batch size.
+
+        Raises:
+            RefusedError: optimizers whose step sizes cannot be guessed, and why.
+        """
         assert isinstance(grid, Trials)
         trials = []
+        tried_at = first_step_sizes(grid)
         for alpha, dim in product(grid.alphas, grid.dims):
-            sizes = {name: step_sizes(grid, name, alpha, dim) for name in grid.labels}
+            sizes = tried_at[alpha, dim]
             for seed, batch_size in product(range(grid.seeds), self.batch_sizes(grid, alpha, dim)):
                 for name in grid.labels:
                     place = Place(name, alpha, dim, batch_size)
@@ -192,16 +205,33 @@ class ManySteps(Study[Trial, R, P]):
         memory = memory_of(grid, cells[0])
         builders = resolve(grid.choices)
         for cell in cells:
-            try:
-                yield self.run(grid, memory, builders[cell.optimizer], cell)
-            except StepError as error:
-                raise StepError(f"{error}, at {cell}") from error
+            with seeded(grid.device, cell.seed, cell.dim):
+                result = self.run(grid, memory, builders[cell.optimizer], cell)
+            yield result
 
 
 def trial(grid: Grid, place: Place, seed: int, schedule: Schedule, step_size: float) -> Trial:
     """A trial at a place of the grid."""
     name, alpha, dim, batch_size = place
     return Trial(name, alpha, dim, grid.items_of(dim), batch_size, seed, schedule, step_size)
+
+
+def first_step_sizes(grid: Trials) -> dict[tuple[float, int], dict[str, list[float]]]:
+    """The learning rates to try first, by memory, then by optimizer.
+
+    Raises:
+        RefusedError: optimizers of which they cannot be guessed, all of them, and why.
+    """
+    found: dict[tuple[float, int], dict[str, list[float]]] = {}
+    refused: dict[str, str] = {}
+    for alpha, dim, name in product(grid.alphas, grid.dims, grid.labels):
+        try:
+            found.setdefault((alpha, dim), {})[name] = step_sizes(grid, name, alpha, dim)
+        except StepError as error:
+            refused[name] = str(error)
+    if refused:
+        raise RefusedError(refused)
+    return found
 
 
 def step_sizes(grid: Trials, optimizer: str, alpha: float, dim: int) -> list[float]:
@@ -225,7 +255,8 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
     objective = Objective(memory, memory.population())
     build = resolve(grid.choices)[optimizer]
     try:
-        state = next(train(objective, build, [objective.batch], [1.0]), None)
+        with seeded(grid.device, 0, dim):
+            state = next(train(objective, build, [objective.batch], [1.0]), None)
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
     logit = 0.0 if state is None else float(memory.outputs[0] @ state.weight @ memory.inputs[0])
