@@ -10,13 +10,17 @@ from typing import Any
 from bench.registry import Unsupported, lookup
 from bench.repository import ROOT
 
-METRICS = ("registers", "stack", "shared", "code", "tensor")
+METRICS = (
+    *("registers", "stack", "shared", "code", "tensor", "blocks"),  # of the whole kernel
+    *("issue", "float", "integer", "special", "unpacked", "waits"),  # of its main loop
+    *("products", "overlap", "serial"),
+)
 
-Compiled = dict[str, dict[str, int]]
+Compiled = dict[str, dict[str, float]]
 
 
 def compiled(architectures: Sequence[int] | None = None) -> Compiled:
-    """By `"variant sm_90"`: its metrics, in the package under test.
+    """By `"variant sm_90"`: its metrics, as many as the package under test tells.
 
     Args:
         architectures: by number, as 90; None takes all that have presets.
@@ -25,7 +29,7 @@ def compiled(architectures: Sequence[int] | None = None) -> Compiled:
         Unsupported: the package compiles nothing.
     """
     return {
-        f"{variant.name} sm_{arch}": {name: getattr(read, name) for name in METRICS}
+        f"{variant.name} sm_{arch}": _metrics(read)
         for arch, variant, read in _resources(architectures or _architectures())
     }
 
@@ -64,13 +68,21 @@ def _architectures() -> list[int]:
 
 def _resources(architectures: Iterable[int]) -> Iterator[tuple[int, Any, Any]]:
     """Each architecture, variant and what it compiles to."""
+    package = "memsolve_kernels.compiled"
     try:
-        everything = lookup("memsolve_kernels.compiled:all_resources")
-    except Unsupported:  # before it, one after the other
-        variants, resources = (
-            lookup(f"memsolve_kernels.compiled:{name}") for name in ("variants", "resources")
-        )
-        for arch in architectures:
-            yield from ((arch, variant, resources(variant, arch)) for variant in variants(arch))
+        everywhere, profile = (lookup(f"{package}:{name}") for name in ("everywhere", "profile"))
+    except Unsupported:  # before them, without a count of the main loop
+        yield from lookup(f"{package}:all_resources")(architectures)
     else:
-        yield from everything(architectures)
+        yield from everywhere(profile, architectures)
+
+
+def _metrics(read: Any) -> dict[str, float]:
+    told = dict(vars(read))
+    if (loop := told.pop("loop", None)) is not None:
+        told = (
+            loop.cycles
+            | told
+            | {name: getattr(loop, name) for name in METRICS if hasattr(loop, name)}
+        )
+    return {name: told[name] for name in METRICS if name in told}

@@ -2,7 +2,8 @@
 
 Commits of the last ten that this machine has not recorded are recorded first, with the
 environment at hand: speed and capacity, since every preset takes a second to compile. Compiled
-kernels are in the site where `make track` has recorded them.
+kernels are in the site where `make track` has recorded them, and a page of its own has those of
+the working tree on sm_90.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from bench import history, offline, readme, record, table
+from bench import compiled, history, offline, readme, record, table
 from bench.repository import git
 
 COMMITS = 10
@@ -20,9 +21,19 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>memsolve: latest ratios</title>
 <h1>Latest ratios</h1>
-<p><a href="index.html">History over commits</a></p>
+<p><a href="index.html">History over commits</a>, <a href="kernels.html">kernels by count</a></p>
 <pre>{legend}</pre>
 {machines}
+"""
+KERNELS = """<!doctype html>
+<meta charset="utf-8">
+<title>memsolve: kernels by count</title>
+<h1>Kernels by count</h1>
+<p>What each kernel needs, and what its main loop does for a block and an iteration, read from the
+machine code; nothing here was timed. <a href="index.html">History over commits</a></p>
+<table border="1"><tr><th>kernel</th>{header}</tr>
+{rows}
+</table>
 """
 MACHINE = '<section class="machine"><h2>{name}</h2><p>{made}</p><pre>{rows}</pre></section>'
 
@@ -56,6 +67,17 @@ def ratios_page(folder: Path = record.FOLDER) -> str:
     return PAGE.format(legend=escape(table.LEGEND), machines="\n".join(sections) or nothing)
 
 
+def kernels_page(found: compiled.Compiled) -> str:
+    """The page of what kernels compile to."""
+    header = "".join(f"<th>{name}</th>" for name in compiled.METRICS)
+    rows = (
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(f"<td>{read.get(metric, float('nan')):.0f}</td>" for metric in compiled.METRICS)
+        for name, read in found.items()
+    )
+    return KERNELS.format(header=header, rows="</tr>\n".join(rows))
+
+
 def record_missing(commits: Iterable[str]) -> None:
     """Record the commits of which this machine has no speed or no capacity."""
     for commit in commits:
@@ -74,7 +96,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
     parser.add_argument("--commits", type=int, default=COMMITS)
     record_missing(last(parser.parse_args().commits))
-    print(f"open it with: python -m http.server --directory {publish()}")
+    site = publish()
+    (site / "kernels.html").write_text(kernels_page(compiled.compiled([90])))
+    print(f"open it with: python -m http.server --directory {site}")
     return 0
 
 

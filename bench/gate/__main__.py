@@ -1,4 +1,5 @@
-"""`python -m bench.gate BASE [HEAD]`: fails where head is slower, stores less or spills more.
+"""`python -m bench.gate BASE [HEAD]`: fails where head is slower, stores less or spills more,
+or where its machine code takes more cycles by count.
 
 Exits with 1 on a failure, with 2 when nothing was measured.
 """
@@ -17,8 +18,8 @@ from bench.gate.check import (
     SPEED,
     Finding,
     capacity,
+    machine_code,
     speed,
-    spills,
     told,
 )
 from bench.registry import default_device, matching
@@ -34,7 +35,7 @@ def gate(base: str, head: str, device: str) -> Iterator[Finding]:
             print("bench.gate: what is not committed yet is not compared", file=sys.stderr)
         yield from speed(before, after, [case.name for case in matching(QUICK, "", device)])
         yield from capacity(before, after)
-        yield from spills(before, after)
+        yield from machine_code(before, after)
 
 
 def verdict(findings: Iterable[Finding]) -> int:

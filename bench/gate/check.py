@@ -9,8 +9,9 @@ from bench import compiled, quantities
 from bench.gate.timing import Timing, compare
 from bench.gate.worker import WorkerError, load, sample, workers
 
-SPEED, CAPACITY, SPILLS = "speed", "capacity", "spills"
+SPEED, CAPACITY, SPILLS, CYCLES = "speed", "capacity", "spills", "cycles"
 FAILED, PASSED, ABSENT = "FAIL", "ok", "-"  # the last: there was nothing to compare
+MORE_CYCLES = 1.10  # by count, that pass
 ALLOWED_LOSS = {"recovered": 0.01, "saturation_batch_size": 0.03}
 """Share that a change of rounding may cost: an item at the edge of recovery, and its power."""
 
@@ -96,8 +97,10 @@ def capacity(
             yield Finding(CAPACITY, outcome if identified else ABSENT, text)
 
 
-def spills(base: Path, head: Path, architectures: Sequence[int] | None = None) -> Iterator[Finding]:
-    """Compare the bytes of spilled registers of every variant, unless no kernel has changed."""
+def machine_code(
+    base: Path, head: Path, architectures: Sequence[int] | None = None
+) -> Iterator[Finding]:
+    """Compare what every variant compiles to, unless no kernel has changed."""
     if _sources(base) == _sources(head):
         yield Finding(SPILLS, PASSED, "the kernels are the same")
         return
@@ -105,14 +108,36 @@ def spills(base: Path, head: Path, architectures: Sequence[int] | None = None) -
     if isinstance(answers, Finding):
         yield answers
         return
-    before, after = ({name: read["stack"] for name, read in found.items()} for found in answers)
-    for name, stack in after.items():
+    yield from _spills(*answers)
+    yield from _cycles(*answers)
+
+
+def _spills(before: compiled.Compiled, after: compiled.Compiled) -> Iterator[Finding]:
+    """Bytes of spilled registers: none more."""
+    for name, read in after.items():
+        stack = read["stack"]
         if name not in before and stack:
             yield Finding(SPILLS, FAILED, f"{name}: new, with {stack} bytes")
-        elif name in before and stack > before[name]:
-            yield Finding(SPILLS, FAILED, f"{name}: {before[name]} -> {stack} bytes")
+        elif name in before and stack > before[name]["stack"]:
+            yield Finding(SPILLS, FAILED, f"{name}: {before[name]['stack']} -> {stack} bytes")
     shared = before.keys() & after.keys()
     yield Finding(SPILLS, PASSED if shared else ABSENT, f"{len(shared)} variants in both")
+
+
+def _cycles(before: compiled.Compiled, after: compiled.Compiled) -> Iterator[Finding]:
+    """Cycles of the main loop by both bounds, for as many products, so that tiles may change."""
+    compared = 0
+    for name in before.keys() & after.keys():
+        old, new = before[name], after[name]
+        if not old.get("products") or not new.get("products"):
+            continue  # no products, or not told by the machine code
+        compared += 1
+        for bound in ("overlap", "serial"):
+            was, now = (2**20 * read[bound] / read["products"] for read in (old, new))
+            if now > MORE_CYCLES * was:
+                text = f"{name}: {bound} {was:.0f} -> {now:.0f} cycles for 2^20 multiply-adds"
+                yield Finding(CYCLES, FAILED, text)
+    yield Finding(CYCLES, PASSED if compared else ABSENT, f"{compared} variants in both")
 
 
 def _sources(tree: Path) -> dict[Path, bytes]:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from bench.cases import QUICK
-from bench.gate.check import FAILED, capacity, speed, spills, told
+from bench.gate.check import FAILED, capacity, machine_code, speed, told
 from bench.registry import default_device, matching
 from bench.repository import place
 
@@ -64,7 +64,7 @@ def main() -> int:
         comparisons = {
             "slower": speed(base, trees["slower"], gradient),
             "forgetful": capacity(base, trees["forgetful"]),
-            "spilling": spills(base, trees["spilling"], [90]),
+            "spilling": machine_code(base, trees["spilling"], [90]),
         } | {f"A/A {turn}": speed(base, base, names) for turn in range(1, COMPARISONS + 1)}
         errors = []
         for what, findings in comparisons.items():

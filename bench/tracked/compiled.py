@@ -1,4 +1,4 @@
-"""Registers, spills, shared memory, code size and tensor-core instructions: no GPU, no noise."""
+"""What kernels need and what their main loops do, by count of machine code: no GPU, no noise."""
 
 from bench.compiled import Compiled as Found
 from bench.compiled import compiled, labels
@@ -29,5 +29,14 @@ for _track, _metric, _unit in (
     ("shared_bytes", "shared", "bytes/block"),
     ("code_bytes", "code", "bytes"),
     ("tensor_core_instructions", "tensor", "instructions"),
+    ("blocks_a_processor", "blocks", "blocks (higher is better)"),
+    ("issue_cycles", "issue", "cycles/iteration"),
+    ("float_cycles", "float", "cycles/iteration"),
+    ("integer_cycles", "integer", "cycles/iteration"),
+    ("special_function_cycles", "special", "cycles/iteration"),
+    ("unpacked_conversions", "unpacked", "instructions/iteration"),
+    ("waits", "waits", "waits/iteration"),
+    ("overlap_bound", "overlap", "cycles/iteration"),
+    ("serial_bound", "serial", "cycles/iteration"),
 ):
     setattr(Compiled, f"track_{_track}", tracker(_metric, _unit))

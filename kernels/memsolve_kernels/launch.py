@@ -69,6 +69,32 @@ class Variant(NamedTuple):
     launch: Launch
     tensor_cores: bool
 
+    @property
+    def kernel(self) -> Any:
+        """As in `Launch`, like the options below: what a program that reads variants asks for."""
+        return self.launch.kernel
+
+    @property
+    def num_warps(self) -> int:
+        """Of a program."""
+        return self.launch.num_warps
+
+    @property
+    def num_stages(self) -> int:
+        """Depth of the software pipeline."""
+        return self.launch.num_stages
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Values of the constexpr arguments."""
+        return signature(self.launch).constants
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """Types of the other arguments."""
+        described = signature(self.launch)
+        return {n: kind for n, kind in described.types.items() if n not in described.constants}
+
 
 @dataclass(frozen=True)
 class Signature:

@@ -14,19 +14,18 @@ Finished = tuple[AnyStudy, Summary[Any]]
 
 
 def merged(loaded: Sequence[tuple[Path, AnyStudy, Summary[Any]]]) -> list[Finished]:
-    """Finished studies, in order; those of one kind over the same `d` as one.
+    """Finished studies, in order; those of one kind as one.
 
     An optimizer that two of them have measured differently bears the folder's name too.
     """
-    alike: dict[tuple[Any, ...], list[tuple[Path, Summary[Any]]]] = {}
+    alike: dict[str, list[tuple[Path, Summary[Any]]]] = {}
     studies: dict[str, AnyStudy] = {}
     for folder, study, summary in loaded:
         studies[study.name] = study
-        dims = tuple(point.dim for point in summary.fits[0].points)
-        alike.setdefault((study.name, dims), []).append((folder, summary))
+        alike.setdefault(study.name, []).append((folder, summary))
     return [
         (studies[name], group[0][1] if len(group) == 1 else _one(studies[name], group))
-        for (name, _), group in alike.items()
+        for name, group in alike.items()
     ]
 
 

@@ -1,15 +1,21 @@
-"""What the figures of studies share: style, colours, panels, and the plot of a power of `d`."""
+"""What the figures of studies share: style, colours, panels that wrap, and a key beneath them."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from textwrap import fill
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.lines import Line2D
 
-from memsolve.engine import Fit, Point, Summary
+from memsolve.engine import Point, Summary
+from memsolve.report.names import short
+
+WIDE, NARROW = 11.0, 4.4
+"""Inches across a page on a desk and on a phone."""
 
 COLORS = (
     "#c0504d",
@@ -21,20 +27,41 @@ COLORS = (
     "#7f7f7f",
     "#b5578f",
 )
+MARKERS = "os^Dv<>PXp*"
+"""As many as share no factor with the number of colours, so that 88 pairs of both differ."""
+
+GRAY = "#595959"
 STYLE: Any = {
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.labelsize": 9,
     "grid.alpha": 0.25,
+    "figure.figsize": (WIDE, 4.4),
     "font.size": 10,
     "legend.frameon": False,
     "svg.hashsalt": "memsolve",  # the same study, the same file
     "svg.fonttype": "none",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
 }
+"""Of figures for a desk. The width of `figure.figsize` is that of the page, here and below."""
+
+CROWD = 8
+"""So many optimizers in a panel, and no more, leave room for bands and lines beside each curve."""
 
 P = TypeVar("P", bound=Point)
+K = TypeVar("K", bound=Hashable)
 Bar = tuple[float, float, float]
 """A value and the ends of its bar."""
+
+
+class Look(NamedTuple):
+    """What tells an optimizer from the others in a panel."""
+
+    color: str
+    marker: str
 
 
 def plain(label: str) -> str:
@@ -42,94 +69,119 @@ def plain(label: str) -> str:
     return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
-def colors(summary: Summary[P]) -> dict[str, str]:
-    """A colour for each optimizer, by its place in the study."""
-    names = dict.fromkeys(fit.optimizer for fit in summary.fits)
-    return {name: COLORS[place % len(COLORS)] for place, name in enumerate(names)}
+def optimizers(summary: Summary[P]) -> list[str]:
+    """The optimizers of a study, in order."""
+    return list(dict.fromkeys(fit.optimizer for fit in summary.fits))
 
 
-def shades(count: int) -> list[Any]:
-    """So many shades from dark to light, for what has an order, as `d` has."""
-    return list(mpl.colormaps["viridis"](np.linspace(0.1, 0.8, count)))
-
-
-def panels_of_alpha(
-    summary: Summary[P], *, width: float, height: float, margin: float, sharex: bool = False
-) -> tuple[Figure, dict[float, Axes]]:
-    """A figure with one panel an alpha, titled; width and height of a panel in inches."""
-    alphas = sorted({fit.alpha for fit in summary.fits})
-    figure = Figure(figsize=(width * len(alphas) + margin, height), layout="constrained")
-    row = figure.subplots(1, len(alphas), squeeze=False, sharex=sharex, sharey=True)[0]
-    for axes, alpha in zip(row, alphas, strict=True):
-        axes.set(title=f"alpha = {alpha:g}")
-    return figure, dict(zip(alphas, row, strict=True))
-
-
-def panels_by_optimizer(
-    summary: Summary[P], *, width: float, height: float
-) -> tuple[Figure, dict[tuple[float, str], Axes]]:
-    """Rows of alpha, columns of optimizers, by both; width and height of a panel in inches."""
-    alphas = sorted({fit.alpha for fit in summary.fits})
-    optimizers = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
-    size = width * len(optimizers) + 0.6, height * len(alphas) + 0.4
-    figure = Figure(figsize=size, layout="constrained")
-    rows = figure.subplots(len(alphas), len(optimizers), squeeze=False, sharex="row", sharey="row")
-    return figure, {
-        (alpha, optimizer): axes
-        for alpha, row in zip(alphas, rows, strict=True)
-        for optimizer, axes in zip(optimizers, row, strict=True)
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each name, by its place."""
+    return {
+        name: Look(COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)])
+        for place, name in enumerate(names)
     }
 
 
-def against_dim(summary: Summary[P], quantity: str, measured: Callable[[P], Bar | None]) -> Figure:
-    """One panel an alpha: a quantity against `d`, its fitted power law, and theory's slope.
+def shades(ordered: Iterable[K]) -> dict[K, Any]:
+    """A shade for each, from dark to light, for what has an order, as `d` has."""
+    values = list(ordered)
+    colors = mpl.colormaps["viridis"](np.linspace(0.1, 0.8, len(values)))
+    return dict(zip(values, colors, strict=True))
+
+
+def key_of_dims(shade: Mapping[int, Any]) -> dict[str, dict[str, Any]]:
+    """What `key` says of shades of `d`."""
+    return {f"d = {dim}": {"color": color, "marker": "s", "ls": ""} for dim, color in shade.items()}
+
+
+def key_of_absent(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What `key` says of those of which there is nothing to draw."""
+    absent = ", ".join(dict.fromkeys(names))
+    return {f"nothing above 0 to draw: {absent}": {"ls": ""}} if absent else {}
+
+
+def dims(summary: Summary[P]) -> list[int]:
+    """Every `d` of a study, increasing."""
+    return sorted({point.dim for fit in summary.fits for point in fit.points})
+
+
+def panels(
+    titles: Mapping[K, str],
+    *,
+    size: tuple[float, float],
+    axes: tuple[str, str],
+    share: tuple[bool, bool] = (False, True),
+) -> tuple[Figure, dict[K, Axes]]:
+    """A figure with a panel for each title, as many in a row as the page has room for.
 
     Args:
-        summary: what to draw.
-        quantity: for the axis.
-        measured: value and bar of a point, or None where there is none.
+        titles: of the panels, in order.
+        size: least width of a panel, unless the page is narrower, and height, both in inches.
+        axes: titles of the horizontal and of the vertical axis.
+        share: whether all panels have one horizontal, and one vertical, axis.
     """
-    figure, panels = panels_of_alpha(summary, width=5.2, height=4.4, margin=0.4)
-    color = colors(summary)
-    for alpha, axes in panels.items():
-        fits = [fit for fit in summary.fits if fit.alpha == alpha]
-        for fit in fits:
-            bars = [(point.dim, measured(point)) for point in fit.points]
-            drawn = [(dim, *bar) for dim, bar in bars if bar is not None and bar[0] > 0]
-            if drawn:
-                _power_law(axes, fit, drawn, color[fit.optimizer])
-        if any(fit.law is not None for fit in fits):
-            axes.plot([], [], "k--", alpha=0.5, label="slope of theory")
-        axes.set(xlabel="embedding dimension d")
-        _log_axes(axes, [point.dim for point in fits[0].points])
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, title="exponent in d")
-    next(iter(panels.values())).set_ylabel(quantity)
-    return figure
+    width, height = size
+    page = float(mpl.rcParams["figure.figsize"][0])
+    columns = max(1, min(len(titles), int(page / width)))
+    rows = math.ceil(len(titles) / columns)
+    across = min(page / columns, 1.3 * width)
+    figure = Figure(figsize=(across * columns, height * rows), layout="constrained")
+    sharex, sharey = share
+    places = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
+    for spare in places[len(titles) :]:
+        spare.remove()
+    found = dict(zip(titles, places, strict=False))
+    for panel, title in zip(found.values(), titles.values(), strict=True):
+        whole = title.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+        lines = [fill(line, int(13 * across)) for line in whole.split("\n")]
+        panel.set_title("\n".join(lines), fontsize=9, loc="left")
+    for panel in places[: len(titles) : columns]:
+        panel.set_ylabel(fill(axes[1], int(13 * height)))
+    for panel in places[max(0, len(titles) - columns) : len(titles)]:  # nothing is beneath these
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel(fill(axes[0], int(12 * across)))
+    return figure, found
 
 
-def _power_law(
-    axes: Axes, fit: Fit[P], drawn: Sequence[tuple[int, float, float, float]], color: str
-) -> None:
-    dims, values, lows, highs = (np.array(column, float) for column in zip(*drawn, strict=True))
-    label = f"{plain(fit.optimizer)}: {fit.estimate}"
-    if fit.law is not None:
-        label += f", theory {fit.law.exponent:.2f}"
-    errors = np.clip([values - lows, highs - values], 0, None)
-    axes.errorbar(dims, values, errors, fmt="o", ms=5, capsize=3, color=color, label=label)
-    middle, level = np.exp(np.log(dims).mean()), np.exp(np.log(values).mean())
-    if fit.estimate.value is not None:
-        axes.plot(dims, level * (dims / middle) ** fit.estimate.value, color=color)
-    if fit.law is not None:
-        slope = fit.law.exponent
-        axes.plot(dims, level * (dims / middle) ** slope, "--", color=color, alpha=0.5)
+def titles_of_alpha(summary: Summary[P]) -> dict[float, str]:
+    """A title an alpha."""
+    return {alpha: f"alpha = {alpha:g}" for alpha in sorted({fit.alpha for fit in summary.fits})}
 
 
-def _log_axes(axes: Axes, dims: Sequence[int]) -> None:
-    if not axes.containers:  # nothing above zero was measured, and a log axis needs something
-        axes.text(0.5, 0.5, "nothing to draw", transform=axes.transAxes, ha="center")
-        return
-    axes.set(xscale="log", yscale="log")
-    axes.set_xticks(dims, labels=[str(dim) for dim in dims])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+def titles_by_optimizer(
+    summary: Summary[P], more: Callable[[list[P]], str]
+) -> dict[tuple[float, str], str]:
+    """A title an alpha and optimizer, with a line more, which is made of the points."""
+    names = short(optimizers(summary))
+    return {
+        (fit.alpha, fit.optimizer): f"{plain(names[fit.optimizer])}, alpha = {fit.alpha:g}\n"
+        f"({more(fit.points)})"
+        for fit in summary.fits
+    }
+
+
+def panel_size(count: int) -> tuple[float, float]:
+    """Width and height of one of so many panels, in inches."""
+    return (3.5, 3.4) if count <= CROWD else (2.15, 2.7)
+
+
+def key(figure: Figure, meanings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say what the marks of a figure mean, beneath its panels, where it covers nothing.
+
+    Args:
+        figure: has its panels.
+        meanings: what a mark means, with the mark, as arguments of `matplotlib.lines.Line2D`.
+    """
+    room = int(14 * figure.get_figwidth())  # in letters, of which a mark takes 7
+    words = [fill(meaning, room - 7) for meaning in meanings]
+    lengths = [7 + len(line) for text in words for line in text.splitlines()]
+    columns = len(words) if sum(lengths) <= room else room // max(lengths)
+    marks = [Line2D([], [], **{"color": GRAY, **mark}) for mark in meanings.values()]
+    figure.legend(
+        marks,
+        words,
+        loc="outside lower left",
+        ncols=columns,
+        fontsize=8,
+        columnspacing=1.5,
+    )

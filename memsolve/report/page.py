@@ -5,22 +5,50 @@ from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from memsolve.engine import Study, Summary
 from memsolve.engine.folder import write
-from memsolve.report.drawing import STYLE
-from memsolve.report.table import details, header, notes, rows
+from memsolve.report.alt import describe
+from memsolve.report.drawing import NARROW, STYLE, WIDE, optimizers
+from memsolve.report.names import short
+from memsolve.report.table import columns, notes
 
 Finished = tuple[Study[Any, Any, Any], Summary[Any]]
+
+DPI = 160
+CSS_DPI = 96
+"""Pixels of a style sheet in an inch, whatever the screen."""
+
+
+class Picture(NamedTuple):
+    """A figure as the page shows it.
+
+    Attributes:
+        png: of the file.
+        alt: what is seen.
+        width, height: in pixels of a style sheet.
+    """
+
+    png: bytes
+    alt: str
+    width: int
+    height: int
+
+    @property
+    def source(self) -> str:
+        """The picture itself, as an address."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 def write_report(finished: Sequence[Finished], folder: Path) -> Path:
     """Write every figure (PNG) and `report.html`, with the figures inside it, into `folder`.
+
+    The page has each figure twice: as it is on disk, and narrow, for a phone.
 
     Returns:
         The path of the report.
@@ -31,31 +59,39 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
     for study, summary in finished:
         seen[study.name] += 1
         suffix = f"-{seen[study.name]}" if seen[study.name] > 1 else ""
-        with mpl.rc_context(STYLE):
-            drawn = study.figures(summary)
-            images = {f"{name}{suffix}": _png(figure) for name, figure in drawn.items()}
-        for name, image in images.items():
-            write(folder / f"{name}.png", image)
+        wide, narrow = (pictures(study, summary, width) for width in (WIDE, NARROW))
+        for name, picture in wide.items():
+            write(folder / f"{name}{suffix}.png", picture.png)
         sections.append(
             {
+                "id": f"{study.name}{suffix}",
                 "study": study,
                 "summary": summary,
-                "header": header(study, summary),
-                "rows": rows(study, summary),
-                "details": details(study, summary),
+                "columns": columns(study, summary),
                 "notes": notes(summary),
-                "images": {
-                    name: base64.b64encode(image).decode() for name, image in images.items()
-                },
+                "short": short(optimizers(summary)),
+                "figures": {f"{name}{suffix}": (wide[name], narrow[name]) for name in wide},
             }
         )
-    page = Environment(loader=PackageLoader("memsolve.report"), autoescape=True)
+    page = Environment(
+        loader=PackageLoader("memsolve.report"), autoescape=True, undefined=StrictUndefined
+    )
     report = folder / "report.html"
     write(report, page.get_template("report.html.jinja").render(sections=sections))
     return report
 
 
-def _png(figure: Figure) -> bytes:
+def pictures(
+    study: Study[Any, Any, Any], summary: Summary[Any], width: float
+) -> dict[str, Picture]:
+    """The figures of a study on a page of so many inches, by name."""
+    with mpl.rc_context(STYLE | {"figure.figsize": (width, STYLE["figure.figsize"][1])}):
+        return {name: picture(figure) for name, figure in study.figures(summary).items()}
+
+
+def picture(figure: Figure) -> Picture:
+    """A figure drawn and described."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
-    return buffer.getvalue()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    width, height = (round(CSS_DPI * inches) for inches in figure.get_size_inches())
+    return Picture(buffer.getvalue(), describe(figure), width, height)

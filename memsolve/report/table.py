@@ -1,13 +1,32 @@
 """The table of fits: rows once, for the terminal and for the page."""
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
 from memsolve.engine import Study, Summary
+from memsolve.report.drawing import dims
 
 AnyStudy = Study[Any, Any, Any]
+
+LINE = 60
+"""Letters of a cell, and no more: what is longer unfolds."""
+
+
+class Cell(NamedTuple):
+    """A cell of the page's table.
+
+    Attributes:
+        text: as it is shown.
+        key: what it is sorted by, a number or words; None where nothing is known.
+        more: what unfolds below it.
+    """
+
+    text: str
+    key: float | str | None
+    more: str = ""
 
 
 def header(study: AnyStudy, summary: Summary[Any]) -> tuple[str, ...]:
@@ -30,10 +49,8 @@ def rows(study: AnyStudy, summary: Summary[Any]) -> list[tuple[str, ...]]:
 
 
 def shown(text: str, remark: str) -> str:
-    """What was measured, as text; where that is nothing, what the probe says of it."""
-    first = text.partition(" ")[0].rstrip("%")
-    nothing = first.replace(".", "").strip("0") == "" and first != ""
-    return remark if nothing and remark else text
+    """What was measured, as text; where that is nothing, what is to be said of the first step."""
+    return remark if remark and _number(text) == 0 else text
 
 
 def notes(summary: Summary[Any]) -> list[str]:
@@ -46,15 +63,19 @@ def notes(summary: Summary[Any]) -> list[str]:
 
 def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
     """What was measured at each `d`, by column title, as text, one row a fit."""
-    dims = [point.dim for point in summary.fits[0].points]
-    columns = zip(*(fit.points for fit in summary.fits), strict=True)
     return {
-        f"d = {dim}": [
-            shown(study.detail(point), summary.remarks.get(fit.optimizer, ""))
-            for point, fit in zip(column, summary.fits, strict=True)
-        ]
-        for dim, column in zip(dims, columns, strict=True)
+        title: [cell.more or cell.text for cell in column]
+        for title, column in _points(study, summary).items()
     }
+
+
+def columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
+    """The page's table by column title: that of `rows`, then that of `details`."""
+    texts = zip(*rows(study, summary), strict=True)
+    named = dict(zip(header(study, summary), texts, strict=True))
+    optimizer = [Cell(name, name) for name in named.pop("optimizer")]
+    measured = {title: [Cell(text, _number(text)) for text in c] for title, c in named.items()}
+    return {"optimizer": optimizer} | measured | _points(study, summary)
 
 
 def terminal_table(study: AnyStudy, summary: Summary[Any]) -> Table:
@@ -62,10 +83,38 @@ def terminal_table(study: AnyStudy, summary: Summary[Any]) -> Table:
     table = Table(title=f"{study.name}: {study.quantity}", title_justify="left")
     for title in header(study, summary):
         table.add_column(title, overflow="fold")
-    dims = ", ".join(str(point.dim) for point in summary.fits[0].points)
-    table.add_column(f"at d = {dims}", justify="right", no_wrap=True)
+    named = ", ".join(map(str, dims(summary)))
+    table.add_column(f"at d = {named}", justify="right", no_wrap=True)
     for row, fit in zip(rows(study, summary), summary.fits, strict=True):
         remark = summary.remarks.get(fit.optimizer, "")
         cells = *row, ", ".join(shown(study.value(point), remark) for point in fit.points)
         table.add_row(*map(Text, cells))  # a label may hold what rich takes for markup
     return table
+
+
+def _points(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
+    """A column a `d`; empty cells where a fit, merged from another study, was not measured."""
+    found: dict[str, list[Cell]] = {}
+    for dim in dims(summary):
+        column = found[f"d = {dim}"] = []
+        for fit in summary.fits:
+            here = [point for point in fit.points if point.dim == dim]
+            remark = summary.remarks.get(fit.optimizer, "")
+            column += [_cell(study, point, remark) for point in here] or [Cell("", None)]
+    return found
+
+
+def _cell(study: AnyStudy, point: Any, remark: str) -> Cell:
+    """A point in a line: in all detail, or as a value that unfolds."""
+    detail = study.detail(point)
+    key = _number(study.value(point))
+    value = shown(study.value(point), remark)
+    if value == remark != "":
+        return Cell(remark, key, detail)
+    return Cell(detail, key) if len(detail) <= LINE else Cell(value, key, detail)
+
+
+def _number(text: str) -> float | None:
+    """The first number of a text that is not part of a word, such as `B_20%`."""
+    found = re.search(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)", text)
+    return float(found[0]) if found else None

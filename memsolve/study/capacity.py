@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
-from memsolve.report.drawing import against_dim
+from memsolve.report.powers import against_dim
 from memsolve.report.words import count
 from memsolve.study.one_step import Counts, OneStep, Results, exponent, laws, points
 
@@ -50,7 +50,8 @@ class Capacity(OneStep[Counts]):
         def bar(point: Counts) -> tuple[float, float, float]:
             return point.mean, min(point.recovered), max(point.recovered)
 
-        return {"capacity-against-d": against_dim(summary, self.quantity, bar)}
+        bars = "mean and range over seeds"
+        return {"capacity-against-d": against_dim(summary, self.quantity, bar, bars)}
 
 
 capacity = Capacity()

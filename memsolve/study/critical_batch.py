@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,17 @@ from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.fit import Estimate, power_law_exponent
 from memsolve.engine.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.drawing import Bar, against_dim, panels_by_optimizer, plain, shades
+from memsolve.report.drawing import (
+    Bar,
+    dims,
+    key,
+    key_of_dims,
+    panel_size,
+    panels,
+    shades,
+    titles_by_optimizer,
+)
+from memsolve.report.powers import against_dim
 from memsolve.report.words import count
 from memsolve.stepper import Build
 from memsolve.study import scaled
@@ -126,7 +135,10 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         return {
             "critical-batch": _against_batch(summary),
             "critical-batch-against-d": against_dim(
-                summary, "B_crit", lambda point: point.critical.bar
+                summary,
+                "B_crit",
+                lambda point: point.critical.bar,
+                "estimate and 95% bootstrap interval over seeds",
             ),
         }
 
@@ -142,19 +154,35 @@ def _long(estimate: Estimate) -> str:
 
 
 def _against_batch(summary: Summary[Scaled]) -> Figure:
-    """Rows of alpha, columns of optimizers."""
-    figure, panels = panels_by_optimizer(summary, width=4.8, height=4)
+    """A panel an alpha and optimizer."""
+    titles = titles_by_optimizer(summary, _both)
+    labels = "batch size B (to the right: population)", "steps to the target"
+    figure, found = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
+    shade = shades(dims(summary))
     for fit in summary.fits:
-        axes = panels[fit.alpha, fit.optimizer]
-        for point, shade in zip(fit.points, shades(len(fit.points)), strict=True):
-            _falling(axes, point, shade)
-        axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
-        axes.set(xscale="log", yscale="log", xlabel="batch size B (to the right: population)")
-        axes.legend(fontsize=8, title="diamond: B_crit, square: B_20%", title_fontsize=8)
-    for axes in panels.values():
-        if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-            axes.set_ylabel("steps to the target")
+        axes = found[fit.alpha, fit.optimizer]
+        for point in fit.points:
+            _falling(axes, point, shade[point.dim])
+        axes.set(xscale="log", yscale="log")
+        axes.minorticks_off()
+    hollow = {"ls": "", "mfc": "white", "mew": 1.5}
+    meanings = key_of_dims(shade)
+    meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 4}
+    meanings["of the population"] = {"marker": ">", "ls": ""}
+    meanings["not reached: at least so many"] = {"marker": "^", "ls": "", "mfc": "none"}
+    meanings["S_min (1 + B_crit / B)"] = {"lw": 1}
+    meanings["linear scaling"] = {"ls": "--", "lw": 1}
+    meanings["B_crit, 95% interval over seeds"] = {"marker": "D", **hollow}
+    meanings["B_20%, 95% interval over seeds"] = {"marker": "s", **hollow}
+    key(figure, meanings)
     return figure
+
+
+def _both(points: list[Scaled]) -> str:
+    """Both critical batch sizes at each `d`."""
+    critical = ", ".join(_short(point.critical) for point in points)
+    overhead = ", ".join(_short(point.overhead) for point in points)
+    return f"B_crit = {critical}; B_20% = {overhead}"
 
 
 def _falling(axes: Axes, point: Scaled, color: Any) -> None:
@@ -162,7 +190,7 @@ def _falling(axes: Axes, point: Scaled, color: Any) -> None:
     finite = np.array(point.batch_sizes[:-1], dtype=float)
     sizes = np.append(finite, 8 * finite[-1])  # where the population is shown
     mean, reached = np.array(point.mean), np.array(point.reached)
-    label = f"d = {point.dim}: {_short(point.critical)}, {_short(point.overhead)}"
+    label = f"d = {point.dim}"
     axes.plot(finite[reached[:-1]], mean[:-1][reached[:-1]], "o", ms=4, color=color, label=label)
     axes.plot(sizes[-1:][reached[-1:]], mean[-1:][reached[-1:]], ">", ms=6, color=color)
     axes.plot(sizes[~reached], mean[~reached], "^", ms=6, mfc="none", color=color)

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.fit import Estimate, bootstrap
-from memsolve.report.drawing import panels_of_alpha, plain, shades
+from memsolve.report.drawing import (
+    dims,
+    key,
+    key_of_dims,
+    optimizers,
+    panels,
+    plain,
+    shades,
+    titles_of_alpha,
+)
 from memsolve.study.one_step import Counts, OneStep, Results, exponent, laws, points
 
 EXACT = "muon:backend=reference"
@@ -31,6 +40,9 @@ VARIANTS = (
     *(f"{EXACT}:gradient_dtype={dtype}" for dtype in ("float32", "float16", "bfloat16")),
 )
 """Schedule and steps, damping, precision of the sign, and precision of the gradient."""
+
+LEAST = 6
+"""So many shares are told of the figure in words."""
 
 
 @dataclass(frozen=True)
@@ -108,29 +120,54 @@ class Precision(OneStep[Share]):
 
     def figures(self, summary: Summary[Share]) -> dict[str, Figure]:
         """One panel an alpha, one row an optimizer: its share at each `d`."""
-        names = list(dict.fromkeys(fit.optimizer for fit in summary.fits))
-        figure, panels = panels_of_alpha(
-            summary, width=2.8, height=0.27 * len(names) + 1.4, margin=3.6, sharex=True
+        names = optimizers(summary)
+        figure, found = panels(
+            titles_of_alpha(summary),
+            size=(3.4, 0.3 * len(names) + 1),
+            axes=("share of the exact capacity", ""),
+            share=(True, True),
         )
-        dims = [point.dim for point in summary.fits[0].points]
-        for axes in panels.values():
+        shade = shades(dims(summary))
+        for axes in found.values():
             axes.axvline(1, color="black", lw=0.8)
-            axes.set(xlabel="share of the exact capacity")
+            axes.tick_params(left=False, labelleft=False)
+            if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+                for row, name in enumerate(names):  # above its bars: it may be as long as they
+                    axes.text(0.01, row - 0.22, plain(name), va="bottom", fontsize=7)
         for fit in summary.fits:
-            row, axes = names.index(fit.optimizer), panels[fit.alpha]
-            for point, shade in zip(fit.points, shades(len(dims)), strict=True):
+            row, axes = names.index(fit.optimizer), found[fit.alpha]
+            for point in fit.points:
                 if (bar := point.estimate.bar) is not None:
                     value, low, high = bar
-                    ends = [[value - low], [high - value]]
-                    axes.errorbar(value, row, xerr=ends, fmt="o", ms=4.5, capsize=2, color=shade)
-        first = next(iter(panels.values()))
-        for dim, shade in zip(dims, shades(len(dims)), strict=True):
-            first.plot([], [], "o", color=shade, label=f"d = {dim}")
-        first.legend(fontsize=8)
-        first.set_xlim(0, 1.1)
-        first.set_yticks(range(len(names)), labels=[plain(name) for name in names], fontsize=8)
-        first.set_ylim(len(names) - 0.3, -0.7)
+                    axes.errorbar(
+                        value,
+                        row,
+                        xerr=[[value - low], [high - value]],
+                        fmt="o",
+                        ms=4.5,
+                        capsize=2,
+                        color=shade[point.dim],
+                    )
+        first = next(iter(found.values()))
+        first.set_xlim(left=0)
+        first.set(ylim=(len(names) - 0.5, -1), yticks=range(len(names)))
+        bars = {"share and 95% bootstrap interval over seeds": {"marker": "o", "ls": "-"}}
+        key(figure, key_of_dims(shade) | bars)
+        figure.set_label(self._told(summary))
         return {"precision": figure}
+
+    def _told(self, summary: Summary[Share]) -> str:
+        """The figure in words: the least shares at the largest `d`."""
+        last = [(fit, fit.points[-1]) for fit in summary.fits if fit.points[-1].share is not None]
+        last.sort(key=lambda pair: pair[1].share or 0)
+        least = [
+            f"{fit.optimizer} at alpha = {fit.alpha:g} and d = {point.dim} {self.value(point)}"
+            for fit, point in last[:LEAST]
+        ]
+        return (
+            f"Of {len(last)} shares of the exact polar factor's capacity at the largest d the "
+            f"least are: {'; '.join(least)}. The table has all, with 95% intervals over seeds."
+        )
 
 
 def share(point: Counts, exact: Counts) -> Share:

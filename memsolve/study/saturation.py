@@ -1,6 +1,5 @@
 """The batch size at which what small batches recover reaches the population's, against `d`."""
 
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,16 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.fit import Estimate, Floats, power_law_exponent
-from memsolve.report.drawing import against_dim, panels_by_optimizer, plain, shades
+from memsolve.report.drawing import (
+    dims,
+    key,
+    key_of_dims,
+    panel_size,
+    panels,
+    shades,
+    titles_by_optimizer,
+)
+from memsolve.report.powers import against_dim
 from memsolve.report.words import count
 from memsolve.study.crossing import Crossing, Saturation
 from memsolve.study.one_step import OneStep, Results, counts, laws
@@ -83,26 +91,34 @@ class SaturationStudy(OneStep[Saturation]):
         return {
             "saturation-against-batch": _against_batch(summary),
             "saturation-against-d": against_dim(
-                summary, self.quantity, lambda point: point.estimate.bar
+                summary,
+                self.quantity,
+                lambda point: point.estimate.bar,
+                "estimate and 95% bootstrap interval over seeds",
             ),
         }
 
 
 def _against_batch(summary: Summary[Saturation]) -> Figure:
-    """Rows of alpha, columns of optimizers."""
-    figure, panels = panels_by_optimizer(summary, width=4.2, height=3.8)
+    """A panel an alpha and optimizer."""
+    titles = titles_by_optimizer(
+        summary, lambda points: f"B* = {', '.join(map(saturation.value, points))}"
+    )
+    labels = "batch size B", "recovered items"
+    figure, found = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
+    shade = shades(dims(summary))
     for fit in summary.fits:
-        axes = panels[fit.alpha, fit.optimizer]
-        for point, shade in zip(fit.points, shades(len(fit.points)), strict=True):
-            _saturating(axes, point, shade)
-        axes.set_title(fill(f"{plain(fit.optimizer)}, alpha = {fit.alpha:g}", 36), fontsize=10)
-        axes.set_xlabel("batch size B")
+        axes = found[fit.alpha, fit.optimizer]
+        for point in fit.points:
+            _saturating(axes, point, shade[point.dim])
         axes.set(xscale="log", yscale="log")
-        axes.legend(fontsize=8, title="saturates at B*")
-    for axes in panels.values():
-        if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-            axes.set_ylabel("recovered items")
-            axes.set_ylim(bottom=0.7)
+        axes.minorticks_off()
+    next(iter(found.values())).set_ylim(bottom=0.7)
+    meanings = key_of_dims(shade)
+    meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 3.5}
+    meanings["of small batches, and of the population"] = {"ls": "--", "lw": 1}
+    diamond = {"marker": "D", "ls": "", "mfc": "white", "mew": 1.5}
+    key(figure, meanings | {"B*, with its 95% interval over seeds": diamond})
     return figure
 
 
@@ -111,10 +127,10 @@ def _saturating(axes: Axes, point: Saturation, color: Any) -> None:
     recovered = np.array(point.recovered).mean(1)
     rise = point.rise * np.array(point.distinct)
     below = rise < 3 * point.plateau
-    found = "not identified" if point.value is None else f"{point.value:.0f}"
-    axes.plot(batch_sizes, recovered, "o", ms=3.5, color=color, label=f"d = {point.dim}: {found}")
+    axes.plot(batch_sizes, recovered, "o", ms=3.5, color=color, label=f"d = {point.dim}")
     axes.plot(batch_sizes[below], rise[below], "--", lw=1, color=color, alpha=0.7)
-    axes.axhline(point.plateau, ls="--", lw=1, color=color, alpha=0.7)
+    across = axes.get_yaxis_transform()  # axhline asks all panels for their limits, each time
+    axes.plot([0, 1], [point.plateau] * 2, "--", lw=1, color=color, alpha=0.7, transform=across)
     if (bar := point.estimate.bar) is not None:
         value, low, high = bar
         axes.errorbar(

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import http.server
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,14 +18,9 @@ from bench.measure import Ceilings, Ratio
 from bench.record import load, save
 from bench.repository import ROOT, TreeError, commit
 from bench.rows import Row
+from tests import browser
+from tests.browser import needs_browser
 
-BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-HEADLESS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
-    "--virtual-time-budget=20000",
-)
 COMMITS = 10
 LAST: list[str] = []
 with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no clone
@@ -36,7 +30,6 @@ OLD = ""
 with contextlib.suppress(TreeError):
     OLD = commit("0487dea")  # has softmax_gradient, and no matrix_sign
 
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
 needs_history = pytest.mark.skipif(
     len(LAST) < COMMITS,
     reason=f"fewer than {COMMITS} commits are here: a shallow clone, or no clone",
@@ -177,8 +170,7 @@ def seen(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 
         def look(page: str) -> str:
             address = f"http://127.0.0.1:{server.server_port}/{page}"
-            command = [str(BROWSER), *HEADLESS, f"--user-data-dir={profile}", "--dump-dom", address]
-            return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+            return browser.seen(address, profile)
 
         yield look
         server.shutdown()
@@ -239,6 +231,19 @@ def test_ratios_come_from_the_record_and_a_wrong_result_has_none(tmp_path: Path)
     assert "[1.90 2.10]" in page
     assert "g n=1" not in page
     assert "absent" not in page
+
+
+def test_kernels_have_a_page_with_what_is_told_of_them() -> None:
+    found = {
+        "old sm_90": {"registers": 168.0},
+        "new <b> sm_90": {"registers": 90.0, "serial": 712.3},
+    }
+    page = dashboard.kernels_page(found)
+    old, new = (line for line in page.splitlines() if line.startswith("<tr>"))
+    assert "<td>168</td>" in old
+    assert "<td>nan</td>" in old
+    assert "<td>712</td>" in new
+    assert "&lt;b&gt;" in new
 
 
 def test_a_record_says_how_it_was_made_and_comes_back(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Tracked numbers are the same at every run, and asv's direction is right."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,24 +83,27 @@ def test_labels_name_every_variant_of_the_working_tree() -> None:
     assert len(set(compiled.labels())) == len(compiled.labels())
 
 
-@pytest.mark.parametrize("parallel", [True, False])
-def test_every_variant_has_its_own_metrics(parallel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the package's own loop, and by one here for packages that have none."""
+@pytest.mark.parametrize("counts", [True, False])
+def test_every_variant_has_its_own_metrics(counts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By packages that count the main loop, and by those before, that do not."""
     package = "memsolve_kernels.compiled"
+    asked = (f"{package}:everywhere", f"{package}:profile")
 
-    def resources(variant: Any, arch: int) -> Any:
-        read = lookup(f"{package}:Resources")
-        return read(registers=arch, stack=len(variant.name), shared=0, code=0, tensor=0)
+    def read(variant: Any, arch: int) -> Any:
+        found = SimpleNamespace(registers=arch, stack=len(variant.name), shared=0, tensor=0)
+        if counts:
+            found.loop = SimpleNamespace(code=7, cycles={"issue": 5.0, "shared": 3.0}, serial=9.0)
+        return found
 
-    def all_resources(architectures: Iterable[int]) -> Iterator[tuple[int, Any, Any]]:
-        for arch in architectures:
+    def everywhere(*given: Any) -> Iterator[tuple[int, Any, Any]]:
+        for arch in given[-1]:
             for variant in lookup(f"{package}:variants")(arch):
-                yield arch, variant, resources(variant, arch)
+                yield arch, variant, read(variant, arch)
 
     def substituted(path: str) -> Any:
-        if path == f"{package}:all_resources":
-            return all_resources if parallel else lacking(path)
-        return resources if path == f"{package}:resources" else lookup(path)
+        if path in asked:
+            return everywhere if counts else lacking(path)
+        return everywhere if path == f"{package}:all_resources" else lookup(path)
 
     monkeypatch.setattr("bench.compiled.lookup", substituted)
     found = compiled.compiled()
@@ -107,4 +111,7 @@ def test_every_variant_has_its_own_metrics(parallel: bool, monkeypatch: pytest.M
     for label, metrics in found.items():
         variant, _, arch = label.rpartition(" sm_")
         assert (metrics["registers"], metrics["stack"]) == (int(arch), len(variant))
+        assert metrics["shared"] == 0  # bytes, not the cycles of that name
+        loop = {name: metrics[name] for name in ("code", "issue", "serial") if name in metrics}
+        assert loop == ({"code": 7, "issue": 5.0, "serial": 9.0} if counts else {})
     assert tuple(compiled.compiled([90])) == tuple(name for name in found if "sm_90" in name)

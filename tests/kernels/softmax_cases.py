@@ -1,5 +1,6 @@
 """Inputs and truths that the softmax tests share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import memsolve_kernels as mk
 import mpmath  # type: ignore[import-untyped]
 import torch
+from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.softmax.passes import Passes, merge
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -72,6 +74,36 @@ def autograd(case: Case, directions: Tensor | None = None) -> tuple[Tensor, Tens
     if directions is not None:
         (product,) = torch.autograd.grad((gradient * directions).sum(), queries)
     return loss.detach(), gradient.detach(), product
+
+
+def gradients(case: Case, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+    """The loss of queries and outputs and its gradients by both."""
+    queries, outputs = (each.clone().requires_grad_() for each in (case.queries, case.outputs))
+    value = loss(queries, outputs)
+    return value.detach(), *torch.autograd.grad(value, (queries, outputs))
+
+
+def ours(
+    case: Case, backend: Backend | None = None, precision: Precision | None = None
+) -> tuple[Tensor, ...]:
+    """Loss and gradients by queries and outputs."""
+
+    def loss(queries: Tensor, outputs: Tensor) -> Tensor:
+        return mk.softmax_loss(
+            queries, outputs, case.targets, case.weights, backend=backend, precision=precision
+        )
+
+    return gradients(case, loss)
+
+
+def by_torch(case: Case) -> tuple[Tensor, ...]:
+    """As `ours`, by autograd through all logits in the precision of the case."""
+
+    def loss(queries: Tensor, outputs: Tensor) -> Tensor:
+        rows = cross_entropy(queries @ outputs.T, case.targets, reduction="none")
+        return rows @ case.weights
+
+    return gradients(case, loss)
 
 
 def whole(run: Passes, case: Case) -> tuple[Tensor, ...]:

@@ -7,14 +7,14 @@ import pytest
 pytest.importorskip("triton")
 
 from memsolve_kernels.architectures import COMPILED
-from memsolve_kernels.compiled import Resources, all_resources, variants
+from memsolve_kernels.compiled import Resources, everywhere, resources, variants
 from memsolve_kernels.launch import Variant
 
 
 @cache
 def compiled() -> dict[tuple[int, str], Resources]:
     """All of them, by the first test that asks, on all cores."""
-    return {(arch, variant.name): used for arch, variant, used in all_resources(COMPILED)}
+    return {(arch, variant.name): used for arch, variant, used in everywhere(resources)}
 
 
 @pytest.mark.parametrize(

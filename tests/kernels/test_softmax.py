@@ -269,6 +269,32 @@ def test_duplicates_of_the_target_tie_with_it() -> None:
     assert torch.all(statistics.rank % 50 == 0)
 
 
+@pytest.mark.parametrize("size", [(6, 3, 5), (3, 300, 1), (40, 150, 33), (300, 700, 128)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_bit_identical_copies_tie(dtype: torch.dtype, size: tuple[int, int, int]) -> None:
+    case = Case.random(*size, dtype=dtype, scale=5.0)
+    copied = replace(case, outputs=case.outputs.repeat(3, 1))
+    alone, ours = (mk.retrieval(*each.args[:3], backend="torch") for each in (case, copied))
+    assert torch.all(ours.margin <= 0)
+    assert torch.equal(ours.margin == 0, alone.rank == 0)
+    assert torch.all(ours.rank % 3 == 0)
+
+
+def test_signs_tell_their_copies_from_the_many_of_equal_sum() -> None:
+    outputs = Case.random(9, 500, 64, dtype=torch.float64).outputs.sign()
+    alone = mk.retrieval(outputs[:9] * 0.1, outputs, torch.arange(9), backend="torch")
+    assert not torch.any(alone.margin == 0)
+    ours = mk.retrieval(outputs[:9] * 0.1, outputs.repeat(2, 1), torch.arange(9), backend="torch")
+    assert torch.all(ours.margin == 0)
+
+
+def test_as_many_copies_as_items_tie() -> None:
+    outputs = Case.random(9, 1, 64, dtype=torch.float32).outputs.expand(40_000, 64)
+    ours = mk.retrieval(outputs[:9] + 1, outputs, torch.arange(9), backend="torch")
+    assert torch.all(ours.margin == 0)
+    assert torch.all(ours.rank == 0)
+
+
 def test_weights_default_to_the_mean() -> None:
     case = Case.random(4, 9, 3)
     mean = torch.full((4,), 0.25, dtype=torch.float64)

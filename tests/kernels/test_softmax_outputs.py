@@ -6,37 +6,16 @@ import memsolve_kernels as mk
 import pytest
 import torch
 from memsolve_kernels.dispatch import Backend
-from memsolve_kernels.softmax.backends import choose_for_outputs
+from memsolve_kernels.softmax.backends import choose
 from memsolve_kernels.softmax.torch_backend import TorchBackend
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bench.measure import extra_bytes
-from tests.kernels.softmax_cases import Case, exact_rows, relative_error
+from tests.kernels.softmax_cases import Case, by_torch, exact_rows, gradients, ours, relative_error
 
 BACKENDS: list[Backend] = ["reference", "torch"]
 SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
-
-
-def gradients(case: Case, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
-    """The loss of queries and outputs and its gradients by both."""
-    queries, outputs = (each.clone().requires_grad_() for each in (case.queries, case.outputs))
-    value = loss(queries, outputs)
-    return value.detach(), *torch.autograd.grad(value, (queries, outputs))
-
-
-def ours(case: Case, backend: Backend | None = None) -> tuple[Tensor, ...]:
-    return gradients(
-        case, lambda q, v: mk.softmax_loss(q, v, case.targets, case.weights, backend=backend)
-    )
-
-
-def by_torch(case: Case) -> tuple[Tensor, ...]:
-    def loss(queries: Tensor, outputs: Tensor) -> Tensor:
-        rows = cross_entropy(queries @ outputs.T, case.targets, reduction="none")
-        return rows @ case.weights
-
-    return gradients(case, loss)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -103,7 +82,7 @@ def test_a_head_over_frozen_features_trains() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_shards_of_the_outputs_have_their_own_rows(backend: Backend) -> None:
     q, v, y, scale = Case.random(30, 100, 6, scale=3.0).args
-    run = choose_for_outputs(q, backend)
+    run = choose(q, backend, None)
     log_others = (q @ v.T).index_put((torch.arange(30), y), torch.tensor(-torch.inf).double())
     args = log_others.logsumexp(1), scale
     parts = [run.outputs_gradient(q, v[i : i + 35], y - i, *args) for i in range(0, 100, 35)]

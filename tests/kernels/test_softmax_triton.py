@@ -8,6 +8,7 @@ cases need a GPU.
 import itertools
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import memsolve_kernels as mk
 import pytest
@@ -19,7 +20,15 @@ from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax import ops
 from memsolve_kernels.softmax.backends import choose
 
-from tests.kernels.softmax_cases import Case, autograd, by_parts, relative_error, whole
+from tests.kernels.softmax_cases import (
+    Case,
+    autograd,
+    by_parts,
+    by_torch,
+    ours,
+    relative_error,
+    whole,
+)
 
 GPU = torch.cuda.is_available()
 if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
@@ -52,21 +61,23 @@ def check(case: Case, precision: Precision | None = None) -> None:
     directions = case.queries.flip(0).contiguous()
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     loss, gradient, product = autograd(case, directions)
+    by_outputs = by_torch(case)[2]
     torch.backends.cuda.matmul.allow_tf32 = False
     reference = mk.softmax_gradient(*exact.args, backend="reference")
     reference_product = mk.softmax_hvp(
         exact.queries, directions.cpu().double(), *exact.args[1:], backend="reference"
     )
-    ours = mk.softmax_gradient(*case.args, backend="triton", precision=precision)
-    ours_product = mk.softmax_hvp(
+    found = mk.softmax_gradient(*case.args, backend="triton", precision=precision)
+    found_product = mk.softmax_hvp(
         case.queries, directions, *case.args[1:], backend="triton", precision=precision
     )
     assert product is not None
     rounding = torch.finfo(torch.float16 if precision == "tf32" else case.queries.dtype).eps
     for value, peer, truth in (
-        (ours[0], loss, reference[0]),
-        (ours[1], gradient, reference[1]),
-        (ours_product, product, reference_product),
+        (found[0], loss, reference[0]),
+        (found[1], gradient, reference[1]),
+        (found_product, product, reference_product),
+        (ours(case, "triton", precision)[2], by_outputs, ours(exact, "reference")[2]),
     ):
         if truth.any():
             bound = max(2 * relative_error(peer.cpu(), truth), rounding)
@@ -77,15 +88,18 @@ def check(case: Case, precision: Precision | None = None) -> None:
 
 
 def check_retrieval(case: Case, exact: Case, precision: Precision | None, tolerance: float) -> None:
-    ours = mk.retrieval(*case.args[:3], backend="triton", precision=precision)
+    found = mk.retrieval(*case.args[:3], backend="triton", precision=precision)
     truth = mk.retrieval(*exact.args[:3], backend="reference")
     for name in ("log_partition", "target_logit", "margin", "loss"):
         torch.testing.assert_close(
-            getattr(ours, name).cpu().double(), getattr(truth, name), rtol=tolerance, atol=tolerance
+            getattr(found, name).cpu().double(),
+            getattr(truth, name),
+            rtol=tolerance,
+            atol=tolerance,
         )
     logits = exact.queries @ exact.outputs.T
     near = (logits - truth.target_logit[:, None]).abs() < tolerance * logits.abs().max()
-    assert torch.all((ours.rank.cpu() - truth.rank).abs() < near.sum(1))
+    assert torch.all((found.rank.cpu() - truth.rank).abs() < near.sum(1))
 
 
 @pytest.mark.parametrize("size", [*SIZES, LARGE])
@@ -114,6 +128,8 @@ def test_splits_and_chunks_merge(
     case = Case.random(6, 600, dim, dtype=dtype, scale=3.0).on(DEVICE)
     whole = mk.softmax_gradient(*case.args, backend="triton")
     product = mk.softmax_hvp(case.queries, case.queries, *case.args[1:], backend="triton")
+    few = replace(case, outputs=case.outputs[:37], targets=case.targets % 37)
+    by_outputs = ours(few, "triton")[2]
     monkeypatch.setattr(plan, "processors", lambda _: 5)
     monkeypatch.setattr(triton_backend, "ROWS_IN_SCRATCH", 4)
     monkeypatch.setattr(scratch, "SCRATCH_BYTES", 4 * 300 * dtype.itemsize)
@@ -126,6 +142,7 @@ def test_splits_and_chunks_merge(
         rtol=close,
         atol=close,
     )
+    torch.testing.assert_close(ours(few, "triton")[2], by_outputs, rtol=close, atol=close)
     check_retrieval(case, case.on("cpu").to(torch.float64), None, 10 * close)
 
 
@@ -162,7 +179,7 @@ def test_recovered_items_keep_their_gradient(dim: int, dtype: torch.dtype) -> No
     case = case.on(DEVICE)
     _, gradient = mk.softmax_gradient(*case.args[:3], each.to(DEVICE), backend="triton")
     rows = zip(gradient.cpu(), truth, strict=True)
-    assert max(relative_error(ours, true) for ours, true in rows) <= 1e-3
+    assert max(relative_error(row, true) for row, true in rows) <= 1e-3
     loss = mk.retrieval(*case.args[:3], backend="triton").loss.cpu().double()
     losses = mk.retrieval(*exact.args[:3], backend="reference").loss
     assert float((loss / losses - 1).abs().max()) <= 1e-5
@@ -179,6 +196,17 @@ def test_small_directions_do_not_underflow_in_half_precision() -> None:
     )
     torch.testing.assert_close(small.float(), 2.0**-20 * direct, rtol=0.1, atol=2.0**-24)
     assert small.abs().max() > 0
+
+
+@pytest.mark.parametrize("dim", [8, 530])
+def test_small_weights_do_not_underflow_in_the_gradient_by_outputs(dim: int) -> None:
+    case = Case.random(4, 60, dim, dtype=torch.float16).on(DEVICE)
+    run = choose(case.queries, "triton", None)
+    log_odds, _ = run.odds(*case.args[:3])
+    args = *case.args[:3], run.log_others(*case.args[:3], log_odds)
+    weights = case.weights.float()
+    small = run.outputs_gradient(*args, 2.0**-40 * weights)
+    assert torch.equal(2.0**40 * small, run.outputs_gradient(*args, weights))
 
 
 def test_large_outputs_do_not_overflow_the_product_in_half_precision() -> None:
@@ -216,10 +244,15 @@ def test_a_target_that_is_no_item_gives_nan_and_reads_nothing() -> None:
         case.queries, case.queries, case.outputs, targets, log_odds, difference
     )
     curvature = run.curvature(case.queries, case.queries, case.outputs, targets)[2]
+    log_others = run.log_others(case.queries, case.outputs, targets, log_odds)
+    by_outputs = run.outputs_gradient(
+        case.queries, case.outputs, targets, log_others, torch.ones_like(log_odds)
+    )
     wrong = torch.tensor([False, True, False, True, False], device=DEVICE)
     for rows in (log_odds, difference.sum(1), product.sum(1), curvature.sum(1), *statistics):
         assert torch.equal(rows.isnan(), wrong)
     assert torch.equal(rank == -1, wrong)
+    assert by_outputs.isnan().all()
 
 
 def test_nan_reaches_the_result() -> None:

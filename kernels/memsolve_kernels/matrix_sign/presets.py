@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from memsolve_kernels import architectures
 from memsolve_kernels.dispatch import Precision
 
 Kind = Literal["half", "tf32", "tf32x3", "ieee"]
@@ -74,6 +75,7 @@ TABLE: dict[Kind, dict[int, Preset]] = {
         80: Preset(Tile(64, 64, 32, 8, warps=4, stages=3), _TF32[1], ALWAYS, ALWAYS, 32),
         90: Preset(*_TF32, ALWAYS, ALWAYS, 64),
         100: Preset(*_TF32, ALWAYS, ALWAYS, 32),
+        120: Preset(Tile(64, 64, 32, 8, warps=4, stages=2), _TF32[1], ALWAYS, ALWAYS, 32),
     },
     "ieee": {
         80: Preset(*_IEEE, NEVER, NEVER, 32),
@@ -81,6 +83,13 @@ TABLE: dict[Kind, dict[int, Preset]] = {
         100: Preset(*_IEEE, NEVER, NEVER, 32),
     },
 }
+
+
+def find(kind: Kind, arch: int) -> Preset:
+    """The architecture's own preset, or the one that it borrows."""
+    found = architectures.preset(TABLE[kind], arch)
+    assert found is not None, f"no preset for {kind}, sm_{arch}"
+    return found
 
 
 def kind_of(dtype: torch.dtype, precision: Precision | None) -> Kind:

@@ -9,7 +9,7 @@ from memsolve_kernels.architectures import Architecture
 from memsolve_kernels.dispatch import Precision, honours
 from memsolve_kernels.matrix_sign.contest import Contest, Product
 from memsolve_kernels.matrix_sign.newton_schulz import Iteration, Pair, Products, iterate, start
-from memsolve_kernels.matrix_sign.presets import TABLE, Preset, input_precision, kind_of
+from memsolve_kernels.matrix_sign.presets import Preset, find, input_precision, kind_of
 from memsolve_kernels.matrix_sign.settings import Settings
 from memsolve_kernels.matrix_sign.torch_backend import TorchBackend
 from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
@@ -30,7 +30,7 @@ class KernelProducts:
 
     def preset(self, dtype: torch.dtype) -> Preset:
         """The launch configurations of products in a dtype."""
-        return TABLE[kind_of(dtype, self.precision)][self.architecture.presets]
+        return find(kind_of(dtype, self.precision), self.architecture.presets)
 
     def input_precision(self, dtype: torch.dtype) -> Precision:
         """Triton's name for how products in a dtype are made."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from memsolve_kernels.launch import Variant, recorded
 from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import STOCK
-from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Preset, input_precision
+from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Preset, find, input_precision
 from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
 
 _LARGE = 1024
@@ -18,8 +18,8 @@ _SCHEDULE = STOCK["polar-express"]
 
 def variants(arch: int) -> Iterator[Variant]:
     """Each row of the table as it is launched, with every optional part switched on."""
-    for kind, presets in TABLE.items():
-        for name, call in _calls(kind, presets[arch]):
+    for kind in TABLE:
+        for name, call in _calls(kind, find(kind, arch)):
             with recorded() as launches:
                 call()
             (launch,) = launches

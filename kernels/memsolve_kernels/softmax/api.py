@@ -16,9 +16,8 @@ from torch.nn.functional import softplus
 
 from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.softmax import derivatives
-from memsolve_kernels.softmax.backends import choose_for_outputs
 from memsolve_kernels.softmax.checks import Reduction, check_inputs, check_reduction
-from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
+from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank, without_autocast
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 
@@ -75,8 +74,6 @@ def softmax_loss(
     """
     check_inputs(queries, outputs, targets, weights)
     check_reduction(reduction, weights)
-    if torch.is_grad_enabled() and outputs.requires_grad:
-        choose_for_outputs(queries, backend)  # refuses now what backward could not do
     ignored = None if ignore_index is None else targets.long() == ignore_index
     if ignored is not None:
         queries, targets = queries.masked_fill(ignored[:, None], 0), targets.masked_fill(ignored, 0)
@@ -196,7 +193,7 @@ def _loss(log_odds: Tensor) -> Tensor:
     return softplus(log_odds, threshold=40)
 
 
+@without_autocast
 def _total(weights: Tensor, losses: Tensor) -> Tensor:
-    """The weighted sum of the losses, which `torch.autocast` would round to half precision."""
-    with torch.autocast(weights.device.type, enabled=False):
-        return weights @ losses
+    """The weighted sum of the losses."""
+    return weights @ losses

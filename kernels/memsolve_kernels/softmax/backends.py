@@ -11,21 +11,6 @@ from memsolve_kernels.softmax.reference import ReferenceBackend
 from memsolve_kernels.softmax.torch_backend import TorchBackend
 
 
-def choose_for_outputs(queries: Tensor, backend: str | None) -> ReferenceBackend | TorchBackend:
-    """The backend for the gradient by the outputs: torch's own, which has one on GPUs as well.
-
-    Raises:
-        BackendError: as `choose`, or for the Triton kernels, which have none.
-    """
-    if backend == "triton":
-        raise BackendError(
-            "backend='triton' has no kernel for the gradient by outputs; use backend=None, which "
-            "takes plain torch for it, or pass outputs.detach()"
-        )
-    choice = choose_backend(backend, queries, triton=False)  # type: ignore[arg-type]
-    return ReferenceBackend() if choice == "reference" else TorchBackend()
-
-
 def choose(queries: Tensor, backend: str | None, precision: str | None) -> Passes:
     """The backend and precision asked for, or for None the best for the queries.
 

@@ -5,6 +5,7 @@ are checked inside the operators, where they are real even under torch.compile, 
 reading them back from a GPU would stall its queue at every call. The weights enter no operator.
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -90,7 +91,7 @@ def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tens
 def check_finite(**tensors: Tensor) -> None:
     """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
     for name, tensor in tensors.items():
-        if not _is_readable(tensor) or bool(_sum(tensor).isfinite()):
+        if not _is_readable(tensor) or math.isfinite(_sum(tensor.detach())):
             continue
         wrong = (~tensor.isfinite()).nonzero()
         if len(wrong):  # a sum of finite numbers may overflow as well

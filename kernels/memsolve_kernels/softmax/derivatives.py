@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 from torch.autograd.function import once_differentiable
 
 from memsolve_kernels.softmax.ops import (
@@ -37,7 +37,8 @@ def odds(
     inputs = queries, outputs, targets, backend, precision
     log_odds, difference = _run(_Odds, softmax_odds, *inputs)
     if torch.is_grad_enabled() and outputs.requires_grad:
-        log_odds = log_odds + _apply(_Outputs, outputs, queries, targets, log_odds, backend)
+        by_outputs = outputs, queries, targets, log_odds, backend, precision
+        log_odds = log_odds + _apply(_Outputs, *by_outputs)
     return log_odds, difference
 
 
@@ -68,9 +69,18 @@ def _covariance(queries: Tensor, directions: Tensor, *others: Any) -> Tensor:
 
 
 def _run(function: type[Function], operator: Callable[..., Any], *inputs: Any) -> Any:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not _is_differentiated(*inputs):
         return operator(*inputs)
     return _apply(function, *inputs)
+
+
+def _is_differentiated(*inputs: Any) -> bool:
+    """Whether autograd, forward mode or a transform of `torch.func` looks on."""
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return True
+    return torch.is_grad_enabled() and any(
+        isinstance(each, Tensor) and each.requires_grad for each in inputs
+    )
 
 
 def _apply(function: type[Function], *inputs: Any) -> Any:
@@ -129,22 +139,20 @@ class _Outputs(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        outputs: Tensor, queries: Tensor, targets: Tensor, log_odds: Tensor, backend: str | None
-    ) -> Tensor:
-        return torch.zeros_like(log_odds)
+    def forward(*args: Any) -> Tensor:
+        return torch.zeros_like(args[3])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.backend = inputs
+        *tensors, ctx.backend, ctx.precision = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
         outputs, queries, targets, log_odds = ctx.saved_tensors
-        gradient = softmax_outputs(queries, outputs, targets, log_odds, by[0], ctx.backend)
-        return gradient.to(outputs.dtype), None, None, None, None
+        inputs = queries, outputs, targets, log_odds, by[0], ctx.backend, ctx.precision
+        return softmax_outputs(*inputs).to(outputs.dtype), *[None] * 5
 
 
 class _LogOdds(Function):

@@ -11,7 +11,7 @@ from typing import Any, Optional, TypeVar
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.backends import choose, choose_for_outputs
+from memsolve_kernels.softmax.backends import choose
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.passes import accumulation_dtype
@@ -20,17 +20,21 @@ Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in e
 Result = TypeVar("Result")
 
 
-def _without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
+def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
+    """The function of a tensor and more, in which `torch.autocast` lowers no product."""
+
     @functools.wraps(run)
-    def guarded(queries: Tensor, *others: Any) -> Result:
-        with torch.autocast(queries.device.type, enabled=False):
-            return run(queries, *others)
+    def guarded(first: Tensor, *others: Any) -> Result:
+        if not torch.is_autocast_enabled(first.device.type):
+            return run(first, *others)  # entering the other costs as much as a small product
+        with torch.autocast(first.device.type, enabled=False):
+            return run(first, *others)
 
     return guarded
 
 
 @torch.library.custom_op("memsolve::softmax_odds", mutates_args=())
-@_without_autocast
+@without_autocast
 def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor]:
@@ -42,7 +46,7 @@ def softmax_odds(
 
 
 @torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
-@_without_autocast
+@without_autocast
 def softmax_covariance(
     queries: Tensor,
     directions: Tensor,
@@ -60,7 +64,7 @@ def softmax_covariance(
 
 
 @torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
-@_without_autocast
+@without_autocast
 def softmax_curvature(
     queries: Tensor,
     directions: Tensor,
@@ -77,7 +81,7 @@ def softmax_curvature(
 
 
 @torch.library.custom_op("memsolve::softmax_outputs", mutates_args=())
-@_without_autocast
+@without_autocast
 def softmax_outputs(
     queries: Tensor,
     outputs: Tensor,
@@ -85,15 +89,16 @@ def softmax_outputs(
     log_odds: Tensor,
     by_log_odds: Tensor,
     backend: Name,
+    precision: Name,
 ) -> Tensor:
     """The gradient (N, d) by the outputs of what has `by_log_odds` (B,) by the log-odds."""
-    run, targets = choose_for_outputs(queries, backend), targets.long()
+    run, targets = choose(queries, backend, precision), targets.long()
     log_others = run.log_others(queries, outputs, targets, log_odds)
     return run.outputs_gradient(queries, outputs, targets, log_others, by_log_odds)
 
 
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
-@_without_autocast
+@without_autocast
 def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -117,6 +117,23 @@ class Passes(ABC):
         """The Hessian of the log-odds times a direction (B, d): the covariance of the others."""
 
     @abstractmethod
+    def log_others(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
+    ) -> Tensor:
+        """The log of the others' sum (B,), whose odds against the target are known."""
+
+    @abstractmethod
+    def outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """The gradient by some outputs (N, d) of what has `by_log_odds` (B,) by the log-odds."""
+
+    @abstractmethod
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from memsolve_kernels.architectures import preset as preset_of
+
 FEW = 16, 64  # queries that get a tile of their own size; a tensor core takes 16 at least
-TILED = ("rank", "weights", "centred", "accumulate")  # families that take any d in steps
+TILED = ("rank", "weights", "centred", "pulls", "accumulate")  # families that take any d in steps
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,12 @@ class Preset:
 # they hold, "weights" or "centred" fill a scratch and "accumulate" multiplies it, all walking any d
 # in steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every
 # row is the largest tile tried that spills with neither the oldest nor the newest Triton; none has
-# been timed on a GPU yet.
+# been timed on a GPU yet. Where an architecture has no rows it borrows (`architectures.BORROWED`).
 _Row = tuple[int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
         80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2), (64, 32, 512, 8, 2)],
+        86: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2), (64, 16, 512, 8, 2)],
         90: [
             (128, 128, 64, 8, 3),
             (128, 128, 128, 8, 3),
@@ -48,6 +51,7 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
             (64, 32, 512, 8, 2),
         ],
         100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
+        120: [(128, 64, 64, 8, 3), (64, 64, 128, 4, 2), (64, 64, 256, 8, 2), (64, 16, 512, 8, 2)],
     },
     ("odds", "tf32"): {
         80: [(128, 64, 64, 8, 2), (64, 64, 128, 8, 2)],
@@ -66,6 +70,7 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     },
     ("covariance", "half"): {
         80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2)],
+        86: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 32, 256, 8, 2)],
         90: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (128, 32, 256, 8, 2)],
         100: [(128, 128, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
     },
@@ -79,20 +84,38 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         90: [(128, 32, 64, 8, 2)],
         100: [(64, 32, 64, 8, 2)],
     },
+    ("outputs", "half"): {
+        80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2)],
+        90: [(64, 64, 64, 4, 3), (64, 64, 128, 4, 3), (64, 64, 256, 4, 2)],
+        100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
+    },
+    ("outputs", "tf32"): {
+        80: [(128, 32, 64, 8, 2)],
+        90: [(128, 64, 64, 8, 2)],
+        100: [(128, 64, 64, 8, 2)],
+    },
+    ("outputs", "tf32x3"): {
+        80: [],
+        90: [(128, 32, 64, 8, 2)],
+        100: [(64, 32, 64, 8, 2)],
+    },
     ("rank", "half"): {
         80: [(128, 128, 64, 8, 4)],
         90: [(128, 128, 64, 8, 4)],
         100: [(128, 128, 64, 8, 4)],
+        120: [(64, 128, 64, 8, 3)],
     },
     ("rank", "tf32"): {
         80: [(128, 128, 32, 8, 3)],
         90: [(128, 128, 32, 8, 3)],
         100: [(128, 128, 32, 8, 3)],
+        120: [(128, 64, 32, 8, 3)],
     },
     ("rank", "tf32x3"): {
         80: [(128, 64, 32, 8, 3)],
         90: [(128, 128, 32, 8, 3)],
         100: [(128, 128, 32, 8, 3)],
+        120: [(128, 32, 32, 8, 3)],
     },
     ("rank", "ieee"): {
         80: [(64, 64, 16, 8, 2)],
@@ -101,6 +124,7 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     },
     ("weights", "half"): {
         80: [(128, 256, 64, 8, 3)],
+        86: [(128, 128, 64, 8, 3)],
         90: [(128, 256, 64, 8, 3)],
         100: [(128, 256, 64, 8, 3)],
     },
@@ -124,9 +148,19 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         90: [(128, 128, 64, 8, 3)],
         100: [(128, 128, 64, 8, 3)],
     },
+    ("pulls", "half"): {
+        80: [(128, 128, 64, 8, 3)],
+        90: [(128, 128, 64, 8, 3)],
+        100: [(128, 64, 64, 8, 3)],
+    },
     ("centred", "tf32"): {
         80: [(128, 64, 32, 8, 3)],
         90: [(128, 64, 32, 8, 3)],
+        100: [(128, 64, 32, 8, 3)],
+    },
+    ("pulls", "tf32"): {
+        80: [(128, 128, 32, 8, 3)],
+        90: [(128, 128, 32, 8, 3)],
         100: [(128, 64, 32, 8, 3)],
     },
     ("centred", "tf32x3"): {
@@ -134,9 +168,19 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         90: [(128, 64, 32, 8, 3)],
         100: [(128, 64, 32, 8, 3)],
     },
+    ("pulls", "tf32x3"): {
+        80: [(128, 64, 32, 8, 3)],
+        90: [(128, 128, 32, 8, 3)],
+        100: [(128, 64, 32, 8, 3)],
+    },
     ("centred", "ieee"): {
         80: [(64, 32, 16, 8, 2)],
         90: [(64, 32, 16, 8, 2)],
+        100: [(64, 32, 16, 8, 2)],
+    },
+    ("pulls", "ieee"): {
+        80: [(64, 64, 16, 8, 2)],
+        90: [(64, 64, 16, 8, 2)],
         100: [(64, 32, 16, 8, 2)],
     },
     ("accumulate", "half"): {
@@ -172,13 +216,18 @@ def input_precision(kind: str) -> str:
     return "ieee" if kind == "half" else kind
 
 
+def rows(family: str, kind: str, arch: int) -> list[_Row]:
+    """Of the table, for ever larger d: the architecture's own rows, or those that it borrows."""
+    return preset_of(TABLE.get((family, kind), {}), arch) or []
+
+
 def find(family: str, kind: str, arch: int, dim: int, batch: int) -> Preset | None:
     """The preset for so many dimensions and queries; None if the family has none.
 
     Few queries in half precision, which would leave most of a tile empty, get a smaller one: such
     calls should take the time of reading the outputs once, not that of an empty product.
     """
-    for row in TABLE.get((family, kind), {}).get(arch, []):
+    for row in rows(family, kind, arch):
         preset = Preset(*row)
         if dim <= preset.block_d or family in TILED:
             block_d = min(preset.block_d, max(16, 1 << (dim - 1).bit_length()))

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from memsolve_kernels.softmax.copies import copies
 from memsolve_kernels.softmax.passes import (
     Aim,
     Passes,
@@ -29,6 +30,8 @@ LOG2_E = math.log2(math.e)
 ROWS = 1024  # queries in a tile at most
 MIN_ITEMS = 256  # items in a tile at least
 SUMMABLE = 64  # outputs below 2**64 can be summed, and multiplied by small weights, in any number
+COUNTED = 2**17  # elements that are counted at a time
+ORDINARY = 32  # exponents of logits, and of the largest output, whose products none need look at
 LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
 
@@ -54,22 +57,15 @@ class TorchBackend(Passes):
         return _row_dot(queries, outputs[targets])
 
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
-        """The softmax is online: the largest logit so far is subtracted.
-
-        Where no exponential, nor its product with an output, can be too large or too small, by the
-        norms, that is left out.
-        """
+        """The softmax is online: the largest logit so far is subtracted, unless it need not be."""
         queries = queries.to(accumulation_dtype(queries.dtype))
-        sizes = _exponents(outputs)
-        reach = _norms(queries) * _norms(outputs) * LOG2_E + sizes.abs().amax()
-        large = not bool(reach <= LARGEST_EXPONENT)  # NaN is
-        headroom = (sizes.amax() - SUMMABLE).clamp_min_(0)
+        headroom = _headroom(queries, outputs)
         totals, sums = queries.new_zeros(len(queries), 1), queries.new_zeros(queries.shape)
-        tops = _lowest(totals) if large else torch.zeros_like(totals)
+        tops = torch.zeros_like(totals) if headroom is None else _lowest(totals)
         for rows in _row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
             for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
-                if large:
+                if headroom is not None:
                     risen = torch.maximum(top, logits.amax(1, keepdim=True) + headroom)
                     decay = torch.exp2(top - risen)
                     total.mul_(decay)
@@ -168,17 +164,17 @@ class TorchBackend(Passes):
     ) -> RankPartial:
         """Logits keep base e, so that products of small integers stay exact and ties stay ties."""
         queries = queries.to(accumulation_dtype(queries.dtype))
-        own = target_logit[:, None]
+        own, labels = target_logit[:, None], copies(outputs, targets)
         log_odds, bests = torch.empty_like(own), torch.empty_like(own)
         above = torch.zeros_like(own, dtype=torch.int64)
         for rows in _row_blocks(queries):
             total, top = torch.zeros_like(own[rows]), _lowest(own[rows])
             best = torch.full_like(top, -torch.inf)
-            for _, logits, *_ in self._tiles(queries[rows], outputs, targets[rows]):
-                # counting in floats is several times as fast as in booleans, and exact in a tile
-                ones = torch.gt(logits, own[rows], out=torch.empty_like(logits))
-                above[rows] += ones.sum(1, keepdim=True).long()
-                del ones  # before the next tile makes its own
+            for tile in self._tiles(queries[rows], outputs, targets[rows]):
+                logits = tile.logits
+                if labels is not None:
+                    logits = _tied(tile, own[rows], labels, targets[rows])
+                above[rows] += _count_above(logits, own[rows])
                 best = torch.maximum(best, logits.amax(1, keepdim=True))
                 risen = torch.maximum(top, best)
                 total.mul_(torch.exp2((top - risen) * LOG2_E))
@@ -191,8 +187,8 @@ class TorchBackend(Passes):
         self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
     ) -> Iterator[_Tile]:
         """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
-        scaled, unit = queries * factor, 1.0
-        if not bool(scaled.isfinite().all()):  # queries near the largest number lend the outputs it
+        scaled, unit = queries if factor == 1 else queries * factor, 1.0
+        if not math.isfinite(scaled.sum()):  # queries near the largest number lend the outputs it
             scaled, unit = queries * (factor / 4), 4.0
         elements = 2**20 if queries.device.type == "cpu" else 2**24
         items = self.items or max(MIN_ITEMS, elements // len(queries))
@@ -229,6 +225,43 @@ def _mean(whole: WeightedPartial) -> Tensor:
 
 def _row_dot(rows: Tensor, others: Tensor) -> Tensor:
     return (rows.to(accumulation_dtype(rows.dtype)) * others).sum(1)
+
+
+def _count_above(logits: Tensor, own: Tensor) -> Tensor:
+    """How many of each row's logits (R, T) exceed its own (R, 1), in int64.
+
+    Counting in floats is several times as fast as in booleans, and exact in a tile. A second tile
+    for it would be handed back to the system after each call, and cost as much again to get anew.
+    """
+    counts = torch.zeros_like(own)
+    for part in logits.split(max(1, COUNTED // len(own)), dim=1):
+        counts += torch.gt(part, own, out=torch.empty_like(part)).sum(1, keepdim=True)
+    return counts.long()
+
+
+def _headroom(queries: Tensor, outputs: Tensor) -> Tensor | None:
+    """How far above the largest logit, to base 2, a row's exponentials are to be kept (1,).
+
+    None where no exponential, nor its product with an output, can be too large or too small.
+    Norms mostly tell; only where they are extreme are the outputs' columns looked at.
+    """
+    longest, largest = torch.stack((_norms(queries), _norms(outputs))).tolist()
+    reach = longest * largest * LOG2_E
+    if reach <= ORDINARY and 2**-ORDINARY <= largest <= 2**ORDINARY:
+        return None
+    sizes = _exponents(outputs)
+    if reach + float(sizes.abs().amax()) <= LARGEST_EXPONENT:  # NaN is not
+        return None
+    return (sizes.amax() - SUMMABLE).clamp_min_(0)
+
+
+def _tied(tile: _Tile, own: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The tile's logits (R, T), where copies of a target's output have its logit `own` (R, 1)."""
+    known = (targets >= 0) & (targets < len(labels))
+    label = labels[targets.where(known, 0)]
+    same = (label[:, None] == labels[tile.items]) & known[:, None]
+    same[tile.own] = False
+    return torch.where(same, own, tile.logits)
 
 
 def _exponents(outputs: Tensor) -> Tensor:

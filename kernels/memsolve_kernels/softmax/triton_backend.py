@@ -11,7 +11,14 @@ from torch import Tensor
 
 from memsolve_kernels.softmax.passes import Aim, Passes, RankPartial, WeightedPartial
 from memsolve_kernels.softmax.plan import Plan
-from memsolve_kernels.softmax.triton_kernels import covariance, curvature, odds, rank, scratch
+from memsolve_kernels.softmax.triton_kernels import (
+    by_outputs,
+    covariance,
+    curvature,
+    odds,
+    rank,
+    scratch,
+)
 from memsolve_kernels.softmax.triton_kernels.merge import merge
 from memsolve_kernels.softmax.triton_kernels.rowdot import row_dot
 from memsolve_kernels.softmax.triton_kernels.tile import TINY
@@ -106,6 +113,45 @@ class TritonBackend(Passes):
         return product.div_(total.clamp_min_(TINY.value)[:, None]).mul_(aim.scale)
 
     @_on_its_device
+    def log_others(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
+    ) -> Tensor:
+        """In float64, so that what `finish_odds` subtracted is added without loss."""
+        return log_odds.double() + row_dot(queries.contiguous(), outputs, targets.contiguous())
+
+    @_on_its_device
+    def outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """In one pass or by a scratch, as `partial_odds`, with items in place of queries.
+
+        The fraction of the softmax's shift, of which float32 would lose some, joins the factors;
+        they are relative to the largest, near which those in float16 keep their accuracy.
+        """
+        exact = log_others.double() * LOG2_E
+        exact = exact.masked_fill(exact.isneginf(), 1e30)  # no others: none has a weight
+        shift = exact.round()
+        unit = _power_of_two(by_log_odds.abs().amax()[None]) / 2**HEADROOM
+        weights = (by_log_odds / unit).float()
+        factors = weights * (shift - exact).exp2().float()
+        pull = by_outputs.Pull(shift.float(), factors, -weights, unit)
+        plan = self._plan(outputs, queries)
+        if fused := plan.find("outputs"):
+            inputs = outputs, queries.contiguous(), targets.contiguous(), pull
+            return plan.one_pass("outputs", fused, by_outputs.gradient, inputs)
+        gradient = outputs.new_empty(outputs.shape, dtype=torch.float32)
+        for items in _blocks(len(outputs)):
+            inputs = outputs[items].contiguous(), queries.contiguous(), targets - items.start, pull
+            plan = self._plan(outputs[items], queries)
+            gradient[items] = plan.two_passes("pulls", by_outputs.gradient_by_scratch, inputs)
+        return gradient
+
+    @_on_its_device
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:
@@ -173,6 +219,11 @@ def _scaled(directions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     and products with outputs do not overflow however large d is.
     """
     norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True, dtype=torch.float32)
-    exponent = norms.frexp().exponent.clamp_(-100, 100)
-    scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
+    scale = _power_of_two(norms)
     return (directions / scale).to(dtype).contiguous(), scale
+
+
+def _power_of_two(size: Tensor) -> Tensor:
+    """The one above each size, in float32, within bounds."""
+    exponent = size.frexp().exponent.clamp_(-100, 100)
+    return torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)

@@ -7,8 +7,9 @@ import torch
 
 from memsolve_kernels.launch import Launch, Variant, recorded
 from memsolve_kernels.softmax.passes import Aim, WeightedPartial
-from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, input_precision, smaller
+from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, input_precision, rows, smaller
 from memsolve_kernels.softmax.triton_kernels import (
+    by_outputs,
     covariance,
     curvature,
     merge,
@@ -22,6 +23,8 @@ KERNELS = {
     "odds": odds.odds_kernel,
     "curvature": curvature.curvature_kernel,
     "covariance": covariance.covariance_kernel,
+    "outputs": by_outputs.outputs_kernel,
+    "pulls": by_outputs.pulls_kernel,
     "rank": rank.rank_kernel,
     "weights": scratch.weights_kernel,
     "centred": scratch.centred_weights_kernel,
@@ -36,8 +39,8 @@ LARGE_DIM = 1024  # where d is walked in steps
 
 def variants(arch: int) -> Iterator[Variant]:
     """Each row of the table as it is launched, and the small kernels around them."""
-    for (family, kind), rows in TABLE.items():
-        for row in rows.get(arch, []):
+    for family, kind in TABLE:
+        for row in rows(family, kind, arch):
             preset = Preset(*row)
             dim = LARGE_DIM if family in TILED else preset.block_d
             name = f"softmax.{family} {kind}" + ("" if family in TILED else f" d<={dim}")
@@ -46,7 +49,7 @@ def variants(arch: int) -> Iterator[Variant]:
                 launch = _launch(family, kind, arch, dim, replace(preset, block_b=block_b))
                 yield Variant(variant, launch, tensor_cores=kind != "ieee")
     for family in ("merge", "merge_curvature", "row_dot"):
-        launch = _launch(family, "half", arch, LARGE_DIM, Preset(*TABLE["rank", "half"][arch][0]))
+        launch = _launch(family, "half", arch, LARGE_DIM, Preset(*rows("rank", "half", arch)[0]))
         yield Variant(f"softmax.{family}", launch, tensor_cores=False)
 
 
@@ -60,7 +63,8 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
     numbers, sums = torch.empty(1, BATCH, device="meta"), torch.empty(1, BATCH, dim, device="meta")
     inputs = queries, outputs, targets
     aim = Aim(queries, numbers.T, numbers[0], numbers[0])
-    weigh, add = (Preset(*TABLE[each, kind][arch][0]) for each in ("weights", "accumulate"))
+    turned = outputs, queries, targets, by_outputs.Pull(*[numbers[0]] * 4)
+    weigh, add = (Preset(*rows(each, kind, arch)[0]) for each in ("weights", "accumulate"))
     how, splits = input_precision(kind), 1
     with recorded() as launches:
         match family:
@@ -70,6 +74,10 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
                 curvature.curvature(queries, *inputs, preset, how, splits)
             case "covariance":
                 covariance.covariance(*inputs, aim, preset, how, splits)
+            case "outputs":
+                by_outputs.gradient(*turned, preset, how, splits)
+            case "pulls":
+                by_outputs.gradient_by_scratch(*turned, preset, add, how, splits)
             case "rank":
                 rank.ranks(*inputs, numbers[0], preset, how, splits)
             case "weights":

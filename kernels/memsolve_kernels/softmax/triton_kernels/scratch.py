@@ -153,7 +153,7 @@ def odds(
 ) -> WeightedPartial:
     """A part a split, in float32; queries and targets contiguous."""
     inputs = {"queries": queries, "targets": targets}
-    return _by_chunks(weights_kernel, inputs, outputs, weigh, add, precision, splits)
+    return by_chunks(weights_kernel, inputs, outputs, weigh, add, precision, splits)
 
 
 def covariance(
@@ -169,11 +169,11 @@ def covariance(
     """A part a split, in float32; queries, targets and the aim contiguous."""
     inputs = {"queries": queries, "targets": targets, "directions": aim.directions}
     inputs |= {"shifts": aim.shift, "centers": aim.center}
-    partial = _by_chunks(centred_weights_kernel, inputs, outputs, weigh, add, precision, splits)
+    partial = by_chunks(centred_weights_kernel, inputs, outputs, weigh, add, precision, splits)
     return partial._replace(top=aim.shift.expand(splits, -1))
 
 
-def _by_chunks(
+def by_chunks(
     kernel: Any,
     inputs: dict[str, Tensor],
     outputs: Tensor,

@@ -1,0 +1,73 @@
+"""Which GPUs get the Triton kernels, and whose launch configurations; shown by faked devices."""
+
+import pytest
+import torch
+from memsolve_kernels.architectures import (
+    COMPILED,
+    TABLE,
+    Architecture,
+    architecture,
+    preset,
+)
+from memsolve_kernels.errors import BackendError
+from memsolve_kernels.matrix_sign.backends import choose_iteration
+from memsolve_kernels.matrix_sign.settings import Settings
+from memsolve_kernels.softmax.backends import choose
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+CUDA = torch.device("cuda", 0)
+
+
+def pretend(patch: pytest.MonkeyPatch, capability: tuple[int, int], hip: str | None = None) -> None:
+    patch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    patch.setattr(torch.version, "hip", hip)
+
+
+def chosen(name: str | None = None) -> set[str]:
+    """Classes of both families' backends for half-precision tensors on the pretended GPU."""
+    with FakeTensorMode():
+        matrix = torch.empty(8, 8, dtype=torch.float16, device=CUDA)
+    settings = Settings(0.0, None, None, torch.float16, torch.float32, None)
+    found = choose(matrix, name, None), choose_iteration(name, matrix, settings)  # type: ignore[arg-type]
+    return {type(backend).__name__ for backend in found}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: "sm_{}{}".format(*row.capability))
+def test_a_known_gpu_runs_the_kernels(row: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    pretend(monkeypatch, row.capability)
+    assert architecture(CUDA) is row
+    assert chosen() == {"TritonBackend"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip"),
+    [
+        pytest.param((7, 5), None, id="older"),
+        pytest.param((13, 0), None, id="newer"),
+        pytest.param((9, 0), "6.4", id="MI200 of AMD"),  # its gfx90a reads as 9.0
+        pytest.param((12, 0), "6.4", id="RX 9070 of AMD"),
+    ],
+)
+def test_other_gpus_run_torch(
+    capability: tuple[int, int], hip: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, capability, hip)
+    assert architecture(CUDA) is None
+    assert chosen() == {"TorchBackend"}
+    with pytest.raises(BackendError, match="no kernel"):
+        chosen("triton")
+
+
+def test_presets_are_borrowed_where_an_architecture_has_none() -> None:
+    assert preset({80: "a", 86: "b"}, 120) == "b"
+    assert preset({80: "a"}, 120) == "a"
+    assert preset({80: "a"}, 90) is None
+
+
+def test_what_is_compiled_covers_all_presets() -> None:
+    assert {row.presets for row in COMPILED.values()} == {row.presets for row in TABLE}
+    for arch, row in COMPILED.items():
+        assert divmod(arch, 10) == row.capability
+        same = [other for other in TABLE if other.presets == row.presets]
+        assert {other.shared_bytes for other in same} == {row.shared_bytes}

@@ -1,0 +1,86 @@
+"""Reports of three, twelve and forty optimizers as a browser shows them, on a desk and a phone."""
+
+import json
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memsolve.report import write_report
+from tests import browser
+from tests.memsolve.report_cases import names, study
+
+LOOK = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  const frame = document.querySelector(".frame");
+  const column = (place) => [...frame.querySelectorAll(`tbody tr`)].map(
+    (row) => row.cells[place].querySelector("summary")?.title || row.cells[place].textContent);
+  const titles = [...frame.querySelectorAll("thead button")];
+  const sorted = (place) => { titles[place].click(); return column(place); };
+  const last = titles.length - 1;
+  parent.postMessage({
+    width: innerWidth,
+    page: document.documentElement.scrollWidth,
+    images: [...document.images].map((image) => [image.naturalWidth, image.clientWidth]),
+    hints: [...document.querySelectorAll(".frame")].map((frame) => [
+      frame.scrollWidth > frame.clientWidth + 1,
+      !frame.previousElementSibling.hidden,
+      frame.classList.contains("right"),
+    ]),
+    dark: getComputedStyle(document.body).backgroundColor,
+    given: column(0),
+    most: sorted(last).map(parseFloat),
+    least: sorted(last).map(parseFloat),
+    named: sorted(0),
+    order: frame.querySelector("th").ariaSort,
+  }, "*");
+}, 500));
+</script>
+"""
+
+FRAME = """<!doctype html>
+<iframe src="look.html" style="width: {width}px; height: 2000px; border: 0"></iframe>
+<script>
+addEventListener("message", (told) => document.body.append(JSON.stringify(told.data)));
+</script>
+"""
+
+
+def seen(folder: Path, width: int, *options: str) -> dict[str, Any]:
+    """What the report in a folder looks like on a screen of so many pixels."""
+    (folder / "look.html").write_text((folder / "report.html").read_text() + LOOK)
+    (folder / "frame.html").write_text(FRAME.format(width=width))
+    page = browser.seen((folder / "frame.html").as_uri(), folder / "profile", *options)
+    told = page[page.index('{"width') : page.rindex("</body>")]
+    found: dict[str, Any] = json.loads(unescape(told))
+    return found
+
+
+@browser.needs_browser
+@pytest.mark.parametrize(
+    ("count", "studies"),
+    [(3, ["capacity", "critical-batch"]), (12, ["capacity"]), (40, ["capacity", "saturation"])],
+)
+def test_a_report_serves_a_desk_a_phone_and_the_night(
+    tmp_path: Path, count: int, studies: list[str]
+) -> None:
+    write_report([study(name, count) for name in studies], tmp_path)
+    desk, phone = seen(tmp_path, 1280), seen(tmp_path, 390)
+    for found, width in ((desk, 1280), (phone, 390)):
+        assert found["width"] == width
+        assert found["page"] <= width  # only tables scroll sideways
+        assert len(found["images"]) == len(list(tmp_path.glob("*.png")))
+        assert all(0 < shown <= min(width, drawn) for drawn, shown in found["images"])
+        assert all(len(set(told)) == 1 for told in found["hints"]), found["hints"]
+        assert found["given"] == names(count)
+        assert found["most"] == sorted(found["most"], reverse=True)
+        assert found["least"] == sorted(found["most"])
+        assert sorted(found["named"], key=str.lower) == sorted(names(count), key=str.lower)
+        assert found["order"] == "ascending"
+    assert all(wide for wide, _, _ in phone["hints"])
+    assert phone["images"][0][0] != desk["images"][0][0]  # a figure of its own, not a smaller one
+    assert desk["dark"] == "rgb(255, 255, 255)"
+    night = seen(tmp_path, 390, "--blink-settings=preferredColorScheme=0")
+    assert night["dark"] == "rgb(22, 22, 22)"
