@@ -41,23 +41,21 @@ def _add_command(app: typer.Typer, study: Study[Any, Any, Any]) -> None:
     grid = study.grid
 
     def command(
-        out: Path, resume: bool = False, skip_failing: bool = False, **texts: str | int | None
+        out: Path, resume: bool = False, skip_failing: bool = False, **texts: str | None
     ) -> None:
-        given = {name: None if text is None else str(text) for name, text in texts.items()}
-        chosen = type(grid).parse(given)
+        chosen = type(grid).parse(texts)
         summary = study(chosen, out, resume=resume, skip_failing=skip_failing)
         _report([(study, summary)], out)
 
     parameters = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, annotation=Out)]
     for name, option in options(type(grid)):
         words = option.words(getattr(grid, name))
-        kind = str if option.many else option.kind
         parameters.append(
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=kind(words[1]) if words else None,
-                annotation=Annotated[kind | None, typer.Option(option.flag, help=option.help)],
+                default=words[1] if words else None,
+                annotation=Annotated[str | None, typer.Option(option.flag, help=option.help)],
             )
         )
     for name, kind in (("resume", Resume), ("skip_failing", SkipFailing)):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from memsolve_kernels.errors import DtypeError, InputError, RangeError
+from memsolve_kernels.errors import DeviceError, DtypeError, InputError, RangeError
 from torch.optim import Optimizer
 
 from memsolve.engine.checks import check_list, whole
@@ -52,10 +52,10 @@ class Option(NamedTuple):
         try:
             values = [self.kind(part) for part in split(text)]
         except ValueError as error:
-            expected = "whole numbers" if self.kind is int else "numbers"
-            raise RangeError(
-                f"{self.flag} is {text!r}; expected {expected}, separated by commas"
-            ) from error
+            one = "a whole number" if self.kind is int else "a number"
+            several = f"{one.removeprefix('a ')}s, separated by commas"
+            expected = several if self.many else one
+            raise RangeError(f"{self.flag} is {text!r}; expected {expected}") from error
         if not self.many and len(values) != 1:
             raise RangeError(f"{self.flag} is {text!r}; expected one value")
         return values if self.many else values[0]
@@ -152,21 +152,21 @@ class Grid:
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimizers", by_label(self.optimizers))
         check_list("alphas", self.alphas, "finite numbers above 1", _above_one)
-        check_list("dims", self.dims, "whole numbers of at least 2", lambda d: whole(d, 2))
+        check_list("dims", self.dims, "whole numbers from 2 to 2^20", lambda d: whole(d, 2, 20))
         if not whole(self.seeds, 1):
             raise RangeError(f"seeds is {self.seeds!r}; expected a whole number of at least 1")
-        if self.num_items is not None and not whole(self.num_items, max(self.dims) + 1):
+        if self.num_items is not None and not whole(self.num_items, max(self.dims) + 1, 40):
             raise RangeError(
                 f"num_items is {self.num_items!r}; expected a whole number above the largest "
-                f"dimension, {max(self.dims)}"
+                f"dimension, {max(self.dims)}, and up to 2^40"
             )
         if self.batch_sizes is not None:
             expected = "whole numbers from 1 to 2^62"
-            check_list(
-                "batch_sizes", self.batch_sizes, expected, lambda b: whole(b, 1) and b <= 1 << 62
-            )
+            check_list("batch_sizes", self.batch_sizes, expected, lambda b: whole(b, 1, 62))
             object.__setattr__(self, "batch_sizes", sorted(int(size) for size in self.batch_sizes))
-        if self.dtype not in ("float32", "float64"):
+        if not isinstance(self.device, str):
+            raise DeviceError(f"device is {self.device!r}; expected its name, as 'cpu'")
+        if not isinstance(self.dtype, str) or self.dtype not in ("float32", "float64"):
             raise DtypeError(f"dtype is {self.dtype!r}; expected 'float64' or 'float32'")
         object.__setattr__(self, "sweep", words(self.sweep))
         object.__setattr__(self, "alphas", [float(alpha) for alpha in self.alphas])
@@ -256,19 +256,28 @@ def by_label(optimizers: Optimizers) -> dict[str, Choice]:
     Raises:
         OptimizerError: nothing named, a name twice, or what is neither a name nor a factory.
     """
+    if isinstance(optimizers, str | bytes):
+        raise OptimizerError(f"optimizers is the string {optimizers!r}; expected a list of names")
+    if not isinstance(optimizers, Sequence | Mapping):
+        raise OptimizerError(
+            f"optimizers is {optimizers!r}; expected a list of names, or choices by label"
+        )
     if not optimizers:
         raise OptimizerError("optimizers is empty; expected at least one, such as muon")
     if isinstance(optimizers, Mapping):
         for label, choice in optimizers.items():
-            if not (isinstance(choice, str) or callable(choice)):
+            if not (isinstance(label, str) and (isinstance(choice, str) or callable(choice))):
                 raise OptimizerError(
                     f"optimizer {label!r} is {choice!r}; expected a name, a class, or a factory "
-                    "that takes the parameters"
+                    "that takes the parameters, under a label"
                 )
         return dict(optimizers)
-    if isinstance(optimizers, str):
-        raise OptimizerError(f"optimizers is the string {optimizers!r}; expected a list of names")
     for name in optimizers:
+        if not isinstance(name, str):
+            raise OptimizerError(
+                f"optimizers holds {name!r}; expected names; a class or a factory needs a label, "
+                'as in {"mine": make}'
+            )
         if list(optimizers).count(name) > 1:
             raise OptimizerError(f"optimizer {name!r} is named twice")
     return {name: name for name in optimizers}

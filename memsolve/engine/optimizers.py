@@ -101,17 +101,17 @@ def named(name: str) -> tuple[Make, dict[str, Any]]:
         OptimizerError: a name that does not import, is no optimizer, or has no such settings.
     """
     path, *words = name.split(":")
-    if words and words[0].isidentifier():
+    if words and words[0].isidentifier() and path not in BUILT_IN:
         make = _imported(path, words.pop(0))
     else:
         make = BUILT_IN.get(path) or _imported(*path.rpartition(".")[::2])
     settings: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not (equals and key.isidentifier()):
+        if not (equals and key.isidentifier()) or key in settings:
             raise OptimizerError(
-                f"{word!r} in optimizer {name!r} is no setting; expected key=value, "
-                "several separated by colons"
+                f"{word!r} in optimizer {name!r} is no setting; expected key=value, each key "
+                "once, several separated by colons"
             )
         settings[key] = named(value)[0] if key in WRAPPED else literal(key, value)
     return make, settings

@@ -89,7 +89,7 @@ class Trials(Grid):
         if self.step_sizes is not None:
             check_list("step_sizes", self.step_sizes, "finite numbers above 0", positive)
             object.__setattr__(self, "step_sizes", sorted(float(size) for size in self.step_sizes))
-        if self.gradient not in get_args(GradientKind):
+        if not isinstance(self.gradient, str) or self.gradient not in get_args(GradientKind):
             raise RangeError(
                 f"gradient is {self.gradient!r}; expected one of {get_args(GradientKind)}"
             )
