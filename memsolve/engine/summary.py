@@ -165,8 +165,8 @@ class Summary(Generic[P]):
         try:
             told = from_json(Told, found)
             fits = [Fit.from_json(entry, point) for entry in told.fits]
-            if not fits:
-                raise ValueError("no fits")
+            if not fits or not fits[0].points:
+                raise ValueError("no fits, or none with points")
             if len({tuple(place.dim for place in fit.points) for fit in fits}) > 1:
                 raise ValueError("fits of different dimensions")
         except (ValueError, RecursionError) as error:

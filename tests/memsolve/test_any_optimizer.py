@@ -76,8 +76,8 @@ class OfModel(Plain):
 
     def update(self, param: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.model(), param)
-            return gradient
+            gradient: torch.Tensor = torch.autograd.grad(self.model(), param)[0]
+        return gradient
 
 
 class Wrapper:
