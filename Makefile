@@ -5,7 +5,7 @@ OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
 MACHINE := from bench import history; print(history.machine())
 
-.PHONY: study test oldest lint bench track history gate dashboard gpu gpu-quick
+.PHONY: study test oldest bare dist lint bench track history gate dashboard gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
 	$(BIN)/memsolve capacity --alpha "$(ALPHA)" --out "$(OUT)/capacity" --resume
@@ -18,6 +18,15 @@ test: .venv/installed  ## run all tests, a file a process; those that need a GPU
 oldest: .venv/installed  ## compile every kernel with the oldest Triton that is supported
 	$(BIN)/pip install --quiet --upgrade --no-deps --target .venv/oldest triton==3.6.0
 	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels/test_compiled.py
+
+bare:  ## test the kernels' own distribution where only what it needs is installed
+	$(PYTHON) -m venv --clear .venv/bare
+	.venv/bare/bin/pip install --quiet --constraint constraints.txt './kernels[test]'
+	OMP_NUM_THREADS=1 .venv/bare/bin/pytest tests/kernels
+
+dist: .venv/installed  ## build wheels and source archives of memsolve and memsolve-kernels
+	$(BIN)/python -m build --outdir dist kernels
+	$(BIN)/python -m build --outdir dist
 
 lint: .venv/installed  ## check lint, format and types
 	$(BIN)/ruff check
@@ -44,7 +53,7 @@ dashboard: .venv/installed  ## make asv's site over the last ten commits, and th
 gpu gpu-quick:  ## all that needs a GPU, with the packages at hand: tests, benchmarks, capacity
 	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu $(if $(filter gpu-quick,$@),--quick)
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "memsolve needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv

@@ -20,7 +20,7 @@ Compiled = dict[str, dict[str, float]]
 
 
 def compiled(architectures: Sequence[int] | None = None) -> Compiled:
-    """By `"variant sm_90"`: its metrics, as many as the package under test tells.
+    """By `"variant sm_90"`: its metrics, in the package under test.
 
     Args:
         architectures: by number, as 90; None takes all that have presets.
@@ -29,7 +29,7 @@ def compiled(architectures: Sequence[int] | None = None) -> Compiled:
         Unsupported: the package compiles nothing.
     """
     return {
-        f"{variant.name} sm_{arch}": _metrics(read)
+        f"{variant.name} sm_{arch}": metrics(read)
         for arch, variant, read in _resources(architectures or _architectures())
     }
 
@@ -77,7 +77,8 @@ def _resources(architectures: Iterable[int]) -> Iterator[tuple[int, Any, Any]]:
         yield from everywhere(profile, architectures)
 
 
-def _metrics(read: Any) -> dict[str, float]:
+def metrics(read: Any) -> dict[str, float]:
+    """What a package tells of one binary, as many of the metrics as it knows."""
     told = dict(vars(read))
     if (loop := told.pop("loop", None)) is not None:
         told = (

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from memsolve.optim import Muon, Newton
+from memsolve.problem import power_law
 
 Method = Literal["sgd", "muon", "newton"]
 Quantity = Literal["recovered", "saturation_batch_size"]
@@ -116,6 +117,24 @@ def limit(dim: int, num_items: int) -> float:
     of `N` rivals one of variance `K / d^2`; the largest of them passes 1 at this `K`.
     """
     return dim**2 / (2 * math.log(num_items))
+
+
+def weight_norm(dim: int, num_items: int) -> float:
+    """The norm of a weight that stores `limit` items alike, each with a logit of `log N` (derived).
+
+    There an item's probability is about one half. Outer products of random items are nearly
+    orthogonal, so that of `K` of them has norm `log N sqrt(K)`, which is `d sqrt(log N / 2)`.
+    """
+    return math.log(num_items) * math.sqrt(limit(dim, num_items))
+
+
+def least_loss(alpha: float, dim: int, num_items: int) -> float:
+    """A loss of the population, in nats, that no weight goes below (derived).
+
+    At most `d^2` items are recovered (published, as an order: here without its constant), at best
+    the most frequent ones, and an item that is not has a probability of one half at most.
+    """
+    return math.log(2) * float(power_law(num_items, alpha)[dim**2 :].sum())
 
 
 def exponents_by_step(method: Method, alpha: float, steps: int) -> list[float]:

@@ -108,11 +108,11 @@ def machine_code(
     if isinstance(answers, Finding):
         yield answers
         return
-    yield from _spills(*answers)
-    yield from _cycles(*answers)
+    yield from spilled(*answers)
+    yield from cycles(*answers)
 
 
-def _spills(before: compiled.Compiled, after: compiled.Compiled) -> Iterator[Finding]:
+def spilled(before: compiled.Compiled, after: compiled.Compiled) -> Iterator[Finding]:
     """Bytes of spilled registers: none more."""
     for name, read in after.items():
         stack = read["stack"]
@@ -124,7 +124,7 @@ def _spills(before: compiled.Compiled, after: compiled.Compiled) -> Iterator[Fin
     yield Finding(SPILLS, PASSED if shared else ABSENT, f"{len(shared)} variants in both")
 
 
-def _cycles(before: compiled.Compiled, after: compiled.Compiled) -> Iterator[Finding]:
+def cycles(before: compiled.Compiled, after: compiled.Compiled) -> Iterator[Finding]:
     """Cycles of the main loop by both bounds, for as many products, so that tiles may change."""
     compared = 0
     for name in before.keys() & after.keys():

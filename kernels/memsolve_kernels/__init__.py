@@ -9,6 +9,8 @@ from memsolve_kernels.softmax import (
     softmax_loss,
 )
 
+__version__ = "0.2.0"  # of both distributions, memsolve and memsolve-kernels
+
 __all__ = [
     "Retrieval",
     "matrix_sign",

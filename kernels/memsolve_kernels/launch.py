@@ -34,6 +34,7 @@ class Launch:
         arguments: every argument of the kernel by name, constants included.
         num_warps: warps of a program.
         num_stages: depth of the software pipeline.
+        registers: of a thread at most; None is the compiler's choice.
     """
 
     kernel: Any
@@ -41,6 +42,7 @@ class Launch:
     arguments: Mapping[str, Any]
     num_warps: int
     num_stages: int
+    registers: int | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class Launch:
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
             "enable_fp_fusion": True,
+            "maxnreg": self.registers,
         }
 
     def run(self) -> None:
@@ -137,10 +140,15 @@ _kept: ContextVar[list[Launch] | None] = ContextVar("kept", default=None)
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], num_warps: int, num_stages: int, **arguments: Any
+    kernel: Any,
+    grid: tuple[int, ...],
+    num_warps: int,
+    num_stages: int,
+    registers: int | None = None,
+    **arguments: Any,
 ) -> None:
     """Run a kernel, or keep the launch inside `recorded`; see `Launch` for the arguments."""
-    made = Launch(kernel, grid, arguments, num_warps, num_stages)
+    made = Launch(kernel, grid, arguments, num_warps, num_stages, registers)
     kept = _kept.get()
     if kept is None:
         made.run()

@@ -95,16 +95,27 @@ BUILT_IN: dict[str, Make] = {
 
 
 def named(name: str) -> tuple[Make, dict[str, Any]]:
-    """What makes the optimizer of a name, and its settings.
+    """What makes the optimizer of a name, and its settings; a wrapped optimizer as its class.
 
     Raises:
         OptimizerError: a name that does not import, is no optimizer, or has no such settings.
     """
+    path, settings = parse(name)
+    for key in WRAPPED:
+        if isinstance(settings.get(key), str):
+            settings[key] = named(settings[key])[0]
+    return BUILT_IN.get(path) or _imported(path), settings
+
+
+def parse(name: str) -> tuple[str, dict[str, Any]]:
+    """Path and settings of a name, as in `builder`.
+
+    Raises:
+        OptimizerError: a part that is no setting.
+    """
     path, *words = name.split(":")
     if words and words[0].isidentifier() and path not in BUILT_IN:
-        make = _imported(path, words.pop(0))
-    else:
-        make = BUILT_IN.get(path) or _imported(*path.rpartition(".")[::2])
+        path = f"{path}:{words.pop(0)}"
     settings: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -113,13 +124,13 @@ def named(name: str) -> tuple[Make, dict[str, Any]]:
                 f"{word!r} in optimizer {name!r} is no setting; expected key=value, each key "
                 "once, several separated by colons"
             )
-        settings[key] = named(value)[0] if key in WRAPPED else literal(key, value)
-    return make, settings
+        settings[key] = literal(key, value)
+    return path, settings
 
 
-def _imported(module: str, attribute: str) -> Make:
-    """A class of optimizers by its path, or a factory in a module."""
-    path = f"{module}.{attribute}" if module else attribute
+def _imported(path: str) -> Make:
+    """A class of optimizers, or a factory, by its path."""
+    module, _, attribute = path.replace(":", ".").rpartition(".")
     if not module:
         raise OptimizerError(
             f"optimizer {path!r} is unknown; expected sgd, muon, newton, the path of a class, as "

@@ -45,6 +45,7 @@ class Study(ABC, Generic[C, R, P]):
         question: what it answers, in a line, for the command's help.
         quantity: what a point measures, in a few words, for axes and titles.
         definition: what that means, in a paragraph.
+        legend: what signs in the terminal's table mean; empty where there are none.
         grid: the grid by default; its class decides the command's options.
         cell, result, point: classes of what is measured, what comes out, and what is shown; the
             first and last derive from `Cell` and `Point`, and all are frozen dataclasses of JSON
@@ -55,6 +56,7 @@ class Study(ABC, Generic[C, R, P]):
     question: ClassVar[str]
     quantity: ClassVar[str]
     definition: ClassVar[str]
+    legend: ClassVar[str] = ""
     grid: Grid = Grid()
     cell: type[C]
     result: type[R]

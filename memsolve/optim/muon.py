@@ -2,11 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args, overload
 
 import torch
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import Backend, Precision, is_traced
 from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError, ShapeError
 from memsolve_kernels.matrix_sign import Polynomial, Schedule, check_settings, matrix_sign
 from torch import Tensor
@@ -28,7 +28,6 @@ class Muon(Optimizer):
     values that five stock steps lose. With `schedule="muon"`, `dtype=torch.bfloat16` and
     `weight_decay=0.1` it makes the steps of `torch.optim.Muon`, up to rounding in bfloat16.
 
-    Parameters of the same shape, dtype and device in a group are orthogonalised as one batch.
     Gradients are never modified.
 
     Args:
@@ -49,6 +48,8 @@ class Muon(Optimizer):
         adjust_lr_fn: the adjustment: `"original"`, `sqrt(max(1, m / n))` (default), or
             `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
         maximize: climb instead: the steps are those on minus the gradients.
+        foreach: False steps one parameter after the other, which holds less at a time. By default,
+            and by True, those of one matrix shape, dtype and device in a group step as one batch.
 
     Raises:
         ShapeError, DtypeError: a parameter that is not a real matrix or batch of matrices.
@@ -75,6 +76,7 @@ class Muon(Optimizer):
         gradient_dtype: torch.dtype | None = None,
         adjust_lr_fn: AdjustLr | None = None,
         maximize: bool = False,
+        foreach: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -90,6 +92,7 @@ class Muon(Optimizer):
             "gradient_dtype": gradient_dtype,
             "adjust_lr_fn": adjust_lr_fn,
             "maximize": maximize,
+            "foreach": foreach,
         }
         super().__init__(params, defaults)
 
@@ -139,35 +142,68 @@ class Muon(Optimizer):
             for param in group["params"]:
                 _check_gradient(param.grad)
         for group in self.param_groups:
-            for params in _alike(group["params"]):
-                self._update(params, group)
+            params: list[Tensor] = []
+            gradients: list[Tensor] = []
+            means: list[Tensor] = []
+            self._init_group(group, params, gradients, means)
+            for batch in _batches(params, group["foreach"]):
+                parts = ([tensors[at] for at in batch] for tensors in (params, gradients, means))
+                _update(group, *parts)
         return loss
 
-    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        directions = [self._direction(param, group) for param in params]
-        signs = _sign(torch.cat(directions), group)
-        lr, shape = float(group["lr"]), params[0].shape
-        rate = lr * _adjustment(group["adjust_lr_fn"], *shape[-2:])
-        parts = torch.split(signs, [len(direction) for direction in directions])
-        for param, sign in zip(params, parts, strict=True):
-            param.mul_(1 - lr * group["weight_decay"])
-            param.add_(sign.reshape(param.shape).to(param.dtype), alpha=-rate)
-
-    def _direction(self, param: Tensor, group: dict[str, Any]) -> Tensor:
-        """`M` of one parameter, as a batch (k, m, n)."""
-        gradient, momentum = param.grad, group["momentum"]
-        assert gradient is not None
-        if group["gradient_dtype"] is not None:
-            gradient = gradient.to(group["gradient_dtype"]).to(param.dtype)
-        if group["maximize"]:
-            gradient = -gradient
-        if momentum > 0:
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        gradients: list[Tensor],
+        means: list[Tensor],
+    ) -> None:
+        """Fill the lists with what has a gradient; torch.compile runs this and traces the rest."""
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            params.append(param)
+            gradients.append(param.grad)
+            if group["momentum"] == 0:
+                means.append(param.grad)
+                continue
             state = self.state[param]
             if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(gradient)
-            mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-            gradient = gradient.lerp(mean, momentum) if group["nesterov"] else mean
-        return gradient.reshape(param.shape[:-2].numel(), *param.shape[-2:])
+                state["momentum_buffer"] = torch.zeros_like(param.grad)
+            means.append(state["momentum_buffer"])
+
+
+def _update(
+    group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], means: list[Tensor]
+) -> None:
+    """Step parameters of matrices of one shape, with `M` of `means`, by the settings of a group."""
+    directions = _directions(group, gradients, means)
+    shape, counts = params[0].shape[-2:], [param.shape[:-2].numel() for param in params]
+    matrices = [M.reshape(count, *shape) for M, count in zip(directions, counts, strict=True)]
+    parts = torch.split(_sign(torch.cat(matrices), group), counts)
+    steps = [part.reshape(p.shape).to(p.dtype) for part, p in zip(parts, params, strict=True)]
+    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+    rate = lr * _adjustment(group["adjust_lr_fn"], *shape)
+    torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+    if isinstance(rate, Tensor):  # it may be on a GPU, and changes without a new compilation
+        torch._foreach_add_(params, torch._foreach_mul(steps, -rate))
+    else:
+        torch._foreach_add_(params, steps, alpha=-rate)
+
+
+def _directions(
+    group: dict[str, Any], gradients: list[Tensor], means: list[Tensor]
+) -> Sequence[Tensor]:
+    """`M` of each parameter, whose running mean moves on."""
+    rounding, momentum = group["gradient_dtype"], group["momentum"]
+    if rounding is not None:
+        gradients = [gradient.to(rounding).to(gradient.dtype) for gradient in gradients]
+    if group["maximize"]:
+        gradients = list(torch._foreach_neg(gradients))
+    if momentum == 0:
+        return gradients
+    torch._foreach_lerp_(means, gradients, 1 - momentum)
+    return torch._foreach_lerp(gradients, means, momentum) if group["nesterov"] else means
 
 
 def _sign(directions: Tensor, group: dict[str, Any]) -> Tensor:
@@ -184,13 +220,14 @@ def _sign(directions: Tensor, group: dict[str, Any]) -> Tensor:
     return torch.stack(signs) if signs else directions
 
 
-def _alike(params: list[Tensor]) -> list[list[Tensor]]:
-    """The parameters that have a gradient, grouped by matrix shape, dtype and device."""
-    groups = defaultdict(list)
-    for param in params:
-        if param.grad is not None:
-            groups[param.shape[-2:], param.dtype, param.device].append(param)
-    return list(groups.values())
+def _batches(params: list[Tensor], foreach: bool | None) -> list[list[int]]:
+    """Positions of parameters to step together: those of one matrix shape, dtype and device."""
+    if foreach is False:
+        return [[at] for at in range(len(params))]
+    alike = defaultdict(list)
+    for at, param in enumerate(params):
+        alike[param.shape[-2:], param.dtype, param.device].append(at)
+    return list(alike.values())
 
 
 def _adjustment(name: AdjustLr | None, rows: int, columns: int) -> float:
@@ -204,7 +241,8 @@ def _check_gradient(gradient: Tensor | None) -> None:
         return
     if gradient.is_sparse:
         raise DtypeError("a gradient is sparse; expected dense gradients")
-    if gradient.device.type == "cpu" and not gradient.isfinite().all():
+    read = gradient.device.type == "cpu" and not is_traced(gradient)
+    if read and not gradient.isfinite().all():
         raise NonFiniteError("a gradient contains NaN or infinity; expected finite entries")
 
 

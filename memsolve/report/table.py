@@ -80,7 +80,8 @@ def columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
 
 def terminal_table(study: AnyStudy, summary: Summary[Any]) -> Table:
     """The table for a terminal."""
-    table = Table(title=f"{study.name}: {study.quantity}", title_justify="left")
+    title, caption = f"{study.name}: {study.quantity}", study.legend or None
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     for title in header(study, summary):
         table.add_column(title, overflow="fold")
     named = ", ".join(map(str, dims(summary)))

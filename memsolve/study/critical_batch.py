@@ -1,7 +1,7 @@
 """The critical batch size of training: steps to a target against the batch size, twice defined."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,11 @@ from memsolve.report.words import count
 from memsolve.stepper import Build
 from memsolve.study import scaled
 from memsolve.study.batch_fit import OVERHEAD, BatchScaling
+from memsolve.study.many_steps import ManySteps
 from memsolve.study.race import Race, Races, race
-from memsolve.study.scaled import Scaled
-from memsolve.study.trials import Choice, ManySteps, Place, Trial, Trials, by_place
-
-Results = Mapping[Trial, Race]
+from memsolve.study.scaled import RacesByTrial, Scaled
+from memsolve.study.trials import Place, Trial, Trials, by_place
+from memsolve.study.tuning import Chosen
 
 
 class CriticalBatch(ManySteps[Race, Scaled]):
@@ -41,20 +41,20 @@ class CriticalBatch(ManySteps[Race, Scaled]):
     question = "Steps to a target against batch size, and where larger batches cease to pay."
     quantity = "critical batch size of training"
     definition = (
-        "Steps S(B) until so many items are recovered, or the population's loss is so low: half of "
-        "d^2 / (2 ln N) items unless another target is given. At each batch size B the step size "
-        "is the one with the fewest steps, mean over seeds; a run that does not get there counts "
-        "more than all that do, and where the best step size is the smallest or largest, the next "
-        "one is tried as well, up to four times. Two definitions of the critical batch size are "
-        "shown. B_crit is that of S(B) = S_min (1 + B_crit / B), fitted in logarithms, with the "
-        "population as B without end (McCandlish et al. 2018). B_20% is where S(B) is 20% above "
-        "linear scaling (Zhang et al. 2024) from the batch size that needs the fewest examples. A "
-        "batch size at which a seed has not reached the target bounds S from below, and is not "
-        "dropped. Intervals are bootstrapped over seeds, the step size chosen anew each time; an "
-        "estimate is not identified unless batches on both sides of its interval got there. The "
-        "noise scale tr(Sigma) / |G|^2 of the gradient, which is to predict B_crit, is exact, and "
-        "beside it estimated from batches of two sizes."
+        "Steps S(B) until so many items are recovered, or the population's loss is so low: half "
+        "of d^2 / (2 ln N) items unless another target is given. At each batch size B the step "
+        "size is the one with the fewest steps, mean over seeds, tuned as in dynamics; a run that "
+        "does not get there counts more than all that do. Two definitions of the critical batch "
+        "size are shown. B_crit is that of S(B) = S_min (1 + B_crit / B), fitted in logarithms, "
+        "with the population as B without end (McCandlish et al. 2018). B_20% is where S(B) is "
+        "20% above linear scaling (Zhang et al. 2024) from the batch size that needs the fewest "
+        "examples. A batch size at which a seed has not reached the target bounds S from below, "
+        "and is not dropped. Intervals are bootstrapped over seeds, the step size chosen anew "
+        "each time; an estimate is not identified unless batches on both sides of its interval "
+        "got there. The noise scale tr(Sigma) / |G|^2 of the gradient, which is to predict "
+        "B_crit, is exact, and beside it estimated from batches of two sizes."
     )
+    legend = "?: not identified; the report says why"
     grid = Races(("sgd", "muon"), dims=(16, 32), seeds=3, steps=100)
     result = Race
     point = Scaled
@@ -64,7 +64,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         assert isinstance(grid, Races)
         return race(grid, memory, build, cell)
 
-    def choose(self, runs: Results) -> Choice:
+    def choose(self, runs: RacesByTrial) -> Chosen:
         """The fewest steps to the target."""
         return scaled.choose(runs)
 
@@ -72,7 +72,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
         """Those of the grid, and the population last."""
         return [*grid.batch_sizes_of(alpha, dim), None]
 
-    def fits(self, grid: Grid, results: Results) -> list[Fit[Scaled]]:
+    def fits(self, grid: Grid, results: RacesByTrial) -> list[Fit[Scaled]]:
         """One fit an optimizer and alpha, with both definitions at each `d`."""
         assert isinstance(grid, Races)
         places = by_place(results)
@@ -83,7 +83,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
                 sizes = self.batch_sizes(grid, alpha, dim)
                 races = [places[Place(name, alpha, dim, size)] for size in sizes]
                 scaling = BatchScaling([size or math.inf for size in sizes], grid.steps)
-                points.append(scaled.scaled(grid, dim, scaling, races))
+                points.append(scaled.scaled(grid, alpha, dim, scaling, races))
                 samples.append(scaled.table(races))
                 statistics.append(scaling.critical)
             slope = power_law_exponent(grid.dims, samples, statistics)
@@ -170,7 +170,7 @@ def _against_batch(summary: Summary[Scaled]) -> Figure:
     meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 4}
     meanings["of the population"] = {"marker": ">", "ls": ""}
     meanings["not reached: at least so many"] = {"marker": "^", "ls": "", "mfc": "none"}
-    meanings["S_min (1 + B_crit / B)"] = {"lw": 1}
+    meanings["S_min (1 + B_crit / B), where identified"] = {"lw": 1}
     meanings["linear scaling"] = {"ls": "--", "lw": 1}
     meanings["B_crit, 95% interval over seeds"] = {"marker": "D", **hollow}
     meanings["B_20%, 95% interval over seeds"] = {"marker": "s", **hollow}
@@ -186,7 +186,7 @@ def _both(points: list[Scaled]) -> str:
 
 
 def _falling(axes: Axes, point: Scaled, color: Any) -> None:
-    """Steps, the fitted curve with `B_crit`, and linear scaling with the batch at its overhead."""
+    """Steps; where identified, the curve with `B_crit`, and linear scaling with `B_20%`."""
     finite = np.array(point.batch_sizes[:-1], dtype=float)
     sizes = np.append(finite, 8 * finite[-1])  # where the population is shown
     mean, reached = np.array(point.mean), np.array(point.reached)
@@ -194,11 +194,10 @@ def _falling(axes: Axes, point: Scaled, color: Any) -> None:
     axes.plot(finite[reached[:-1]], mean[:-1][reached[:-1]], "o", ms=4, color=color, label=label)
     axes.plot(sizes[-1:][reached[-1:]], mean[-1:][reached[-1:]], ">", ms=6, color=color)
     axes.plot(sizes[~reached], mean[~reached], "^", ms=6, mfc="none", color=color)
-    if point.floor is not None and point.slope is not None:
+    if point.critical.bar is not None and point.floor is not None and point.slope is not None:
         fine = np.geomspace(sizes[0], sizes[-1], 100)
         axes.plot(fine, point.floor * (1 + point.slope / fine), lw=1, color=color)
-        if point.critical.bar is not None:
-            _mark(axes, point.critical.bar, 2 * point.floor, "D", color)
+        _mark(axes, point.critical.bar, 2 * point.floor, "D", color)
     if point.overhead.bar is not None:
         examples = np.where(reached[:-1], finite * mean[:-1], np.inf)
         value, *_ = point.overhead.bar

@@ -13,10 +13,12 @@ from memsolve.problem import AssociativeMemory
 from memsolve.report.words import count
 from memsolve.stepper import Build
 from memsolve.study import dynamics_figures as figures
+from memsolve.study.many_steps import ManySteps
 from memsolve.study.one_step import methods
 from memsolve.study.outcome import Training, training
-from memsolve.study.trajectory import QUANTILES, Runs, Trajectory, choose, trajectory
-from memsolve.study.trials import Choice, ManySteps, Place, Trial, Trials, by_place
+from memsolve.study.trajectory import QUANTILES, Trajectories, Trajectory, choose, trajectory
+from memsolve.study.trials import Place, Trial, Trials, by_place
+from memsolve.study.tuning import Chosen
 
 
 class Dynamics(ManySteps[Trajectory, Training]):
@@ -27,14 +29,18 @@ class Dynamics(ManySteps[Trajectory, Training]):
     quantity = "recovered items"
     definition = (
         "Items whose own logit is the largest after each of many steps from W = 0, of all N. Every "
-        "optimizer is tried with the same schedules and step sizes, at each alpha, d and batch "
-        "size: five step sizes a factor 4 apart unless others are given, in the middle the one at "
-        "which a first step gives the most frequent item a logit of log N. Shown is the trial that "
-        "has recovered most after the last step, mean over seeds; of equals, the one of lower "
-        "loss. Where its step size is the smallest or largest, the next one is tried as well, up "
-        "to four times; if it is at the edge even then, the table says so. The exponent is that of "
-        "the number recovered after the last step. The limit is 2 log d up to logarithms; beside "
-        "it stands d^2 / (2 ln N), about what any weight can store."
+        "optimizer is tuned by one rule, at each alpha, d and batch size. Each schedule is tried "
+        "with five step sizes: first with three, a factor 4 apart, whose means over the steps are "
+        "the same in every schedule, and in the middle the one at which a first step is as large "
+        "as a weight that stores d^2 / (2 ln N) items; then, one at a time, beyond the end if that "
+        "is best so far, else halfway between the best one and its better neighbour. Shown is the "
+        "trial that has recovered most after the last step, mean over seeds; of equals, the one of "
+        "lower loss. Its schedule is tried with up to four step sizes more while its own is the "
+        "smallest or largest; if it is at the edge even then, the table says so. Step sizes that "
+        "are given, in a list or as lr in an optimizer's name, take their place. Tuning serves the "
+        "last step: to see what can be had by an earlier one, ask for fewer steps. The exponent is "
+        "that of the number recovered after the last step. The limit is 2 log d up to logarithms; "
+        "beside it stands d^2 / (2 ln N), about what any weight can store."
     )
     grid = Trials(dims=(32, 64), seeds=1)
     result = Trajectory
@@ -44,11 +50,11 @@ class Dynamics(ManySteps[Trajectory, Training]):
         """The whole run."""
         return trajectory(grid, memory, build, cell)
 
-    def choose(self, runs: Runs) -> Choice:
+    def choose(self, runs: Trajectories) -> Chosen:
         """What has recovered most in the end."""
         return choose(runs)
 
-    def fits(self, grid: Grid, results: Runs) -> list[Fit[Training]]:
+    def fits(self, grid: Grid, results: Trajectories) -> list[Fit[Training]]:
         """One fit an optimizer, alpha and batch size."""
         assert isinstance(grid, Trials)
         method = methods(grid, grid.steps)

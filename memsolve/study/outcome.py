@@ -8,7 +8,7 @@ import numpy as np
 from memsolve import theory
 from memsolve.engine import Point
 from memsolve.engine.fit import Floats
-from memsolve.study.trajectory import Runs, Trajectory, choose
+from memsolve.study.trajectory import Trajectories, Trajectory, choose
 from memsolve.study.trials import Place, Trials
 from memsolve.training import Schedule
 
@@ -67,7 +67,9 @@ def law_of(method: theory.Method | None, place: Place, steps: int) -> list[float
     return theory.exponents_by_step(method, place.alpha, steps)
 
 
-def training(grid: Trials, method: theory.Method | None, place: Place, runs: Runs) -> Training:
+def training(
+    grid: Trials, method: theory.Method | None, place: Place, runs: Trajectories
+) -> Training:
     """What training at one place has come to."""
     chosen = choose(runs)
     best = [
@@ -111,7 +113,7 @@ def mean_margins(results: Sequence[Trajectory]) -> list[list[float]]:
     return means
 
 
-def mean_curve(runs: Runs, schedule: Schedule, step_size: float, steps: int) -> Floats:
+def mean_curve(runs: Trajectories, schedule: Schedule, step_size: float, steps: int) -> Floats:
     """(T,) items recovered after each step, mean over seeds; 0 after a run has diverged."""
     curves = [
         np.pad(np.array(result.recovered, dtype=float), (0, steps - len(result.recovered)))

@@ -72,6 +72,7 @@ class Precision(OneStep[Share]):
         "What Muons of less exact schedule, steps, damping or dtype store of the exact one's facts."
     )
     quantity = "share of the exact polar factor's capacity"
+    legend = "?: the exact one stores nothing, so there is no share"
     definition = (
         "Items recovered by one inexact Muon step on the population gradient, relative to those "
         "of the exact polar factor on the same seeds. The gradient's singular values span many "

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple, Self
 
 import torch
@@ -52,25 +53,29 @@ class Target(NamedTuple):
             )
         return found
 
-    def at(self, dim: int, num_items: int) -> float:
-        """The number to reach at one `d`: of items, or of the loss.
+    def at(self, alpha: float, dim: int, num_items: int) -> float:
+        """The number to reach in one memory: of items, or of the loss.
 
         Raises:
-            RangeError: one that is there from the start, or more than there are.
+            RangeError: one that is there from the start, or that no weight reaches.
         """
         if self.kind == "loss":
-            if not 0 < self.value < math.log(num_items):
+            start, least = math.log(num_items), theory.least_loss(alpha, dim, num_items)
+            if not least < self.value < start:
                 raise RangeError(
-                    f"target is loss={self.value:g}; expected more than 0 and less than the loss "
-                    f"of W = 0, log N = {math.log(num_items):.3f} at d = {dim}"
+                    f"target is loss={self.value:g}; expected more than {least:.3g}, which no "
+                    f"weight goes below at alpha = {alpha:g} and d = {dim} (memsolve.theory), and "
+                    f"less than the loss of W = 0, log N = {start:.3f}"
                 )
             return self.value
         share = self.kind == "limit"
         items = self.value * theory.limit(dim, num_items) if share else self.value
-        if not (0 < items <= num_items and (share or items == int(items))):
+        most = min(num_items, dim**2)
+        if not (0 < items <= most and (share or items == int(items))):
             raise RangeError(
                 f"target is {self.kind}={self.value:g}, {items:g} items at d = {dim}; expected a "
-                f"whole number from 1 to N = {num_items}, or a share above 0 that is no more"
+                f"whole number from 1 to {most}, which is N or the limit d^2 of what any weight "
+                "stores, or a share above 0 that is no more"
             )
         return math.ceil(items)
 
@@ -83,7 +88,7 @@ class Races(Trials):
         schedules: constant or inverse; the others depend on the number of steps, which is what a
             race asks for.
         target: `recovered=20` items, `limit=0.5` of `d^2 / (2 ln N)`, or `loss=2.5`, of the
-            population.
+            population; refused where no weight reaches it.
 
     Other arguments are those of `Trials`; `steps` is where a race is given up. Batch sizes are
     powers of 4 up to `d^(alpha + 1/2)`, where Muon's first step saturates, by default.
@@ -113,8 +118,8 @@ class Races(Trials):
                     "is what this study measures; expected constant or inverse"
                 )
         target = Target.parse(self.target)
-        for dim in self.dims:
-            target.at(dim, self.items_of(dim))
+        for alpha, dim in product(self.alphas, self.dims):
+            target.at(alpha, dim, self.items_of(dim))
 
     def batch_sizes_of(self, alpha: float, dim: int) -> list[int]:
         """Batch sizes, increasing: every other power of two by default."""
@@ -145,11 +150,21 @@ class Race:
     noise_of_batches: float | None = None
     failed: str = ""
 
+    @property
+    def distance(self) -> float:
+        """How far it has been from its target in the end; infinite where its first step diverged.
+
+        To compare races to one target: a loss, or minus the items recovered.
+        """
+        if self.loss:
+            return self.loss[-1]
+        return -self.recovered[-1] if self.recovered else math.inf
+
 
 def race(grid: Races, memory: AssociativeMemory, build: Build, cell: Trial) -> Race:
     """Run until the target is reached, or to the end of the grid's steps."""
     target = Target.parse(grid.target)
-    goal = target.at(memory.dim, memory.num_items)
+    goal = target.at(memory.alpha, memory.dim, memory.num_items)
     population = memory.population()
     found = Race(None, [], [])
     try:

@@ -29,6 +29,7 @@ class SaturationStudy(OneStep[Saturation]):
     name = "saturation"
     question = "Batch size at which small batches' recall reaches the population's, against d."
     quantity = "saturation batch size B*"
+    legend = "?: not identified; the report says why"
     definition = (
         "Batch size at which two asymptotes cross: what small batches recover, which grows like "
         "the number of distinct items they hold, and what the population gradient recovers. It "

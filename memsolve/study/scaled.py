@@ -10,10 +10,10 @@ from memsolve.engine import Point
 from memsolve.engine.fit import Estimate, Floats, bootstrap
 from memsolve.study.batch_fit import BatchScaling, best
 from memsolve.study.race import Race, Races, Target
-from memsolve.study.trials import Choice, Trial, off_middle
-from memsolve.training import Schedule
+from memsolve.study.trials import Trial
+from memsolve.study.tuning import Chosen, Tried, off_middle, sizes_by_schedule
 
-Runs = Mapping[Trial, Race]
+RacesByTrial = Mapping[Trial, Race]
 """The races at one batch size."""
 
 
@@ -73,8 +73,10 @@ class Scaled(Point):
         return f"B = {', '.join(map(str, named))}"
 
 
-def scaled(grid: Races, dim: int, scaling: BatchScaling, races: Sequence[Runs]) -> Scaled:
-    """What the races at one `d` have come to; there are some at every batch size."""
+def scaled(
+    grid: Races, alpha: float, dim: int, scaling: BatchScaling, races: Sequence[RacesByTrial]
+) -> Scaled:
+    """What the races of one memory have come to; there are some at every batch size."""
     chosen = [choose(runs) for runs in races]
     tuned = [
         [
@@ -90,7 +92,7 @@ def scaled(grid: Races, dim: int, scaling: BatchScaling, races: Sequence[Runs]) 
     population = tuned[-1]
     return Scaled(
         dim=dim,
-        target=Target.parse(grid.target).at(dim, grid.items_of(dim)),
+        target=Target.parse(grid.target).at(alpha, dim, grid.items_of(dim)),
         horizon=grid.steps,
         batch_sizes=[*map(int, scaling.batch_sizes[:-1]), None],
         step_sizes=[choice.step_size for choice in chosen],
@@ -107,30 +109,32 @@ def scaled(grid: Races, dim: int, scaling: BatchScaling, races: Sequence[Runs]) 
     )
 
 
-def choose(runs: Runs) -> Choice:
+def choose(runs: RacesByTrial) -> Chosen:
     """The trial with the fewest steps to the target, mean over seeds.
 
     Of equals, the step size nearer to the middle of those tried. One that has not reached the
-    target counts more than all that have. Where none has, no step size points anywhere, and none is
-    at an edge.
+    target counts more than all that have. Where none has, it is the one that has come nearest, and
+    that points to no end of what was tried.
     """
-    tried = trials(runs)
-    steps = table([runs])
-    schedule, size = tried[int(best(steps[None])[0, 0])]
-    sizes = [size for _, size in tried]
-    first, last = min(sizes), max(sizes)
-    edge = first < last and size in (first, last) and bool(np.isfinite(steps).any())
-    return Choice(schedule, size, edge)
+    tried, steps = trials(runs), table([runs])
+    if np.isfinite(steps).any():
+        return Chosen.of(tried[int(best(steps[None])[0, 0])], sizes_by_schedule(tried))
+
+    def distance(one: Tried) -> float:
+        races = [race for run, race in runs.items() if (run.schedule, run.step_size) == one]
+        return float(np.mean([race.distance for race in races]))
+
+    return Chosen(*min(tried, key=distance), edge=False)
 
 
-def trials(runs: Runs) -> list[tuple[Schedule, float]]:
+def trials(runs: RacesByTrial) -> list[Tried]:
     """Schedules and step sizes of the races at one batch size, from the middle one outwards."""
     tried = {(trial.schedule, trial.step_size) for trial in runs}
-    sizes = sorted({size for _, size in tried})
-    return sorted(tried, key=lambda one: (off_middle(sizes, one[1]), one[1], one[0]))
+    sizes = sizes_by_schedule(tried)
+    return sorted(tried, key=lambda one: (off_middle(sizes[one[0]], one[1]), one[1], one[0]))
 
 
-def table(races: Sequence[Runs]) -> Floats:
+def table(races: Sequence[RacesByTrial]) -> Floats:
     """(S, K, T) steps by seed, batch size and trial; `inf` where the target was not reached."""
     tried = [trials(runs) for runs in races]
     seeds = 1 + max(trial.seed for runs in races for trial in runs)

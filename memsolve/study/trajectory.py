@@ -13,8 +13,9 @@ from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.recall import Recall
 from memsolve.stepper import Build, StepError
-from memsolve.study.trials import Choice, Trial, Trials, off_middle
-from memsolve.training import Schedule, State, factor, train
+from memsolve.study.trials import Trial, Trials
+from memsolve.study.tuning import Chosen, Tried, off_middle, sizes_by_schedule
+from memsolve.training import State, factor, train
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -48,7 +49,7 @@ class Trajectory:
         return self.recovered[-1] if self.recovered else 0
 
 
-Runs = Mapping[Trial, Trajectory]
+Trajectories = Mapping[Trial, Trajectory]
 
 
 def walk(
@@ -59,7 +60,7 @@ def walk(
 
     def batches() -> Iterator[Batch]:
         for step in range(grid.steps):
-            batch = draw(memory, cell, step)
+            batch = batch_of_step(memory, cell, step)
             yield remaining(batch, stored) if grid.gradient == "thresholded" else batch
 
     rates = [cell.step_size * factor(cell.schedule, step, grid.steps) for step in range(grid.steps)]
@@ -89,7 +90,7 @@ def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Tria
     return replace(found, seconds=float(np.median(seconds))) if seconds else found
 
 
-def draw(memory: AssociativeMemory, cell: Trial, step: int) -> Batch:
+def batch_of_step(memory: AssociativeMemory, cell: Trial, step: int) -> Batch:
     """The batch of a step: the same for every optimizer and trial; else the population."""
     if cell.batch_size is None:
         return memory.population()
@@ -113,19 +114,23 @@ def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
     return [float(value) for value in torch.quantile(found, levels)]
 
 
-def choose(runs: Runs) -> Choice:
+def choose(runs: Trajectories) -> Chosen:
     """What has recovered most items after the last step, mean over seeds.
 
     Of equals, what has the lower loss, and then the step size nearer to the middle of those tried,
     so that none is at an edge for nothing; a run that diverged is worst.
     """
     steps = max(len(result.recovered) for result in runs.values())
-    scores: dict[tuple[Schedule, float], list[tuple[float, float]]] = {}
+    scores: dict[Tried, list[tuple[float, float]]] = {}
     for run, result in runs.items():
         whole_run = 0 < steps == len(result.recovered)
         score = (result.final, -result.loss[-1]) if whole_run else (0.0, -math.inf)
         scores.setdefault((run.schedule, run.step_size), []).append(score)
     means = {tried: tuple(np.mean(np.array(score), axis=0)) for tried, score in scores.items()}
-    sizes = sorted({tried for _, tried in means})
-    schedule, size = max(means, key=lambda tried: (*means[tried], -off_middle(sizes, tried[1])))
-    return Choice(schedule, size, edge=len(sizes) > 1 and size in (sizes[0], sizes[-1]))
+    sizes = sizes_by_schedule(means)
+
+    def worth(tried: Tried) -> tuple[float, ...]:
+        schedule, size = tried
+        return *means[tried], -off_middle(sizes[schedule], size)
+
+    return Chosen.of(max(means, key=worth), sizes)

@@ -1,37 +1,16 @@
-"""Whole training runs, tried over schedules and step sizes: what the studies of training share."""
+"""What is tried in a study of training: whole runs, over schedules and step sizes."""
 
-import math
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar, get_args
+from typing import ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 from memsolve_kernels.errors import RangeError
 
-from memsolve.engine import Cell, Grid, Point, Study, option
+from memsolve.engine import Cell, Grid, option
 from memsolve.engine.checks import check_list, positive, whole
-from memsolve.engine.optimizers import resolve
-from memsolve.engine.prepare import RefusedError
+from memsolve.engine.optimizers import parse
 from memsolve.engine.sweep import literal
-from memsolve.objective import Objective
-from memsolve.problem import AssociativeMemory
-from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError
-from memsolve.study.one_step import memory_of
-from memsolve.training import Schedule, train
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-SPREAD = 4.0
-"""Between neighbours of the grid of step sizes by default."""
-
-FACTORS = tuple(SPREAD**power for power in range(-2, 3))
-"""The step sizes that are tried first, in units of `unit_step`."""
-
-WIDENINGS = 4
-"""How often a grid of step sizes is widened at most, on both sides together."""
+from memsolve.training import Schedule
 
 GradientKind = Literal["exact", "thresholded"]
 
@@ -44,8 +23,8 @@ class Trials(Grid):
         steps: how many steps a run takes.
         schedules: how the step size falls, each tried: constant, inverse (`1/(1+t)`), cosine,
             linear.
-        step_sizes: learning rates to try; default five, a factor 4 apart, around the one at which
-            a first step gives the most frequent item a logit of `log N`.
+        step_sizes: learning rates to try; default those of the tuning rule. An optimizer with an
+            `lr` in its name, `torch.optim.AdamW:lr=0.01`, has that one alone.
         gradient: `exact`, or `thresholded`: that of the items not recovered yet.
 
     Other arguments are those of `Grid`; `N = 64 d` by default.
@@ -62,11 +41,7 @@ class Trials(Grid):
         in_cells=True,
     )
     step_sizes: Sequence[float] | None = option(
-        None,
-        "--step-sizes",
-        float,
-        "Learning rates (default: five around a first step's own).",
-        in_cells=True,
+        None, "--step-sizes", float, "Learning rates to try (default: tuned).", in_cells=True
     )
     gradient: GradientKind = option(
         "exact", "--gradient", str, "exact, or thresholded: of items not recovered.", many=False
@@ -94,6 +69,20 @@ class Trials(Grid):
                 f"gradient is {self.gradient!r}; expected one of {get_args(GradientKind)}"
             )
         object.__setattr__(self, "schedules", list(self.schedules))
+
+    def sizes_of(self, optimizer: str) -> list[float] | None:
+        """The step sizes that are set for an optimizer, increasing; None where they are tuned.
+
+        Raises:
+            RangeError: an `lr` in its name that is no step size.
+        """
+        choice = self.choices[optimizer]
+        settings = parse(choice)[1] if isinstance(choice, str) else {}
+        if "lr" not in settings:
+            return None if self.step_sizes is None else list(self.step_sizes)
+        if not positive(settings["lr"]):
+            raise RangeError(f"lr is {settings['lr']!r} in {choice!r}; expected a number above 0")
+        return [float(settings["lr"])]
 
     @property
     def swept(self) -> dict[str, list[str]]:
@@ -123,154 +112,13 @@ class Place(NamedTuple):
     batch_size: int | None
 
 
-class Choice(NamedTuple):
-    """The schedule and step size that serve best at a place.
-
-    Attributes:
-        schedule, step_size: of the chosen trial.
-        edge: it is the smallest or largest step size tried, even after widening.
-    """
-
-    schedule: Schedule
-    step_size: float
-    edge: bool
-
-
-R = TypeVar("R", bound="DataclassInstance")
-P = TypeVar("P", bound=Point)
-
-
-class ManySteps(Study[Trial, R, P]):
-    """A study of whole training runs.
-
-    Tuning is the same for every optimizer: at each `Place`, each schedule is tried with each step
-    size of the grid. Where the one that `choose` prefers has the smallest or largest step size,
-    the next one is tried as well, up to `WIDENINGS` times.
-    """
-
-    cell = Trial
-
-    @abstractmethod
-    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> R:
-        """One trial's run."""
-
-    @abstractmethod
-    def choose(self, runs: Mapping[Trial, R]) -> Choice:
-        """The best schedule and step size of the trials of one place."""
-
-    def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
-        """Those of the grid; the population without any."""
-        return [None] if grid.batch_sizes is None else [*grid.batch_sizes]
-
-    def cells(self, grid: Grid) -> list[Trial]:
-        """Every schedule and step size of the grid, of every optimizer, memory and batch size.
-
-        Raises:
-            RefusedError: optimizers whose step sizes cannot be guessed, and why.
-        """
-        assert isinstance(grid, Trials)
-        trials = []
-        tried_at = first_step_sizes(grid)
-        for alpha, dim in product(grid.alphas, grid.dims):
-            sizes = tried_at[alpha, dim]
-            for seed, batch_size in product(range(grid.seeds), self.batch_sizes(grid, alpha, dim)):
-                for name in grid.labels:
-                    place = Place(name, alpha, dim, batch_size)
-                    trials += [
-                        trial(grid, place, seed, *tried)
-                        for tried in product(grid.schedules, sizes[name])
-                    ]
-        return trials
-
-    def more(self, grid: Grid, results: Mapping[Trial, R]) -> list[Trial]:
-        """The next step size wherever the best one so far is the smallest or the largest."""
-        assert isinstance(grid, Trials)
-        first = len(FACTORS) if grid.step_sizes is None else len(grid.step_sizes)
-        found = []
-        for place, runs in by_place(results).items():
-            sizes = sorted({run.step_size for run in runs})
-            if len(sizes) - first >= WIDENINGS or not (chosen := self.choose(runs)).edge:
-                continue
-            lowest = chosen.step_size == sizes[0]
-            size = readable(sizes[0] / SPREAD if lowest else sizes[-1] * SPREAD)
-            found += [
-                trial(grid, place, seed, schedule, size)
-                for seed, schedule in product(range(grid.seeds), grid.schedules)
-            ]
-        return found
-
-    def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[R]:
-        """Each trial's run."""
-        assert isinstance(grid, Trials)
-        memory = memory_of(grid, cells[0])
-        builders = resolve(grid.choices)
-        for cell in cells:
-            with seeded(grid.device, cell.seed, cell.dim):
-                result = self.run(grid, memory, builders[cell.optimizer], cell)
-            yield result
+R = TypeVar("R")
 
 
 def trial(grid: Grid, place: Place, seed: int, schedule: Schedule, step_size: float) -> Trial:
     """A trial at a place of the grid."""
     name, alpha, dim, batch_size = place
     return Trial(name, alpha, dim, grid.items_of(dim), batch_size, seed, schedule, step_size)
-
-
-def first_step_sizes(grid: Trials) -> dict[tuple[float, int], dict[str, list[float]]]:
-    """The learning rates to try first, by memory, then by optimizer.
-
-    Raises:
-        RefusedError: optimizers of which they cannot be guessed, all of them, and why.
-    """
-    found: dict[tuple[float, int], dict[str, list[float]]] = {}
-    refused: dict[str, str] = {}
-    for alpha, dim, name in product(grid.alphas, grid.dims, grid.labels):
-        try:
-            found.setdefault((alpha, dim), {})[name] = step_sizes(grid, name, alpha, dim)
-        except StepError as error:
-            refused[name] = str(error)
-    if refused:
-        raise RefusedError(refused)
-    return found
-
-
-def step_sizes(grid: Trials, optimizer: str, alpha: float, dim: int) -> list[float]:
-    """The learning rates to try first, increasing."""
-    if grid.step_sizes is not None:
-        return list(grid.step_sizes)
-    unit = unit_step(grid, optimizer, alpha, dim)
-    return [readable(unit * factor) for factor in FACTORS]
-
-
-def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
-    """The learning rate whose first step gives the most frequent item a logit of `log N`.
-
-    Of the population gradient of seed 0. There that item's probability becomes about one half,
-    whatever units an optimizer counts its steps in.
-
-    Raises:
-        StepError: no learning rate does.
-    """
-    memory = memory_of(grid, Cell(optimizer, alpha, dim, grid.items_of(dim), None, 0))
-    objective = Objective(memory, memory.population())
-    build = resolve(grid.choices)[optimizer]
-    try:
-        with seeded(grid.device, 0, dim):
-            state = next(train(objective, build, [objective.batch], [1.0]), None)
-    except StepError as error:
-        raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
-    logit = 0.0 if state is None else float(memory.outputs[0] @ state.weight @ memory.inputs[0])
-    if not logit > 0:
-        raise StepError(
-            f"optimizer {optimizer!r} does not raise the logit of the most frequent item in its "
-            "first step at a learning rate of 1, so step sizes cannot be guessed: give step_sizes"
-        )
-    return math.log(memory.num_items) / logit
-
-
-def readable(step_size: float) -> float:
-    """Two digits of it, as a person would write it."""
-    return float(f"{step_size:.1e}")
 
 
 def by_place(results: Mapping[Trial, R]) -> dict[Place, dict[Trial, R]]:
@@ -280,8 +128,3 @@ def by_place(results: Mapping[Trial, R]) -> dict[Place, dict[Trial, R]]:
         place = Place(run.optimizer, run.alpha, run.dim, run.batch_size)
         found.setdefault(place, {})[run] = result
     return found
-
-
-def off_middle(sizes: Sequence[float], size: float) -> float:
-    """How many places a step size stands from the middle of those tried."""
-    return abs(sizes.index(size) - (len(sizes) - 1) / 2)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench import compiled
 from bench.cases import QUICK
 from bench.gate import check
 from bench.gate.__main__ import gate, verdict
@@ -18,7 +19,7 @@ from bench.gate.planted import plant
 from bench.gate.timing import Timing
 from bench.gate.worker import WorkerError, packages, workers
 from bench.measure import Ratio
-from bench.registry import matching
+from bench.registry import lookup, matching
 from bench.repository import ROOT, TreeError, place
 
 GRADIENT, RETRIEVAL = (
@@ -93,6 +94,26 @@ def test_a_loss_of_capacity_fails(base: Path, trees: Callable[[str], Path]) -> N
     failures = [finding.text for finding in found if finding.outcome == check.FAILED]
     assert failures
     assert all("muon" in text for text in failures)
+
+
+def only_the_odds(architectures: list[int]) -> compiled.Compiled:
+    """In place of all that `compiled` tells: one kernel, in a worker."""
+    package = "memsolve_kernels.compiled"
+    variants, binaries, profile = (
+        lookup(f"{package}:{name}") for name in ("variants", "binaries", "profile")
+    )
+    variant = next(each for each in variants(90) if each.name == "softmax.odds half d<=64")
+    return {"odds": compiled.metrics(profile(binaries(variant, architectures)[0]))}
+
+
+def test_more_cycles_by_count_fail(base: Path, trees: Callable[[str], Path]) -> None:
+    pytest.importorskip("triton")
+    planted = [plant(what, trees(what)) for what in ("masked", "unpacked")]
+    with workers(base, *planted) as running:
+        before, *after = (worker.ask(only_the_odds, [90]) for worker in running)
+    for found in after:
+        assert check.FAILED in [finding.outcome for finding in check.cycles(before, found)]
+    assert [finding.outcome for finding in check.cycles(before, before)] == [check.PASSED]
 
 
 class Told:

@@ -15,8 +15,6 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.matrix_sign import Polynomial, Schedule, certify
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 def test_divergence_is_an_error() -> None:
@@ -77,22 +75,8 @@ def test_precision_follows_torchs_own_settings() -> None:
         matmul.fp32_precision = before
 
 
-class _Sign(torch.nn.Module):
-    def forward(self, matrix: Tensor) -> Tensor:
-        return matrix_sign(matrix, schedule="muon")
-
-
-def test_a_matrix_without_values_is_refused() -> None:
-    with FakeTensorMode() as mode, pytest.raises(BackendError, match="no values"):
-        matrix_sign(mode.from_tensor(EYE))
-    with pytest.raises(BackendError, match="no values"):
-        matrix_sign(EYE.to("meta"))
-    with pytest.raises(BackendError, match="no values"):
-        torch.export.export(_Sign(), (EYE,))
-
-
-def test_vmap_is_refused_as_batches_are_taken() -> None:
-    batch = torch.stack([EYE, 2 * EYE])
-    with pytest.raises(ShapeError, match="without vmap"):
-        torch.func.vmap(matrix_sign)(batch)
-    torch.testing.assert_close(matrix_sign(batch), EYE.expand(2, 2, 2))
+def test_what_has_no_values_has_no_certificate() -> None:
+    with pytest.raises(BackendError, match="no values to certify"):
+        certify(EYE.to("meta"))
+    with pytest.raises(BackendError, match="no values to certify"):
+        torch.func.vmap(lambda matrix: certify(matrix).sign)(EYE.expand(2, 2, 2))

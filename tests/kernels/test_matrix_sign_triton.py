@@ -52,9 +52,12 @@ def integers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @pytest.mark.parametrize(("m", "n", "group"), SIZES)
+@pytest.mark.parametrize("columns", [16, 32])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_integers_multiply_exactly(m: int, n: int, group: int, precision: Precision) -> None:
-    tile = SMALL._replace(group=group)
+def test_integers_multiply_exactly(
+    m: int, n: int, group: int, columns: int, precision: Precision
+) -> None:
+    tile = SMALL._replace(group=group, columns=columns)
     X = integers(2, m, n)
     A = symmetric.symmetric(X, X, 1.0, None, 0.0, tile, precision)
     assert torch.equal(A.double(), X.double() @ X.double().mT)
@@ -78,14 +81,18 @@ def test_every_preset_multiplies_integers_exactly(kind: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("columns", [16, 32])
+def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(
+    columns: int, dtype: torch.dtype
+) -> None:
+    tile = SMALL._replace(columns=columns)
     X = torch.randn(3, 50, 70, device=DEVICE).to(dtype)
-    A = symmetric.symmetric(X, X, 0.3, None, 0.0, SMALL, "ieee")
+    A = symmetric.symmetric(X, X, 0.3, None, 0.0, tile, "ieee")
     assert torch.equal(A, A.mT)
     truth = 0.3 * X.double() @ X.double().mT
     bound = 2 * relative_error(TorchBackend().symmetric(X, X, 0.3), truth)
     assert relative_error(A, truth) <= max(bound, torch.finfo(dtype).eps)
-    commuting = symmetric.symmetric(A, A, 1.0, A, 0.5, SMALL, "ieee")
+    commuting = symmetric.symmetric(A, A, 1.0, A, 0.5, tile, "ieee")
     assert torch.equal(commuting, commuting.mT)
 
 

@@ -39,6 +39,7 @@ from memsolve_kernels.softmax.triton_kernels import scratch  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning"),  # log2(0) is -inf, meant
+    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),  # Triton 3.6's
 ]
 DEVICE = "cuda" if GPU else "cpu"

@@ -114,7 +114,8 @@ class Late(Plain):
     def update(self, param: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
         assert param.grad is not None
         group["count"] = group.get("count", 0) + 1
-        return param.grad * (group["count"] > 2)
+        late: bool = group["count"] > 2
+        return param.grad * late
 
 
 class Random(Plain):

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from memsolve import InputError
 from memsolve.__main__ import main
-from memsolve.engine.fit import Floats
+from memsolve.engine import Fit, Summary
+from memsolve.engine.fit import Estimate, Floats
 from memsolve.engine.optimizers import resolve
+from memsolve.environment import environment
 from memsolve.study import find, load
 from memsolve.study.batch_fit import BatchScaling, best
 from memsolve.study.critical_batch import critical_batch
@@ -24,6 +26,7 @@ from memsolve.study.race import Race, Races, race
 from memsolve.study.scaled import Scaled
 from memsolve.study.trajectory import trajectory
 from memsolve.study.trials import Place, Trial, trial
+from memsolve.study.tuning import BUDGET
 
 fast = settings(max_examples=50, deadline=None)
 SIZES = [4.0**power for power in range(7)] + [math.inf]
@@ -234,7 +237,7 @@ def test_a_race_to_a_loss_asks_the_population() -> None:
 
 
 def test_a_race_that_does_not_get_there_goes_on_to_the_end() -> None:
-    found, recovered = made(replace(GRID, target="recovered=90"), None, 20.0)
+    found, recovered = made(replace(GRID, target="recovered=60"), None, 20.0)
     assert found == Race(None, recovered, [])
     assert len(recovered) == GRID.steps
 
@@ -252,10 +255,24 @@ def test_the_best_step_size_at_the_edge_is_seen_and_widened() -> None:
     assert critical_batch.choose(races({1: [9, 9], 4: [5, 6], 16: [7, 7]})).edge is False
     low = critical_batch.choose(races({1: [4, 4], 4: [None, 1], 16: [None, None]}))
     assert (low.step_size, low.edge) == (1, True)
-    nowhere = races({1: [None, None], 4: [None, None]})
-    assert critical_batch.choose(nowhere).edge is False
-    more = critical_batch.more(GRID, races({1: [9, 9], 4: [8, 8], 16: [7, 7]}))
+    given = replace(GRID, step_sizes=(1, 4, 16))
+    more = critical_batch.more(given, races({1: [9, 9], 4: [8, 8], 16: [7, 7]}))
     assert [(one.step_size, one.seed) for one in more] == [(64.0, 0), (64.0, 1)]
+
+
+def test_where_no_race_gets_there_tuning_follows_the_nearest_as_far_as_its_budget() -> None:
+    def stored(run: Trial) -> Race:
+        return Race(None, [0, round(run.step_size)], [])
+
+    trials, runs = critical_batch.cells(replace(GRID, batch_sizes=(4,))), dict[Trial, Race]()
+    while trials:
+        runs |= {run: stored(run) for run in trials}
+        trials = critical_batch.more(GRID, runs)
+    one = {run: runs[run] for run in runs if run.batch_size == 4}
+    chosen = critical_batch.choose(one)
+    assert chosen.step_size == max(run.step_size for run in one)
+    assert not chosen.edge
+    assert len(one) == BUDGET * GRID.seeds
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -273,7 +290,9 @@ def test_from_command_line_to_report_with_an_interruption(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *SMALL.split(), "--out", str(tmp_path)) == 0
-    assert "B_crit" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "B_crit" in told
+    assert "?: not identified; the report says why" in told
     summary = (tmp_path / "summary.json").read_bytes()
     cells = tmp_path / "cells.jsonl"
     lines = cells.read_text().splitlines(keepends=True)
@@ -305,6 +324,21 @@ def test_from_command_line_to_report_with_an_interruption(
     assert [float(row["value"]) for row in at] == steps
 
 
+def fitted_curves(fit: Fit[Scaled], point: Scaled) -> int:
+    """How many fitted curves the figure has, where a fit has this point alone."""
+    summary = Summary("critical-batch", "", environment("cpu"), [replace(fit, points=[point])])
+    (axes,) = critical_batch.figures(summary)["critical-batch"].axes
+    return sum(len(line.get_xdata()) > 50 for line in axes.lines)  # type: ignore[arg-type]
+
+
+def test_the_fitted_curve_is_drawn_only_where_it_is_identified() -> None:
+    grid = replace(GRID, batch_sizes=(1, 8, 64), step_sizes=(16.0,), steps=10)
+    (fit,) = critical_batch(grid).fits
+    found = replace(fit.points[0], floor=3.0, slope=8.0, critical=Estimate(8.0, 4.0, 16.0))
+    assert fitted_curves(fit, found) == 1
+    assert fitted_curves(fit, replace(found, critical=Estimate(None, note="not identified"))) == 0
+
+
 def noise_at_zero(cells: Path) -> set[float]:
     entries = [json.loads(line) for line in cells.read_text().splitlines()]
     found = {entry["result"]["noise_at_zero"] for entry in entries if "result" in entry}
@@ -314,7 +348,7 @@ def noise_at_zero(cells: Path) -> set[float]:
 def test_a_target_that_no_run_reaches_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = SMALL.replace("recovered=4", "recovered=96").replace("--steps 40", "--steps 2")
+    options = SMALL.replace("recovered=4", "recovered=60").replace("--steps 40", "--steps 2")
     assert run(monkeypatch, *options.split(), "--out", str(tmp_path)) == 0
     assert "target not reached" in capsys.readouterr().out
     study, loaded = load(tmp_path)
@@ -328,12 +362,19 @@ def test_a_target_that_no_run_reaches_is_said(
     [
         ("--target recovered=0", "target is recovered=0, 0 items at d = 16; expected a whole"),
         ("--target recovered=2.5", "target is recovered=2.5"),
-        ("--target recovered=1025", "from 1 to N = 1024"),
+        (
+            "--target recovered=257",
+            "expected a whole number from 1 to 256, which is N or the limit",
+        ),
         ("--target recovered=inf", "target is recovered=inf"),
         ("--target limit=0", "target is limit=0"),
         ("--target limit=1e9", "or a share above 0 that is no more"),
-        ("--target loss=0", "target is loss=0; expected more than 0"),
-        ("--target loss=7", "log N = 6.931 at d = 16"),
+        (
+            "--target loss=0",
+            "target is loss=0; expected more than 0.017, which no weight goes below",
+        ),
+        ("--target loss=0.016", "at alpha = 1.5 and d = 16"),
+        ("--target loss=7", "less than the loss of W = 0, log N = 6.931"),
         ("--target loss=nan", "target is 'loss=nan'; expected recovered=ITEMS"),
         ("--target 20", "target is '20'; expected recovered=ITEMS"),
         ("--target speed=3", "target is 'speed=3'"),
@@ -357,6 +398,6 @@ def test_nonsense_is_told_in_one_line_before_anything_runs(
 
 
 def test_targets_are_taken_at_every_d() -> None:
-    with pytest.raises(InputError, match=r"N = 64"):
+    with pytest.raises(InputError, match=r"from 1 to 64"):
         Races(dims=(8, 16), num_items=64, target="recovered=65")
     assert Races(dims=(16,)).batch_sizes_of(1.5, 16) == [1, 4, 16, 64, 256]

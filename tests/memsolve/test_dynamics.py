@@ -2,9 +2,12 @@
 
 import csv
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +21,9 @@ from memsolve.objective import Objective
 from memsolve.study.dynamics import dynamics
 from memsolve.study.outcome import training
 from memsolve.study.trajectory import Trajectory, choose, margins, remaining
-from memsolve.study.trials import Place, Trial, Trials, unit_step
-from memsolve.training import train
+from memsolve.study.trials import Place, Trial, Trials
+from memsolve.study.tuning import BUDGET, WIDENINGS, first_sizes, next_size, unit_step
+from memsolve.training import Schedule, factor, train
 
 SMALL = Trials(("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine"))
 
@@ -51,28 +55,88 @@ def test_the_mean_over_seeds_counts() -> None:
     assert choose(runs).step_size == 2.0
 
 
-def test_edges_are_widened_for_every_seed_and_schedule_until_they_are_none() -> None:
-    grid = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, step_sizes=(1.0, 2.0))
-    runs = {trial(size, seed=s): reaching(0, int(size)) for size in (1.0, 2.0) for s in (0, 1)}
-    found = dynamics.more(grid, runs)
-    assert {(run.step_size, run.schedule, run.seed) for run in found} == {
-        (8.0, schedule, seed) for schedule in ("constant", "cosine") for seed in (0, 1)
-    }
-    assert dynamics.more(grid, runs | {trial(8.0): reaching(0, 1)}) == []
-    for size in (8.0, 32.0, 130.0, 520.0):
-        runs |= {trial(size, seed=s): reaching(0, int(size)) for s in (0, 1)}
-    assert dynamics.more(grid, runs) == []  # it has been widened often enough
+def tuned(grid: Trials, recovered: Callable[[Trial], float]) -> dict[Trial, Trajectory]:
+    """Every trial that tuning asks for, where a run recovers what a function says."""
+    runs: dict[Trial, Trajectory] = {}
+    trials = dynamics.cells(grid)
+    while trials:
+        runs |= {run: reaching(0, round(recovered(run))) for run in trials}
+        trials = dynamics.more(grid, runs)
+    return runs
+
+
+def sizes(runs: Iterable[Trial], schedule: str) -> list[float]:
+    return sorted({run.step_size for run in runs if run.schedule == schedule})
+
+
+TUNED = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, device="cpu")
+
+
+@pytest.mark.parametrize("power", range(-2, 3))
+def test_every_schedule_has_the_same_budget_and_finds_its_optimum(power: int) -> None:
+    middle = {schedule: sizes(dynamics.cells(TUNED), schedule)[1] for schedule in TUNED.schedules}
+    optimum = {"constant": middle["constant"] * 3.0**power, "cosine": middle["cosine"]}
+
+    def recovered(run: Trial) -> float:
+        return 1000 - 100 * abs(math.log(run.step_size / optimum[run.schedule]))
+
+    runs = tuned(TUNED, recovered)
+    for schedule in TUNED.schedules:
+        tried = sizes(runs, schedule)
+        assert len(tried) == BUDGET
+        assert min(abs(math.log(size / optimum[schedule])) for size in tried) < math.log(2)
+    assert len(runs) == BUDGET * len(TUNED.schedules) * TUNED.seeds
+    assert not choose(runs).edge
+
+
+def test_an_optimum_at_an_end_is_followed_with_its_schedule_alone_and_then_told() -> None:
+    runs = tuned(TUNED, lambda run: 1000 + run.step_size * (run.schedule == "cosine"))
+    assert len(sizes(runs, "cosine")) == BUDGET + WIDENINGS
+    assert len(sizes(runs, "constant")) == BUDGET
     assert choose(runs).edge
 
 
+def test_given_step_sizes_are_all_tried_and_only_widened() -> None:
+    given = replace(TUNED, step_sizes=(1.0, 2.0, 4.0))
+    inside = tuned(given, lambda run: 10 * (run.step_size == 2))
+    assert sizes(inside, "constant") == sizes(inside, "cosine") == [1, 2, 4]
+    end = tuned(given, lambda run: min(run.step_size, 16) * (run.schedule == "constant"))
+    assert sizes(end, "constant") == [1, 2, 4, 16, 64]
+    assert sizes(end, "cosine") == [1, 2, 4]
+
+
+def test_an_lr_in_a_name_is_its_step_size() -> None:
+    name = "torch.optim.SGD:lr=0.5"
+    grid = replace(TUNED, optimizers=(name, "sgd"), step_sizes=(1.0, 2.0))
+    runs = tuned(grid, lambda run: run.step_size)
+    named = [run for run in runs if run.optimizer == name]
+    assert sizes(named, "constant") == sizes(named, "cosine") == [0.5]
+    assert len(sizes([run for run in runs if run.optimizer == "sgd"], "constant")) > 2
+
+
+def test_the_next_step_size_is_beyond_an_end_or_beside_the_best() -> None:
+    assert next_size([1.0, 4.0, 16.0], max) == 64
+    assert next_size([1.0, 4.0, 16.0], min) == 0.25
+    nearest = partial(min, key=lambda size: abs(size - 5))
+    assert next_size([1.0, 4.0, 16.0], nearest) == 2
+
+
+@pytest.mark.parametrize("schedule", ["constant", "inverse", "cosine", "linear"])
+def test_schedules_begin_with_the_same_mean_learning_rate(schedule: Schedule) -> None:
+    found = first_sizes(3.0, schedule, 20)
+    means = [size * np.mean([factor(schedule, step, 20) for step in range(20)]) for size in found]
+    assert means == pytest.approx([0.75, 3, 12], rel=0.05)  # two digits
+
+
 @pytest.mark.parametrize("name", ["sgd", "muon", "torch.optim.AdamW:weight_decay=0"])
-def test_the_unit_step_gives_the_most_frequent_item_a_logit_of_log_n(name: str) -> None:
+def test_the_unit_step_is_as_large_as_a_weight_that_stores_what_d_can_hold(name: str) -> None:
     size = unit_step(Trials((name,), device="cpu"), name, 1.5, 32)
     memory = AssociativeMemory(64 * 32, 32, 1.5, seed=0)
     objective = Objective(memory, memory.population())
     (state,) = train(objective, resolve([name])[name], [objective.batch], [size])
-    logit = memory.outputs[0] @ state.weight @ memory.inputs[0]
-    assert float(logit) == pytest.approx(np.log(memory.num_items))
+    stored = torch.arange(round(theory.limit(32, memory.num_items)))
+    weight = np.log(memory.num_items) * memory.outputs[stored].T @ memory.inputs[stored]
+    assert float(state.weight.norm()) == pytest.approx(float(weight.norm()), rel=0.2)
 
 
 def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
@@ -202,6 +266,7 @@ def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message:
         ("--gradient ,", "--gradient is ','; expected one value"),
         ("--sweep lr=1,2 --step-sizes 3,4", "expected one of them"),
         ("--optimizers torch.optim.SGD:maximize=True", "does not raise the logit"),
+        ("--optimizers torch.optim.SGD:lr=0", "lr is 0 in 'torch.optim.SGD:lr=0'; expected"),
     ],
 )
 def test_nonsense_on_the_command_line_is_one_line(

@@ -18,6 +18,7 @@ from memsolve_kernels.errors import (
 )
 from memsolve_kernels.matrix_sign import minimax
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
 from memsolve import AssociativeMemory
@@ -409,6 +410,10 @@ def test_maximize_takes_the_steps_on_minus_the_gradients(momentum: float) -> Non
     assert torch.equal(steps(1.0, True), steps(-1.0, False))
 
 
+COMPILED = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own
+
+
+@COMPILED
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_compiled_step_does_not_mind_the_default_device(device: str) -> None:
     gradient = torch.randn(7, 11)
@@ -423,3 +428,64 @@ def test_a_compiled_step_does_not_mind_the_default_device(device: str) -> None:
         return param.detach()
 
     assert torch.equal(stepped(compiled=True), stepped(compiled=False))
+
+
+@COMPILED
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"lr": torch.tensor(0.1, dtype=torch.float64)},
+        {"schedule": "muon", "foreach": False},
+        {"momentum": 0.0, "gradient_dtype": torch.bfloat16},
+        {"nesterov": False, "maximize": True, "damping": 0.1},
+    ],
+)
+def test_a_step_compiles_without_a_break_to_the_same_numbers(settings: dict[str, Any]) -> None:
+    def make(params: list[Parameter], compiled: bool) -> Muon:
+        optimizer = Muon(params, **{"lr": 0.1, "weight_decay": 0.1} | settings)
+        if compiled:
+            step = torch.compile(optimizer.step, backend="aot_eager", fullgraph=True)
+            optimizer.step = step  # type: ignore[assignment, method-assign]
+        return optimizer
+
+    torch.compiler.reset()
+    shapes: list[tuple[int, ...]] = [(4, 6), (2, 4, 6), (6, 4)]
+    ours = train(lambda params: make(params, compiled=True), shapes)
+    for one, other in zip(ours, train(lambda p: make(p, compiled=False), shapes), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_step_on_a_gpu_reads_nothing_back() -> None:
+    with FakeTensorMode():
+        (param,) = params = [Parameter(torch.empty(4, 6, device="cuda"))]
+        param.grad = torch.empty_like(param)
+        optimizer = Muon(params, weight_decay=0.1)
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.1, device="cuda")
+        optimizer.step()
+        assert optimizer.state[param]["momentum_buffer"].is_cuda
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_one_by_one_the_steps_are_those_of_a_batch(
+    momentum: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = [(4, 6), (2, 3, 4, 6), (4, 6), (6, 4)]
+    calls: list[torch.Size] = []
+
+    def counted(matrix: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        calls.append(matrix.shape)
+        return matrix_sign(matrix, *args, **kwargs)
+
+    monkeypatch.setattr("memsolve.optim.muon.matrix_sign", counted)
+
+    def steps(foreach: bool | None) -> list[Tensor]:
+        calls.clear()
+        return train(lambda p: Muon(p, lr=0.1, momentum=momentum, foreach=foreach), shapes, steps=1)
+
+    apart = steps(foreach=False)
+    assert calls == [(1, 4, 6), (6, 4, 6), (1, 4, 6), (1, 6, 4)]
+    for foreach in (None, True):
+        for one, other in zip(steps(foreach), apart, strict=True):
+            torch.testing.assert_close(one, other)
+        assert calls == [(8, 4, 6), (1, 6, 4)]

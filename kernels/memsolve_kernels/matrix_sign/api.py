@@ -3,16 +3,17 @@
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import Backend, Precision, is_traced
 from memsolve_kernels.errors import BackendError, ShapeError
-from memsolve_kernels.matrix_sign.backends import choose, choose_iteration
+from memsolve_kernels.matrix_sign.backends import choose_iteration
 from memsolve_kernels.matrix_sign.certificate import Certificate, certificate
-from memsolve_kernels.matrix_sign.checks import check_finite, checked
+from memsolve_kernels.matrix_sign.checks import check, check_finite
 from memsolve_kernels.matrix_sign.newton_schulz import check_converged, fold
-from memsolve_kernels.matrix_sign.polynomials import Schedule
+from memsolve_kernels.matrix_sign.ops import as_numbers, sign, traced_sign
+from memsolve_kernels.matrix_sign.polynomials import Schedule, named
+from memsolve_kernels.matrix_sign.settings import settings_for
 
 
-@torch.no_grad()
 def matrix_sign(
     matrix: Tensor,
     damping: float = 0.0,
@@ -39,6 +40,9 @@ def matrix_sign(
     the default, unless an iteration is asked for: by `steps`, `schedule`, `dtype` other than the
     matrix's, `precision` or `backend="torch"`.
 
+    Under `torch.compile`, `torch.export` and `torch.func.vmap`, of a FakeTensor and on the meta
+    device it is one operator, which looks at the values, and for its backend, when it runs.
+
     Args:
         matrix: (..., m, n), float64, float32, float16 or bfloat16, on any device. Not modified; no
             gradient flows through the result.
@@ -62,14 +66,15 @@ def matrix_sign(
     Source: Kim et al. 2026 (arXiv 2603.26554) for `h`; Amsel et al. 2025 (arXiv 2505.16932) for the
     schedule.
     """
-    settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
-    chosen = choose(backend, matrix, settings)
-    if matrix.numel() == 0:
-        return matrix.clone()
-    if matrix.device.type == "cpu":
-        check_finite(matrix)
-    with torch.autocast(matrix.device.type, enabled=False):
-        return chosen.sign(matrix, settings).to(matrix.dtype)
+    check(matrix, damping, schedule, dtype, precision, backend)
+    given = named(schedule)
+    if not is_traced(matrix):
+        return sign(matrix, settings_for(matrix, damping, steps, given, dtype, precision), backend)
+    numbers = as_numbers(given)
+    traced: Tensor = traced_sign(
+        matrix.detach(), float(damping), steps, numbers, dtype, precision, backend
+    )
+    return traced
 
 
 @torch.no_grad()
@@ -94,7 +99,13 @@ def certify(
     """
     if backend == "reference":
         raise BackendError("backend='reference' is the truth; certify an iteration instead")
-    settings = checked(matrix, damping, steps, schedule, dtype, precision, backend)
+    check(matrix, damping, schedule, dtype, precision, backend)
+    if is_traced(matrix):
+        raise BackendError(
+            "matrix has no values to certify: it is traced (torch.compile, torch.export or "
+            "torch.func), a FakeTensor, or on the meta device; call certify outside"
+        )
+    settings = settings_for(matrix, damping, steps, named(schedule), dtype, precision)
     if matrix.numel() == 0:
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}: nothing to certify")
     check_finite(matrix)

@@ -235,3 +235,8 @@ STOCK = {
         1e-3,
     ),
 }
+
+
+def named(schedule: Schedule | str | None) -> Schedule | None:
+    """A schedule that is given itself, or by its name in `STOCK`."""
+    return STOCK[schedule] if isinstance(schedule, str) else schedule

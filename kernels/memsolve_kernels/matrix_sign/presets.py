@@ -21,8 +21,8 @@ class Tile(NamedTuple):
     """What a program computes, and what the compiler makes of it.
 
     Attributes:
-        rows: of the result; a symmetric tile is square.
-        columns: of the result.
+        rows: of the result.
+        columns: of the result; of a symmetric one a multiple of the rows.
         depth: how much of the inner dimension is loaded at once.
         group: rows of tiles that are walked together, so that they share operands in the cache.
         warps: warps of a program.
@@ -63,7 +63,7 @@ _IEEE = Tile(64, 64, 16, 8, warps=8, stages=3), Tile(64, 64, 16, 8, warps=8, sta
 TABLE: dict[Kind, dict[int, Preset]] = {
     "half": {
         80: Preset(*_HALF, 2048, NEVER, 64),
-        90: Preset(*_HALF, 2048, NEVER, 128),
+        90: Preset(_HALF[1], _HALF[1], 4096, NEVER, 128),
         100: Preset(_HALF[0], Tile(128, 128, 64, 8, warps=8, stages=3), 2048, NEVER, 64),
     },
     "tf32": {

@@ -61,6 +61,20 @@ class Settings:
         return schedule if self.schedule is None else schedule.for_rank(rank)
 
 
+def settings_for(
+    matrix: Tensor,
+    damping: float,
+    steps: int | None,
+    schedule: Schedule | None,
+    dtype: torch.dtype | None,
+    precision: Precision | None,
+) -> Settings:
+    """What was asked for, with the dtypes that follow from the matrix and its device."""
+    dtype = dtype or matrix.dtype
+    wide = wider(dtype, matrix.device)
+    return Settings(float(damping), steps, schedule, dtype, wide, precision)
+
+
 def wider(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """The dtype of the scaling and the leading steps: float32 for half precision, else float64.
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.launch import Variant, recorded
-from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import STOCK
 from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Preset, find, input_precision
 from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
@@ -34,10 +33,8 @@ def _calls(kind: Kind, preset: Preset) -> Iterator[tuple[str, Callable[[], objec
     side = preset.batched_to
     for rows, damping in ((side, 0.1), (side, 0.0), (side // 2, 0.1)):
         name = f"batched {kind} {rows}x{side}" + (" damped" if damping else "")
-        X, Y = _matrices(kind, rows, side), _matrices(kind, rows, rows)
-        pair = Pair(X, Y if damping else None)
+        X = _matrices(kind, rows, side)
         yield name, partial(batched.scale_and_iterate, X, damping, _SCHEDULE, how)
-        yield f"{name}, scaled before", partial(batched.iterate, pair, _SCHEDULE, how)
 
 
 def _matrices(kind: Kind, rows: int, columns: int) -> Tensor:

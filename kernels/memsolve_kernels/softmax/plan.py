@@ -23,7 +23,7 @@ class Plan(NamedTuple):
     Attributes:
         kind: of the products, as in the table of presets.
         arch: whose presets, as 90.
-        processors: programs that run at once.
+        processors: of the device.
         batch: queries, at least one.
         dim: d.
         items: N.
@@ -52,7 +52,8 @@ class Plan(NamedTuple):
         """`launcher(*inputs, preset, precision, splits)` in `preset`, or tuned."""
 
         def run(preset: Preset) -> Result:
-            splits = self._splits(triton.cdiv(self.batch, preset.block_b), preset.block_n)
+            blocks = triton.cdiv(self.batch, preset.block_b)
+            splits = self._splits(blocks, preset.block_n, preset.together)
             return launcher(*inputs, preset, input_precision(self.kind), splits)
 
         return run(fastest(self._key(family), neighbours(preset), run))
@@ -64,7 +65,7 @@ class Plan(NamedTuple):
 
         def run(weigh: Preset, add: Preset) -> Result:
             blocks = triton.cdiv(self.batch, add.block_b) * triton.cdiv(self.dim, add.block_d)
-            splits = self._splits(blocks, weigh.block_n)
+            splits = self._splits(blocks, weigh.block_n, add.together)
             return launcher(*inputs, weigh, add, input_precision(self.kind), splits)
 
         weigh, add = self.get(family), self.get("accumulate")
@@ -78,9 +79,10 @@ class Plan(NamedTuple):
         assert preset is not None, f"no preset for {family}, {self.kind}, sm_{self.arch}"
         return preset
 
-    def _splits(self, blocks: int, block_n: int) -> int:
+    def _splits(self, blocks: int, block_n: int, together: int) -> int:
         most = max(1, PARTIAL_BYTES // (4 * self.batch * self.dim))
-        return count_splits(blocks, triton.cdiv(self.items, block_n), self.processors, most)
+        at_once = self.processors * together
+        return count_splits(blocks, triton.cdiv(self.items, block_n), at_once, most)
 
     def _key(self, family: str) -> tuple[Any, ...]:
         """What calls have in common that share a tuned configuration: sizes within a factor 2."""
@@ -90,7 +92,7 @@ class Plan(NamedTuple):
 
 @functools.cache
 def processors(device: torch.device) -> int:
-    """Programs that run at once; the interpreter runs them one by one."""
+    """Of the device; the interpreter is one."""
     if device.type != "cuda":
         return 1
     return torch.cuda.get_device_properties(device).multi_processor_count

@@ -8,8 +8,15 @@ import torch
 
 from memsolve_kernels.architectures import preset as preset_of
 
-FEW = 16, 64  # queries that get a tile of their own size; a tensor core takes 16 at least
-TILED = ("rank", "weights", "centred", "pulls", "accumulate")  # families that take any d in steps
+FEW = 16  # queries that get tiles of their own; a tensor core takes 16 at least
+REGISTERS = 2**16  # of a processor, on every architecture
+TILED = (
+    "long_rank",
+    "weights",
+    "centred",
+    "pulls",
+    "accumulate",
+)  # families that take any d in steps
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Preset:
         block_d: dimensions.
         num_warps: warps of a program.
         num_stages: tiles in flight.
+        together: programs that a processor holds at once, while some wait others multiply.
     """
 
     block_b: int
@@ -29,9 +37,17 @@ class Preset:
     block_d: int
     num_warps: int
     num_stages: int
+    together: int = 1
+
+    @property
+    def registers(self) -> int | None:
+        """Of a thread at most, so that as many programs fit; None if any number does."""
+        share = REGISTERS // (32 * self.num_warps * self.together) // 8 * 8
+        return share if share < 256 else None
 
 
-# block_b, block_n, block_d, num_warps, num_stages, by architecture; a row serves d up to block_d.
+# block_b, block_n, block_d, num_warps, num_stages and, where it is not one, how many programs run
+# together, by architecture; a row serves d up to block_d, and FEW queries have rows of their own.
 #
 # "odds" and "covariance" keep a weighted sum of block_d columns on chip, and "curvature" two; where
 # d is larger than that, "odds" and "covariance" in turn take its place. Where it is larger than
@@ -39,19 +55,18 @@ class Preset:
 # in steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every
 # row is the largest tile tried that spills with neither the oldest nor the newest Triton; none has
 # been timed on a GPU yet. Where an architecture has no rows it borrows (`architectures.BORROWED`).
-_Row = tuple[int, int, int, int, int]
+_Row = tuple[int, int, int, int, int] | tuple[int, int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
-        80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2), (64, 32, 512, 8, 2)],
-        86: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2), (64, 16, 512, 8, 2)],
-        90: [
-            (128, 128, 64, 8, 3),
-            (128, 128, 128, 8, 3),
-            (128, 64, 256, 8, 3),
-            (64, 32, 512, 8, 2),
+        80: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 2, 2), (64, 64, 256, 8, 2)],
+        90: [(64, 64, 64, 4, 3, 4), (64, 64, 128, 4, 3, 3), (64, 64, 256, 4, 2, 2)],
+        100: [
+            (64, 64, 64, 8, 3),
+            (128, 64, 64, 8, 3),
+            (64, 64, 128, 8, 3),
+            (128, 64, 128, 8, 3),
+            (64, 64, 256, 8, 2),
         ],
-        100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
-        120: [(128, 64, 64, 8, 3), (64, 64, 128, 4, 2), (64, 64, 256, 8, 2), (64, 16, 512, 8, 2)],
     },
     ("odds", "tf32"): {
         80: [(128, 64, 64, 8, 2), (64, 64, 128, 8, 2)],
@@ -64,15 +79,27 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(64, 64, 64, 8, 2)],
     },
     ("curvature", "half"): {
-        80: [(128, 32, 64, 8, 3), (64, 64, 128, 8, 2)],
-        90: [(128, 64, 64, 8, 3), (128, 32, 128, 8, 3)],
-        100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (64, 32, 256, 8, 2)],
+        80: [(64, 64, 64, 4, 2, 2), (64, 32, 128, 4, 2, 2)],
+        90: [(64, 64, 64, 4, 3, 2), (64, 32, 128, 4, 3, 2)],
+        100: [
+            (64, 64, 64, 8, 3),
+            (128, 64, 64, 8, 3),
+            (64, 64, 128, 8, 3),
+            (128, 64, 128, 8, 3),
+            (64, 32, 256, 8, 2),
+        ],
     },
     ("covariance", "half"): {
-        80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2)],
-        86: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 32, 256, 8, 2)],
-        90: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (128, 32, 256, 8, 2)],
-        100: [(128, 128, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
+        80: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 2, 2), (64, 64, 256, 8, 2)],
+        86: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 2, 2), (64, 32, 256, 8, 2)],
+        90: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 3, 2), (64, 32, 256, 4, 2, 2)],
+        100: [
+            (64, 128, 64, 8, 3),
+            (128, 128, 64, 8, 3),
+            (64, 64, 128, 8, 3),
+            (128, 64, 128, 8, 3),
+            (64, 64, 256, 8, 2),
+        ],
     },
     ("covariance", "tf32"): {
         80: [(128, 32, 64, 8, 2)],
@@ -85,8 +112,8 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(64, 32, 64, 8, 2)],
     },
     ("outputs", "half"): {
-        80: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 2), (64, 64, 256, 8, 2)],
-        90: [(64, 64, 64, 4, 3), (64, 64, 128, 4, 3), (64, 64, 256, 4, 2)],
+        80: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 2, 2), (64, 64, 256, 8, 2)],
+        90: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 3, 3), (64, 64, 256, 4, 2, 2)],
         100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (64, 64, 256, 8, 2)],
     },
     ("outputs", "tf32"): {
@@ -100,24 +127,29 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(64, 32, 64, 8, 2)],
     },
     ("rank", "half"): {
+        80: [(64, 64, 64, 4, 3, 4), (64, 64, 128, 4, 2, 3), (64, 64, 256, 4, 2, 1)],
+        90: [(128, 64, 64, 8, 3, 3), (128, 64, 128, 8, 3, 2), (128, 32, 256, 8, 3, 2)],
+        100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (128, 64, 256, 8, 3)],
+    },
+    ("long_rank", "half"): {
         80: [(128, 128, 64, 8, 4)],
         90: [(128, 128, 64, 8, 4)],
         100: [(128, 128, 64, 8, 4)],
         120: [(64, 128, 64, 8, 3)],
     },
-    ("rank", "tf32"): {
+    ("long_rank", "tf32"): {
         80: [(128, 128, 32, 8, 3)],
         90: [(128, 128, 32, 8, 3)],
         100: [(128, 128, 32, 8, 3)],
         120: [(128, 64, 32, 8, 3)],
     },
-    ("rank", "tf32x3"): {
+    ("long_rank", "tf32x3"): {
         80: [(128, 64, 32, 8, 3)],
         90: [(128, 128, 32, 8, 3)],
         100: [(128, 128, 32, 8, 3)],
         120: [(128, 32, 32, 8, 3)],
     },
-    ("rank", "ieee"): {
+    ("long_rank", "ieee"): {
         80: [(64, 64, 16, 8, 2)],
         90: [(64, 64, 16, 8, 2)],
         100: [(64, 64, 16, 8, 2)],
@@ -206,6 +238,25 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
 }
 
 
+# Tiles of FEW queries in half precision, on every architecture: only reading the outputs takes time
+# there, and as many programs as fit keep loads in flight.
+FEW_TABLE: dict[str, list[_Row]] = {
+    "odds": [
+        (16, 128, 64, 4, 3, 4),
+        (16, 128, 128, 4, 3, 3),
+        (16, 64, 256, 4, 3, 3),
+        (16, 32, 512, 4, 2, 3),
+    ],
+    "curvature": [(16, 128, 64, 4, 3, 3), (16, 64, 128, 4, 3, 3), (16, 64, 256, 4, 2, 2)],
+    "covariance": [(16, 128, 64, 4, 3, 4), (16, 128, 128, 4, 3, 2), (16, 64, 256, 4, 3, 2)],
+    "rank": [(16, 128, 64, 4, 3), (16, 128, 128, 4, 3), (16, 64, 256, 4, 3)],
+    "long_rank": [(16, 128, 64, 4, 4)],
+    "weights": [(16, 256, 64, 4, 3)],
+    "centred": [(16, 128, 64, 4, 3)],
+    "accumulate": [(16, 64, 128, 4, 3)],
+}
+
+
 def kind_of(dtype: torch.dtype, precision: str) -> str:
     """The kind of a product of inputs in this dtype, which is not float64."""
     return precision if dtype == torch.float32 else "half"
@@ -216,30 +267,28 @@ def input_precision(kind: str) -> str:
     return "ieee" if kind == "half" else kind
 
 
-def rows(family: str, kind: str, arch: int) -> list[_Row]:
-    """Of the table, for ever larger d: the architecture's own rows, or those that it borrows."""
-    return preset_of(TABLE.get((family, kind), {}), arch) or []
+def presets(family: str, kind: str, arch: int) -> list[Preset]:
+    """Of the table: the architecture's own rows, or those that it borrows."""
+    few = FEW_TABLE.get(family, []) if kind == "half" else []
+    many = preset_of(TABLE.get((family, kind), {}), arch) or []
+    return [Preset(*row) for row in (*few, *many)]
 
 
 def find(family: str, kind: str, arch: int, dim: int, batch: int) -> Preset | None:
     """The preset for so many dimensions and queries; None if the family has none.
 
-    Few queries in half precision, which would leave most of a tile empty, get a smaller one: such
-    calls should take the time of reading the outputs once, not that of an empty product.
+    Few queries, which would leave most of a tile empty, have rows of their own in half precision:
+    such calls should take the time of reading the outputs once, not that of an empty product.
     """
-    for row in rows(family, kind, arch):
-        preset = Preset(*row)
-        if dim <= preset.block_d or family in TILED:
-            block_d = min(preset.block_d, max(16, 1 << (dim - 1).bit_length()))
-            fitting = [size for size in smaller(kind, preset.block_b) if batch <= size]
-            block_b = min(fitting, default=preset.block_b)
-            return replace(preset, block_b=block_b, block_d=block_d)
-    return None
-
-
-def smaller(kind: str, block_b: int) -> list[int]:
-    """Tiles below `block_b` queries that `find` gives to small batches."""
-    return [size for size in FEW if kind == "half" and size < block_b]
+    fitting = [
+        preset
+        for preset in presets(family, kind, arch)
+        if (dim <= preset.block_d or family in TILED) and (batch <= FEW or preset.block_b > FEW)
+    ]
+    if not fitting:
+        return None
+    best = min(fitting, key=lambda preset: (preset.block_d, abs(preset.block_b - batch)))
+    return replace(best, block_d=min(best.block_d, max(16, 1 << (dim - 1).bit_length())))
 
 
 def neighbours(preset: Preset) -> Iterator[Preset]:
@@ -248,6 +297,7 @@ def neighbours(preset: Preset) -> Iterator[Preset]:
     sizes = [(preset.block_b, preset.block_n), (preset.block_b, preset.block_n // 2)]
     sizes += [(preset.block_b, preset.block_n * 2), (preset.block_b // 2, preset.block_n)]
     for (rows, items), warps, stages in itertools.product(sizes, (4, 8), (2, 3, 4)):
-        candidate = replace(preset, block_b=rows, block_n=items, num_warps=warps, num_stages=stages)
+        tile = {"block_b": rows, "block_n": items, "num_warps": warps, "num_stages": stages}
+        candidate = replace(preset, **tile, together=1)
         if min(rows, items) >= 16 and candidate != preset:
             yield candidate

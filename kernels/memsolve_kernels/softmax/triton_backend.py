@@ -133,6 +133,8 @@ class TritonBackend(Passes):
         The fraction of the softmax's shift, of which float32 would lose some, joins the factors;
         they are relative to the largest, near which those in float16 keep their accuracy.
         """
+        targets, order = targets.sort(stable=True)
+        queries, log_others, by_log_odds = queries[order], log_others[order], by_log_odds[order]
         exact = log_others.double() * LOG2_E
         exact = exact.masked_fill(exact.isneginf(), 1e30)  # no others: none has a weight
         shift = exact.round()
@@ -142,11 +144,11 @@ class TritonBackend(Passes):
         pull = by_outputs.Pull(shift.float(), factors, -weights, unit)
         plan = self._plan(outputs, queries)
         if fused := plan.find("outputs"):
-            inputs = outputs, queries.contiguous(), targets.contiguous(), pull
+            inputs = outputs, queries, targets, pull
             return plan.one_pass("outputs", fused, by_outputs.gradient, inputs)
         gradient = outputs.new_empty(outputs.shape, dtype=torch.float32)
         for items in _blocks(len(outputs)):
-            inputs = outputs[items].contiguous(), queries.contiguous(), targets - items.start, pull
+            inputs = outputs[items].contiguous(), queries, targets - items.start, pull
             plan = self._plan(outputs[items], queries)
             gradient[items] = plan.two_passes("pulls", by_outputs.gradient_by_scratch, inputs)
         return gradient
@@ -155,10 +157,13 @@ class TritonBackend(Passes):
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:
-        """In one pass, for any d."""
+        """In one pass, with the queries on chip where d is small enough."""
         plan = self._plan(queries, outputs)
         inputs = queries.contiguous(), outputs, targets.contiguous(), target_logit
-        return plan.one_pass("rank", plan.get("rank"), rank.ranks, inputs)
+        family, preset = "rank", plan.find("rank")
+        if preset is None:
+            family, preset = "long_rank", plan.get("long_rank")
+        return plan.one_pass(family, preset, rank.ranks, inputs)
 
     def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """As `Passes.odds`, where the scratch is for fewer queries a block of them at a time."""

@@ -1,13 +1,12 @@
 """Every kernel of the family in every preset, as its launcher launches it on meta tensors."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 
 from memsolve_kernels.launch import Launch, Variant, recorded
 from memsolve_kernels.softmax.passes import Aim, WeightedPartial
-from memsolve_kernels.softmax.presets import TABLE, TILED, Preset, input_precision, rows, smaller
+from memsolve_kernels.softmax.presets import FEW, TABLE, TILED, Preset, input_precision, presets
 from memsolve_kernels.softmax.triton_kernels import (
     by_outputs,
     covariance,
@@ -26,6 +25,7 @@ KERNELS = {
     "outputs": by_outputs.outputs_kernel,
     "pulls": by_outputs.pulls_kernel,
     "rank": rank.rank_kernel,
+    "long_rank": rank.rank_kernel,
     "weights": scratch.weights_kernel,
     "centred": scratch.centred_weights_kernel,
     "accumulate": scratch.accumulate_kernel,
@@ -40,16 +40,17 @@ LARGE_DIM = 1024  # where d is walked in steps
 def variants(arch: int) -> Iterator[Variant]:
     """Each row of the table as it is launched, and the small kernels around them."""
     for family, kind in TABLE:
-        for row in rows(family, kind, arch):
-            preset = Preset(*row)
+        every = presets(family, kind, arch)
+        for preset in every:
             dim = LARGE_DIM if family in TILED else preset.block_d
             name = f"softmax.{family} {kind}" + ("" if family in TILED else f" d<={dim}")
-            few = {f"{name} B<={size}": size for size in smaller(kind, preset.block_b)}
-            for variant, block_b in {name: preset.block_b, **few}.items():
-                launch = _launch(family, kind, arch, dim, replace(preset, block_b=block_b))
-                yield Variant(variant, launch, tensor_cores=kind != "ieee")
+            same = [other for other in every if other.block_d == preset.block_d]
+            if preset.block_b == FEW or preset.block_b < max(other.block_b for other in same):
+                name += f" B<={preset.block_b}"
+            launch = _launch(family, kind, arch, dim, preset)
+            yield Variant(name, launch, tensor_cores=kind != "ieee")
     for family in ("merge", "merge_curvature", "row_dot"):
-        launch = _launch(family, "half", arch, LARGE_DIM, Preset(*rows("rank", "half", arch)[0]))
+        launch = _launch(family, "half", arch, LARGE_DIM, presets("long_rank", "half", arch)[-1])
         yield Variant(f"softmax.{family}", launch, tensor_cores=False)
 
 
@@ -63,8 +64,9 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
     numbers, sums = torch.empty(1, BATCH, device="meta"), torch.empty(1, BATCH, dim, device="meta")
     inputs = queries, outputs, targets
     aim = Aim(queries, numbers.T, numbers[0], numbers[0])
-    turned = outputs, queries, targets, by_outputs.Pull(*[numbers[0]] * 4)
-    weigh, add = (Preset(*rows(each, kind, arch)[0]) for each in ("weights", "accumulate"))
+    pull = by_outputs.Pull(numbers[0], numbers[0], numbers[0], unit=numbers[0, :1])
+    turned = outputs, queries, targets, pull
+    weigh, add = (presets(each, kind, arch)[-1] for each in ("weights", "accumulate"))
     how, splits = input_precision(kind), 1
     with recorded() as launches:
         match family:
@@ -78,7 +80,7 @@ def _launch(family: str, kind: str, arch: int, dim: int, preset: Preset) -> Laun
                 by_outputs.gradient(*turned, preset, how, splits)
             case "pulls":
                 by_outputs.gradient_by_scratch(*turned, preset, add, how, splits)
-            case "rank":
+            case "rank" | "long_rank":
                 rank.ranks(*inputs, numbers[0], preset, how, splits)
             case "weights":
                 scratch.odds(*inputs, preset, add, how, splits)

@@ -2,7 +2,8 @@
 """The whole iteration in one launch, for batches of small matrices: each stays on its processor.
 
 One program scales one matrix and takes it through every step. `A` and `B` never leave its registers
-and shared memory; between products `X` and `Y` rest in their output, a few dozen kilobytes that
+and shared memory, and `A` is rounded for its product only: added up as rounded, the compiler would
+convert it one by one; between products `X` and `Y` rest in their output, a few dozen kilobytes that
 stay in cache, so that registers hold one operand at a time and do not spill. Sizes are powers of
 two known to the compiler, which spares the registers of addresses and masks; zeros pad other sizes
 and stay zero.
@@ -21,16 +22,16 @@ from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import Schedule
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["scale"])
 def batched_kernel(
     X,
     Y,
     out_X,
     out_Y,
     coefficients,
+    scale,
     damping,
     steps,
-    SCALE: tl.constexpr,
     DAMPED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -38,7 +39,7 @@ def batched_kernel(
 ):
     """All steps on one matrix `X` (ROWS, COLUMNS) of the batch and, if DAMPED, `Y` (ROWS, ROWS).
 
-    With SCALE, `X` is the matrix itself, to be scaled first, and `Y` is not read.
+    Where `scale` is one, `X` is the matrix itself, to be scaled first, and `Y` is not read.
     """
     matrix = tl.program_id(0).to(tl.int64)
     row, column, other_row = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, ROWS)
@@ -47,15 +48,17 @@ def batched_kernel(
     x_at = out_X + matrix * ROWS * COLUMNS + x_offset
     y_at = out_Y + matrix * ROWS * ROWS + y_offset
     # Names of their own: the compiler would take x and y for carried from step to step.
-    first_x = tl.load(X + matrix * ROWS * COLUMNS + x_offset)
-    if SCALE:
-        first_x, share = scaled(first_x.to(tl.float32), damping)
-        first_y = tl.where(row[:, None] == other_row[None, :], share, 0.0)
-    elif DAMPED:
-        first_y = tl.load(Y + matrix * ROWS * ROWS + y_offset)
-    tl.store(x_at, first_x.to(out_X.dtype.element_ty))
-    if DAMPED:
-        tl.store(y_at, first_y.to(out_Y.dtype.element_ty))
+    given = tl.load(X + matrix * ROWS * COLUMNS + x_offset)
+    if scale == 1:
+        first_x, share = scaled(given.to(tl.float32), damping)
+        tl.store(x_at, first_x.to(out_X.dtype.element_ty))
+        if DAMPED:
+            first_y = tl.where(row[:, None] == other_row[None, :], share, 0.0)
+            tl.store(y_at, first_y.to(out_Y.dtype.element_ty))
+    else:
+        tl.store(x_at, given)
+        if DAMPED:
+            tl.store(y_at, tl.load(Y + matrix * ROWS * ROWS + y_offset))
     for step in range(steps):
         a = tl.load(coefficients + 3 * step)
         b = tl.load(coefficients + 3 * step + 1)
@@ -66,8 +69,7 @@ def batched_kernel(
         if DAMPED:
             y = tl.load(y_at)
             A = tl.dot(y, tl.trans(y), A, input_precision=PRECISION)
-        A = A.to(x.dtype)
-        B = (b * A + c * tl.dot(A, A, input_precision=PRECISION)).to(x.dtype)
+        B = tl.dot(A.to(x.dtype), (c * A).to(x.dtype), b * A, input_precision=PRECISION).to(x.dtype)
         tl.debug_barrier()
         x = tl.load(x_at)
         x = a * x + tl.dot(B, x, input_precision=PRECISION)
@@ -129,9 +131,9 @@ def _launch(
         out_X=out_X,
         out_Y=out_Y,
         coefficients=_coefficients(schedule, X.device),
+        scale=0 if damping is None else 1,
         damping=0.0 if damping is None else damping,
         steps=len(schedule),
-        SCALE=damping is not None,
         DAMPED=damped,
         ROWS=rows,
         COLUMNS=columns,

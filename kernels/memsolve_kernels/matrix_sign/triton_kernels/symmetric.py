@@ -4,6 +4,9 @@
 The one kernel is three products of a Newton-Schulz step: the Gram matrix `X X^T`, the polynomial
 `b A + c A^2`, and the update `a Y + B Y` of a symmetric `Y` that commutes with `B`. The grid holds
 the tiles of the lower triangle and no others. The result is symmetric bit by bit.
+
+A tile may be wider than high: each then reads fewer operands from the L2 cache for its products,
+which is what bounds square ones on sm_90 (bench/NOTES.md).
 """
 
 import torch
@@ -28,18 +31,25 @@ def symmetric_kernel(
     alpha,
     beta,
     HAS_Z: tl.constexpr,
-    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
     GROUP: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One tile (BLOCK, BLOCK) of the lower triangle of one matrix of the batch, and its mirror."""
-    tiles = tl.cdiv(size, BLOCK)
-    per_matrix = tiles * (tiles + 1) // 2
+    """A row of one or two square tiles of one matrix of the batch, COLUMNS wide, and their mirrors.
+
+    One that lies above the diagonal is left out: another program mirrors it.
+    """
+    WIDE: tl.constexpr = COLUMNS // ROWS
+    squares = tl.cdiv(size, COLUMNS)
+    per_matrix = squares * (squares + 1) // 2 * WIDE
     matrix = (tl.program_id(0) // per_matrix).to(tl.int64)
-    i, j = lower_tile(tl.program_id(0) % per_matrix, tiles, GROUP)
-    rows = i * BLOCK + tl.arange(0, BLOCK)
-    columns = j * BLOCK + tl.arange(0, BLOCK)
+    index = tl.program_id(0) % per_matrix
+    i, j = lower_tile(index // WIDE, squares, GROUP)
+    i = i * WIDE + index % WIDE
+    rows = i * ROWS + tl.arange(0, ROWS)
+    columns = j * COLUMNS + tl.arange(0, COLUMNS)
     X += matrix * size * depth
     Y += matrix * size * depth
     product = accumulate(
@@ -48,30 +58,47 @@ def symmetric_kernel(
         depth,
         1,
         1,
-        BLOCK,
-        BLOCK,
+        ROWS,
+        COLUMNS,
         DEPTH,
         PRECISION,
     )
-    result = alpha * product
-    corner = matrix * size * size
-    here = corner + rows.to(tl.int64)[:, None] * size + columns[None, :]
-    inside = (rows < size)[:, None] & (columns < size)[None, :]
-    if HAS_Z:
-        result += beta * tl.load(Z + here, mask=inside, other=0.0).to(tl.float32)
-    result = result.to(out.dtype.element_ty)
-    if i == j:
-        result = tl.where(rows[:, None] >= columns[None, :], result, tl.trans(result))
+    Z += matrix * size * size
+    out += matrix * size * size
+    if WIDE == 1:
+        finish(product, Z, out, i, j, size, alpha, beta, HAS_Z, ROWS)
     else:
-        there = corner + columns.to(tl.int64)[:, None] * size + rows[None, :]
-        inside_there = (columns < size)[:, None] & (rows < size)[None, :]
-        tl.store(out + there, tl.trans(result), mask=inside_there)
-    tl.store(out + here, result, mask=inside)
+        halves = tl.permute(tl.reshape(product, (ROWS, 2, ROWS)), (0, 2, 1))
+        left, right = tl.split(halves)
+        finish(left, Z, out, i, 2 * j, size, alpha, beta, HAS_Z, ROWS)
+        finish(right, Z, out, i, 2 * j + 1, size, alpha, beta, HAS_Z, ROWS)
+
+
+@triton.jit
+def finish(product, Z, out, i, j, size, alpha, beta, HAS_Z: tl.constexpr, BLOCK: tl.constexpr):
+    """Write `alpha product + beta Z` of a tile on or below the diagonal, and mirror it."""
+    if i >= j:
+        row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+        below, right = size - i * BLOCK, size - j * BLOCK  # that are left
+        here = i.to(tl.int64) * BLOCK * size + j * BLOCK
+        inside = (row < below) & (column < right)
+        result = alpha * product
+        if HAS_Z:
+            before = tl.load(Z + here + (row * size + column), mask=inside, other=0.0)
+            result += beta * before.to(tl.float32)
+        result = result.to(out.dtype.element_ty)
+        if i == j:
+            result = tl.where(row >= column, result, tl.trans(result))
+        else:
+            there = j.to(tl.int64) * BLOCK * size + i * BLOCK
+            mirrored = (row < right) & (column < below)
+            tl.store(out + there + (row * size + column), tl.trans(result), mask=mirrored)
+        tl.store(out + here + (row * size + column), result, mask=inside)
 
 
 @triton.jit
 def lower_tile(index, tiles, GROUP: tl.constexpr):
-    """Row and column of a tile of the lower triangle, numbered so that neighbours share operands.
+    """Row and column of a square of the lower triangle, numbered so that neighbours share operands.
 
     Rows go in groups of GROUP. Within a group, the tiles left of its diagonal block come column by
     column, and then those of the block row by row.
@@ -110,10 +137,10 @@ def symmetric(
     """
     batch, size, depth = X.shape
     out = torch.empty(batch, size, size, dtype=X.dtype, device=X.device)
-    tiles = triton.cdiv(size, tile.rows)
+    squares = triton.cdiv(size, tile.columns)
     launch(
         symmetric_kernel,
-        (batch * tiles * (tiles + 1) // 2,),
+        (batch * squares * (squares + 1) // 2 * (tile.columns // tile.rows),),
         tile.warps,
         tile.stages,
         X=X,
@@ -125,7 +152,8 @@ def symmetric(
         alpha=alpha,
         beta=beta,
         HAS_Z=Z is not None,
-        BLOCK=tile.rows,
+        ROWS=tile.rows,
+        COLUMNS=tile.columns,
         DEPTH=tile.depth,
         GROUP=tile.group,
         PRECISION=precision,

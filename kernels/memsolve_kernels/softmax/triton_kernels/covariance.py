@@ -17,6 +17,7 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
     blocks,
+    first_left_out,
     items_per_split,
     leave_out,
     load_block,
@@ -44,12 +45,15 @@ def covariance_kernel(
     weighted = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
 
     first = tl.program_id(1) * items_per_split
+    left_out = first_left_out(first, num_items, target)
     for start in range(first, min(first + items_per_split, num_items), BLOCK_N):
         items = start + tl.arange(0, BLOCK_N)
         value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
         logit = tl.dot(query, tl.trans(value), input_precision=PRECISION)
         along = tl.dot(direction, tl.trans(value), input_precision=PRECISION)
-        logit = leave_out(logit, items, num_items, target)
+        if start + BLOCK_N > left_out:
+            logit = leave_out(logit, items, num_items, target)
+            left_out = first_left_out(start + BLOCK_N, num_items, target)
         weight = tl.exp2(logit * LOG2_E - shift[:, None])
         total += tl.sum(weight, 1)
         weight *= along - center[:, None]
@@ -76,7 +80,7 @@ def covariance(
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
     launch(
         covariance_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages,
+        preset.num_warps, preset.num_stages, preset.registers,
         queries=queries, directions=aim.directions, outputs=outputs, targets=targets,
         shifts=aim.shift, centers=aim.center, totals=totals, sums=sums,
         items_per_split=items_per_split(num_items, splits, preset),

@@ -3,7 +3,8 @@
 
 Beside the others' mean, a program keeps their sum weighted by the component along the direction.
 The covariance is a difference of the two, which would cancel where one item has nearly all the
-weight: hence both are normalised by sums of the weights as rounded for the tensor cores.
+weight: hence the mean is normalised by the sum of its weights as rounded for the tensor cores, and
+its share in the moment is the sum of the moment's, as rounded too.
 """
 
 import torch
@@ -20,8 +21,10 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     LN_2,
     LOG2_E,
     LOWEST,
+    ONES,
     TINY,
     blocks,
+    first_left_out,
     items_per_split,
     leave_out,
     load_block,
@@ -46,28 +49,33 @@ def curvature_kernel(
     own_along = tl.load(own_alongs + rows, mask=rows < num_queries, other=0.0)
     top = tl.full((BLOCK_B,), LOWEST, tl.float32)
     total = tl.zeros((BLOCK_B,), tl.float32)
-    rounded_total = tl.zeros((BLOCK_B,), tl.float32)
-    total_along = tl.zeros((BLOCK_B,), tl.float32)
+    norm = tl.zeros((BLOCK_B, ONES), tl.float32)
+    total_along = tl.zeros((BLOCK_B, ONES), tl.float32)
+    ones = tl.full((BLOCK_N, ONES), 1.0, query.dtype)
     weighted = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
     moment = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
 
     first = tl.program_id(1) * items_per_split
+    left_out = first_left_out(first, num_items, target)
     for start in range(first, min(first + items_per_split, num_items), BLOCK_N):
         items = start + tl.arange(0, BLOCK_N)
         value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
         logit = tl.dot(query, tl.trans(value), input_precision=PRECISION)
         along = tl.dot(direction, tl.trans(value), input_precision=PRECISION) - own_along[:, None]
-        logit = leave_out(logit, items, num_items, target)
+        if start + BLOCK_N > left_out:
+            logit = leave_out(logit, items, num_items, target)
+            left_out = first_left_out(start + BLOCK_N, num_items, target)
         risen = tl.maximum(top, tl.max(logit, 1) * LOG2_E)
         decay = tl.exp2(top - risen)
-        exact = tl.exp2(logit * LOG2_E - risen[:, None])
-        weight = exact.to(value.dtype)
+        weight = tl.exp2(logit * LOG2_E - risen[:, None])
+        total = total * decay + tl.sum(weight, 1)
+        decay = decay[:, None]
         weight_along = (weight * along).to(value.dtype)
-        total = total * decay + tl.sum(exact, 1)
-        rounded_total = rounded_total * decay + tl.sum(weight.to(tl.float32), 1)
-        total_along = total_along * decay + tl.sum(weight_along.to(tl.float32), 1)
-        weighted = tl.dot(weight, value, weighted * decay[:, None], input_precision=PRECISION)
-        moment = tl.dot(weight_along, value, moment * decay[:, None], input_precision=PRECISION)
+        weight = weight.to(value.dtype)
+        norm = tl.dot(weight, ones, norm * decay, input_precision=PRECISION)
+        weighted = tl.dot(weight, value, weighted * decay, input_precision=PRECISION)
+        total_along = tl.dot(weight_along, ones, total_along * decay, input_precision=PRECISION)
+        moment = tl.dot(weight_along, value, moment * decay, input_precision=PRECISION)
         top = risen
 
     inside = rows < num_queries
@@ -75,8 +83,8 @@ def curvature_kernel(
     slot = tl.program_id(1).to(tl.int64) * num_queries + rows
     tl.store(rows_out + slot, top, mask=inside)
     tl.store(rows_out + stack + slot, total, mask=inside)
-    tl.store(rows_out + 2 * stack + slot, rounded_total, mask=inside)
-    tl.store(rows_out + 3 * stack + slot, total_along, mask=inside)
+    tl.store(rows_out + 2 * stack + slot, tl.sum(norm, 1) / ONES, mask=inside)
+    tl.store(rows_out + 3 * stack + slot, tl.sum(total_along, 1) / ONES, mask=inside)
     block = inside[:, None] & (columns < DIM)[None, :]
     tl.store(sums + slot[:, None] * DIM + columns[None, :], weighted, mask=block)
     tl.store(moments + slot[:, None] * DIM + columns[None, :], moment, mask=block)
@@ -107,7 +115,7 @@ def merge_curvature_kernel(
         rounded_total += scale * tl.load(rows_in + 2 * stack + slot, mask=inside, other=0.0)
         along += scale * tl.load(rows_in + 3 * stack + slot, mask=inside, other=0.0)
     rounded_total = tl.maximum(rounded_total, TINY)
-    along /= rounded_total
+    along /= tl.maximum(total, TINY)
 
     own = tl.where(target < 0, float("nan"), tl.zeros((BLOCK_B,), tl.float32))
     for start in range(0, DIM, BLOCK_D):
@@ -122,7 +130,7 @@ def merge_curvature_kernel(
             mean += scale * tl.load(sums + place, mask=block, other=0.0)
             moment += scale * tl.load(moments + place, mask=block, other=0.0)
         mean /= rounded_total[:, None]
-        moment /= rounded_total[:, None]
+        moment /= tl.maximum(total, TINY)[:, None]
         query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM).to(tl.float32)
         value = load_block(
             outputs, tl.maximum(target, 0), num_items, stride_item, columns, stride_dim, DIM
@@ -152,7 +160,7 @@ def curvature(
     sums, moments = own_alongs.new_empty(2, splits, batch, dim)
     launch(
         curvature_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages,
+        preset.num_warps, preset.num_stages, preset.registers,
         queries=queries, directions=directions, outputs=outputs, targets=targets,
         own_alongs=own_alongs, rows_out=rows, sums=sums, moments=moments,
         items_per_split=items_per_split(num_items, splits, preset),

@@ -6,7 +6,8 @@ keys and then as values, and keeps running maximum, sums and weighted sum of out
 are merged afterwards, always in the same order.
 
 The log-odds take the sum of the weights themselves, and the mean that of the weights as rounded for
-the tensor cores: rounding then moves the mean only by the spread of the outputs around it.
+the tensor cores: rounding then moves the mean only by the spread of the outputs around it. That sum
+is a product with ones: to add up rounded numbers here would have each converted back, one by one.
 """
 
 import torch
@@ -21,15 +22,15 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
     LOWEST,
+    ONES,
     blocks,
+    first_left_out,
     items_per_split,
     leave_out,
     load_block,
     load_targets,
     sizes,
 )
-
-NORMED = tl.constexpr(256)  # beyond, registers are short
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -46,29 +47,32 @@ def odds_kernel(
     target = load_targets(targets, rows, num_queries, num_items)
     top = tl.full((BLOCK_B,), LOWEST, tl.float32)
     total = tl.zeros((BLOCK_B,), tl.float32)
-    norm = tl.zeros((BLOCK_B,), tl.float32)
+    norm = tl.zeros((BLOCK_B, ONES), tl.float32)
+    ones = tl.full((BLOCK_N, ONES), 1.0, query.dtype)
     weighted = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
 
     first = tl.program_id(1) * items_per_split
+    left_out = first_left_out(first, num_items, target)
     for start in range(first, min(first + items_per_split, num_items), BLOCK_N):
         items = start + tl.arange(0, BLOCK_N)
         value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
         logit = tl.dot(query, tl.trans(value), input_precision=PRECISION)
-        logit = leave_out(logit, items, num_items, target)
+        if start + BLOCK_N > left_out:
+            logit = leave_out(logit, items, num_items, target)
+            left_out = first_left_out(start + BLOCK_N, num_items, target)
         risen = tl.maximum(top, tl.max(logit, 1) * LOG2_E)
         decay = tl.exp2(top - risen)
         weight = tl.exp2(logit * LOG2_E - risen[:, None])
         total = total * decay + tl.sum(weight, 1)
         weight = weight.to(value.dtype)
-        if BLOCK_D <= NORMED:
-            norm = norm * decay + tl.sum(weight.to(tl.float32), 1)
+        norm = tl.dot(weight, ones, norm * decay[:, None], input_precision=PRECISION)
         weighted = tl.dot(weight, value, weighted * decay[:, None], input_precision=PRECISION)
         top = risen
 
     slot = tl.program_id(1).to(tl.int64) * num_queries + rows
     tl.store(tops + slot, top, mask=rows < num_queries)
     tl.store(totals + slot, total, mask=rows < num_queries)
-    tl.store(norms + slot, norm if BLOCK_D <= NORMED else total, mask=rows < num_queries)
+    tl.store(norms + slot, tl.sum(norm, 1) / ONES, mask=rows < num_queries)
     inside = (rows < num_queries)[:, None] & (columns < DIM)[None, :]
     tl.store(sums + slot[:, None] * DIM + columns[None, :], weighted, mask=inside)
 
@@ -82,7 +86,7 @@ def odds(
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
     launch(
         odds_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages,
+        preset.num_warps, preset.num_stages, preset.registers,
         queries=queries, outputs=outputs, targets=targets,
         tops=tops, totals=totals, norms=norms, sums=sums,
         items_per_split=items_per_split(num_items, splits, preset),

@@ -15,6 +15,7 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     LOG2_E,
     LOWEST,
     blocks,
+    first_left_out,
     items_per_split,
     leave_out,
     load_block,
@@ -38,18 +39,28 @@ def rank_kernel(
     top = tl.full((BLOCK_B,), LOWEST, tl.float32)
     total = tl.zeros((BLOCK_B,), tl.float32)
     above = tl.zeros((BLOCK_B,), tl.int32)
+    columns = tl.arange(0, BLOCK_D)
+    if DIM <= BLOCK_D:
+        query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
 
     first = tl.program_id(1) * items_per_split
+    left_out = first_left_out(first, num_items, target)
     for start in range(first, min(first + items_per_split, num_items), BLOCK_N):
         items = start + tl.arange(0, BLOCK_N)
-        logit = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
-        for column in range(0, DIM, BLOCK_D):
-            columns = column + tl.arange(0, BLOCK_D)
-            query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
+        if DIM <= BLOCK_D:
             value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
-            logit = tl.dot(query, tl.trans(value), logit, input_precision=PRECISION)
-        logit = leave_out(logit, items, num_items, target)
-        above += tl.sum((logit > own[:, None]).to(tl.int32), 1)
+            logit = tl.dot(query, tl.trans(value), input_precision=PRECISION)
+        else:
+            logit = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
+            for column in range(0, DIM, BLOCK_D):
+                part = column + columns
+                query = load_block(queries, rows, num_queries, DIM, part, 1, DIM)
+                value = load_block(outputs, items, num_items, stride_item, part, stride_dim, DIM)
+                logit = tl.dot(query, tl.trans(value), logit, input_precision=PRECISION)
+        if start + BLOCK_N > left_out:
+            logit = leave_out(logit, items, num_items, target)
+            left_out = first_left_out(start + BLOCK_N, num_items, target)
+        above += tl.sum(tl.where(logit > own[:, None], 1.0, 0.0), 1).to(tl.int32)
         best = tl.maximum(best, tl.max(logit, 1))
         risen = tl.maximum(top, best * LOG2_E)
         weight = tl.exp2(logit * LOG2_E - risen[:, None])
@@ -79,7 +90,7 @@ def ranks(
     above = targets.new_empty(splits, batch, dtype=torch.int64)
     launch(
         rank_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages,
+        preset.num_warps, preset.num_stages, preset.registers,
         queries=queries, outputs=outputs, targets=targets, target_logits=target_logits,
         log_odds=log_odds, best_others=best_others, ranks=above,
         items_per_split=items_per_split(num_items, splits, preset),

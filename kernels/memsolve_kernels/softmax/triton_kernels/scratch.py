@@ -5,8 +5,9 @@ A chunk of items at a time, one kernel writes the weights of all its items into 
 a matrix product with an exponential at its end, and a second multiplies them with the outputs: 4BNd
 flops for the log-odds and 6BNd for the covariance, as in one pass, and a few bytes a weight.
 
-Weights are relative to the maximum of their own tile; the second kernel knows the maxima of the
-whole chunk before it starts, and so scales each tile once and its accumulator once a chunk.
+Weights are relative to the maximum of their own tile, up to a power of two; the second kernel knows
+the maxima of the whole chunk before it starts, and so scales each tile once, exactly, and its
+accumulator once a chunk.
 """
 
 from typing import Any
@@ -52,7 +53,7 @@ def weights_kernel(
         value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
         logit = tl.dot(query, tl.trans(value), logit, input_precision=PRECISION)
     logit = leave_out(logit, items, num_items, target)
-    top = tl.maximum(tl.max(logit, 1) * LOG2_E, LOWEST)
+    top = tl.maximum(tl.ceil(tl.max(logit, 1) * LOG2_E), LOWEST)
     weight = tl.exp2(logit * LOG2_E - top[:, None])
     slot = tl.program_id(1).to(tl.int64) * num_queries + rows
     tl.store(tops + slot, top, mask=rows < num_queries)
@@ -128,12 +129,13 @@ def accumulate_kernel(
     for place in range(first_tile * TILE, last_tile * TILE, BLOCK_N):
         part = (place // TILE) * num_queries + rows
         scale = tl.exp2(tl.load(tile_tops + part, mask=inside, other=LOWEST) - top)
+        scale = scale.to(weights.dtype.element_ty)  # a power of two, so that no weight is rounded
         places = place + tl.arange(0, BLOCK_N)
         weight = load_block(weights, rows, num_queries, chunk, places, 1, 2**31 - 1)
         value = load_block(
             outputs, first_item + places, num_items, stride_item, columns, stride_dim, DIM
         )
-        weight = (weight * scale[:, None]).to(value.dtype)
+        weight *= scale[:, None]
         weighted = tl.dot(weight, value, weighted, input_precision=PRECISION)
 
     tl.store(state, weighted, mask=block)
@@ -205,12 +207,12 @@ def by_chunks(
         }  # fmt: skip
         launch(
             kernel, (triton.cdiv(batch, weigh.block_b), tiles), weigh.num_warps, weigh.num_stages,
-            tops=tile_tops, totals=tile_totals, **inputs, **chunk, **blocks(weigh),
+            weigh.registers, tops=tile_tops, totals=tile_totals, **inputs, **chunk, **blocks(weigh),
         )  # fmt: skip
         launch(
             accumulate_kernel,
             (triton.cdiv(batch, add.block_b), triton.cdiv(dim, add.block_d), splits),
-            add.num_warps, add.num_stages,
+            add.num_warps, add.num_stages, add.registers,
             tile_tops=tile_tops, tile_totals=tile_totals,
             tops=top, totals=total, next_tops=next_top, next_totals=next_total, sums=sums,
             tiles_per_split=triton.cdiv(tiles, splits), TILE=weigh.block_n, **chunk, **blocks(add),

@@ -11,6 +11,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 LOWEST = tl.constexpr(-3.0e38)  # where a running maximum starts: finite, so -inf less it is not NaN
 TINY = tl.constexpr(1.0e-37)  # below any sum that holds an item
+ONES = tl.constexpr(8)  # columns of a product that sums weights as rounded for it, the fewest
 COUNTS = ("num_queries", "num_items", "num_splits", "items_per_split", "tiles_per_split")
 """Arguments that decide no alignment: one compilation serves all their values."""
 
@@ -36,6 +37,12 @@ def leave_out(logit, items, num_items, target):
     """Logits with -inf at the targets and past the last item."""
     left_out = (items[None, :] == target[:, None]) | (items >= num_items)[None, :]
     return tl.where(left_out, float("-inf"), logit)
+
+
+@triton.jit
+def first_left_out(start, num_items, target):
+    """The first item from `start` on that some query leaves out: no tile before it needs a mask."""
+    return tl.min(tl.where(target >= start, target, num_items), 0)
 
 
 def sizes(queries: Tensor, outputs: Tensor) -> dict[str, int]:

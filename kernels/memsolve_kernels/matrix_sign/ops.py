@@ -1,0 +1,82 @@
+"""The matrix sign as it is computed, and as a torch.library operator where it is only traced.
+
+The operator has a shape for tracing and a rule for vmap. Tensors with values do without it, since
+it costs as much time as a small matrix. It takes no objects: a schedule goes into it as numbers.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from memsolve_kernels import dispatch
+from memsolve_kernels.matrix_sign.backends import choose
+from memsolve_kernels.matrix_sign.checks import check_finite
+from memsolve_kernels.matrix_sign.polynomials import Polynomial, Schedule
+from memsolve_kernels.matrix_sign.settings import Settings, settings_for
+
+# The spelling that torch.library reads in every version.
+Count = Optional[int]  # noqa: UP045
+Name = Optional[str]  # noqa: UP045
+Dtype = Optional[torch.dtype]  # noqa: UP045
+Numbers = Optional[Sequence[float]]  # noqa: UP045
+
+
+@torch.no_grad()
+def sign(matrix: Tensor, settings: Settings, backend: dispatch.Backend | None) -> Tensor:
+    """The sign of a matrix (..., m, n), in its dtype; see `matrix_sign` for the errors."""
+    chosen = choose(backend, matrix, settings)
+    if matrix.numel() == 0:
+        return matrix.clone()
+    if matrix.device.type == "cpu":
+        check_finite(matrix)
+    with torch.autocast(matrix.device.type, enabled=False):
+        return chosen.sign(matrix, settings).to(matrix.dtype)
+
+
+@torch.library.custom_op("memsolve::matrix_sign", mutates_args=())
+def traced_sign(
+    matrix: Tensor,
+    damping: float,
+    steps: Count,
+    schedule: Numbers,
+    dtype: Dtype,
+    precision: Name,
+    backend: Name,
+) -> Tensor:
+    """The same of arguments that have been checked, contiguous; `schedule` by `as_numbers`."""
+    given = _from_numbers(schedule)
+    settings = settings_for(matrix, damping, steps, given, dtype, precision)  # type: ignore[arg-type]
+    return sign(matrix, settings, backend).contiguous()  # type: ignore[arg-type]
+
+
+@traced_sign.register_fake
+def _(matrix: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(matrix, memory_format=torch.contiguous_format)
+
+
+@traced_sign.register_vmap
+def _(_: Any, in_dims: tuple[int | None, ...], matrix: Tensor, *others: Any) -> tuple[Tensor, int]:
+    (mapped,) = (dim for dim in in_dims if dim is not None)  # no other argument is a tensor
+    sign: Tensor = traced_sign(matrix.movedim(mapped, 0), *others)
+    return sign, 0
+
+
+def as_numbers(schedule: Schedule | None) -> list[float] | None:
+    """A schedule but for its name, as the operator takes it; NaN where it promises no error."""
+    if schedule is None:
+        return None
+    error = math.nan if schedule.error is None else schedule.error
+    coefficients = [number for polynomial in schedule.polynomials for number in polynomial]
+    return [schedule.lower, float(schedule.wide_steps), error, *coefficients]
+
+
+def _from_numbers(numbers: Sequence[float] | None) -> Schedule | None:
+    if numbers is None:
+        return None
+    lower, wide_steps, error, *rest = numbers
+    polynomials = tuple(Polynomial(*rest[at : at + 3]) for at in range(0, len(rest), 3))
+    promise = None if math.isnan(error) else error
+    return Schedule("traced", polynomials, lower, int(wide_steps), promise)

@@ -1,0 +1,140 @@
+"""What the studies of training share: their trials, tuned alike for every optimizer."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, TypeVar
+
+from memsolve.engine import Grid, Point, Study
+from memsolve.engine.optimizers import resolve
+from memsolve.engine.prepare import RefusedError
+from memsolve.problem import AssociativeMemory
+from memsolve.seeds import seeded
+from memsolve.stepper import Build, StepError
+from memsolve.study.one_step import memory_of
+from memsolve.study.trials import Place, Trial, Trials, by_place, trial
+from memsolve.study.tuning import (
+    BUDGET,
+    WIDENINGS,
+    Chosen,
+    Tried,
+    first_sizes,
+    next_size,
+    unit_step,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
+P = TypeVar("P", bound=Point)
+
+
+class ManySteps(Study[Trial, R, P]):
+    """A study of whole training runs.
+
+    Step sizes are tuned at each `Place`, for each schedule alike: three are tried first
+    (`first_sizes`), then one at a time until there are `BUDGET` (`next_size`). The schedule that is
+    best by then gets up to `WIDENINGS` more while its best step size is at an end. Step sizes that
+    a user has set are all tried, and only widened; a single one is kept.
+    """
+
+    cell = Trial
+
+    @abstractmethod
+    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> R:
+        """One trial's run."""
+
+    @abstractmethod
+    def choose(self, runs: Mapping[Trial, R]) -> Chosen:
+        """The best schedule and step size of the trials of one place."""
+
+    def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
+        """Those of the grid; the population without any."""
+        return [None] if grid.batch_sizes is None else [*grid.batch_sizes]
+
+    def cells(self, grid: Grid) -> list[Trial]:
+        """Each schedule with the step sizes to begin with, at every place, for every seed.
+
+        Raises:
+            RefusedError: optimizers whose step sizes cannot be guessed, and why.
+        """
+        assert isinstance(grid, Trials)
+        begun = all_first_trials(grid)
+        trials = []
+        for alpha, dim in product(grid.alphas, grid.dims):
+            for seed, batch_size in product(range(grid.seeds), self.batch_sizes(grid, alpha, dim)):
+                for name in grid.labels:
+                    place = Place(name, alpha, dim, batch_size)
+                    first = begun[name, alpha, dim]
+                    trials += [trial(grid, place, seed, *tried) for tried in first]
+        return trials
+
+    def more(self, grid: Grid, results: Mapping[Trial, R]) -> list[Trial]:
+        """The next step size of every schedule at every place, until tuning ends."""
+        assert isinstance(grid, Trials)
+        found = []
+        for place, runs in by_place(results).items():
+            chosen = self.choose(runs)
+            for schedule in grid.schedules:
+                of = {run: result for run, result in runs.items() if run.schedule == schedule}
+                size = self._next_size(grid, of, chosen)
+                if size is not None:
+                    seeds = range(grid.seeds)
+                    found += [trial(grid, place, seed, schedule, size) for seed in seeds]
+        return found
+
+    def _next_size(self, grid: Trials, runs: Mapping[Trial, R], chosen: Chosen) -> float | None:
+        """The step size that a schedule is tried with next, given its trials at a place."""
+        optimizer, schedule = next((run.optimizer, run.schedule) for run in runs)
+        given = grid.sizes_of(optimizer)
+        tried = sorted({run.step_size for run in runs})
+        beyond = len(tried) - (BUDGET if given is None else len(given))
+        at_end = chosen.edge and chosen.schedule == schedule
+        if beyond >= (WIDENINGS if at_end else 0):
+            return None
+
+        def best(sizes: Sequence[float]) -> float:
+            return self.choose({run: runs[run] for run in runs if run.step_size in sizes}).step_size
+
+        return next_size(tried, best)
+
+    def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[R]:
+        """Each trial's run."""
+        assert isinstance(grid, Trials)
+        memory = memory_of(grid, cells[0])
+        builders = resolve(grid.choices)
+        for cell in cells:
+            with seeded(grid.device, cell.seed, cell.dim):
+                result = self.run(grid, memory, builders[cell.optimizer], cell)
+            yield result
+
+
+def all_first_trials(grid: Trials) -> dict[tuple[str, float, int], list[Tried]]:
+    """`first_trials` of every optimizer and memory.
+
+    Raises:
+        RefusedError: optimizers whose step sizes cannot be guessed, all of them, and why.
+    """
+    found: dict[tuple[str, float, int], list[Tried]] = {}
+    refused: dict[str, str] = {}
+    for name, alpha, dim in product(grid.labels, grid.alphas, grid.dims):
+        try:
+            found[name, alpha, dim] = first_trials(grid, name, alpha, dim)
+        except StepError as error:
+            refused[name] = str(error)
+    if refused:
+        raise RefusedError(refused)
+    return found
+
+
+def first_trials(grid: Trials, optimizer: str, alpha: float, dim: int) -> list[Tried]:
+    """Each schedule with the step sizes that it is tried with first."""
+    if (given := grid.sizes_of(optimizer)) is not None:
+        return list(product(grid.schedules, given))
+    unit = unit_step(grid, optimizer, alpha, dim)
+    return [
+        (schedule, size)
+        for schedule in grid.schedules
+        for size in first_sizes(unit, schedule, grid.steps)
+    ]
