@@ -53,11 +53,14 @@ class Preset:
 # together, by architecture; a row serves d up to block_d, and FEW queries have rows of their own.
 #
 # "odds" and "covariance" keep a weighted sum of block_d columns on chip, and "curvature" two; where
-# d is larger than that, "odds" and "covariance" in turn take its place. Where it is larger than
-# they hold, "weights" or "centred" fill a scratch and "accumulate" multiplies it, all walking any d
-# in steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every
-# row is the largest tile tried that spills with neither the oldest nor the newest Triton; none has
-# been timed on a GPU yet. Where an architecture has no rows it borrows (`architectures.BORROWED`).
+# d is larger than that, "odds" and "covariance" in turn take its place. "outputs" keeps a sum for
+# each of block_b items, and walks queries by block_n. Where d is larger than they hold, "weights",
+# "centred" or "pulls" fill a scratch and "accumulate" multiplies it, all walking any d in steps; their
+# block_n must be a multiple of that of "accumulate". "rank" keeps its queries on chip, and "long_rank"
+# walks d. On sm_90 rows in half precision are those tried that have the fewest cycles by prediction
+# (bench/NOTES.md), and others have tiles like them, or the largest; none spills with the oldest or the
+# newest Triton, and none has been timed on a GPU yet. Where an architecture has no rows it borrows
+# (`architectures.BORROWED`).
 _Row = tuple[int, int, int, int, int] | tuple[int, int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
