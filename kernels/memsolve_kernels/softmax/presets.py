@@ -55,12 +55,14 @@ class Preset:
 # "odds" and "covariance" keep a weighted sum of block_d columns on chip, and "curvature" two; where
 # d is larger than that, "odds" and "covariance" in turn take its place. "outputs" keeps a sum for
 # each of block_b items, and walks queries by block_n. Where d is larger than they hold, "weights",
-# "centred" or "pulls" fill a scratch and "accumulate" multiplies it, all walking any d in steps; their
-# block_n must be a multiple of that of "accumulate". "rank" keeps its queries on chip, and "long_rank"
-# walks d. On sm_90 rows in half precision are those tried that have the fewest cycles by prediction
-# (bench/NOTES.md), and others have tiles like them, or the largest; none spills with the oldest or the
-# newest Triton, and none has been timed on a GPU yet. Where an architecture has no rows it borrows
-# (`architectures.BORROWED`).
+# "centred" or "pulls" fill a scratch and "accumulate" multiplies it, all walking any d in steps;
+# their block_n must be a multiple of that of "accumulate". "rank" keeps its queries on chip, and
+# "long_rank" walks d.
+#
+# On sm_90, rows in half precision are those that take the fewest cycles by prediction, of those
+# tried (bench/NOTES.md); others have tiles like them, or the largest. None spills with the oldest
+# or the newest Triton, and none has been timed on a GPU yet. Where an architecture has no rows it
+# borrows (`architectures.BORROWED`).
 _Row = tuple[int, int, int, int, int] | tuple[int, int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
