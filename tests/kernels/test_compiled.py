@@ -7,7 +7,15 @@ import pytest
 pytest.importorskip("triton")
 
 from memsolve_kernels.architectures import COMPILED
-from memsolve_kernels.compiled import Resources, binaries, everywhere, resources, variants
+from memsolve_kernels.compiled import (
+    Resources,
+    ToolError,
+    binaries,
+    everywhere,
+    resources,
+    tool,
+    variants,
+)
 from memsolve_kernels.launch import Variant
 
 
@@ -41,3 +49,8 @@ def test_architectures_of_the_same_presets_get_the_same_ptx() -> None:
     both = binaries(variant, [86, 89])
     assert [binary.arch for binary in both] == [86, 89]
     assert both[0].cubin != both[1].cubin
+
+
+def test_a_missing_disassembler_is_told_in_a_line() -> None:
+    with pytest.raises(ToolError, match="no such_tool, so that machine code cannot be read"):
+        tool("such_tool", cubin=b"")
