@@ -44,7 +44,7 @@ history: .venv/installed  ## record RANGE for asv, each commit in an environment
 		$(BIN)/asv run --machine "$$machine" $(if $(BENCH),--bench "$(BENCH)") \
 		$(or $(RANGE),HEAD~10..HEAD)
 
-gate: .venv/installed  ## compare BASE with the last commit: slower, forgetful or spilling fails
+gate: .venv/installed  ## compare BASE with the last commit: slower, forgetful, spilling or longer by count fails
 	$(BIN)/python -m bench.gate $(or $(BASE),$(error name the revision to compare with: make gate BASE=main))
 
 dashboard: .venv/installed  ## make asv's site over the last ten commits, and the page of ratios

@@ -1,8 +1,31 @@
 """Benchmark optimizers that store facts, against the laws of arXiv 2603.26554."""
 
-from memsolve_kernels.errors import InputError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from memsolve.problem import AssociativeMemory, Batch, Curvature
-from memsolve.recall import Recall
+if TYPE_CHECKING:
+    from memsolve_kernels.errors import InputError
 
-__all__ = ["AssociativeMemory", "Batch", "Curvature", "InputError", "Recall"]
+    from memsolve.problem import AssociativeMemory, Batch, Curvature
+    from memsolve.recall import Recall
+
+    __version__: str
+
+__all__ = ["AssociativeMemory", "Batch", "Curvature", "InputError", "Recall", "__version__"]
+
+_HOMES = {
+    "AssociativeMemory": "memsolve.problem",
+    "Batch": "memsolve.problem",
+    "Curvature": "memsolve.problem",
+    "InputError": "memsolve_kernels.errors",
+    "Recall": "memsolve.recall",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that the command can be interrupted while torch is imported."""
+    if name == "__version__":
+        return import_module("memsolve.environment").version_of("memsolve")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -8,25 +8,26 @@ from typing import Annotated, Any, cast
 import typer
 from memsolve_kernels.errors import InputError
 from rich.console import Console
+from rich.text import Text
 
+from memsolve import __version__
 from memsolve.engine import Study
 from memsolve.engine.grid import options
-from memsolve.report import Finished, terminal_table, write_report
+from memsolve.engine.merge import merged
+from memsolve.report import Finished, notes, terminal_table, write_report
 from memsolve.study import find, load, studies
-
-INTERRUPTED = 130
 
 Out = Annotated[Path, typer.Option(help="Folder for cells, summary.json, figures, report.html.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")]
+SkipFailing = Annotated[
+    bool, typer.Option("--skip-failing", help="Leave out optimizers that cannot be used.")
+]
 
 
 def commands(words: list[str]) -> typer.Typer:
     """The command line: every study, and the one that its first word names by its path."""
-    app = typer.Typer(
-        help="Benchmark optimizers that store facts, against the laws of arXiv 2603.26554.",
-        add_completion=False,
-        no_args_is_help=True,
-    )
+    app = typer.Typer(add_completion=False, no_args_is_help=True)
+    app.callback()(_main)
     for study in studies():
         _add_command(app, study)
     if words and "." in words[0]:
@@ -39,28 +40,28 @@ def _add_command(app: typer.Typer, study: Study[Any, Any, Any]) -> None:
     """A study's command: the options of its grid, and where its results go."""
     grid = study.grid
 
-    def command(out: Path, resume: bool = False, **texts: str | int | None) -> None:
-        given = {name: None if text is None else str(text) for name, text in texts.items()}
-        summary = study(type(grid).parse(given), out, resume=resume)
+    def command(
+        out: Path, resume: bool = False, skip_failing: bool = False, **texts: str | None
+    ) -> None:
+        chosen = type(grid).parse(texts)
+        summary = study(chosen, out, resume=resume, skip_failing=skip_failing)
         _report([(study, summary)], out)
 
     parameters = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, annotation=Out)]
     for name, option in options(type(grid)):
         words = option.words(getattr(grid, name))
-        kind = str if option.many else option.kind
         parameters.append(
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=kind(words[1]) if words else None,
-                annotation=Annotated[kind | None, typer.Option(option.flag, help=option.help)],
+                default=words[1] if words else None,
+                annotation=Annotated[str | None, typer.Option(option.flag, help=option.help)],
             )
         )
-    parameters.append(
-        inspect.Parameter(
-            "resume", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Resume
+    for name, kind in (("resume", Resume), ("skip_failing", SkipFailing)):
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
         )
-    )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     app.command(study.name, help=study.question)(command)
@@ -70,38 +71,55 @@ def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished studies.")],
     out: Annotated[Path, typer.Option(help="Folder for the figures and report.html.")],
 ) -> None:
-    """One report of several finished studies."""
-    _report([load(folder) for folder in folders], out)
+    """One report of several finished studies; those of one kind share a ranked table."""
+    _report(merged([(folder, *load(folder)) for folder in folders]), out)
 
 
-def main() -> None:
-    """Run the command line; what a person can mend is said in one line, with exit status 2."""
+def run(words: list[str]) -> int:
+    """Run the command line; the exit status. What a person can mend is told on stderr, with 2."""
     sys.path.insert(0, "")  # so that `my_module.MyOptimizer` imports from the current folder
     # The base of typer's usage errors has no name of its own in every release of typer.
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
-        status = commands(sys.argv[1:])(standalone_mode=False)
+        return int(commands(words)(words, standalone_mode=False) or 0)
     except InputError as error:
-        _fail(str(error))
+        return _fail(str(error))
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (MemoryError, RecursionError) as error:
+        return _fail(f"{type(error).__name__}: {error}")
     except usage_error as error:
-        _fail(cast("Any", error).format_message())
+        return _fail(cast("Any", error).format_message())
     except typer.Abort:
-        status = INTERRUPTED
-    if status == INTERRUPTED:
-        print("memsolve: interrupted; a study goes on with --resume", file=sys.stderr)
-    sys.exit(status)
+        raise KeyboardInterrupt from None
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> int:
+    """Tell what is wrong: in a line, or where there are several things, a line each."""
+    lines = [" ".join(line.split()) for line in message.splitlines()]
     if message:  # without arguments, the help has said it all
-        print(f"memsolve: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+        print("memsolve: error:", "\n  ".join(lines), file=sys.stderr)
+    return 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"memsolve {__version__}")
+        raise typer.Exit
+
+
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    """Benchmark optimizers that store facts, against the laws of arXiv 2603.26554."""
 
 
 def _report(finished: list[Finished], out: Path) -> None:
     console = Console()
     for study, summary in finished:
         console.print(terminal_table(study, summary))
+        for line in notes(summary):
+            console.print(Text(line), soft_wrap=True)
     console.print(f"report: {write_report(finished, out)}", soft_wrap=True)

@@ -22,10 +22,10 @@ def environment(device: str) -> Environment:
     """
     where = torch.device(device)
     found: Environment = {
-        "memsolve": _version("memsolve"),
+        "memsolve": version_of("memsolve"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "triton": _version("triton"),
+        "triton": version_of("triton"),
         "numpy": np.__version__,
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else _cpu(),
         "threads": torch.get_num_threads(),
@@ -36,7 +36,8 @@ def environment(device: str) -> Environment:
     return found
 
 
-def _version(distribution: str) -> str:
+def version_of(distribution: str) -> str:
+    """The installed version of a distribution, or that there is none."""
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -58,7 +58,7 @@ def method_of(optimizer: Optimizer, steps: int = 1) -> Method | None:
         optimizer: as it will be used.
         steps: how many.
     """
-    settings = optimizer.defaults
+    settings = getattr(optimizer, "defaults", {})  # wrappers may have none
     later = steps > 1 and (settings.get("momentum") or settings.get("weight_decay"))
     if settings.get("maximize") or later:
         return None

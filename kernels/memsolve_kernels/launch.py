@@ -88,6 +88,16 @@ class Variant(NamedTuple):
         return self.launch.num_stages
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What the compiler is told, the limit on registers included."""
+        return self.launch.options
+
+    @property
+    def rare(self) -> bool:
+        """Whether what branches jump over in the main loop seldom runs, as masks do."""
+        return True
+
+    @property
     def constants(self) -> dict[str, Any]:
         """Values of the constexpr arguments."""
         return signature(self.launch).constants

@@ -9,9 +9,11 @@ import numpy as np
 from memsolve_kernels.errors import RangeError
 
 
-def whole(value: object, least: int) -> bool:
-    """Whether this is a whole number of at least so much."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+def whole(value: object, least: int, bits: int = 62) -> bool:
+    """Whether this is a whole number from `least` to `2^bits`."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        return False
+    return least <= int(value) <= 1 << bits
 
 
 def positive(value: object) -> bool:
@@ -21,7 +23,7 @@ def positive(value: object) -> bool:
 
 def check_list(name: str, values: Any, expected: str, valid: Callable[[Any], bool]) -> None:
     """Raise RangeError unless this is a list of different valid values, and not empty."""
-    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
         raise RangeError(f"{name} is {values!r}; expected a list of {expected}")
     for value in values:
         if not valid(value):

@@ -1,7 +1,7 @@
 """Exponents and saturation points with bootstrap intervals over seeds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+
+FEW = 10
+"""Counts below it are too coarse for a slope."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class Estimate:
             or where the estimate is not identified.
         high: its upper end, likewise.
         note: why a number is missing, in a few words; empty otherwise.
+        doubts: why the interval is to be doubted, likewise.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     note: str = ""
+    doubts: str = ""
 
     def __str__(self) -> str:
         """`1.36 [1.33, 1.39]`, or why there is no number."""
@@ -37,6 +42,11 @@ class Estimate:
         if self.low is None or self.high is None:
             return f"{self.value:.2f} ({self.note})"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    @property
+    def told(self) -> str:
+        """As text, with what there is to doubt: `1.36 [1.33, 1.39], two seeds`."""
+        return f"{self}, {self.doubts}" if self.doubts else str(self)
 
     @property
     def bar(self) -> tuple[float, float, float] | None:
@@ -83,6 +93,9 @@ def power_law_exponent(
 ) -> Estimate:
     """Slope of `log value` against `log d` by least squares.
 
+    A grid too small for it is told beside it: two dimensions have no curvature to show, two
+    seeds hardly a spread, and small counts come in whole numbers.
+
     Args:
         dims: the dimensions `d`, at least two for a slope.
         samples: for each `d`, an array (S, ...) of what its seeds measured.
@@ -97,4 +110,13 @@ def power_law_exponent(
             y = np.log([value(draw) for value, draw in zip(values, draws, strict=True)])
             return np.asarray(x @ y / (x @ x))
 
-    return bootstrap(samples, slope)
+    found = bootstrap(samples, slope)
+    if found.value is None:
+        return found
+    least = min(float(value(group[None])[0]) for value, group in zip(values, samples, strict=True))
+    doubts = [
+        *["two dimensions"] * (len(dims) == 2),
+        *["two seeds"] * (min(map(len, samples)) == 2),
+        *[f"values below {FEW}"] * (least < FEW),
+    ]
+    return replace(found, doubts=", ".join(doubts))

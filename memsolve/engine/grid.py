@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from memsolve_kernels.errors import DtypeError, InputError, RangeError
+from memsolve_kernels.errors import DeviceError, DtypeError, InputError, RangeError
 from torch.optim import Optimizer
 
 from memsolve.engine.checks import check_list, whole
@@ -34,12 +34,14 @@ class Option(NamedTuple):
         kind: of a value: `int`, `float` or `str`.
         help: for a person.
         many: whether it takes several values, separated by commas.
+        in_cells: whether each cell carries its own, so that results of other ones are as good.
     """
 
     flag: str
     kind: type
     help: str
     many: bool = True
+    in_cells: bool = False
 
     def parse(self, text: str) -> Any:
         """The value of the field.
@@ -50,10 +52,10 @@ class Option(NamedTuple):
         try:
             values = [self.kind(part) for part in split(text)]
         except ValueError as error:
-            expected = "whole numbers" if self.kind is int else "numbers"
-            raise RangeError(
-                f"{self.flag} is {text!r}; expected {expected}, separated by commas"
-            ) from error
+            one = "a whole number" if self.kind is int else "a number"
+            several = f"{one.removeprefix('a ')}s, separated by commas"
+            expected = several if self.many else one
+            raise RangeError(f"{self.flag} is {text!r}; expected {expected}") from error
         if not self.many and len(values) != 1:
             raise RangeError(f"{self.flag} is {text!r}; expected one value")
         return values if self.many else values[0]
@@ -66,9 +68,17 @@ class Option(NamedTuple):
         return [self.flag, text] if text else []
 
 
-def option(default: Any, flag: str, kind: type, help: str, *, many: bool = True) -> Any:  # noqa: A002
+def option(
+    default: Any,
+    flag: str,
+    kind: type,
+    help: str,  # noqa: A002
+    *,
+    many: bool = True,
+    in_cells: bool = False,
+) -> Any:
     """A field of a grid with its option."""
-    return field(default=default, metadata={"option": Option(flag, kind, help, many)})
+    return field(default=default, metadata={"option": Option(flag, kind, help, many, in_cells)})
 
 
 @dataclass(frozen=True)
@@ -79,8 +89,8 @@ class Grid:
 
     Args:
         optimizers: names (`sgd`, `muon`, `newton`, a class path such as
-            `torch.optim.AdamW:lr=0.01`), or a mapping from a label to a name, a class, or a
-            factory that takes the parameters.
+            `torch.optim.AdamW:lr=0.01`, a factory path such as `my_module:make`), or a mapping
+            from a label to a name, a class, or a factory that takes the parameters.
         alphas: exponents of the frequencies, each above 1.
         dims: embedding dimensions, each at least 2.
         seeds: how many seeds, at least 1; seed `s` is the number `s`.
@@ -104,28 +114,37 @@ class Grid:
         ("sgd", "muon", "newton"),
         "--optimizers",
         str,
-        "sgd, muon, newton, or a class: torch.optim.AdamW:lr=0.01.",
+        "sgd, muon, newton, a class: torch.optim.AdamW:lr=0.01, or a factory: my_module:make.",
+        in_cells=True,
     )
     alphas: Sequence[float] = option(
-        (1.5,), "--alpha", float, "Exponents of the item frequencies, above 1."
+        (1.5,), "--alpha", float, "Exponents of the item frequencies, above 1.", in_cells=True
     )
-    dims: Sequence[int] = option((64, 128, 256), "--dims", int, "Embedding dimensions d.")
-    seeds: int = option(5, "--seeds", int, "How many seeds.", many=False)
+    dims: Sequence[int] = option(
+        (64, 128, 256), "--dims", int, "Embedding dimensions d.", in_cells=True
+    )
+    seeds: int = option(5, "--seeds", int, "How many seeds.", many=False, in_cells=True)
     num_items: int | None = option(
         None,
         "--num-items",
         int,
         "Facts N of every memory (default: 128 d; of training 64 d).",
         many=False,
+        in_cells=True,
     )
     batch_sizes: Sequence[int] | None = option(
         None,
         "--batch-sizes",
         int,
         "For studies of batches (default: powers to d^(alpha + 1/2); of dynamics, none).",
+        in_cells=True,
     )
     sweep: Sweep = option(
-        (), "--sweep", str, "Settings to vary, each with each: lr=1e-3,1e-2,momentum=0,0.9."
+        (),
+        "--sweep",
+        str,
+        "Settings to vary, each with each: lr=1e-3,1e-2,momentum=0,0.9.",
+        in_cells=True,
     )
     device: str = option("auto", "--device", str, "auto, cpu, cuda, ...", many=False)
     dtype: str = option("float64", "--dtype", str, "float64 or float32.", many=False)
@@ -133,21 +152,21 @@ class Grid:
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimizers", by_label(self.optimizers))
         check_list("alphas", self.alphas, "finite numbers above 1", _above_one)
-        check_list("dims", self.dims, "whole numbers of at least 2", lambda d: whole(d, 2))
+        check_list("dims", self.dims, "whole numbers from 2 to 2^20", lambda d: whole(d, 2, 20))
         if not whole(self.seeds, 1):
             raise RangeError(f"seeds is {self.seeds!r}; expected a whole number of at least 1")
-        if self.num_items is not None and not whole(self.num_items, max(self.dims) + 1):
+        if self.num_items is not None and not whole(self.num_items, max(self.dims) + 1, 40):
             raise RangeError(
                 f"num_items is {self.num_items!r}; expected a whole number above the largest "
-                f"dimension, {max(self.dims)}"
+                f"dimension, {max(self.dims)}, and up to 2^40"
             )
         if self.batch_sizes is not None:
             expected = "whole numbers from 1 to 2^62"
-            check_list(
-                "batch_sizes", self.batch_sizes, expected, lambda b: whole(b, 1) and b <= 1 << 62
-            )
+            check_list("batch_sizes", self.batch_sizes, expected, lambda b: whole(b, 1, 62))
             object.__setattr__(self, "batch_sizes", sorted(int(size) for size in self.batch_sizes))
-        if self.dtype not in ("float32", "float64"):
+        if not isinstance(self.device, str):
+            raise DeviceError(f"device is {self.device!r}; expected its name, as 'cpu'")
+        if not isinstance(self.dtype, str) or self.dtype not in ("float32", "float64"):
             raise DtypeError(f"dtype is {self.dtype!r}; expected 'float64' or 'float32'")
         object.__setattr__(self, "sweep", words(self.sweep))
         object.__setattr__(self, "alphas", [float(alpha) for alpha in self.alphas])
@@ -200,6 +219,11 @@ class Grid:
         }
         return values
 
+    def common(self) -> dict[str, Any]:
+        """The settings that all cells share: results of others belong to another study."""
+        every = self.settings()
+        return {name: every[name] for name, given in options(type(self)) if not given.in_cells}
+
     def command(self, study: str) -> str:
         """The command that runs a study of this grid, or the call where a command cannot say it."""
         if any(label != choice for label, choice in by_label(self.optimizers).items()):
@@ -232,19 +256,28 @@ def by_label(optimizers: Optimizers) -> dict[str, Choice]:
     Raises:
         OptimizerError: nothing named, a name twice, or what is neither a name nor a factory.
     """
+    if isinstance(optimizers, str | bytes):
+        raise OptimizerError(f"optimizers is the string {optimizers!r}; expected a list of names")
+    if not isinstance(optimizers, Sequence | Mapping):
+        raise OptimizerError(
+            f"optimizers is {optimizers!r}; expected a list of names, or choices by label"
+        )
     if not optimizers:
         raise OptimizerError("optimizers is empty; expected at least one, such as muon")
     if isinstance(optimizers, Mapping):
         for label, choice in optimizers.items():
-            if not (isinstance(choice, str) or callable(choice)):
+            if not (isinstance(label, str) and (isinstance(choice, str) or callable(choice))):
                 raise OptimizerError(
                     f"optimizer {label!r} is {choice!r}; expected a name, a class, or a factory "
-                    "that takes the parameters"
+                    "that takes the parameters, under a label"
                 )
         return dict(optimizers)
-    if isinstance(optimizers, str):
-        raise OptimizerError(f"optimizers is the string {optimizers!r}; expected a list of names")
     for name in optimizers:
+        if not isinstance(name, str):
+            raise OptimizerError(
+                f"optimizers holds {name!r}; expected names; a class or a factory needs a label, "
+                'as in {"mine": make}'
+            )
         if list(optimizers).count(name) > 1:
             raise OptimizerError(f"optimizer {name!r} is named twice")
     return {name: name for name in optimizers}

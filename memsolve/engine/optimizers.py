@@ -1,7 +1,6 @@
-"""Optimizers by name: the built-in three, or any importable `torch.optim.Optimizer`."""
+"""Optimizers by name: the built-in three, any importable class, or any factory."""
 
 import importlib
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,27 +9,44 @@ from memsolve_kernels.errors import RangeError
 from memsolve_kernels.matrix_sign import STOCK, minimax
 from torch.optim import Optimizer
 
-from memsolve.engine.grid import OptimizerError, Optimizers, by_label
+from memsolve.engine.construct import WRAPPED, Make, construct
+from memsolve.engine.grid import Choice, OptimizerError, Optimizers, by_label
 from memsolve.engine.sweep import literal
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
-from memsolve.training import Build, Parameters
+from memsolve.stepper import Build, Parameters
 
 
 def resolve(optimizers: Optimizers) -> dict[str, Build]:
-    """Builders by label, in the order given.
-
-    A name is `sgd`, `muon`, `newton`, or a class path, with keyword arguments after colons:
-    `torch.optim.AdamW:lr=0.01:betas=(0.9, 0.95)`, `newton:damping=0.1`, or
-    `muon:schedule=muon:steps=5:dtype=bfloat16` (see `muon`).
+    """Builders by label, in the order given: see `builder`.
 
     Raises:
         OptimizerError: no name, or one that does not import, is no optimizer, or repeats.
     """
-    return {
-        label: _named(choice) if isinstance(choice, str) else _first_order(choice)
-        for label, choice in by_label(optimizers).items()
-    }
+    return {label: builder(choice) for label, choice in by_label(optimizers).items()}
+
+
+def builder(choice: Choice) -> Build:
+    """What makes the optimizer of a choice.
+
+    A name is `sgd`, `muon`, `newton`, the path of a class, or that of a factory,
+    `module:function`, with keyword arguments after colons:
+    `torch.optim.AdamW:lr=0.01:betas=(0.9, 0.95)`, `newton:damping=0.1`,
+    `muon:schedule=muon:steps=5:dtype=bfloat16` (see `muon`), `my_module:make:lr=0.1`, or
+    `timm.optim.Lookahead:base_optimizer=torch.optim.SGD`. What its arguments get: `construct`.
+
+    Raises:
+        OptimizerError: a name that does not import, or is no optimizer.
+    """
+    make, settings = named(choice) if isinstance(choice, str) else (choice, {})
+
+    def build(params: Parameters, objective: Objective) -> Optimizer:
+        made = construct(make, params, objective, settings)
+        if not (hasattr(made, "step") and hasattr(made, "param_groups")):
+            raise OptimizerError(f"made {made!r}; expected a torch.optim.Optimizer")
+        return made
+
+    return build
 
 
 def muon(
@@ -71,57 +87,63 @@ def muon(
     return Muon(params, **{"lr": 1.0, "momentum": 0.0, **settings}, schedule=chosen)
 
 
-def _first_order(make: Callable[[Parameters], Optimizer]) -> Build:
-    return lambda params, objective: make(params)
-
-
-def _newton(params: Parameters, objective: Objective, **settings: Any) -> Newton:
-    return Newton(params, objective, **settings)
-
-
-BUILT_IN: dict[str, Callable[..., Optimizer]] = {
+BUILT_IN: dict[str, Make] = {
     "sgd": partial(torch.optim.SGD, lr=1.0),
     "muon": muon,
+    "newton": Newton,
 }
 
 
-def _named(name: str) -> Build:
+def named(name: str) -> tuple[Make, dict[str, Any]]:
+    """What makes the optimizer of a name, and its settings; a wrapped optimizer as its class.
+
+    Raises:
+        OptimizerError: a name that does not import, is no optimizer, or has no such settings.
+    """
     path, settings = parse(name)
-    if path == "newton":
-        return partial(_newton, **settings)
-    return _first_order(partial(BUILT_IN.get(path) or _imported(path), **settings))
+    for key in WRAPPED:
+        if isinstance(settings.get(key), str):
+            settings[key] = named(settings[key])[0]
+    return BUILT_IN.get(path) or _imported(path), settings
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:
-    """Path and settings of a name, as in `resolve`.
+    """Path and settings of a name, as in `builder`.
 
     Raises:
         OptimizerError: a part that is no setting.
     """
     path, *words = name.split(":")
+    if words and words[0].isidentifier() and path not in BUILT_IN:
+        path = f"{path}:{words.pop(0)}"
     settings: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not (equals and key.isidentifier()):
+        if not (equals and key.isidentifier()) or key in settings:
             raise OptimizerError(
-                f"{word!r} in optimizer {name!r} is no setting; expected key=value, "
-                "several separated by colons"
+                f"{word!r} in optimizer {name!r} is no setting; expected key=value, each key "
+                "once, several separated by colons"
             )
         settings[key] = literal(key, value)
     return path, settings
 
 
-def _imported(path: str) -> type[Optimizer]:
-    module_name, _, class_name = path.rpartition(".")
-    if not module_name:
+def _imported(path: str) -> Make:
+    """A class of optimizers, or a factory, by its path."""
+    module, _, attribute = path.replace(":", ".").rpartition(".")
+    if not module:
         raise OptimizerError(
-            f"optimizer {path!r} is unknown; expected sgd, muon, newton, or the path of a class, "
-            "as in torch.optim.AdamW:lr=0.01"
+            f"optimizer {path!r} is unknown; expected sgd, muon, newton, the path of a class, as "
+            "in torch.optim.AdamW:lr=0.01, or that of a factory, as in my_module:make"
         )
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # the module may fail in any way
         raise OptimizerError(f"optimizer {path!r} does not import: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Optimizer)):
-        raise OptimizerError(f"{path!r} is {found!r}; expected a torch.optim.Optimizer")
-    return found
+    is_class = isinstance(found, type)
+    if not callable(found) or (is_class and not hasattr(found, "step")):
+        raise OptimizerError(
+            f"{path!r} is {found!r}; expected a torch.optim.Optimizer, or what makes one"
+        )
+    make: Make = found
+    return make

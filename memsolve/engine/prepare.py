@@ -1,50 +1,86 @@
 """Before anything is measured: whether the device and every optimizer of a grid can be used."""
 
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Generic, Self, TypeVar
 
 import torch
-from memsolve_kernels.errors import DeviceError
+from memsolve_kernels.errors import DeviceError, InputError
 
 from memsolve.engine.grid import Grid
-from memsolve.engine.optimizers import resolve
-from memsolve.engine.step import step_from_zero
-from memsolve.objective import Objective
-from memsolve.problem import AssociativeMemory, power_law
-from memsolve.training import Build, StepError
+from memsolve.engine.probe import Known, probe
+from memsolve.problem import power_law
 
 AnyGrid = TypeVar("AnyGrid", bound=Grid)
 
 
-def prepare(grid: AnyGrid) -> AnyGrid:
-    """The grid with its device chosen, once all that it names has been seen to work.
+class RefusedError(InputError):
+    """Optimizers that cannot be used: all of them, a line each where there are several."""
 
-    Every optimizer takes one step on a tiny memory, so that what cannot work is told before a
-    study.
+    def __init__(self, refused: dict[str, str]) -> None:
+        self.refused = refused
+        head = (
+            f"{len(refused)} optimizers cannot be used; leave them out, or run the rest, if there "
+            "is one, with --skip-failing (skip_failing=True)"
+        )
+        super().__init__("\n  ".join([head] * (len(refused) > 1) + list(refused.values())))
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[AnyGrid]):
+    """A grid that can be measured.
+
+    Attributes:
+        grid: with its device chosen, and only optimizers that can be used.
+        known: what was found of each of them, by label.
+        refused: why the others cannot be used, in a sentence, by label.
+    """
+
+    grid: AnyGrid
+    known: dict[str, Known]
+    refused: dict[str, str]
+
+    def without(self, refused: dict[str, str]) -> Self:
+        """The same but for optimizers that are refused as well.
+
+        Raises:
+            RefusedError: none is left.
+        """
+        known = {label: found for label, found in self.known.items() if label not in refused}
+        together = self.refused | refused
+        if not known:
+            raise RefusedError(together)
+        return replace(self, grid=only(self.grid, known), known=known, refused=together)
+
+
+def only(grid: AnyGrid, labels: Iterable[str]) -> AnyGrid:
+    """The grid with these of its optimizers."""
+    choices = grid.choices
+    return replace(grid, optimizers={label: choices[label] for label in labels}, sweep=())
+
+
+def prepare(grid: AnyGrid) -> Prepared[AnyGrid]:
+    """The grid with its device chosen, and what of it has been seen to work.
+
+    Every optimizer takes its first steps on a tiny memory, so that what cannot work is told before
+    a study.
 
     Raises:
-        InputError: a device or an optimizer that cannot be used, or frequencies that underflow.
+        RefusedError: no optimizer can be used.
+        InputError: a device that cannot be used, or frequencies that underflow.
     """
     for alpha in grid.alphas:
         power_law(grid.items_of(max(grid.dims)), alpha)
     grid = replace(grid, device=_usable(grid.device))
-    check_steps(resolve(grid.choices), grid.device, getattr(torch, grid.dtype))
-    return grid
-
-
-def check_steps(builders: dict[str, Build], device: str, dtype: torch.dtype) -> None:
-    """Take one step of each on a tiny memory.
-
-    Raises:
-        StepError: names the optimizer and what is wrong with it.
-    """
-    memory = AssociativeMemory(8, 4, 2.0, seed=0, device=device, dtype=dtype)
-    objective = Objective(memory, memory.population())
-    for label, build in builders.items():
+    known: dict[str, Known] = {}
+    refused: dict[str, str] = {}
+    for label, choice in grid.choices.items():
         try:
-            step_from_zero(objective, build)
-        except StepError as error:
-            raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
+            known[label] = probe(label, choice, grid.device, getattr(torch, grid.dtype))
+        except InputError as error:
+            refused[label] = str(error)
+    prepared = Prepared(grid, known, {})
+    return prepared.without(refused) if refused else prepared
 
 
 def _usable(device: str) -> str:

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from memsolve.objective import Objective
-from memsolve.training import Build, StepError, train
+from memsolve.stepper import Build, StepError
+from memsolve.training import train
 
 
 def step_from_zero(objective: Objective, build: Build) -> Tensor:

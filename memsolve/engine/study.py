@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, product
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
@@ -11,9 +11,12 @@ from memsolve_kernels.errors import InputError, RangeError
 
 from memsolve.engine import tidy
 from memsolve.engine.cell import Cell
+from memsolve.engine.folder import alone
 from memsolve.engine.grid import Grid
-from memsolve.engine.prepare import prepare
+from memsolve.engine.identity import packages
+from memsolve.engine.prepare import Prepared, RefusedError, prepare
 from memsolve.engine.progress import Progress, bar
+from memsolve.engine.run import Run
 from memsolve.engine.store import Store
 from memsolve.engine.summary import Fit, Point, Summary, read
 from memsolve.engine.tidy import Measured
@@ -114,7 +117,11 @@ class Study(ABC, Generic[C, R, P]):
 
     def columns(self, fit: Fit[P]) -> dict[str, str]:
         """A fit as text, by column title."""
-        return {"exponent in d [95%]": str(fit.estimate), "theory": str(fit.law or "-")}
+        return {"exponent in d [95%]": fit.estimate.told, "theory": str(fit.law or "-")}
+
+    def score(self, point: P) -> float | None:
+        """What merged studies are ranked by, the largest first; None where there is nothing."""
+        return None
 
     def detail(self, point: P) -> str:
         """A point as text, with all that a reader of the report asks for."""
@@ -126,6 +133,7 @@ class Study(ABC, Generic[C, R, P]):
         out: Path | str | None = None,
         *,
         resume: bool = False,
+        skip_failing: bool = False,
         progress: Progress = bar,
     ) -> Summary[P]:
         """Run it.
@@ -133,7 +141,9 @@ class Study(ABC, Generic[C, R, P]):
         Args:
             grid: what to vary (default: the study's own).
             out: folder for cells, `summary.json` and `points.csv`; None writes nothing.
-            resume: continue what an interrupted run left in `out`.
+            resume: continue what a run left in `out`, finished or not: what it has measured with
+                the same optimizers is not measured again, whatever else the grid holds.
+            skip_failing: leave out the optimizers that cannot be used.
             progress: shows how far it is.
 
         Raises:
@@ -143,37 +153,61 @@ class Study(ABC, Generic[C, R, P]):
             raise GridError(
                 f"grid is a {type(grid).__name__}; {self.name} takes a {type(self.grid).__name__}"
             )
-        grid = prepare(self.complete(self.grid if grid is None else grid))
-        settings, command = {"study": self.name, **grid.settings()}, grid.command(self.name)
-        here = environment(grid.device)
-        folder = None if out is None else Path(out)
-        store = None
-        if folder is not None:
-            store = Store(folder, settings, self.cell, self.result, resume=resume)
-            store.expect(here)
-        kept = {} if store is None else {cell: made.result for cell, made in store.made.items()}
-        results: dict[C, R] = {}
-        cells, done = self.cells(grid), list[C]()
-        while cells:
-            results |= {cell: kept[cell] for cell in cells if cell in kept}
-            left = [cell for cell in cells if cell not in kept]
-            with progress(self.name, len(cells), len(cells) - len(left)) as advance:
-                for _, group in groupby(left, lambda cell: cell.memory):
-                    together = list(group)
-                    for cell, result in zip(together, self.measure(grid, together), strict=True):
-                        results[cell] = result
-                        if store is not None:
-                            store.add(cell, result, here)
-                        advance(f"{self.name} d={cell.dim}")
-            done += cells
-            cells = self.more(grid, results)
-        results = {cell: results[cell] for cell in done}  # in one order, whatever was kept
-        summary = Summary(self.name, command, here, self.fits(grid, results))
-        if folder is not None:
+        prepared, cells = self._ready(self.complete(self.grid if grid is None else grid))
+        if prepared.refused and not skip_failing:
+            raise RefusedError(prepared.refused)
+        if out is None:
+            return self._run(prepared, cells, None, resume=resume, progress=progress)[0]
+        folder = Path(out)
+        with alone(folder):
+            summary, results = self._run(prepared, cells, folder, resume=resume, progress=progress)
             summary.write(folder)
             numbers = ((cell, found) for cell in results for found in self.tidy(results[cell]))
             tidy.write(folder / "points.csv", numbers)
         return summary
+
+    def _ready(self, grid: Grid) -> tuple[Prepared[Grid], list[C]]:
+        """What of a grid can be measured, and its cells."""
+        prepared = prepare(grid)
+        try:
+            return prepared, self.cells(prepared.grid)
+        except RefusedError as error:
+            prepared = prepared.without(error.refused)
+            return prepared, self.cells(prepared.grid)
+
+    def _run(
+        self,
+        prepared: Prepared[Grid],
+        cells: list[C],
+        folder: Path | None,
+        *,
+        resume: bool,
+        progress: Progress,
+    ) -> tuple[Summary[P], Mapping[C, R]]:
+        """Measure; the summary, and the results that it stands on."""
+        grid, known = prepared.grid, prepared.known
+        here = environment(grid.device)
+        store = None
+        if folder is not None:
+            settings = {"study": self.name, **grid.common()}
+            store = Store(folder, settings, self.cell, self.result, resume=resume)
+            store.expect(here)
+        makers = {label: here | found.identity for label, found in known.items()}
+        run = Run(self, grid, makers, store, progress)
+        run.measure(cells)
+        for found in known.values():
+            here |= packages(found.identity)
+        remarks = {label: found.remark for label, found in known.items() if found.remark}
+        summary = Summary(
+            self.name,
+            grid.command(self.name),
+            here,
+            run.fits(),
+            remarks,
+            prepared.refused,
+            run.failures(),
+        )
+        return summary, run.results
 
     def load(self, folder: Path) -> Summary[P]:
         """The summary of a finished study of this kind.

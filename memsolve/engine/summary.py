@@ -1,14 +1,16 @@
 """The outcome of a study: what was fitted, beside theory, and how it was made."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from memsolve_kernels.errors import InputError
 
 from memsolve.engine.fit import Estimate
+from memsolve.engine.folder import write
+from memsolve.engine.plain import from_json
 from memsolve.environment import Environment
 from memsolve.theory import Law
 
@@ -57,23 +59,62 @@ class Fit(Generic[P]):
             "low": self.estimate.low,
             "high": self.estimate.high,
             "note": self.estimate.note,
+            "doubts": self.estimate.doubts,
             "theory": self.law and self.law.exponent,
             "status": self.law and self.law.status,
             "points": [asdict(point) for point in self.points],
         }
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any], point: Callable[..., P]) -> "Fit[P]":
-        """The inverse of `as_json`; `point` makes a point of its fields."""
-        law = entry["theory"]
+    def from_json(cls, entry: Mapping[str, Any], point: type[P]) -> "Fit[P]":
+        """The inverse of `as_json`; of what has fields of other types, a ValueError."""
+        named = from_json(Entry, entry)
+        law = None if named.theory is None else Law(named.theory, named.status or "")
         return cls(
-            entry["optimizer"],
-            entry["alpha"],
-            entry["quantity"],
-            Estimate(entry["exponent"], entry["low"], entry["high"], entry["note"]),
-            None if law is None else Law(law, entry.get("status", "")),
-            [point(**fields) for fields in entry["points"]],
+            named.optimizer,
+            named.alpha,
+            named.quantity,
+            Estimate(named.exponent, named.low, named.high, named.note, named.doubts),
+            law,
+            [from_json(point, fields) for fields in named.points],
         )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A fit as `summary.json` has it."""
+
+    optimizer: str
+    alpha: float
+    quantity: str
+    exponent: float | None
+    low: float | None
+    high: float | None
+    note: str
+    theory: float | None
+    points: list[Any]
+    status: str | None = None
+    doubts: str = ""
+
+
+class Failure(NamedTuple):
+    """Cells of one optimizer at one place that have failed.
+
+    Attributes:
+        optimizer, alpha, dim: the place.
+        cells: how many.
+        reason: of the first of them, in the optimizer's words.
+    """
+
+    optimizer: str
+    alpha: float
+    dim: int
+    cells: int
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.optimizer} at alpha = {self.alpha:g}, d = {self.dim}"
+        return f"{where}: {self.reason} ({self.cells} failed)"
 
 
 @dataclass(frozen=True)
@@ -84,13 +125,19 @@ class Summary(Generic[P]):
         study: its name.
         command: the command line, or the call, that makes these numbers.
         environment: versions and hardware.
-        fits: one for each optimizer and alpha.
+        fits: one for each optimizer and alpha, but for those with cells that failed.
+        remarks: what the first step of an optimizer is, where that is to be known, by label.
+        refused: optimizers that could not be used, and why, by label.
+        failed: what failed later.
     """
 
     study: str
     command: str
     environment: Environment
     fits: list[Fit[P]]
+    remarks: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    failed: list[Failure] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The content of `summary.json`."""
@@ -99,26 +146,45 @@ class Summary(Generic[P]):
             "command": self.command,
             "environment": self.environment,
             "fits": [fit.as_json() for fit in self.fits],
+            "remarks": self.remarks,
+            "refused": self.refused,
+            "failed": [failure._asdict() for failure in self.failed],
         }
 
     def write(self, folder: Path) -> None:
         """Write `summary.json`."""
-        (folder / "summary.json").write_text(json.dumps(self.as_json(), indent=1) + "\n")
+        write(folder / "summary.json", json.dumps(self.as_json(), indent=1) + "\n")
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any], point: Callable[..., P]) -> "Summary[P]":
-        """The inverse of `as_json`; `point` makes a point of its fields.
+    def from_json(cls, found: Mapping[str, Any], point: type[P]) -> "Summary[P]":
+        """The inverse of `as_json`.
 
         Raises:
             InputError: this is no summary of such points.
         """
         try:
-            fits = [Fit.from_json(entry, point) for entry in found["fits"]]
-            if not fits:
-                raise ValueError("no fits")
-            return cls(found["study"], found["command"], found["environment"], fits)
-        except (KeyError, TypeError, ValueError) as error:
+            told = from_json(Told, found)
+            fits = [Fit.from_json(entry, point) for entry in told.fits]
+            if not fits or not fits[0].points:
+                raise ValueError("no fits, or none with points")
+            if len({tuple(place.dim for place in fit.points) for fit in fits}) > 1:
+                raise ValueError("fits of different dimensions")
+        except (ValueError, RecursionError) as error:
             raise InputError(f"the summary is not one of a finished study: {error}") from error
+        return cls(**{**vars(told), "fits": fits})
+
+
+@dataclass(frozen=True)
+class Told:
+    """A summary as `summary.json` has it."""
+
+    study: str
+    command: str
+    environment: Environment
+    fits: list[Any]
+    remarks: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    failed: list[Failure] = field(default_factory=list)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -131,6 +197,6 @@ def read(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / "summary.json").read_text())
         if not isinstance(found["study"], str):
             raise TypeError("no name")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder} holds no summary.json of a finished study") from error
     return dict(found)

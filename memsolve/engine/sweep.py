@@ -37,7 +37,8 @@ def words(sweep: Sweep) -> list[str]:
             first, *others = map(str, values)
             found += [f"{key}={first}", *others]
         return found
-    if isinstance(sweep, str) or not all(isinstance(word, str) for word in sweep):
+    listed = isinstance(sweep, Sequence) and not isinstance(sweep, str)
+    if not (listed and all(isinstance(word, str) for word in sweep)):
         raise RangeError(f"sweep is {sweep!r}; expected values by setting, as {{'lr': [0.1, 1]}}")
     if sweep and "=" not in sweep[0]:
         raise RangeError(f"sweep begins with {sweep[0]!r}; expected key=value, as lr=1e-3,1e-2")

@@ -1,10 +1,12 @@
 """Every measured number as a row of one table, for one's own tools."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from memsolve.engine import folder
 from memsolve.engine.cell import Cell
 
 HEADER = (
@@ -51,11 +53,12 @@ def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
 
     Step size and schedule are empty where a study does not set them.
     """
-    with path.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(HEADER)
-        for cell, (step, quantity, value) in rows:
-            batch = "inf" if cell.batch_size is None else cell.batch_size
-            tried = (getattr(cell, name, "") for name in ("step_size", "schedule"))
-            made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
-            table.writerow((*made_of, cell.seed, step, quantity, value))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(HEADER)
+    for cell, (step, quantity, value) in rows:
+        batch = "inf" if cell.batch_size is None else cell.batch_size
+        tried = (getattr(cell, name, "") for name in ("step_size", "schedule"))
+        made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
+        table.writerow((*made_of, cell.seed, step, quantity, value))
+    folder.write(path, text.getvalue())

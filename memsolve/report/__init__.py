@@ -1,6 +1,6 @@
 """Figures, tables and the HTML report of finished studies."""
 
 from memsolve.report.page import Finished, write_report
-from memsolve.report.table import terminal_table
+from memsolve.report.table import notes, terminal_table
 
-__all__ = ["Finished", "terminal_table", "write_report"]
+__all__ = ["Finished", "notes", "terminal_table", "write_report"]

@@ -12,10 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from memsolve.engine import Study, Summary
+from memsolve.engine.folder import write
 from memsolve.report.alt import describe
 from memsolve.report.drawing import NARROW, STYLE, WIDE, optimizers
 from memsolve.report.names import short
-from memsolve.report.table import columns
+from memsolve.report.table import columns, notes
 
 Finished = tuple[Study[Any, Any, Any], Summary[Any]]
 
@@ -60,13 +61,14 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
         suffix = f"-{seen[study.name]}" if seen[study.name] > 1 else ""
         wide, narrow = (pictures(study, summary, width) for width in (WIDE, NARROW))
         for name, picture in wide.items():
-            (folder / f"{name}{suffix}.png").write_bytes(picture.png)
+            write(folder / f"{name}{suffix}.png", picture.png)
         sections.append(
             {
                 "id": f"{study.name}{suffix}",
                 "study": study,
                 "summary": summary,
                 "columns": columns(study, summary),
+                "notes": notes(summary),
                 "short": short(optimizers(summary)),
                 "figures": {f"{name}{suffix}": (wide[name], narrow[name]) for name in wide},
             }
@@ -75,7 +77,7 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
         loader=PackageLoader("memsolve.report"), autoescape=True, undefined=StrictUndefined
     )
     report = folder / "report.html"
-    report.write_text(page.get_template("report.html.jinja").render(sections=sections))
+    write(report, page.get_template("report.html.jinja").render(sections=sections))
     return report
 
 

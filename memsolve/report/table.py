@@ -31,12 +31,34 @@ class Cell(NamedTuple):
 
 def header(study: AnyStudy, summary: Summary[Any]) -> tuple[str, ...]:
     """Column titles of `rows`."""
-    return ("optimizer", "alpha", *study.columns(summary.fits[0]))
+    remark = ("first step",) if summary.remarks else ()
+    return ("optimizer", "alpha", *study.columns(summary.fits[0]), *remark)
 
 
 def rows(study: AnyStudy, summary: Summary[Any]) -> list[tuple[str, ...]]:
-    """One row of text a fit: its name, and its exponent where that is the point of the study."""
-    return [(fit.optimizer, f"{fit.alpha:g}", *study.columns(fit).values()) for fit in summary.fits]
+    """One row of text a fit: its name, its exponent, and what is to be said of its first step."""
+    return [
+        (
+            fit.optimizer,
+            f"{fit.alpha:g}",
+            *study.columns(fit).values(),
+            *([summary.remarks.get(fit.optimizer, "")] if summary.remarks else []),
+        )
+        for fit in summary.fits
+    ]
+
+
+def shown(text: str, remark: str) -> str:
+    """What was measured, as text; where that is nothing, what is to be said of the first step."""
+    return remark if remark and _number(text) == 0 else text
+
+
+def notes(summary: Summary[Any]) -> list[str]:
+    """What is not in the table, and why: optimizers that were refused, and what failed later."""
+    return [
+        *(f"left out: {why}" for why in summary.refused.values()),
+        *(f"failed: {failure}" for failure in summary.failed),
+    ]
 
 
 def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
@@ -65,7 +87,8 @@ def terminal_table(study: AnyStudy, summary: Summary[Any]) -> Table:
     named = ", ".join(map(str, dims(summary)))
     table.add_column(f"at d = {named}", justify="right", no_wrap=True)
     for row, fit in zip(rows(study, summary), summary.fits, strict=True):
-        cells = *row, ", ".join(study.value(point) for point in fit.points)
+        remark = summary.remarks.get(fit.optimizer, "")
+        cells = *row, ", ".join(shown(study.value(point), remark) for point in fit.points)
         table.add_row(*map(Text, cells))  # a label may hold what rich takes for markup
     return table
 
@@ -77,14 +100,18 @@ def _points(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
         column = found[f"d = {dim}"] = []
         for fit in summary.fits:
             here = [point for point in fit.points if point.dim == dim]
-            column += [_cell(study, point) for point in here] or [Cell("", None)]
+            remark = summary.remarks.get(fit.optimizer, "")
+            column += [_cell(study, point, remark) for point in here] or [Cell("", None)]
     return found
 
 
-def _cell(study: AnyStudy, point: Any) -> Cell:
+def _cell(study: AnyStudy, point: Any, remark: str) -> Cell:
     """A point in a line: in all detail, or as a value that unfolds."""
-    value, detail = study.value(point), study.detail(point)
-    key = _number(value)
+    detail = study.detail(point)
+    key = _number(study.value(point))
+    value = shown(study.value(point), remark)
+    if value == remark != "":
+        return Cell(remark, key, detail)
     return Cell(detail, key) if len(detail) <= LINE else Cell(value, key, detail)
 
 

@@ -36,6 +36,10 @@ class Capacity(OneStep[Counts]):
         """Items recovered."""
         return count(point.mean)
 
+    def score(self, point: Counts) -> float:
+        """Items recovered."""
+        return point.mean
+
     def detail(self, point: Counts) -> str:
         """Items recovered, and the highest recovered rank."""
         return f"{self.value(point)} (99% of the top {np.mean(point.top_rank):.0f})"

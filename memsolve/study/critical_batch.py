@@ -24,6 +24,7 @@ from memsolve.report.drawing import (
 )
 from memsolve.report.powers import against_dim
 from memsolve.report.words import count
+from memsolve.stepper import Build
 from memsolve.study import scaled
 from memsolve.study.batch_fit import OVERHEAD, BatchScaling
 from memsolve.study.many_steps import ManySteps
@@ -31,7 +32,6 @@ from memsolve.study.race import Race, Races, race
 from memsolve.study.scaled import RacesByTrial, Scaled
 from memsolve.study.trials import Place, Trial, Trials, by_place
 from memsolve.study.tuning import Chosen
-from memsolve.training import Build
 
 
 class CriticalBatch(ManySteps[Race, Scaled]):
@@ -95,7 +95,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
 
     def columns(self, fit: Fit[Scaled]) -> dict[str, str]:
         """The exponent of `B_crit`."""
-        return {"exponent of B_crit in d [95%]": str(fit.estimate)}
+        return {"exponent of B_crit in d [95%]": fit.estimate.told}
 
     def value(self, point: Scaled) -> str:
         """Both critical batch sizes."""
@@ -103,6 +103,10 @@ class CriticalBatch(ManySteps[Race, Scaled]):
             return "target not reached"
         both = (("B_crit", point.critical), ("B_20%", point.overhead))
         return " / ".join(f"{name} {_short(estimate)}" for name, estimate in both)
+
+    def score(self, point: Scaled) -> float | None:
+        """The fitted critical batch size."""
+        return point.critical.value
 
     def detail(self, point: Scaled) -> str:
         """Both with their intervals, how well the curve fits, and the noise scales."""

@@ -11,6 +11,7 @@ from memsolve.engine.fit import power_law_exponent
 from memsolve.engine.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.words import count
+from memsolve.stepper import Build
 from memsolve.study import dynamics_figures as figures
 from memsolve.study.many_steps import ManySteps
 from memsolve.study.one_step import methods
@@ -18,7 +19,6 @@ from memsolve.study.outcome import Training, training
 from memsolve.study.trajectory import QUANTILES, Trajectories, Trajectory, choose, trajectory
 from memsolve.study.trials import Place, Trial, Trials, by_place
 from memsolve.study.tuning import Chosen
-from memsolve.training import Build
 
 
 class Dynamics(ManySteps[Trajectory, Training]):
@@ -82,12 +82,16 @@ class Dynamics(ManySteps[Trajectory, Training]):
     def columns(self, fit: Fit[Training]) -> dict[str, str]:
         """The batch, the exponent of the plateau and its limit."""
         batch = fit.quantity.partition(" at B = ")[2] or "population"
-        return {"batch": batch, "exponent in d [95%]": str(fit.estimate), "limit": str(fit.law)}
+        return {"batch": batch, "exponent in d [95%]": fit.estimate.told, "limit": str(fit.law)}
 
     def value(self, point: Training) -> str:
         """Items recovered in the end, beside about what any weight can store."""
         edge = ", edge" if point.edge else ""
         return f"{count(float(np.mean(point.plateau)))} of {point.limit:.0f}{edge}"
+
+    def score(self, point: Training) -> float:
+        """Items recovered in the end."""
+        return float(np.mean(point.plateau))
 
     def detail(self, point: Training) -> str:
         """Items recovered in the end, beside the limit, and how."""

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from memsolve.engine import Grid, Point, Study
 from memsolve.engine.optimizers import resolve
+from memsolve.engine.prepare import RefusedError
 from memsolve.problem import AssociativeMemory
+from memsolve.seeds import seeded
+from memsolve.stepper import Build, StepError
 from memsolve.study.one_step import memory_of
 from memsolve.study.trials import Place, Trial, Trials, by_place, trial
 from memsolve.study.tuning import (
@@ -19,7 +22,6 @@ from memsolve.study.tuning import (
     next_size,
     unit_step,
 )
-from memsolve.training import Build, StepError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,15 +54,20 @@ class ManySteps(Study[Trial, R, P]):
         return [None] if grid.batch_sizes is None else [*grid.batch_sizes]
 
     def cells(self, grid: Grid) -> list[Trial]:
-        """Each schedule with the step sizes to begin with, at every place, for every seed."""
+        """Each schedule with the step sizes to begin with, at every place, for every seed.
+
+        Raises:
+            RefusedError: optimizers whose step sizes cannot be guessed, and why.
+        """
         assert isinstance(grid, Trials)
+        begun = all_first_trials(grid)
         trials = []
         for alpha, dim in product(grid.alphas, grid.dims):
-            first = {name: first_trials(grid, name, alpha, dim) for name in grid.labels}
             for seed, batch_size in product(range(grid.seeds), self.batch_sizes(grid, alpha, dim)):
                 for name in grid.labels:
                     place = Place(name, alpha, dim, batch_size)
-                    trials += [trial(grid, place, seed, *tried) for tried in first[name]]
+                    first = begun[name, alpha, dim]
+                    trials += [trial(grid, place, seed, *tried) for tried in first]
         return trials
 
     def more(self, grid: Grid, results: Mapping[Trial, R]) -> list[Trial]:
@@ -98,10 +105,27 @@ class ManySteps(Study[Trial, R, P]):
         memory = memory_of(grid, cells[0])
         builders = resolve(grid.choices)
         for cell in cells:
-            try:
-                yield self.run(grid, memory, builders[cell.optimizer], cell)
-            except StepError as error:
-                raise StepError(f"{error}, at {cell}") from error
+            with seeded(grid.device, cell.seed, cell.dim):
+                result = self.run(grid, memory, builders[cell.optimizer], cell)
+            yield result
+
+
+def all_first_trials(grid: Trials) -> dict[tuple[str, float, int], list[Tried]]:
+    """`first_trials` of every optimizer and memory.
+
+    Raises:
+        RefusedError: optimizers whose step sizes cannot be guessed, all of them, and why.
+    """
+    found: dict[tuple[str, float, int], list[Tried]] = {}
+    refused: dict[str, str] = {}
+    for name, alpha, dim in product(grid.labels, grid.alphas, grid.dims):
+        try:
+            found[name, alpha, dim] = first_trials(grid, name, alpha, dim)
+        except StepError as error:
+            refused[name] = str(error)
+    if refused:
+        raise RefusedError(refused)
+    return found
 
 
 def first_trials(grid: Trials, optimizer: str, alpha: float, dim: int) -> list[Tried]:

@@ -15,7 +15,7 @@ from memsolve.engine.optimizers import resolve
 from memsolve.engine.step import step_from_zero
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
-from memsolve.training import StepError
+from memsolve.seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,8 @@ class OneStep(Study[Cell, Recalled, P]):
             batch = draw(memory, batch_size, cells[0].seed)
             objective = Objective(memory, batch)
             for cell in same_batch:
-                try:
+                with seeded(grid.device, cell.seed, cell.dim):
                     weight = step_from_zero(objective, builders[cell.optimizer])
-                except StepError as error:
-                    raise StepError(f"{error}, at {cell}") from error
                 recall = memory.recall(weight, batch.items)
                 yield Recalled(recall.count, recall.top_rank())
 

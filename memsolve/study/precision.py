@@ -108,6 +108,10 @@ class Precision(OneStep[Share]):
         """The share in percent."""
         return "?" if point.share is None else f"{point.share:.0%}"
 
+    def score(self, point: Share) -> float | None:
+        """The share."""
+        return point.share
+
     def detail(self, point: Share) -> str:
         """The share with its interval."""
         found = f"{self.value(point)} of the exact one"

@@ -12,10 +12,11 @@ from memsolve_kernels.errors import RangeError
 from memsolve import theory
 from memsolve.engine import option
 from memsolve.problem import AssociativeMemory
+from memsolve.stepper import Build, StepError
 from memsolve.study.noise import noise_scale, two_batch_noise_scale
 from memsolve.study.trajectory import walk
 from memsolve.study.trials import Trial, Trials
-from memsolve.training import Build, Schedule
+from memsolve.training import Schedule
 
 SMALL, BIG, PAIRS = 16, 1 << 14, 32
 """Batches of the two-batch estimate of the noise scale."""
@@ -94,7 +95,11 @@ class Races(Trials):
     """
 
     schedules: Sequence[Schedule] = option(
-        ("constant",), "--schedules", str, "How the step size falls: constant, inverse."
+        ("constant",),
+        "--schedules",
+        str,
+        "How the step size falls: constant, inverse.",
+        in_cells=True,
     )
     target: str = option(
         "limit=0.5",
@@ -134,6 +139,7 @@ class Race:
         noise_at_zero, noise_at_target: exact noise scale at `W = 0` and at the weight that reached
             the target, of a race with the population gradient; None otherwise.
         noise_of_batches: the two-batch estimate of the latter.
+        failed: why a step failed, which ended the race; empty if none did.
     """
 
     steps: int | None
@@ -142,6 +148,7 @@ class Race:
     noise_at_zero: float | None = None
     noise_at_target: float | None = None
     noise_of_batches: float | None = None
+    failed: str = ""
 
     @property
     def distance(self) -> float:
@@ -160,16 +167,19 @@ def race(grid: Races, memory: AssociativeMemory, build: Build, cell: Trial) -> R
     goal = target.at(memory.alpha, memory.dim, memory.num_items)
     population = memory.population()
     found = Race(None, [], [])
-    for state, recall in walk(grid, memory, build, cell):
-        found.recovered.append(recall.count)
-        if target.kind == "loss":
-            found.loss.append(float(memory.loss(state.weight, population)))
-            reached = found.loss[-1] <= goal
-        else:
-            reached = recall.count >= goal
-        if reached:
-            found = replace(found, steps=state.step)
-            return found if cell.batch_size else noisy(found, memory, state.weight, cell.seed)
+    try:
+        for state, recall in walk(grid, memory, build, cell):
+            found.recovered.append(recall.count)
+            if target.kind == "loss":
+                found.loss.append(float(memory.loss(state.weight, population)))
+                reached = found.loss[-1] <= goal
+            else:
+                reached = recall.count >= goal
+            if reached:
+                found = replace(found, steps=state.step)
+                return found if cell.batch_size else noisy(found, memory, state.weight, cell.seed)
+    except StepError as error:
+        found = replace(found, failed=str(error))
     return found
 
 

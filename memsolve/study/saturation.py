@@ -76,6 +76,10 @@ class SaturationStudy(OneStep[Saturation]):
         """The batch size."""
         return "?" if point.value is None else count(point.value)
 
+    def score(self, point: Saturation) -> float | None:
+        """The batch size."""
+        return point.value
+
     def detail(self, point: Saturation) -> str:
         """The batch size with its interval, and how far the count overshoots."""
         if point.low is None or point.high is None:

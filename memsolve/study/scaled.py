@@ -52,11 +52,6 @@ class Scaled(Point):
     noise_at_target: Estimate
     noise_of_batches: Estimate
 
-    def __post_init__(self) -> None:
-        for name, value in list(vars(self).items()):
-            if isinstance(value, dict):  # as a file has it
-                object.__setattr__(self, name, Estimate(**value))
-
     @property
     def reached(self) -> list[bool]:
         """(K,) whether every seed has reached the target."""

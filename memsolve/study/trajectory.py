@@ -12,9 +12,10 @@ from memsolve import theory
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.recall import Recall
+from memsolve.stepper import Build, StepError
 from memsolve.study.trials import Trial, Trials
 from memsolve.study.tuning import Chosen, Tried, off_middle, sizes_by_schedule
-from memsolve.training import Build, State, factor, train
+from memsolve.training import State, factor, train
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -31,6 +32,7 @@ class Trajectory:
         marks: steps after which margins were taken: powers of two, and the last.
         margins: at each mark, quantiles (5, 25, 50, 75 and 95%) of the margins of the items that
             `d` could hold (`theory.limit`).
+        failed: why a step failed, which ended the run; empty if none did.
     """
 
     recovered: list[int]
@@ -39,6 +41,7 @@ class Trajectory:
     seconds: float
     marks: list[int]
     margins: list[list[float]]
+    failed: str = ""
 
     @property
     def final(self) -> int:
@@ -73,14 +76,17 @@ def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Tria
     marks = sorted({*(2**k for k in range(steps.bit_length()) if 2**k <= steps), steps})
     found = Trajectory([], [], [], math.nan, [], [])
     seconds = []
-    for state, recall in walk(grid, memory, build, cell):
-        found.recovered.append(recall.count)
-        found.top_rank.append(recall.top_rank())
-        found.loss.append(state.loss)
-        seconds.append(state.seconds)
-        if state.step in marks:
-            found.marks.append(state.step)
-            found.margins.append(margins(memory, state.weight))
+    try:
+        for state, recall in walk(grid, memory, build, cell):
+            found.recovered.append(recall.count)
+            found.top_rank.append(recall.top_rank())
+            found.loss.append(state.loss)
+            seconds.append(state.seconds)
+            if state.step in marks:
+                found.marks.append(state.step)
+                found.margins.append(margins(memory, state.weight))
+    except StepError as error:
+        found = replace(found, failed=str(error))
     return replace(found, seconds=float(np.median(seconds))) if seconds else found
 
 

@@ -38,9 +38,10 @@ class Trials(Grid):
         "--schedules",
         str,
         "How the step size falls: constant, inverse, cosine, linear.",
+        in_cells=True,
     )
     step_sizes: Sequence[float] | None = option(
-        None, "--step-sizes", float, "Learning rates to try (default: tuned)."
+        None, "--step-sizes", float, "Learning rates to try (default: tuned).", in_cells=True
     )
     gradient: GradientKind = option(
         "exact", "--gradient", str, "exact, or thresholded: of items not recovered.", many=False
@@ -63,7 +64,7 @@ class Trials(Grid):
         if self.step_sizes is not None:
             check_list("step_sizes", self.step_sizes, "finite numbers above 0", positive)
             object.__setattr__(self, "step_sizes", sorted(float(size) for size in self.step_sizes))
-        if self.gradient not in get_args(GradientKind):
+        if not isinstance(self.gradient, str) or self.gradient not in get_args(GradientKind):
             raise RangeError(
                 f"gradient is {self.gradient!r}; expected one of {get_args(GradientKind)}"
             )

@@ -7,10 +7,12 @@ from typing import NamedTuple, Self
 from memsolve.engine import Cell
 from memsolve.engine.optimizers import resolve
 from memsolve.objective import Objective
+from memsolve.seeds import seeded
+from memsolve.stepper import StepError
 from memsolve.study.one_step import memory_of
 from memsolve.study.trials import Trials
 from memsolve.theory import weight_norm
-from memsolve.training import Schedule, StepError, factor, train
+from memsolve.training import Schedule, factor, train
 
 SPREAD = 4.0
 """Between neighbours of the step sizes that are tried first, and beyond an end."""
@@ -80,7 +82,8 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
     objective = Objective(memory, memory.population())
     build = resolve(grid.choices)[optimizer]
     try:
-        state = next(train(objective, build, [objective.batch], [1.0]), None)
+        with seeded(grid.device, 0, dim):
+            state = next(train(objective, build, [objective.batch], [1.0]), None)
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
     if state is None or not memory.outputs[0] @ state.weight @ memory.inputs[0] > 0:

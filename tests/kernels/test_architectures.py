@@ -71,3 +71,20 @@ def test_what_is_compiled_covers_all_presets() -> None:
         assert divmod(arch, 10) == row.capability
         same = [other for other in TABLE if other.presets == row.presets]
         assert {other.shared_bytes for other in same} == {row.shared_bytes}
+
+
+@pytest.mark.parametrize(
+    ("arch", "registers", "shared", "warps", "blocks"),
+    [
+        (90, 128, 0, 4, 4),  # as registers allow
+        (90, 255, 65536, 8, 1),
+        (90, 32, 100 * 1024, 4, 2),  # as shared memory does
+        (86, 32, 50 * 1024, 4, 1),
+        (86, 16, 0, 8, 6),  # as threads do
+        (90, 16, 0, 8, 8),
+    ],
+)
+def test_what_a_block_needs_decides_how_many_fit(
+    arch: int, registers: int, shared: int, warps: int, blocks: int
+) -> None:
+    assert COMPILED[arch].blocks(registers, shared, warps) == blocks

@@ -9,7 +9,7 @@ import torch
 from memsolve_kernels.dispatch import Precision
 from torch import Tensor
 
-from tests.kernels.softmax_cases import Case, relative_error
+from tests.kernels.softmax_cases import Case, ours, relative_error
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,6 +48,13 @@ def test_ten_runs_give_the_same_bits(
     for _ in range(9):
         again = results(case, precision)
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("dim", [64, 256, 600])
+def test_the_gradient_by_outputs_has_the_same_bits_in_every_run(dim: int) -> None:
+    case = Case.random(3000, 500, dim, dtype=torch.bfloat16, scale=2.0).on("cuda")
+    first = ours(case, "triton")[2]
+    assert all(torch.equal(first, ours(case, "triton")[2]) for _ in range(9))
 
 
 @pytest.mark.parametrize("dim", [64, 128, 256, 512, 1024, 4096])

@@ -44,7 +44,15 @@ pytestmark = [
 ]
 DEVICE = "cuda" if GPU else "cpu"
 HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
-SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (130, 150, 64), (20, 100, 80), (9, 70, 300)]
+SIZES = [
+    (5, 37, 7),
+    (1, 1, 1),
+    (3, 1, 4),
+    (130, 150, 64),
+    (20, 100, 80),
+    (3, 40, 200),
+    (9, 70, 300),
+]
 LARGE = (9, 70, 530)  # beyond what any preset keeps on chip
 PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
 # Triton cuts float32 to tf32's ten bits where torch and cuBLAS round: an error of up to 2^-10 an

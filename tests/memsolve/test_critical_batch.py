@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memsolve import InputError
-from memsolve.cli import main
+from memsolve.__main__ import main
 from memsolve.engine import Fit, Summary
 from memsolve.engine.fit import Estimate, Floats
 from memsolve.engine.optimizers import resolve

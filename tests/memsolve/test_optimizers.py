@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from memsolve import AssociativeMemory, InputError
+from memsolve.engine import Grid
 from memsolve.engine.optimizers import resolve
-from memsolve.engine.prepare import check_steps
+from memsolve.engine.prepare import prepare
 from memsolve.engine.step import step_from_zero
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
-from memsolve.training import StepError
 
 
 def build(name: str) -> torch.optim.Optimizer:
@@ -81,8 +81,8 @@ def test_bad_names_are_told(name: str, message: str) -> None:
     ],
 )
 def test_what_cannot_step_is_told_by_name(name: str, message: str) -> None:
-    with pytest.raises(StepError, match=f"optimizer '{name}' .*{message}"):
-        check_steps(resolve([name]), "cpu", torch.float64)
+    with pytest.raises(InputError, match=f"optimizer '{name}' .*{message}"):
+        prepare(Grid([name]))
 
 
 def test_a_step_to_infinity_is_told() -> None:
@@ -91,8 +91,8 @@ def test_a_step_to_infinity_is_told() -> None:
             for param in self.param_groups[0]["params"]:
                 param.data.fill_(torch.inf)
 
-    with pytest.raises(StepError, match="'far' cannot be used: its step made NaN or infinity"):
-        check_steps(resolve({"far": Diverging}), "cpu", torch.float64)
+    with pytest.raises(InputError, match="'far' cannot be used: its step made NaN or infinity"):
+        prepare(Grid({"far": Diverging}))
 
 
 def test_repeated_names_and_a_bare_string_are_told() -> None:
@@ -107,7 +107,7 @@ def test_repeated_names_and_a_bare_string_are_told() -> None:
 
 
 def test_a_closure_is_given_to_what_needs_one() -> None:
-    check_steps(resolve(["torch.optim.LBFGS"]), "cpu", torch.float64)
+    prepare(Grid(["torch.optim.LBFGS"]))
 
 
 def test_the_step_leaves_the_gradient_alone() -> None:

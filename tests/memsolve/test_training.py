@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from memsolve import AssociativeMemory, Batch, InputError
 from memsolve.engine.optimizers import resolve
 from memsolve.objective import Objective
-from memsolve.training import Build, Schedule, State, factor, train
+from memsolve.stepper import Build
+from memsolve.training import Schedule, State, factor, train
 
 STEPS = 6
 

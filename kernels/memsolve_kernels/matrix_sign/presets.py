@@ -1,8 +1,14 @@
 """Launch configurations, and who multiplies what: one table, by kind of product and architecture.
 
-Every tile is the largest tried that compiles without spilling; none has been timed on a GPU yet.
-The sizes from which a kernel replaces BLAS follow published symmetric kernels, which lose to cuBLAS
-up to 1024 and win by 1.3 to 1.5 from 4096; `tuning()` replaces them by what a device really does.
+Every tile compiles without spilling; none has been timed on a GPU yet. Large products are bound by
+what a tile reads from the L2 cache: for 64 of depth in half precision 128 (rows + columns) bytes,
+at about 32 a clock and processor, against rows * columns * 64 multiply-adds. On sm_90 a tile of
+128 x 128 can reach 50% of the tensor cores' peak, one of 128 x 256 67%; on sm_100, with twice the
+peak, 25 and 33%. cuBLAS reaches about 80%, so that the symmetric product, which is half the work,
+needs more than 40%, and full rounds of tiles: from 4096 rows on sm_90, never on sm_100. The update
+saves no work, and is cuBLAS's. Elsewhere sizes follow published symmetric kernels, which lose to
+cuBLAS up to 1024 and win by 1.3 to 1.5 from 4096. `tuning()` replaces all this by what a device
+really does.
 """
 
 import sys
@@ -56,15 +62,15 @@ class Preset(NamedTuple):
     batched_to: int
 
 
-_HALF = Tile(128, 128, 64, 8, warps=8, stages=4), Tile(128, 256, 64, 8, warps=8, stages=3)
+_SQUARE, _WIDE = (Tile(128, columns, 64, 8, warps=8, stages=3) for columns in (128, 256))
 _TF32 = Tile(128, 128, 32, 8, warps=8, stages=3), Tile(128, 128, 32, 8, warps=8, stages=3)
 _IEEE = Tile(64, 64, 16, 8, warps=8, stages=3), Tile(64, 64, 16, 8, warps=8, stages=3)
 
 TABLE: dict[Kind, dict[int, Preset]] = {
     "half": {
-        80: Preset(*_HALF, 2048, NEVER, 64),
-        90: Preset(_HALF[1], _HALF[1], 4096, NEVER, 128),
-        100: Preset(_HALF[0], Tile(128, 128, 64, 8, warps=8, stages=3), 2048, NEVER, 64),
+        80: Preset(_SQUARE._replace(stages=4), _WIDE, 2048, NEVER, 64),
+        90: Preset(_WIDE, _WIDE, 4096, NEVER, 128),
+        100: Preset(_SQUARE._replace(stages=4), _SQUARE, NEVER, NEVER, 64),
     },
     "tf32": {
         80: Preset(*_TF32, ALWAYS, ALWAYS, 64),

@@ -41,7 +41,10 @@ class Preset:
 
     @property
     def registers(self) -> int | None:
-        """Of a thread at most, so that as many programs fit; None if any number does."""
+        """Of a thread at most, so that as many programs fit; None if any number does.
+
+        Where the compiler would spill to let in even more of them, the limit stops that too.
+        """
         share = REGISTERS // (32 * self.num_warps * self.together) // 8 * 8
         return share if share < 256 else None
 
@@ -50,11 +53,16 @@ class Preset:
 # together, by architecture; a row serves d up to block_d, and FEW queries have rows of their own.
 #
 # "odds" and "covariance" keep a weighted sum of block_d columns on chip, and "curvature" two; where
-# d is larger than that, "odds" and "covariance" in turn take its place. Where it is larger than
-# they hold, "weights" or "centred" fill a scratch and "accumulate" multiplies it, all walking any d
-# in steps; their block_n must be a multiple of that of "accumulate". "rank" walks d as well. Every
-# row is the largest tile tried that spills with neither the oldest nor the newest Triton; none has
-# been timed on a GPU yet. Where an architecture has no rows it borrows (`architectures.BORROWED`).
+# d is larger than that, "odds" and "covariance" in turn take its place. "outputs" keeps a sum for
+# each of block_b items, and walks queries by block_n. Where d is larger than they hold, "weights",
+# "centred" or "pulls" fill a scratch and "accumulate" multiplies it, all walking any d in steps;
+# their block_n must be a multiple of that of "accumulate". "rank" keeps its queries on chip, and
+# "long_rank" walks d.
+#
+# On sm_90, rows in half precision are those that take the fewest cycles by prediction, of those
+# tried (bench/NOTES.md); others have tiles like them, or the largest. None spills with the oldest
+# or the newest Triton, and none has been timed on a GPU yet. Where an architecture has no rows it
+# borrows (`architectures.BORROWED`).
 _Row = tuple[int, int, int, int, int] | tuple[int, int, int, int, int, int]
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
@@ -79,7 +87,7 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(64, 64, 64, 8, 2)],
     },
     ("curvature", "half"): {
-        80: [(64, 64, 64, 4, 2, 2), (64, 32, 128, 4, 2, 2)],
+        80: [(64, 32, 64, 4, 3, 2), (64, 64, 128, 8, 2)],
         90: [(64, 64, 64, 4, 3, 2), (64, 32, 128, 4, 3, 2)],
         100: [
             (64, 64, 64, 8, 3),
@@ -90,8 +98,8 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         ],
     },
     ("covariance", "half"): {
-        80: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 2, 2), (64, 64, 256, 8, 2)],
-        86: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 2, 2), (64, 32, 256, 8, 2)],
+        80: [(64, 64, 64, 4, 3, 2), (64, 64, 128, 4, 2, 2), (64, 64, 256, 8, 2)],
+        86: [(64, 64, 64, 4, 3, 2), (64, 64, 128, 4, 2, 2), (64, 32, 256, 8, 2)],
         90: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 3, 2), (64, 32, 256, 4, 2, 2)],
         100: [
             (64, 128, 64, 8, 3),
@@ -145,8 +153,8 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     },
     ("long_rank", "tf32x3"): {
         80: [(128, 64, 32, 8, 3)],
-        90: [(128, 128, 32, 8, 3)],
-        100: [(128, 128, 32, 8, 3)],
+        90: [(128, 64, 32, 8, 3)],
+        100: [(128, 64, 32, 8, 3)],
         120: [(128, 32, 32, 8, 3)],
     },
     ("long_rank", "ieee"): {
@@ -174,6 +182,7 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         80: [(64, 64, 16, 8, 2)],
         90: [(64, 64, 16, 8, 2)],
         100: [(64, 32, 16, 8, 2)],
+        120: [(64, 32, 16, 8, 2)],
     },
     ("centred", "half"): {
         80: [(128, 64, 64, 8, 3)],
@@ -245,7 +254,7 @@ FEW_TABLE: dict[str, list[_Row]] = {
         (16, 128, 64, 4, 3, 4),
         (16, 128, 128, 4, 3, 3),
         (16, 64, 256, 4, 3, 3),
-        (16, 32, 512, 4, 2, 3),
+        (16, 64, 512, 8, 2),
     ],
     "curvature": [(16, 128, 64, 4, 3, 3), (16, 64, 128, 4, 3, 3), (16, 64, 256, 4, 2, 2)],
     "covariance": [(16, 128, 64, 4, 3, 4), (16, 128, 128, 4, 3, 2), (16, 64, 256, 4, 3, 2)],
@@ -253,7 +262,7 @@ FEW_TABLE: dict[str, list[_Row]] = {
     "long_rank": [(16, 128, 64, 4, 4)],
     "weights": [(16, 256, 64, 4, 3)],
     "centred": [(16, 128, 64, 4, 3)],
-    "accumulate": [(16, 64, 128, 4, 3)],
+    "accumulate": [(16, 32, 128, 4, 3, 4)],
 }
 
 

@@ -1,0 +1,98 @@
+"""What an optimizer's first step is like, found on a tiny memory before anything is measured."""
+
+from dataclasses import replace
+from itertools import repeat
+from typing import NamedTuple
+
+import torch
+from memsolve_kernels.errors import InputError
+
+from memsolve import theory
+from memsolve.engine.grid import Choice
+from memsolve.engine.identity import Identity, identity
+from memsolve.engine.optimizers import builder
+from memsolve.objective import Objective
+from memsolve.problem import AssociativeMemory
+from memsolve.seeds import seeded
+from memsolve.stepper import Build, StepError
+from memsolve.training import State, train
+
+ALIKE = 1 - 1e-6
+"""Cosine above which two steps are the same up to their size."""
+
+STEPS = 12
+"""What has not moved after so many is taken never to move."""
+
+
+class Known(NamedTuple):
+    """What is known of an optimizer before it is measured.
+
+    Attributes:
+        remark: what its first step is, in a few words; empty where there is nothing to remark.
+        identity: what it is made of.
+    """
+
+    remark: str
+    identity: Identity
+
+
+def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
+    """Make an optimizer and let it take its first steps.
+
+    Raises:
+        InputError: it cannot be used; says which one, and why in its own words.
+    """
+    memory = AssociativeMemory(8, 4, 2.0, seed=0, device=device, dtype=dtype)
+    objective = Objective(memory, memory.population())
+    build = builder(choice)
+    try:
+        first, again = (_walk(objective, build, device, seed) for seed in (0, 1))
+        with seeded(device, 0):
+            weight = torch.nn.Parameter(torch.zeros_like(memory.output_covariance))
+            made = build([weight], objective)
+    except InputError as error:
+        raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
+    remarks = [] if theory.method_of(made) == "sgd" else [_direction(first[0].weight, objective)]
+    if not first[0].weight.any():
+        rates = [group.get("lr") for group in made.param_groups]
+        at_first = "at first" if first[-1].weight.any() else ""
+        remarks = ["learning rate zero" if not any(rates) else f"no step taken {at_first}"]
+    pairs = zip(first, again, strict=False)
+    if not all(torch.equal(one.weight, other.weight) for one, other in pairs):
+        remarks.append("random")
+    if first[0].single:
+        remarks.append("in float32")
+    return Known(", ".join(each.strip() for each in remarks if each), identity(choice, made))
+
+
+def _walk(objective: Objective, build: Build, device: str, seed: int) -> list[State]:
+    """The states of the first steps.
+
+    Raises:
+        StepError: the first one failed, or made NaN or infinity.
+    """
+    states = []
+    with seeded(device, seed):
+        try:
+            for state in train(objective, build, repeat(objective.batch, STEPS), repeat(None)):
+                states += [replace(state, weight=state.weight.clone())]
+        except StepError:
+            if not states:
+                raise
+    if not states:
+        raise StepError("its step made NaN or infinity")
+    return states
+
+
+def _direction(weight: torch.Tensor, objective: Objective) -> str:
+    """What the direction of a step from zero is, if it is one that people know."""
+    gradient = objective.gradient_at_zero()
+
+    def cosine(other: torch.Tensor) -> float:
+        return float(torch.nn.functional.cosine_similarity(weight.flatten(), other.flatten(), 0))
+
+    if cosine(-gradient) > ALIKE:
+        return "equals SGD's step"
+    if cosine(-gradient.sign()) > ALIKE:
+        return "equals the sign"
+    return "uphill" if cosine(gradient) > 0 else ""

@@ -1,0 +1,194 @@
+"""One optimizer at work on one weight, given what it asks for: closure, modes, graph, float32."""
+
+import functools
+import inspect
+import math
+import re
+import textwrap
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from memsolve_kernels.errors import InputError
+from torch import Tensor
+from torch.optim import Optimizer
+
+from memsolve.objective import Objective
+from memsolve.optim import NoProgressWarning
+from memsolve.problem import AssociativeMemory
+from memsolve.seeds import seeded
+
+TRIAL_STEPS = 3
+"""Some take no first step, and fail in the next."""
+
+Parameters = list[torch.nn.Parameter]
+Build = Callable[[Parameters, Objective], Optimizer]
+"""Makes the optimizer of one run. Only second-order methods look at the objective."""
+
+
+class StepError(InputError):
+    """An optimizer that cannot be made, that failed in its step, or whose step is not finite."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an optimizer must be treated; nothing declares it, so that its failures are asked.
+
+    Attributes:
+        graph: its gradients carry a graph, as after `loss.backward(create_graph=True)`.
+        single: its weight and gradients are in float32, whatever the memory is in.
+    """
+
+    graph: bool = False
+    single: bool = False
+
+    def asked(self, error: Exception) -> Self | None:
+        """The manner that a failure in this one asks for; None where it asks for nothing new."""
+        words = str(error)
+        if not self.graph and re.search("require grad|grad_fn|create_graph", words):
+            return replace(self, graph=True)
+        if not self.single and re.search("double|float64|float32|dtype", words, re.IGNORECASE):
+            return replace(self, single=True)
+        return None
+
+
+class Stepper:
+    """An optimizer and its weight (d, d), which starts at zero.
+
+    An optimizer whose `step` takes a closure gets one that evaluates loss and gradient wherever it
+    has moved the weight; one with modes, as schedule-free ones have, is in `train` for its steps
+    and in `eval` in between.
+
+    Args:
+        objective: what it minimises, on the batch of the moment.
+        build: makes the optimizer.
+        manner: how it is treated.
+
+    Raises:
+        StepError: it cannot be made.
+    """
+
+    def __init__(self, objective: Objective, build: Build, manner: Manner) -> None:
+        zero = torch.zeros_like(objective.memory.output_covariance)
+        self._objective, self._graph = objective, manner.graph
+        self._at_zero = True
+        self.weight = torch.nn.Parameter(zero.float() if manner.single else zero)
+        try:
+            self.optimizer = build([self.weight], objective)
+        except Exception as error:
+            raise StepError(f"it cannot be made: {_words(error)}") from error
+        self._takes_closure = "closure" in inspect.signature(self.optimizer.step).parameters
+
+    def step(self, rate: float | None) -> float:
+        """Take a step at a learning rate, None for the optimizer's own; the loss before it.
+
+        Raises:
+            StepError: it has no learning rate, or raised.
+        """
+        evaluate = Evaluate(self._objective, self.weight, at_zero=self._at_zero, graph=self._graph)
+        self._at_zero = False
+        if rate is not None:
+            _set_rate(self.optimizer, rate)
+        try:
+            _set_mode(self.optimizer, "train")
+            loss = float(evaluate().detach())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NoProgressWarning)  # the counts will show it
+                self.optimizer.step(*[evaluate] * self._takes_closure)  # type: ignore[arg-type]
+            _set_mode(self.optimizer, "eval")
+        except Exception as error:
+            raise StepError(f"its step failed: {_words(error)}") from error
+        return loss
+
+
+@functools.lru_cache(maxsize=1024)
+def manner_of(build: Build, device: torch.device, dtype: torch.dtype) -> Manner:
+    """The manner in which an optimizer takes its first steps, found on a tiny memory."""
+    memory = AssociativeMemory(8, 4, 2.0, seed=0, device=device, dtype=dtype)
+    objective = Objective(memory, memory.population())
+    asked: Manner | None = Manner()
+    while asked is not None:
+        manner = asked
+        try:
+            with seeded(device, 0):
+                stepper = Stepper(objective, build, manner)
+                for _ in range(TRIAL_STEPS):
+                    stepper.step(None)
+                    if not stepper.weight.isfinite().all():
+                        break
+            return manner
+        except StepError as error:
+            asked = manner.asked(error)
+    return manner
+
+
+class Evaluate:
+    """Loss and gradient on the batch of the moment, where the weight is: the closure of a step.
+
+    Gradients are exact, without autograd; but those with a graph, which is autograd's.
+
+    Args:
+        objective: what is evaluated.
+        weight: (d, d); its `grad` is set.
+        at_zero: the weight is zero until the step changes it, and evaluated in closed form.
+        graph: the gradient can be differentiated again.
+    """
+
+    def __init__(self, objective: Objective, weight: Tensor, *, at_zero: bool, graph: bool) -> None:
+        self._objective, self._weight, self._graph = objective, weight, graph
+        self._start = weight.detach().clone()
+        self._dtype = objective.memory.output_covariance.dtype
+        if graph:
+            return
+        memory, batch = objective.memory, objective.batch
+        if at_zero:
+            self._gradient = objective.gradient_at_zero()
+            self._loss = batch.weights.sum() * math.log(memory.num_items)
+        else:
+            self._loss, self._gradient = self._evaluated()
+
+    def __call__(self) -> Tensor:
+        """The loss, a scalar; without a graph nothing is computed again where the step began."""
+        weight = self._weight
+        if self._graph:
+            with torch.enable_grad():
+                loss = self._objective.loss(weight.to(self._dtype))
+                (weight.grad,) = torch.autograd.grad(loss, weight, create_graph=True)
+            return loss
+        if torch.equal(weight, self._start):
+            loss, gradient = self._loss, self._gradient.clone()
+        else:
+            loss, gradient = self._evaluated()
+        weight.grad = gradient.to(weight.dtype)
+        return loss
+
+    @torch.no_grad()
+    def _evaluated(self) -> tuple[Tensor, Tensor]:
+        memory, batch = self._objective.memory, self._objective.batch
+        return memory.loss_and_gradient(self._weight.detach().to(self._dtype), batch)
+
+
+def _set_rate(optimizer: Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if "lr" not in group:
+            raise StepError("it has no `lr` in its param_groups, so its step size cannot be set")
+        group["lr"] = rate
+
+
+def _set_mode(optimizer: Optimizer, mode: str) -> None:
+    """Switch an optimizer that has modes; torch's own have none."""
+    switch = getattr(optimizer, mode, None)
+    try:
+        if callable(switch):
+            switch()
+    except AttributeError as error:
+        if f"attribute {mode!r}" not in str(error):  # else a wrapper's optimizer has no modes
+            raise
+
+
+def _words(error: Exception) -> str:
+    """What an optimizer says of itself, in a line; the kind of error where it says nothing."""
+    first = str(error).strip().partition("\n\n")[0]
+    return textwrap.shorten(first, 300) or type(error).__name__

@@ -1,0 +1,170 @@
+"""A study that grows: what made a result is part of its name, so that only what is new runs."""
+
+import importlib
+import json
+import linecache
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from memsolve import InputError
+from memsolve.engine import Grid
+from memsolve.engine.identity import identity
+from memsolve.engine.merge import merged
+from memsolve.study import Trials, capacity, dynamics, load
+
+SMALL: dict[str, Any] = {"dims": (8, 16), "seeds": 2}
+
+MODULE = """
+import torch
+
+POWER = 1.0
+
+def scale(param):
+    return 1.0
+
+class Mine(torch.optim.SGD):
+    def step(self, closure=None):
+        (param,) = self.param_groups[0]["params"]
+        param.data.sub_(scale(param) * param.grad.sign() * param.grad.abs() ** POWER)
+
+class Other(torch.optim.SGD):
+    pass
+
+def make(params, lr=1.0):
+    return Other(params, lr=lr)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    file = tmp_path / "mine.py"
+    file.write_text(MODULE)
+    return file
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    sys.modules.pop("mine", None)
+    importlib.invalidate_caches()
+    linecache.clearcache()
+
+
+def ran(folder: Path, grid: Grid, *, resume: bool = True) -> set[tuple[str, float, int, int]]:
+    """Which cells a study measures."""
+
+    def cells() -> list[str]:
+        file = folder / "cells.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [line for line in lines if '"cell"' in line]
+
+    before = cells()
+    capacity(grid, folder, resume=resume)
+    new = [json.loads(line)["cell"] for line in cells()[len(before) :]]
+    return {(each["optimizer"], each["alpha"], each["dim"], each["seed"]) for each in new}
+
+
+def test_only_new_cells_run(tmp_path: Path) -> None:
+    assert len(ran(tmp_path, Grid(["sgd"], **SMALL), resume=False)) == 4
+    assert not ran(tmp_path, Grid(["sgd"], **SMALL))
+    assert ran(tmp_path, Grid(["sgd", "muon"], **SMALL)) == {
+        ("muon", 1.5, dim, seed) for dim in (8, 16) for seed in (0, 1)
+    }
+    more = Grid(["sgd", "muon"], dims=(8, 16), seeds=3)
+    assert ran(tmp_path, more) == {
+        (name, 1.5, dim, 2) for name in ("sgd", "muon") for dim in (8, 16)
+    }
+    assert ran(tmp_path, Grid(["sgd"], dims=(8, 16, 32), seeds=1)) == {("sgd", 1.5, 32, 0)}
+    assert ran(tmp_path, Grid(["sgd"], alphas=(1.5, 2), dims=(8,), seeds=1)) == {("sgd", 2, 8, 0)}
+    grown = capacity(more, tmp_path, resume=True)
+    assert grown == capacity(more)
+
+
+def test_an_edited_optimizer_runs_alone(mine: Path, tmp_path: Path) -> None:
+    folder, grid = tmp_path / "out", Grid(["mine.Mine", "mine.Other", "sgd"], **SMALL)
+    ran(folder, grid, resume=False)
+    before = {fit.optimizer: fit for fit in load(folder)[1].fits}
+    edit(mine, "POWER = 1.0", "POWER = 0.5")
+    assert {cell[0] for cell in ran(folder, grid)} == {"mine.Mine"}
+    after = {fit.optimizer: fit for fit in load(folder)[1].fits}
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == ["mine.Mine"]
+    edit(mine, "POWER = 0.5", "POWER = 1.0")
+    assert not ran(folder, grid)  # what the first version made is still there
+    assert {fit.optimizer: fit for fit in load(folder)[1].fits} == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name", "differs"),
+    [
+        ("POWER = 1.0", "POWER = 2.0", "Mine", True),
+        ("return 1.0", "return 2.0", "Mine", True),
+        ("lr=1.0):", "lr=2.0):", "make", True),
+        ("    pass", "    power = 2", "make", True),
+        ("    pass", "    power = 2", "Mine", False),
+        ("return 1.0", "return 2.0", "Other", False),
+    ],
+)
+def test_the_identity_is_of_all_that_an_optimizer_names(
+    mine: Path, old: str, new: str, name: str, differs: bool
+) -> None:
+    def found() -> Any:
+        module: ModuleType = importlib.import_module("mine")
+        choice = getattr(module, name)
+        return identity(choice, choice([torch.nn.Parameter(torch.zeros(2, 2))]))
+
+    first = found()
+    edit(mine, "import torch", "import torch  # nothing else")
+    assert found() == first
+    edit(mine, old, new)
+    assert (found() != first) is differs
+
+
+def test_the_identity_names_the_package_and_its_version() -> None:
+    class Packaged(torch.optim.SGD):
+        __module__ = "hypothesis.core"
+
+    found = identity(Packaged, Packaged([torch.nn.Parameter(torch.zeros(2, 2))]))
+    assert str(found["packages"]).startswith("hypothesis ")
+
+
+def test_a_factory_is_known_by_what_it_closes_over() -> None:
+    def factory(lr: float) -> Any:
+        return lambda params: torch.optim.SGD(params, lr=lr)
+
+    first, again, other = (
+        identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
+        for make in (factory(1.0), factory(1.0), factory(2.0))
+    )
+    assert first == again != other
+
+
+def test_settings_that_cells_do_not_carry_are_refused(tmp_path: Path) -> None:
+    grid = Trials(["sgd"], dims=(8,), seeds=1, steps=2, schedules=("constant",))
+    dynamics(grid, tmp_path)
+    longer = Trials(["sgd"], dims=(8,), seeds=1, steps=3, schedules=("constant",))
+    with pytest.raises(InputError, match="steps is 2 there and 3 now"):
+        dynamics(longer, tmp_path, resume=True)
+
+
+def test_studies_of_a_kind_merge_into_one_ranking(tmp_path: Path) -> None:
+    for name, optimizers in (("a", ["sgd", "torch.optim.AdamW"]), ("b", ["muon", "sgd"])):
+        capacity(Grid(optimizers, **SMALL), tmp_path / name)
+    capacity(Grid(["sgd"], dims=(8, 16), seeds=3), tmp_path / "c")
+    loaded = [(tmp_path / name, *load(tmp_path / name)) for name in ("a", "b", "c")]
+    ((study, one),) = merged(loaded)
+    assert study is capacity
+    assert one.fits[0].optimizer == "muon"
+    assert {fit.optimizer for fit in one.fits} == {"muon", "sgd", "sgd (c)", "torch.optim.AdamW"}
+    means = [fit.points[-1].mean for fit in one.fits]
+    assert means == sorted(means, reverse=True)
+    assert one.remarks == {"torch.optim.AdamW": "equals the sign"}

@@ -1,0 +1,79 @@
+"""Malformed input: one line on the command line, a typed exception in Python; never a traceback."""
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from memsolve import InputError
+from memsolve.cli import run
+from memsolve.engine import prepare
+from memsolve.study import Grid, Races, Trials
+
+LINES = (Path(__file__).parent / "data" / "malformed.txt").read_text().splitlines()
+
+FIELDS: dict[type[Grid], tuple[str, ...]] = {
+    Grid: (
+        *("optimizers", "alphas", "dims", "seeds", "num_items", "batch_sizes"),
+        *("sweep", "device", "dtype"),
+    ),
+    Trials: ("steps", "schedules", "step_sizes", "gradient"),
+    Races: ("target",),
+}
+
+WRONG: dict[str, Any] = {
+    "text": "x",
+    "fraction": 2.5,
+    "truth": True,
+    "object": object(),
+    "nan": math.nan,
+    "negative": -1,
+    "zero": 0,
+    "huge": 10**30,
+    "bytes": b"x",
+    "set": {3},
+    "nested": [[]],
+    "nothing inside": [None],
+    "texts": ["x"],
+    "array": np.array([8.5, 9]),
+    "tensor": torch.ones(2),
+    "complex": [1j],
+    "class": int,
+    "infinite": [math.inf],
+}
+
+
+def test_there_are_a_hundred_of_each() -> None:
+    assert len(set(LINES)) >= 100
+    assert len(WRONG) * sum(map(len, FIELDS.values())) >= 100
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_line_is_told_in_one_line(
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(shlex.split(line)) == 2
+    said = capsys.readouterr()
+    (told,) = said.err.splitlines()
+    assert told.startswith("memsolve: error: ")
+    assert len(told) >= 40  # what was given, and what was expected
+    assert not list(tmp_path.iterdir())  # nothing is left of it
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(
+    ("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in fields]
+)
+def test_a_grid_is_told_by_a_typed_exception(kind: type[Grid], field: str, wrong: str) -> None:
+    given = {"dims": [8]} | {field: WRONG[wrong]}
+    with pytest.raises(InputError) as told:
+        prepare(kind(**given))
+    assert len(str(told.value).splitlines()) == 1
