@@ -17,7 +17,7 @@ test: .venv/installed  ## run all tests, a file a process; those that need a GPU
 
 oldest: .venv/installed  ## compile every kernel with the oldest Triton that is supported
 	$(BIN)/pip install --quiet --upgrade --no-deps --target .venv/oldest triton==3.6.0
-	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels/test_compiled.py
+	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels/test_compiled.py tests/*/test_rehearsal.py
 
 bare:  ## test the kernels' own distribution where only what it needs is installed
 	$(PYTHON) -m venv --clear .venv/bare

@@ -12,6 +12,7 @@ import torch
 
 from bench.cases import CASES, softmax
 from bench.registry import Case, Result, Unsupported, matching
+from memsolve import AssociativeMemory
 
 pytest.importorskip("triton")
 
@@ -60,3 +61,19 @@ def test_svds_that_take_minutes_are_left_out() -> None:
         *(("matrix_sign", "tf32x3", size) for size in (256, 512, 1024)),
         ("matrix_sign_damped", "tf32x3", 1024),
     }
+
+
+@pytest.mark.parametrize("dim", [64, 1024])
+def test_what_a_study_asks_of_a_memory_runs_to_its_kernels(dim: int) -> None:
+    """But for recall, whose shapes depend on numbers."""
+    with faked_gpu() as launches, torch.no_grad():
+        memory = AssociativeMemory(4096, dim, 1.5, seed=0, device="cuda", dtype=torch.float32)
+        weight, batch = torch.zeros(dim, dim, device="cuda"), memory.population()
+        assert memory.gradient_at_zero(batch).shape == weight.shape
+        assert not launches  # a closed form
+        loss, gradient = memory.loss_and_gradient(weight, batch)
+        assert (loss.shape, gradient.shape) == ((), weight.shape)
+        first = len(launches)
+        assert memory.hvp(weight, gradient, batch).shape == weight.shape
+    assert 0 < first < len(launches)
+    check(launches)
