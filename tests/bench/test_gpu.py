@@ -3,17 +3,19 @@
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from memsolve_kernels.tuning import fastest
 
-from bench import gpu, record
+from bench import gpu, record, warm
 from bench.cases import CASES
 from bench.gpu import PARTS, QUICK, Part
 from bench.readme import tables
-from bench.registry import matching
+from bench.registry import Case, Run, Way, matching
 from bench.rows import Row
 
 
@@ -107,3 +109,43 @@ def test_a_record_of_parts_can_stand_in_the_readme(run: Any) -> None:
     here = {"threads": 1, "torch": "2", "triton": "3", "python": "3.12"}
     found["machine"] |= here
     assert "| sign n=1 bfloat16 cuda | 1 ms |" in tables([found])
+
+
+def one_way(run: Run) -> Case:
+    """A case of which ours is a run."""
+    (case,) = matching(CASES, "softmax_gradient .* d=64 bfloat16", "cuda")
+    function = replace(case.function, inputs=lambda *_: None, ways=(Way("ours", lambda _: run),))
+    return replace(case, function=function)
+
+
+def test_tuning_is_recorded_as_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    tune = pytest.importorskip("bench.tune", reason="needs triton", exc_type=ImportError)
+    monkeypatch.setattr("memsolve_kernels.tuning._chosen", {})
+    slow, quick = 5.0, 2.0
+
+    def run() -> torch.Tensor:
+        taken = fastest("a kind", [slow, quick], lambda way: None, lambda call: next(times))
+        return torch.tensor(taken)
+
+    times = iter([slow, quick])
+    monkeypatch.setattr(tune, "do_bench", lambda run: run())
+    found = tune.tuned(one_way(run))
+    assert (found["before"], found["after"]) == (slow, quick)
+    assert found["chosen"] == ["a kind: 2.0"]
+
+
+def test_warming_calls_what_compiles_and_survives_what_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[str] = []
+
+    def run() -> torch.Tensor:
+        called.append("ours")
+        raise RuntimeError("no such kernel")
+
+    case = one_way(run)
+    monkeypatch.setattr(warm, "CASES", [case])
+    for way in warm.COMPILED:
+        warm.called(case.name, way)
+    assert called == ["ours"]
+    warm.warm([])
