@@ -109,7 +109,7 @@ def by_torch(case: Case) -> tuple[Tensor, ...]:
 def whole(run: Passes, case: Case) -> tuple[Tensor, ...]:
     """Odds, covariance along the reversed queries, and ranks by a backend, of all items at once."""
     q, v, y, _ = case.args
-    odds = run.odds(q, v, y)
+    *odds, _ = run.odds(q, v, y)
     return *odds, run.covariance(q, q.flip(0), v, y, *odds), *run.ranks(q, v, y)
 
 
@@ -119,7 +119,7 @@ def by_parts(run: Passes, case: Case, cuts: list[int]) -> tuple[Tensor, ...]:
     edges = [0, *sorted(cut % len(v) for cut in cuts), len(v)]
     parts = [(v[start:stop], y - start) for start, stop in pairwise(edges) if start < stop]
     own = v[y], torch.arange(len(y), device=y.device)  # from the ranks that have them
-    odds = run.finish_odds(merge([run.partial_odds(q, *part) for part in parts]), q, *own)
+    *odds, _ = run.finish_odds(merge([run.partial_odds(q, *part) for part in parts]), q, *own)
     aim = run.aim(q, q.flip(0), *own, *odds)
     sums = merge([run.partial_covariance(q, *part, aim) for part in parts])
     logit = run.target_logits(q, *own)

@@ -91,9 +91,9 @@ def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype, transpose
     if transposed:
         q = q.T.contiguous().T
     torch.library.opcheck(ops.softmax_rank, (q, v, y, None, None))
-    odds = ops.softmax_odds(q, v, y, None, None)
+    *odds, others = ops.softmax_odds(q, v, y, None, None)
     torch.library.opcheck(ops.softmax_curvature, (q, q, v, y, None, None))
     torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, *odds, None, None))
     scale = odds[0].sigmoid()
-    torch.library.opcheck(ops.softmax_outputs, (q, v, y, odds[0], scale, None, None))
+    torch.library.opcheck(ops.softmax_outputs, (q, v, y, others, scale, None, None))
     torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, None, None))

@@ -67,6 +67,18 @@ def test_forward_mode_of_the_direct_gradient_is_the_hessian_product() -> None:
     torch.testing.assert_close(tangent, mk.softmax_hvp(Q, T, *CASE.args[1:]))
 
 
+def test_by_the_weights_and_then_by_the_outputs() -> None:
+    """The outer transform is all that knows of the outputs."""
+
+    def both(loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        found: Tensor = grad(lambda v: grad(loss, 1)(v, CASE.weights).sum())(CASE.outputs)
+        return found
+
+    ours = both(lambda v, w: mk.softmax_loss(Q, v, CASE.targets, w))
+    plain = both(lambda v, w: w @ cross_entropy(Q @ v.T, CASE.targets, reduction="none"))
+    torch.testing.assert_close(ours, plain)
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop.*addcmul:UserWarning")
 def test_mapped_outputs_and_statistics() -> None:
     outputs = torch.stack([CASE.outputs, -CASE.outputs])
@@ -80,8 +92,13 @@ def test_mapped_outputs_and_statistics() -> None:
 
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: jacfwd(hessian(LOSS))(Q), "differentiable twice"),
-    (lambda: jacfwd(jacfwd(jacfwd(LOSS)))(Q), "differentiable twice"),
+    (lambda: jacrev(jacrev(jacrev(LOSS)))(Q), "differentiable twice"),
+    (lambda: jacfwd(hessian(LOSS))(Q), "forward mode over forward mode"),
+    (lambda: jacfwd(jacfwd(LOSS))(Q), "forward mode over forward mode"),
+    (lambda: jacrev(grad(OF_BOTH), argnums=1)(Q, CASE.outputs), "by the outputs"),
+    (lambda: jacrev(grad(OF_BOTH, 1), argnums=0)(Q, CASE.outputs), "by the outputs"),
+    (lambda: jacrev(grad(OF_BOTH, 1), argnums=1)(Q, CASE.outputs), "by the outputs"),
+    (lambda: hessian(lambda s: OF_BOTH(Q, CASE.outputs * s))(torch.ones(()).double()), "outputs"),
     (lambda: jvp(lambda q: mk.softmax_hvp(q, T, *CASE.args[1:]), (Q,), (T,)), "twice"),
     (lambda: jvp(lambda q: mk.retrieval(q, *CASE.args[1:3]), (Q,), (T,)), "no derivative"),
     (lambda: jvp(lambda v: mk.retrieval(Q, v, CASE.targets % 4), (Q,), (T,)), "no derivative"),
@@ -92,6 +109,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
 
 def LOSS(queries: Tensor) -> Tensor:  # noqa: N802 - a constant of the module
     return mk.softmax_loss(queries, *CASE.args[1:])
+
+
+def OF_BOTH(queries: Tensor, outputs: Tensor) -> Tensor:  # noqa: N802
+    return mk.softmax_loss(queries, outputs, *CASE.args[2:])
 
 
 @pytest.mark.parametrize(("derivative", "message"), REFUSED)

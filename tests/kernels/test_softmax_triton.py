@@ -220,8 +220,7 @@ def test_small_directions_do_not_underflow_in_half_precision() -> None:
 def test_small_weights_do_not_underflow_in_the_gradient_by_outputs(dim: int) -> None:
     case = Case.random(4, 60, dim, dtype=torch.float16).on(DEVICE)
     run = choose(case.queries, "triton", None)
-    log_odds, _ = run.odds(*case.args[:3])
-    args = *case.args[:3], run.log_others(*case.args[:3], log_odds)
+    args = *case.args[:3], run.odds(*case.args[:3])[2]
     weights = case.weights.float()
     small = run.outputs_gradient(*args, 2.0**-40 * weights)
     assert torch.equal(2.0**40 * small, run.outputs_gradient(*args, weights))
@@ -256,15 +255,14 @@ def test_a_target_that_is_no_item_gives_nan_and_reads_nothing() -> None:
     targets = case.targets.clone()
     targets[1], targets[3] = -1, 2**40
     run = choose(case.queries, "triton", None)
-    log_odds, difference = run.odds(case.queries, case.outputs, targets)
+    log_odds, difference, others = run.odds(case.queries, case.outputs, targets)
     *statistics, rank = run.ranks(case.queries, case.outputs, targets)
     product = run.covariance(
         case.queries, case.queries, case.outputs, targets, log_odds, difference
     )
     curvature = run.curvature(case.queries, case.queries, case.outputs, targets)[2]
-    log_others = run.log_others(case.queries, case.outputs, targets, log_odds)
     by_outputs = run.outputs_gradient(
-        case.queries, case.outputs, targets, log_others, torch.ones_like(log_odds)
+        case.queries, case.outputs, targets, others, log_odds.sigmoid()
     )
     wrong = torch.tensor([False, True, False, True, False], device=DEVICE)
     for rows in (log_odds, difference.sum(1), product.sum(1), curvature.sum(1), *statistics):
@@ -279,7 +277,7 @@ def test_nan_reaches_the_result() -> None:
     outputs[7, 3] = torch.nan
     run = choose(case.queries, "triton", None)
     targets = torch.zeros_like(case.targets)
-    log_odds, difference = run.odds(case.queries, outputs, targets)
+    log_odds, difference, _ = run.odds(case.queries, outputs, targets)
     assert torch.all(log_odds.isnan())
     assert torch.all(difference[:, 3].isnan())
     *statistics, rank = run.ranks(case.queries, outputs, targets)

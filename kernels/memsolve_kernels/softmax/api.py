@@ -64,7 +64,8 @@ def softmax_loss(
         ignore_index: what marks a target as none; its query may hold anything, NaN included, and
             has loss and gradient zero.
         backend: "reference", "torch" or "triton"; None chooses by device.
-        precision: of float32 products on tensor cores; None is "ieee".
+        precision: of float32 products on tensor cores; None is "ieee" in the Triton kernels, and
+            what torch's own settings say in plain torch.
 
     Returns:
         The loss, a scalar, or (B,) for "none"; in float32, or float64 for float64 inputs.
@@ -184,7 +185,7 @@ def _checked(
 def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
     batch, dtype = len(queries), accumulation_dtype(queries.dtype)
     if weights is None:
-        return queries.new_full((batch,), 1 / max(batch, 1), dtype=dtype)
+        return queries.new_full((batch,), 1 / torch.sym_max(batch, 1), dtype=dtype)
     return weights.to(dtype)
 
 

@@ -60,7 +60,10 @@ def check_inputs(
 def check_reduction(reduction: Reduction, weights: Tensor | None) -> None:
     """Raise InputError unless `reduction` is known, and has a use for the weights."""
     if reduction not in get_args(Reduction):
-        raise InputError(f"reduction is {reduction!r}; expected one of {get_args(Reduction)}")
+        raise InputError(
+            f"reduction is {reduction!r}; expected 'weighted', which is the mean unless weights "
+            "say otherwise (ones give the sum), or 'none'"
+        )
     if reduction == "none" and weights is not None:
         raise InputError(
             "reduction='none' takes no weights: multiply the losses that it returns by them"
@@ -164,8 +167,9 @@ def _check_device(queries: Tensor, **others: Tensor) -> None:
 
 
 def _is_readable(tensor: Tensor) -> bool:
-    tracing = torch.compiler.is_compiling() or isinstance(tensor, FakeTensor)
-    return tensor.device.type == "cpu" and not tracing
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not (isinstance(tensor, FakeTensor) or torch._C._are_functorch_transforms_active())
 
 
 def _sum(tensor: Tensor) -> Tensor:

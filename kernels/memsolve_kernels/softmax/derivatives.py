@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.autograd import Function, forward_ad
-from torch.autograd.function import once_differentiable
 
 from memsolve_kernels.softmax.ops import (
     softmax_covariance,
@@ -28,6 +28,22 @@ ONCE = (
     "the gradient of the softmax loss by the queries is not differentiable by the outputs: "
     "pass outputs.detach() where that is taken"
 )
+BY_OUTPUTS = (
+    "the gradient of the softmax loss by the outputs is not differentiable: pass outputs.detach() "
+    "where a second derivative is taken"
+)
+FORWARD_TWICE = (
+    "forward mode over forward mode is not offered by the softmax loss: take it over backward "
+    "mode, as torch.func.jacfwd(torch.func.jacrev(...))"
+)
+BY_QUERIES = (
+    "forward mode differentiates the softmax loss by the queries alone, and the outputs have a "
+    "tangent: take backward mode, or torch.func.jvp of a function of the queries"
+)
+COMPILED = (
+    "forward mode inside torch.compile is not offered by the softmax loss: compile without "
+    "fullgraph=True, or take backward mode"
+)
 
 
 def odds(
@@ -35,10 +51,12 @@ def odds(
 ) -> tuple[Tensor, Tensor]:
     """`softmax_odds`, whose difference is the derivative of its log-odds, and differentiable."""
     inputs = queries, outputs, targets, backend, precision
-    log_odds, difference = _run(_Odds, softmax_odds, *inputs)
-    if torch.is_grad_enabled() and outputs.requires_grad:
-        by_outputs = outputs, queries, targets, log_odds, backend, precision
-        log_odds = log_odds + _apply(_Outputs, *by_outputs)
+    log_odds, difference, others = _run(_Odds, softmax_odds, *inputs)
+    if torch.is_grad_enabled() and _is_differentiated(outputs):
+        by_outputs = outputs, queries, targets, others, backend, precision
+        log_odds = log_odds + _apply(
+            _OutputsTransformed if _transforms() else _Outputs, *by_outputs
+        )
     return log_odds, difference
 
 
@@ -47,15 +65,16 @@ def log_odds(
 ) -> Tensor:
     """The log-odds alone, at half the cost of `odds` where no derivative is asked for."""
     inputs = queries, outputs, targets, backend, precision
-    if torch.is_grad_enabled() and (queries.requires_grad or outputs.requires_grad):
+    tracked = queries.requires_grad or outputs.requires_grad
+    if torch.is_grad_enabled() and (tracked or TransformType.Grad in _transforms()):
         return odds(*inputs)[0]
     result: Tensor = _run(_LogOdds, lambda *args: softmax_rank(*args)[0], *inputs)
     return result
 
 
-def refuse(tensor: Tensor, why: str) -> Tensor:
-    """The tensor, by which whoever differentiates gets NotImplementedError instead of zero."""
-    guarded: Tensor = _run(_Refuse, lambda tensor, _: tensor, tensor, why)
+def refuse(tensor: Tensor, why: str, *by: Tensor) -> Tensor:
+    """The tensor, by which and by others whoever differentiates gets NotImplementedError."""
+    guarded: Tensor = _run(_Refuse, lambda tensor, *_: tensor, tensor, why, *by)
     return guarded
 
 
@@ -63,20 +82,40 @@ def _covariance(queries: Tensor, directions: Tensor, *others: Any) -> Tensor:
     """`softmax_covariance`, differentiable by the directions."""
     outputs, targets, log_odds, difference, *choice = others
     known = log_odds.detach(), difference.detach()  # their derivatives go by way of the queries
-    inputs = refuse(queries, TWICE), directions, outputs, targets, *known, *choice
+    inputs = (
+        refuse(queries, TWICE), directions, refuse(outputs, ONCE), targets, *known, *choice
+    )  # fmt: skip
     product: Tensor = _run(_Covariance, softmax_covariance, *inputs)
     return product
 
 
 def _run(function: type[Function], operator: Callable[..., Any], *inputs: Any) -> Any:
-    if torch.compiler.is_compiling() or not _is_differentiated(*inputs):
+    if torch.compiler.is_compiling():
+        if _is_forward():
+            raise NotImplementedError(COMPILED)
         return operator(*inputs)
+    if not _is_differentiated(*inputs):
+        return operator(*inputs)
+    if _transforms().count(TransformType.Jvp) > 1:
+        raise NotImplementedError(FORWARD_TWICE)
     return _apply(function, *inputs)
+
+
+def _transforms() -> list[TransformType]:
+    """Those of `torch.func` that look on, outermost first."""
+    if torch.compiler.is_compiling():
+        return []
+    return [each.key() for each in get_interpreter_stack() or []]
+
+
+@torch.compiler.assume_constant_result  # a graph is guarded by the transforms that look on
+def _is_forward() -> bool:
+    return any(each.key() == TransformType.Jvp for each in get_interpreter_stack() or [])
 
 
 def _is_differentiated(*inputs: Any) -> bool:
     """Whether autograd, forward mode or a transform of `torch.func` looks on."""
-    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+    if not torch.compiler.is_compiling() and (forward_ad._current_level >= 0 or _transforms()):
         return True
     return torch.is_grad_enabled() and any(
         isinstance(each, Tensor) and each.requires_grad for each in inputs
@@ -91,24 +130,24 @@ class _Odds(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, Tensor]:
-        log_odds, difference = softmax_odds(*args)
-        return log_odds, difference
+    def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        log_odds, difference, others = softmax_odds(*args)
+        return log_odds, difference, others
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         queries, outputs, targets, ctx.backend, ctx.precision = inputs
-        ctx.save_for_backward(queries, outputs, targets, *output)
-        ctx.save_for_forward(queries, outputs, targets, *output)
+        ctx.save_for_backward(queries, outputs, targets, *output[:2])
+        ctx.save_for_forward(queries, outputs, targets, *output[:2])
         ctx.set_materialize_grads(False)  # the gradient alone needs no second pass over the items
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor | None, ...]:
-        by_log_odds, by_difference = by
+        by_log_odds, by_difference, _ = by
         queries, outputs, targets, log_odds, difference = ctx.saved_tensors
         gradient: Tensor | None = None
         if by_log_odds is not None:
-            if torch.is_grad_enabled() and outputs.requires_grad:
+            if torch.is_grad_enabled() and _is_differentiated(outputs):
                 difference = difference + 0 * refuse(outputs, ONCE)[0]
             gradient = by_log_odds[:, None] * difference
         if by_difference is not None:
@@ -120,13 +159,13 @@ class _Odds(Function):
         return None if gradient is None else gradient.to(queries.dtype), None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, Tensor]:
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
         queries, outputs, targets, log_odds, difference = ctx.saved_tensors
         directions = _of_queries(tangents)
         product = _covariance(
             queries, directions, outputs, targets, log_odds, difference, ctx.backend, ctx.precision
         )
-        return (directions * difference).sum(1), product
+        return (directions * difference).sum(1), product, directions.new_zeros(len(directions), 2)
 
 
 class _Outputs(Function):
@@ -140,7 +179,8 @@ class _Outputs(Function):
 
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        return torch.zeros_like(args[3])
+        others: Tensor = args[3]
+        return others.new_zeros(len(others))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -148,11 +188,33 @@ class _Outputs(Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        outputs, queries, targets, log_odds = ctx.saved_tensors
-        inputs = queries, outputs, targets, log_odds, by[0], ctx.backend, ctx.precision
-        return softmax_outputs(*inputs).to(outputs.dtype), *[None] * 5
+        if not ctx.needs_input_grad[0]:  # a transform by the queries alone
+            return torch.zeros_like(ctx.saved_tensors[0]), *[None] * 5
+        outputs, queries, targets, others = ctx.saved_tensors
+        inputs = queries, outputs, targets, others, by[0], ctx.backend, ctx.precision
+        with torch.no_grad():
+            gradient = softmax_outputs(*inputs).to(outputs.dtype)
+        return refuse(gradient, BY_OUTPUTS, outputs, queries, by[0]), *[None] * 5
+
+
+class _OutputsTransformed(_Outputs):
+    """The same in transforms, which ask for forward mode too where only the queries have it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Outputs.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[3])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        if tangents[0] is not None:
+            raise NotImplementedError(BY_QUERIES)
+        (others,) = ctx.saved_tensors
+        return others.new_zeros(len(others))
 
 
 class _LogOdds(Function):
@@ -206,7 +268,8 @@ class _Covariance(Function):
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
         queries, *others = ctx.saved_tensors
         product = _covariance(queries, by[0], *others, ctx.backend, ctx.precision)
-        return torch.zeros_like(queries), product.to(ctx.dtype), *[None] * 6  # zeros: is refused
+        refused = torch.zeros_like(queries), torch.zeros_like(others[0])
+        return refused[0], product.to(ctx.dtype), refused[1], *[None] * 5
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -218,12 +281,12 @@ class _Refuse(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(tensor: Tensor, why: str) -> Tensor:
+    def forward(tensor: Tensor, why: str, *by: Tensor) -> Tensor:
         return tensor.view_as(tensor)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
-        _, ctx.why = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.why = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor, None]:
@@ -237,10 +300,7 @@ class _Refuse(Function):
 def _of_queries(tangents: tuple[Any, ...]) -> Tensor:
     queries: Tensor | None = tangents[0]
     if queries is None or tangents[1] is not None:
-        raise NotImplementedError(
-            "forward mode differentiates the softmax loss by the queries alone, and the outputs "
-            "have a tangent: take backward mode, or torch.func.jvp of a function of the queries"
-        )
+        raise NotImplementedError(BY_QUERIES)
     return queries
 
 

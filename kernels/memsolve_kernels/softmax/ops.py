@@ -25,9 +25,10 @@ def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.wraps(run)
     def guarded(first: Tensor, *others: Any) -> Result:
-        if not torch.is_autocast_enabled(first.device.type):
+        device = first.device.type
+        if device == "meta" or not torch.is_autocast_enabled(device):
             return run(first, *others)  # entering the other costs as much as a small product
-        with torch.autocast(first.device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             return run(first, *others)
 
     return guarded
@@ -37,8 +38,8 @@ def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
 @without_autocast
 def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
-) -> tuple[Tensor, Tensor]:
-    """Log-odds (B,) of the others against the target, and its gradient (B, d)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-odds (B,) of the others against the target, its gradient (B, d), the others (B, 2)."""
     run, items = choose(queries, backend, precision), len(outputs)
     targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
@@ -86,15 +87,14 @@ def softmax_outputs(
     queries: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    log_odds: Tensor,
+    others: Tensor,
     by_log_odds: Tensor,
     backend: Name,
     precision: Name,
 ) -> Tensor:
     """The gradient (N, d) by the outputs of what has `by_log_odds` (B,) by the log-odds."""
     run, targets = choose(queries, backend, precision), targets.long()
-    log_others = run.log_others(queries, outputs, targets, log_odds)
-    return run.outputs_gradient(queries, outputs, targets, log_others, by_log_odds)
+    return run.outputs_gradient(queries, outputs, targets, others, by_log_odds)
 
 
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
@@ -110,8 +110,9 @@ def softmax_rank(
 
 
 @softmax_odds.register_fake
-def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return _row(queries), _matrix(queries)
+def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    others = queries.new_empty(queries.shape[0], 2, dtype=accumulation_dtype(queries.dtype))
+    return _row(queries), _matrix(queries), others
 
 
 @softmax_covariance.register_fake

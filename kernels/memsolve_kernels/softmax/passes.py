@@ -91,8 +91,13 @@ class Passes(ABC):
     @abstractmethod
     def finish_odds(
         self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The log-odds (B,) of the others against the target and its gradient (B, d)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-odds (B,) of the others against the target, its gradient (B, d), and the others.
+
+        The latter are their exponentials (B, 2): the logarithm to which they are relative, in the
+        base that the backend exponentiates, and their sum. One number would be rounded by as much
+        as it is large.
+        """
 
     @abstractmethod
     def aim(
@@ -117,21 +122,18 @@ class Passes(ABC):
         """The Hessian of the log-odds times a direction (B, d): the covariance of the others."""
 
     @abstractmethod
-    def log_others(
-        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
-    ) -> Tensor:
-        """The log of the others' sum (B,), whose odds against the target are known."""
-
-    @abstractmethod
     def outputs_gradient(
         self,
         queries: Tensor,
         outputs: Tensor,
         targets: Tensor,
-        log_others: Tensor,
+        others: Tensor,
         by_log_odds: Tensor,
     ) -> Tensor:
-        """The gradient by some outputs (N, d) of what has `by_log_odds` (B,) by the log-odds."""
+        """The gradient by some outputs (N, d) of what has `by_log_odds` (B,) by the log-odds.
+
+        `others` (B, 2) are those of `finish_odds`, of all items.
+        """
 
     @abstractmethod
     def partial_ranks(
@@ -148,8 +150,10 @@ class Passes(ABC):
         margin = (target_logit - partial.best.amax(0)).masked_fill_(spoiled, torch.nan)
         return log_odds, target_logit, margin, partial.above.sum(0).masked_fill_(spoiled, -1)
 
-    def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-odds (B,) and their gradient (B, d) over all items."""
+    def odds(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-odds (B,), their gradient (B, d) and the others (B, 2) over all items."""
         partial = self.partial_odds(queries, outputs, targets)
         return self.finish_odds(partial, queries, outputs, targets)
 
@@ -169,8 +173,8 @@ class Passes(ABC):
     def curvature(
         self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`odds` and the `covariance` along the directions together: (B,), (B, d), (B, d)."""
-        odds = self.odds(queries, outputs, targets)
+        """Log-odds, their gradient and `covariance` along directions: (B,), (B, d), (B, d)."""
+        *odds, _ = self.odds(queries, outputs, targets)
         return *odds, self.covariance(queries, directions, outputs, targets, *odds)
 
     def ranks(

@@ -31,17 +31,20 @@ class ReferenceBackend(Passes):
         return _logits(queries, outputs).gather(1, targets[:, None])[:, 0]
 
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
-        """One part: its `L`, and its `m` as a sum with weights that add up to one."""
+        """One part: its `L` in two, and its `m` as a sum with weights that add up to one."""
         others = _others(queries, outputs, targets)
         return _part(others, _softmax(others, 1), outputs)
 
     def finish_odds(
         self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The log-odds (B,) and its gradient, the difference (B, d)."""
-        mean = _average(partial)
-        log_odds = partial.top.logsumexp(0) - self.target_logits(queries, outputs, targets)
-        return log_odds, mean - outputs[targets].to(mean.dtype)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-odds (B,), its gradient, the difference (B, d), and the others (B, 2)."""
+        mean, logs = _average(partial), _log_sums(partial)
+        log_odds = logs.logsumexp(0) - self.target_logits(queries, outputs, targets)
+        top = partial.top.amax(0)
+        total = ((partial.top - top).exp() * partial.total).sum(0)
+        others = torch.stack((top, total.masked_fill(total == 0, 1)), 1)
+        return log_odds, mean - outputs[targets].to(mean.dtype), others
 
     def aim(
         self,
@@ -69,22 +72,17 @@ class ReferenceBackend(Passes):
         """The Hessian of the log-odds times a direction (B, d)."""
         return _average(partial)
 
-    def log_others(
-        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
-    ) -> Tensor:
-        """The log of the others' sum (B,)."""
-        return log_odds + self.target_logits(queries, outputs, targets)
-
     def outputs_gradient(
         self,
         queries: Tensor,
         outputs: Tensor,
         targets: Tensor,
-        log_others: Tensor,
+        others: Tensor,
         by_log_odds: Tensor,
     ) -> Tensor:
         """The gradient by the outputs (N, d): for a query, its softmax less one at its target."""
-        weights = (_others(queries, outputs, targets) - log_others[:, None]).exp()
+        top, total = others[:, :1], others[:, 1:]
+        weights = (_others(queries, outputs, targets) - top).exp() / total
         items = torch.arange(len(outputs), device=outputs.device)
         weights.masked_fill_(items == targets[:, None], -1)
         return (weights * by_log_odds[:, None]).T @ queries.to(weights.dtype)
@@ -117,10 +115,15 @@ def _softmax(logits: Tensor, over: int) -> Tensor:
 
 
 def _part(others: Tensor, weights: Tensor, outputs: Tensor) -> WeightedPartial:
-    top = others.logsumexp(1)[None]
-    one = torch.ones_like(top)
-    return WeightedPartial(top, one, one, (weights @ outputs.to(weights.dtype))[None])
+    top = others.amax(1).clamp_min(torch.finfo(others.dtype).min)  # of no item, too
+    total = (others - top[:, None]).exp().sum(1)
+    sums = weights @ outputs.to(weights.dtype)
+    return WeightedPartial(top[None], total[None], torch.ones_like(total)[None], sums[None])
+
+
+def _log_sums(partial: WeightedPartial) -> Tensor:
+    return partial.top + partial.total.log()
 
 
 def _average(partial: WeightedPartial) -> Tensor:
-    return (_softmax(partial.top, 0)[..., None] * partial.sums).sum(0)
+    return (_softmax(_log_sums(partial), 0)[..., None] * partial.sums).sum(0)

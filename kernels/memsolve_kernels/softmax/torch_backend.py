@@ -81,11 +81,12 @@ class TorchBackend(Passes):
 
     def finish_odds(
         self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The log-odds (B,) of the others against the target and its gradient (B, d)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-odds (B,), its gradient, the difference (B, d), and the others (B, 2)."""
         whole, own = _as_one(partial), outputs[targets]
         log_odds = (whole.top + whole.total.log2())[0] / LOG2_E - _row_dot(queries, own)
-        return log_odds, _mean(whole).sub_(own)
+        others = torch.stack((whole.top[0], whole.total[0]), 1)
+        return log_odds, _mean(whole).sub_(own), others
 
     def aim(
         self,
@@ -123,39 +124,30 @@ class TorchBackend(Passes):
         """The Hessian of the log-odds times a direction (B, d)."""
         return _mean(_as_one(partial))
 
-    def log_others(
-        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
-    ) -> Tensor:
-        """The log of the others' sum (B,) in float64: what `finish_odds` subtracted is added.
-
-        Targets that are no item, as a GPU's are not read before, have log-odds of NaN already.
-        """
-        own = outputs[targets.clamp(0, len(outputs) - 1)]
-        return log_odds.double() + _row_dot(queries, own)
-
     def outputs_gradient(
         self,
         queries: Tensor,
         outputs: Tensor,
         targets: Tensor,
-        log_others: Tensor,
+        others: Tensor,
         by_log_odds: Tensor,
     ) -> Tensor:
         """A tile of items after the other, each by its softmax less one at the targets.
 
-        The fraction of the softmax's shift, of which float32 would lose some, joins the queries.
+        The sum divides the queries. Where it is relative to nothing it may be too large or small
+        for that, so that its power of two is the shift.
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
-        lowest = torch.finfo(queries.dtype).min / 2
-        exact = log_others.double().clamp_min(lowest)[:, None] * LOG2_E
-        shift = exact.round().to(queries.dtype)
-        rest = (shift - exact).exp2().to(queries.dtype)
-        weighted = queries * by_log_odds[:, None] * rest
+        top, total = others[:, :1], others[:, 1:]
+        exponent = total.frexp().exponent.masked_fill(top != 0, 0)
+        shift, total = top + exponent, torch.ldexp(total, -exponent)
+        total = total.masked_fill(total == 0, 1)  # no other, so that none has a weight
+        weighted = queries * (by_log_odds[:, None] / total)
         gradient = queries.new_zeros(outputs.shape)
         for rows in _row_blocks(queries):
             for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 weights = tile.logits.sub_(shift[rows]).exp2_()
-                weights[tile.own] = -1 / rest[rows][tile.own[0], 0]
+                weights[tile.own] = -total[rows][tile.own[0], 0]
                 gradient[tile.items].addmm_(weights.T, weighted[rows])
         return gradient
 

@@ -72,8 +72,8 @@ class TritonBackend(Passes):
     @_on_its_device
     def finish_odds(
         self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The log-odds (B,) of the others against the target and its gradient (B, d)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-odds (B,), its gradient, the difference (B, d), and the others (B, 2)."""
         return merge(partial, queries.contiguous(), outputs, targets.contiguous())
 
     @_on_its_device
@@ -113,35 +113,27 @@ class TritonBackend(Passes):
         return product.div_(total.clamp_min_(TINY.value)[:, None]).mul_(aim.scale)
 
     @_on_its_device
-    def log_others(
-        self, queries: Tensor, outputs: Tensor, targets: Tensor, log_odds: Tensor
-    ) -> Tensor:
-        """In float64, so that what `finish_odds` subtracted is added without loss."""
-        return log_odds.double() + row_dot(queries.contiguous(), outputs, targets.contiguous())
-
-    @_on_its_device
     def outputs_gradient(
         self,
         queries: Tensor,
         outputs: Tensor,
         targets: Tensor,
-        log_others: Tensor,
+        others: Tensor,
         by_log_odds: Tensor,
     ) -> Tensor:
         """In one pass or by a scratch, as `partial_odds`, with items in place of queries.
 
-        The fraction of the softmax's shift, of which float32 would lose some, joins the factors;
-        they are relative to the largest, near which those in float16 keep their accuracy.
+        The others' sum divides the factors; they are relative to the largest, near which those in
+        float16 keep their accuracy.
         """
         targets, order = targets.sort(stable=True)
-        queries, log_others, by_log_odds = queries[order], log_others[order], by_log_odds[order]
-        exact = log_others.double() * LOG2_E
-        exact = exact.masked_fill(exact.isneginf(), 1e30)  # no others: none has a weight
-        shift = exact.round()
+        queries, by_log_odds = queries[order], by_log_odds[order]
+        shift, total = others[order].unbind(1)
+        none = total == 0  # no other, so that none has a weight
+        shift, total = shift.masked_fill(none, 1e30), total.masked_fill(none, 1)
         unit = _power_of_two(by_log_odds.abs().amax()[None]) / 2**HEADROOM
         weights = (by_log_odds / unit).float()
-        factors = weights * (shift - exact).exp2().float()
-        pull = by_outputs.Pull(shift.float(), factors, -weights, unit)
+        pull = by_outputs.Pull(shift.contiguous(), weights / total, -weights, unit)
         plan = self._plan(outputs, queries)
         if fused := plan.find("outputs"):
             inputs = outputs, queries, targets, pull
@@ -165,15 +157,18 @@ class TritonBackend(Passes):
             family, preset = "long_rank", plan.get("long_rank")
         return plan.one_pass(family, preset, rank.ranks, inputs)
 
-    def odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def odds(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Passes.odds`, where the scratch is for fewer queries a block of them at a time."""
         if len(queries) <= ROWS_IN_SCRATCH or self._plan(queries, outputs).find("odds"):
             return super().odds(queries, outputs, targets)
         log_odds = queries.new_empty(len(queries), dtype=torch.float32)
         difference = queries.new_empty(queries.shape, dtype=torch.float32)
+        others = log_odds.new_empty(len(queries), 2)
         for r in _blocks(len(queries)):
-            log_odds[r], difference[r] = super().odds(queries[r], outputs, targets[r])
-        return log_odds, difference
+            log_odds[r], difference[r], others[r] = super().odds(queries[r], outputs, targets[r])
+        return log_odds, difference, others
 
     def covariance(
         self,

@@ -24,11 +24,11 @@ BLOCK_B, BLOCK_D, NUM_WARPS, NUM_STAGES = 8, 64, 4, 3
 
 @triton.jit(do_not_specialize=COUNTS)
 def merge_kernel(
-    tops, totals, norms, sums, queries, outputs, targets, log_odds, difference,
+    tops, totals, norms, sums, queries, outputs, targets, log_odds, difference, others,
     num_queries, num_items, stride_item, stride_dim, num_splits,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Log-odds and difference of a block of queries; NaN where the target is not an item."""
+    """Log-odds, difference and others of a block of queries; NaN if the target is not an item."""
     rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     inside = rows < num_queries
     target = load_targets(targets, rows, num_queries, num_items)
@@ -67,23 +67,25 @@ def merge_kernel(
     # to base 2 the maximum less the target's logit is rounded once, however large both are
     odds = tl.fma(own, -LOG2_E, top) + tl.log2(total)
     tl.store(log_odds + rows, odds * LN_2, mask=inside)
+    tl.store(others + rows * 2, top, mask=inside)
+    tl.store(others + rows * 2 + 1, total, mask=inside)
 
 
 def merge(
     partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Log-odds (B,) and difference (B, d), in float32; a single part is overwritten.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-odds (B,), difference (B, d) and others (B, 2), float32; a single part is overwritten.
 
     Queries and targets are contiguous; the targets' outputs are all that is read of the outputs.
     """
     (splits, batch), sums = partial.top.shape, partial.sums
-    log_odds = sums.new_empty(batch)
+    log_odds, others = sums.new_empty(batch), sums.new_empty(batch, 2)
     difference = sums[0] if splits == 1 else torch.empty_like(sums[0])
     launch(
         merge_kernel, (triton.cdiv(batch, BLOCK_B),), NUM_WARPS, NUM_STAGES,
         tops=partial.top, totals=partial.total, norms=partial.norm, sums=sums,
         queries=queries, outputs=outputs, targets=targets,
-        log_odds=log_odds, difference=difference,
+        log_odds=log_odds, difference=difference, others=others,
         num_splits=splits, BLOCK_B=BLOCK_B, BLOCK_D=BLOCK_D, **sizes(queries, outputs),
     )  # fmt: skip
-    return log_odds, difference
+    return log_odds, difference, others
