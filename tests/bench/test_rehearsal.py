@@ -16,6 +16,10 @@ from memsolve import AssociativeMemory
 
 pytest.importorskip("triton")
 
+from memsolve_kernels.architectures import COMPILED
+from memsolve_kernels.compiled import binaries, resources, variants
+from memsolve_kernels.launch import Launch, Variant, signature
+
 from tests.faked_gpu import check, faked_gpu
 
 GPU = matching(CASES, "", "cuda")
@@ -77,3 +81,27 @@ def test_what_a_study_asks_of_a_memory_runs_to_its_kernels(dim: int) -> None:
         assert memory.hvp(weight, gradient, batch).shape == weight.shape
     assert 0 < first < len(launches)
     check(launches)
+
+
+def kind(launch: Launch) -> tuple[object, ...]:
+    """What decides the machine code but for d and what is known of single numbers."""
+    described = signature(launch)
+    pointers = {name: kind for name, kind in described.types.items() if kind.startswith("*")}
+    tile = {name: value for name, value in described.constants.items() if name.isupper()}
+    return launch.kernel, str(pointers), str({**tile, "DIM": None})
+
+
+def test_what_no_compiled_check_covers_is_compiled_for_the_gpu() -> None:
+    """The checks have a preset in one half precision, and each kernel with every part of it."""
+    covered = {kind(variant.launch) for variant in variants(90)}
+    left: dict[tuple[object, ...], Launch] = {}
+    for case in GPU:
+        with faked_gpu() as launches:
+            case.function.ours.prepare(case.inputs())()
+        left |= {kind(each): each for each in launches if kind(each) not in covered}
+    assert left
+    for launch in left.values():
+        (binary,) = binaries(Variant(launch.kernel.__name__, launch, tensor_cores=False), [90])
+        used = resources(binary)
+        assert used.stack == 0
+        assert used.shared <= COMPILED[90].shared_bytes
