@@ -33,9 +33,9 @@ class Muon(Optimizer):
 
     Gradients are never modified.
 
-    A state of `torch.optim.Muon` loads: its momentum and hyperparameters go on, its orthogonalisation
-    does not (give `schedule` and `dtype` as above). In the other direction torch's `step` raises a
-    KeyError.
+    A state of `torch.optim.Muon` loads: its momentum and hyperparameters go on, its way to
+    orthogonalise does not (give `schedule` and `dtype` as above). The other way round, torch's
+    `step` raises a KeyError.
 
     Args:
         params: parameters (..., m, n), real, or groups of them; leading dimensions are a batch of
@@ -268,8 +268,8 @@ def _check_group(group: dict[str, Any]) -> None:
             f"adjust_lr_fn is {group['adjust_lr_fn']!r}; expected None or one of "
             f"{get_args(AdjustLr)}"
         )
-    switches = {"nesterov": (True, False), "maximize": (True, False), "foreach": (True, False, None)}
-    for name, values in switches.items():
+    for name in ("nesterov", "maximize", "foreach"):
+        values = (True, False, None) if name == "foreach" else (True, False)
         if not any(group[name] is value for value in values):
             raise RangeError(f"{name} is {group[name]!r}; expected one of {values}")
     names = "damping", "schedule", "dtype", "precision", "backend"

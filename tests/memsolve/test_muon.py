@@ -210,13 +210,9 @@ def parameter(*shape: int) -> list[Parameter]:
         (lambda: Muon(parameter(2, 2), schedule="moun"), RangeError, "'muon'"),
         (lambda: Muon(parameter(2, 2), dtype=torch.int32), DtypeError, "int32"),
         (lambda: Muon(parameter(2, 2), backend="x"), BackendError, "'x'"),  # type: ignore[arg-type]
-        (
-            lambda: Muon(parameter(2, 2), nesterov=None),
-            RangeError,
-            "nesterov is None; expected one",
-        ),  # type: ignore[arg-type]
-        (lambda: Muon(parameter(2, 2), maximize=2), RangeError, "maximize is 2; expected one of"),  # type: ignore[arg-type]
-        (lambda: Muon(parameter(2, 2), foreach="x"), RangeError, "foreach is 'x'; .* None"),  # type: ignore[arg-type]
+        (lambda: Muon(parameter(2, 2), nesterov=None), RangeError, "nesterov is None"),  # type: ignore[arg-type]
+        (lambda: Muon(parameter(2, 2), maximize=2), RangeError, "maximize is 2"),  # type: ignore[arg-type]
+        (lambda: Muon(parameter(2, 2), foreach="x"), RangeError, "foreach is 'x'"),  # type: ignore[arg-type]
         (
             lambda: Muon([Parameter(torch.zeros(2, 2, dtype=torch.complex64))]),
             DtypeError,
