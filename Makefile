@@ -17,7 +17,7 @@ test: .venv/installed  ## run all tests, a file a process; those that need a GPU
 
 oldest: .venv/installed  ## compile every kernel with the oldest Triton that is supported
 	$(BIN)/pip install --quiet --upgrade --no-deps --target .venv/oldest triton==3.6.0
-	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels/test_compiled.py
+	PYTHONPATH=.venv/oldest $(BIN)/pytest tests/kernels/test_compiled.py tests/*/test_rehearsal.py
 
 bare:  ## test the kernels' own distribution where only what it needs is installed
 	$(PYTHON) -m venv --clear .venv/bare
@@ -50,8 +50,10 @@ gate: .venv/installed  ## compare BASE with the last commit: slower, forgetful, 
 dashboard: .venv/installed  ## make asv's site over the last ten commits, and the page of ratios
 	$(BIN)/python -m bench.dashboard
 
-gpu gpu-quick:  ## all that needs a GPU, with the packages at hand: tests, benchmarks, capacity
-	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu $(if $(filter gpu-quick,$@),--quick)
+gpu gpu-quick:  ## all that needs a GPU, or PART="tests softmax ...", recorded in OUT
+	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu $(if $(filter gpu-quick,$@),--quick) \
+		$(if $(PART),--part $(PART)) $(if $(LIMIT),--limit $(LIMIT)) \
+		$(if $(filter-out file,$(origin OUT)),--out "$(OUT)")
 
 .venv/installed: pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

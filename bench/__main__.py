@@ -16,6 +16,7 @@ from bench.cases import CASES
 from bench.measure import Ceilings, ceilings, clock
 from bench.registry import OURS, default_device, matching
 from bench.rows import Row, measure
+from bench.warm import warm
 from memsolve.environment import environment
 
 
@@ -26,6 +27,8 @@ def main() -> int:
     chosen = matching(CASES, arguments.cases, device)
     here = environment(device)
     print(f"{here['device']}, {here['threads']} threads, torch {here['torch']}")
+    if device == "cuda":
+        warm(chosen)
     limits: dict[str, Ceilings] = {}
     for form in {case.format.name: case.format for case in chosen}.values():
         limits[form.name] = found = ceilings(clock(device), form, device)

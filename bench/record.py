@@ -29,9 +29,16 @@ def save(path: Path, device: str, limits: dict[str, Ceilings], rows: Iterable[Ro
         "ceilings": {name: limit._asdict() for name, limit in limits.items()},
         "rows": [asdict(row) for row in rows],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     rounded = json.loads(json.dumps(content), parse_float=lambda text: float(f"{float(text):.6g}"))
-    path.write_text(json.dumps(rounded, indent=1) + "\n")
+    write(path, rounded)
+
+
+def write(path: Path, content: object) -> None:
+    """Write JSON whole: what is killed meanwhile leaves what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = path.with_suffix(".tmp")
+    whole.write_text(json.dumps(content, indent=1) + "\n")
+    whole.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Row:
         status, note: of its verdict.
         error: relative error against float64, the larger of the first and the last call's; None
             where it is not compared.
-        first: seconds of the first call, compilation included.
+        first: seconds of the first call, compilation included but on a GPU (see `warm`).
         hot: device seconds of a call, a sample a round.
         cold: the same with overwritten caches.
         launch: seconds to enqueue a call on a GPU.

@@ -18,7 +18,8 @@ def extra_bytes(run: Callable[[], Any], device: str) -> int:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    with _silent_stderr(), torch.profiler.profile(profile_memory=True) as profile:
+    # without acc_events some versions warn that they lose earlier cycles, of which there are none
+    with _silent_stderr(), torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
         run()
     held = peak = 0
     for event in profile.profiler.kineto_results.events():

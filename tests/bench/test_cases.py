@@ -339,3 +339,14 @@ def test_a_ratio_is_calibrated_by_the_rounds_that_it_has() -> None:
 @pytest.mark.parametrize("bad", [torch.full((2,), torch.nan), torch.zeros(3), torch.zeros(2, 1)])
 def test_a_result_that_is_no_number_or_has_another_shape_is_wrong(bad: torch.Tensor) -> None:
     assert relative_error(bad, torch.ones(2)) == float("inf")
+
+
+def test_a_torch_without_the_fused_loss_has_rows_that_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("torch.nn.functional.linear_cross_entropy", raising=False)
+    case = only(GRADIENT, "linear_cross_entropy", "linear_cross_entropy, chunked")
+    trial = Trial(case)
+    for way in case.function.ways:
+        verdict = trial.check(way).verdict
+        assert (verdict.status, "has no linear_cross_entropy" in verdict.note) == ("skipped", True)

@@ -258,7 +258,10 @@ def test_ceilings_are_those_of_the_format() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_extra_bytes_are_the_peak_beyond_the_inputs(capfd: pytest.CaptureFixture[str]) -> None:
+def test_extra_bytes_are_the_peak_beyond_the_inputs(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.profiler.profiler._WARNINGS_SHOWN", set(), raising=False)  # anew
     kept = torch.zeros(1 << 20)
 
     def run() -> torch.Tensor:

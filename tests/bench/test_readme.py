@@ -1,12 +1,11 @@
 """The README's tables of speed are those of bench/results/."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from bench import gpu, record
+from bench import record
 from bench.measure import Ratio
 from bench.readme import BEGIN, END, README, tables, written
 from bench.rows import Row
@@ -52,30 +51,6 @@ def test_a_commit_has_a_plus_where_what_decides_a_number_differs(
     assert not record.commit().endswith("+")
     path.write_text("after")
     assert record.commit().endswith("+") == differs
-
-
-@pytest.mark.parametrize("table", [True, False])
-def test_a_gpu_has_one_record_and_none_without_a_table(
-    table: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a-gpu.json"
-    path.write_text('{"rows": ["of yesterday"]}')
-
-    def run(*arguments: str) -> int:
-        if table:
-            path.write_text('{"rows": []}')
-        return 0 if table else 1
-
-    monkeypatch.setattr(sys, "argv", ["bench.gpu", "--out", str(tmp_path)])
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(gpu, "machine", lambda: "a-gpu")
-    monkeypatch.setattr(gpu, "_tests", lambda: {"exit status": 0})
-    monkeypatch.setattr(gpu, "_capacity", lambda sizes: {})
-    monkeypatch.setattr(gpu, "_run", run)
-    assert gpu.main() == (0 if table else 1)
-    assert list(tmp_path.iterdir()) == ([path] if table else [])
-    if table:
-        assert record.load(path)["rows"] == []
 
 
 MACHINE = {

@@ -33,6 +33,9 @@ from memsolve_kernels.matrix_sign.triton_backend import (  # noqa: E402
 )
 from memsolve_kernels.matrix_sign.triton_kernels import symmetric, update  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings(  # Triton 3.6's, in the interpreter
+    "ignore:Conversion of an array:DeprecationWarning"
+)
 DEVICE = "cuda" if GPU else "cpu"
 HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
 PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]

@@ -124,12 +124,13 @@ def test_memory_does_not_grow_with_the_items(dim: int) -> None:
     assert abs(used[1] / used[0] - 1) <= 0.01
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")  # torch's, once
 @pytest.mark.parametrize("dim", [64, 1024])
 def test_nothing_waits_for_the_device_and_graphs_capture(dim: int) -> None:
     case = Case.random(200, 3000, dim, dtype=torch.bfloat16).on("cuda")
     truth = results(case, None)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    try:  # the first line too: what it raises must not leave the mode to later tests
+        torch.cuda.set_sync_debug_mode("error")
         results(case, None)
     finally:
         torch.cuda.set_sync_debug_mode("default")

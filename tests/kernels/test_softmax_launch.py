@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from memsolve_kernels.softmax.presets import Preset, neighbours
+from memsolve_kernels.launch import recorded
+from memsolve_kernels.softmax.presets import Preset, neighbours, presets
 from memsolve_kernels.softmax.splits import FEW, FULL_ENOUGH, count_splits
 from memsolve_kernels.tuning import fastest, tuning
 
@@ -69,3 +71,20 @@ def test_tuning_survives_what_does_not_fit() -> None:
 
 def test_tuning_is_off_unless_asked_for() -> None:
     assert fastest("key", neighbours(PRESET), lambda _: pytest.fail("timed")) == PRESET
+
+
+@pytest.mark.parametrize("items", [5_000_000, 20_000_000])
+def test_a_grid_stays_within_cudas_limits(items: int) -> None:
+    """One query against millions of items: the most tiles that one chunk of scratch has."""
+    pytest.importorskip("triton")
+    from memsolve_kernels.softmax.triton_kernels import scratch
+
+    query, outputs = (torch.empty(n, 1024, dtype=torch.half, device="meta") for n in (1, items))
+    targets = torch.zeros(1, dtype=torch.int64, device="meta")
+    weigh, add = (presets(family, "half", 90)[-1] for family in ("weights", "accumulate"))
+    with recorded() as launches:
+        scratch.odds(query, outputs, targets, weigh, add, "ieee", splits=8)
+    assert max(max(launch.grid[1:]) for launch in launches) < 2**16
+    weighed = launches[::2]
+    tiles = sum(launch.grid[1] for launch in weighed)
+    assert tiles == -(-items // weigh.block_n)

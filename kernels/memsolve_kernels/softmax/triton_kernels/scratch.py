@@ -32,6 +32,7 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
 )
 
 SCRATCH_BYTES = 64 * 2**20
+MOST_TILES = 2**16 - 1  # of a chunk: CUDA's limit on the second direction of a grid
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -190,7 +191,8 @@ def by_chunks(
     queries, num_items = inputs["queries"], len(outputs)
     batch, dim = queries.shape
     fitting = SCRATCH_BYTES // (batch * queries.element_size() * weigh.block_n)
-    most = max(1, min(triton.cdiv(num_items, weigh.block_n), fitting))  # tiles in a chunk
+    tiles = min(triton.cdiv(num_items, weigh.block_n), MOST_TILES)
+    most = max(1, min(tiles, fitting))  # in a chunk
     weights = queries.new_empty(batch * most * weigh.block_n)
     single = queries.new_empty(0, dtype=torch.float32)
     tile_tops, tile_totals = single.new_empty(2, most, batch)

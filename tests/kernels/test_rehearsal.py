@@ -1,0 +1,34 @@
+"""The tests that need a GPU, run on a fake one: that they run, and what they launch compiles."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+FILES = "test_softmax_gpu.py", "test_matrix_sign_triton.py"
+NEEDS_NUMBERS = (  # or autograd, which needs a torch with CUDA even of fake tensors
+    *("without_graph_breaks", "gradient_by_outputs", "recovered_items", "offsets_into"),
+    *("certificate", "wrong_kernel"),
+)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="they run on the GPU itself")
+def test_gpu_tests_run_on_a_fake_gpu() -> None:
+    folder = Path(__file__).parent
+    command = ["-m", "pytest", "-q", "-p", "tests.rehearsing", "-p", "no:cacheprovider"]
+    chosen = ["-k", f"not ({' or '.join(NEEDS_NUMBERS)})", *(str(folder / name) for name in FILES)]
+    variables = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run(
+        [sys.executable, *command, *chosen],
+        env=variables,
+        cwd=folder.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 skipped" in run.stdout  # what is for a machine without a GPU
