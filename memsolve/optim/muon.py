@@ -15,6 +15,9 @@ from torch.optim.optimizer import ParamsT
 
 AdjustLr = Literal["original", "match_rms_adamw"]
 
+# What torch.optim.Muon orthogonalises by, in its state.
+_TORCHS = "ns_coefficients", "ns_steps", "eps"
+
 # A schedule is part of the optimizer's state, which torch.load reads with weights_only=True.
 torch.serialization.add_safe_globals([Schedule, Polynomial])
 
@@ -29,6 +32,10 @@ class Muon(Optimizer):
     `weight_decay=0.1` it makes the steps of `torch.optim.Muon`, up to rounding in bfloat16.
 
     Gradients are never modified.
+
+    A state of `torch.optim.Muon` loads: its momentum and hyperparameters go on, its way to
+    orthogonalise does not (give `schedule` and `dtype` as above). The other way round, torch's
+    `step` raises a KeyError.
 
     Args:
         params: parameters (..., m, n), real, or groups of them; leading dimensions are a batch of
@@ -108,7 +115,8 @@ class Muon(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state; hyperparameters that it does not name stay as they are here.
 
-        It may be `torch.optim.Muon`'s, whose momentum is the same running mean.
+        It may be `torch.optim.Muon`'s, whose momentum is the same running mean; how that one
+        orthogonalises is left behind.
 
         Raises:
             InputError: a hyperparameter that cannot be used; nothing has changed.
@@ -117,6 +125,8 @@ class Muon(Optimizer):
         unpickled = not self.__dict__
         here = [state["defaults"]] * len(groups) if unpickled else self.param_groups
         for group, own in zip(groups, here, strict=True):
+            for name in _TORCHS:
+                group.pop(name, None)
             group.update({name: own[name] for name in own.keys() - group.keys()})
             _check_group(group)
         super().__setstate__(state)
@@ -258,6 +268,10 @@ def _check_group(group: dict[str, Any]) -> None:
             f"adjust_lr_fn is {group['adjust_lr_fn']!r}; expected None or one of "
             f"{get_args(AdjustLr)}"
         )
+    for name in ("nesterov", "maximize", "foreach"):
+        values = (True, False, None) if name == "foreach" else (True, False)
+        if not any(group[name] is value for value in values):
+            raise RangeError(f"{name} is {group[name]!r}; expected one of {values}")
     names = "damping", "schedule", "dtype", "precision", "backend"
     check_settings(*(group[name] for name in names))
     if not 0 <= group["relative_damping"] < math.inf:

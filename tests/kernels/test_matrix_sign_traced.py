@@ -1,5 +1,6 @@
 """The matrix sign where it is only traced: compiled, exported, mapped and without values."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -82,6 +83,63 @@ def test_vmap_of_vmap() -> None:
     stacked = torch.stack([BATCH, -BATCH], dim=-1)
     mapped = torch.func.vmap(torch.func.vmap(matrix_sign, in_dims=-1))(stacked)
     torch.testing.assert_close(mapped, torch.stack([matrix_sign(BATCH), matrix_sign(-BATCH)], 1))
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("dim", [0, -1])
+def test_vmap_takes_every_setting(settings: dict[str, Any], dim: int) -> None:
+    mapped = torch.func.vmap(lambda matrix: matrix_sign(matrix, **settings), in_dims=dim)(BATCH)
+    assert torch.equal(mapped, matrix_sign(BATCH.movedim(dim, 0).contiguous(), **settings))
+
+
+def total(matrix: Tensor) -> Tensor:
+    return matrix_sign(matrix, schedule="muon").sum()
+
+
+def dual(matrix: Tensor) -> Tensor:
+    with torch.autograd.forward_ad.dual_level():
+        return matrix_sign(torch.autograd.forward_ad.make_dual(matrix, matrix))
+
+
+DERIVATIVES: list[Callable[[Tensor], Any]] = [
+    torch.func.grad(total),
+    torch.func.vmap(torch.func.grad(total)),
+    lambda matrix: torch.func.jvp(total, (matrix,), (matrix,)),
+    torch.func.vmap(lambda matrix: torch.func.jvp(total, (matrix,), (matrix,))),
+    torch.func.jacrev(torch.func.hessian(total)),
+    dual,
+    torch.func.grad(lambda matrices: torch.func.vmap(total)(matrices).sum()),
+    lambda matrix: torch.func.jvp(torch.func.vmap(total), (matrix,), (matrix,)),
+]
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+def test_no_derivative_is_taken_for_zero(derivative: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(NotImplementedError, match=r"no derivative: pass matrix\.detach\(\)"):
+        derivative(BATCH)
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES[:4])
+def test_compiled_no_derivative_is_taken_for_zero(derivative: Callable[[Tensor], Any]) -> None:
+    torch.compiler.reset()
+    with pytest.raises(NotImplementedError, match="no derivative"):
+        torch.compile(derivative, backend="eager")(BATCH)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_detached_is_a_constant_to_every_transform(compiled: bool) -> None:
+    torch.compiler.reset()
+
+    def around(matrix: Tensor) -> Tensor:
+        return matrix * matrix_sign(matrix.detach())
+
+    def forward(matrix: Tensor) -> Tensor:
+        tangent: Tensor = torch.func.jvp(around, (matrix,), (torch.ones_like(matrix),))[1]
+        return tangent
+
+    for derivative in (torch.func.grad(lambda matrix: around(matrix).sum()), forward):
+        run = torch.compile(derivative, backend="eager", fullgraph=True) if compiled else derivative
+        assert torch.equal(run(BATCH), matrix_sign(BATCH))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "meta"])

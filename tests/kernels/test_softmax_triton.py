@@ -331,8 +331,10 @@ def test_operators_keep_the_rules_of_torch_library() -> None:
     torch.use_deterministic_algorithms(False)  # opcheck compares uninitialized outputs with itself
     case = Case.random(5, 37, 7, dtype=torch.float32).on(DEVICE)
     q, v, y, _ = case.args
-    odds = ops.softmax_odds(q, v, y, "triton", None)
+    *odds, others = ops.softmax_odds(q, v, y, "triton", None)
     torch.library.opcheck(ops.softmax_rank, (q, v, y, "triton", None))
     torch.library.opcheck(ops.softmax_curvature, (q, q, v, y, "triton", None))
     torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, *odds, "triton", None))
+    scale = odds[0].sigmoid()
+    torch.library.opcheck(ops.softmax_outputs, (q, v, y, others, scale, "triton", None))
     torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, "triton", None))

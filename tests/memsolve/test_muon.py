@@ -210,6 +210,9 @@ def parameter(*shape: int) -> list[Parameter]:
         (lambda: Muon(parameter(2, 2), schedule="moun"), RangeError, "'muon'"),
         (lambda: Muon(parameter(2, 2), dtype=torch.int32), DtypeError, "int32"),
         (lambda: Muon(parameter(2, 2), backend="x"), BackendError, "'x'"),  # type: ignore[arg-type]
+        (lambda: Muon(parameter(2, 2), nesterov=None), RangeError, "nesterov is None"),  # type: ignore[arg-type]
+        (lambda: Muon(parameter(2, 2), maximize=2), RangeError, "maximize is 2"),  # type: ignore[arg-type]
+        (lambda: Muon(parameter(2, 2), foreach="x"), RangeError, "foreach is 'x'"),  # type: ignore[arg-type]
         (
             lambda: Muon([Parameter(torch.zeros(2, 2, dtype=torch.complex64))]),
             DtypeError,
@@ -316,7 +319,12 @@ def test_inaccuracies_that_mean_nothing_are_told(settings: dict[str, Any], messa
 
 
 @pytest.mark.parametrize(
-    "group", [{"params": parameter(3)}, {"params": parameter(2, 2), "momentum": 2.0}]
+    "group",
+    [
+        {"params": parameter(3)},
+        {"params": parameter(2, 2), "momentum": 2.0},
+        {"params": parameter(2, 2), "foreach": "x"},
+    ],
 )
 def test_a_group_that_is_refused_is_not_added(group: dict[str, Any]) -> None:
     optimizer = Muon(parameter(2, 2))
@@ -339,6 +347,7 @@ def test_takes_over_the_state_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     second = Muon([ours], schedule="muon")
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     assert {name: second.param_groups[0][name] for name in settings} == settings
+    assert second.param_groups[0].keys() == Muon([ours]).param_groups[0].keys()
     for gradient in torch.randn(2, 6, 9, dtype=torch.float64):
         torchs.grad, ours.grad = gradient.clone(), gradient.clone()
         first.step()

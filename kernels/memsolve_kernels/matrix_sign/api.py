@@ -45,7 +45,7 @@ def matrix_sign(
 
     Args:
         matrix: (..., m, n), float64, float32, float16 or bfloat16, on any device. Not modified; no
-            gradient flows through the result.
+            gradient flows through the result: a constant to `backward`.
         damping: `lambda`, in the units of the matrix.
         steps: number of steps, a prefix of the schedule or its last step repeated (default: all).
         schedule: a `Schedule`, the name of one in `STOCK`, or None for the minimax quintic.
@@ -62,6 +62,7 @@ def matrix_sign(
         NonFiniteError: NaN or infinity in the matrix, or a diverging schedule (on a CPU; elsewhere
             the result then contains NaN, and `certify` raises).
         BackendError: a choice of backend or precision that cannot be honoured.
+        NotImplementedError: forward mode or `torch.func` differentiates by the matrix.
 
     Source: Kim et al. 2026 (arXiv 2603.26554) for `h`; Amsel et al. 2025 (arXiv 2505.16932) for the
     schedule.

@@ -2,6 +2,12 @@
 
 import torch
 from torch import Tensor
+from torch._C._functorch import (
+    get_unwrapped,
+    is_functorch_wrapped_tensor,
+    is_gradtrackingtensor,
+)
+from torch.autograd import forward_ad
 
 from memsolve_kernels.dispatch import Backend, Precision, check_backend, check_precision
 from memsolve_kernels.errors import BackendError, DtypeError, NonFiniteError, RangeError, ShapeError
@@ -25,6 +31,7 @@ def check(
     if matrix.ndim < 2:
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}; expected (..., m, n)")
     _check_dtype("matrix has dtype", matrix.dtype)
+    _check_not_differentiated(matrix)
     check_settings(damping, schedule, dtype, precision, backend)
     dtype = dtype or matrix.dtype
     if precision is not None and dtype not in (torch.float32, torch.float64):
@@ -60,6 +67,37 @@ def check_finite(matrix: Tensor) -> None:
     """Raise NonFiniteError if a matrix, not empty, contains NaN or infinity; waits for a GPU."""
     if not matrix.abs().amax().isfinite():  # four times as fast as to ask each entry
         raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
+
+
+def _check_not_differentiated(matrix: Tensor) -> None:
+    """Refuse forward mode and the gradients of `torch.func`, which take a constant for zero."""
+    if forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active():
+        return
+    if torch.compiler.is_compiling():
+        asked = _is_asked(matrix.view_as(matrix))  # of the innermost transform, by a new view alone
+    else:
+        asked = _is_differentiated(matrix)
+    if asked:
+        raise NotImplementedError(
+            "the matrix sign has no derivative: pass matrix.detach() to take it as a constant"
+        )
+
+
+# A compiler cannot see wrappers, and would try this where it has given up on the caller.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _is_differentiated(matrix: Tensor) -> bool:
+    """Whether forward mode, or a transform around the matrix, differentiates by it."""
+    if not is_functorch_wrapped_tensor(matrix):
+        return forward_ad.unpack_dual(matrix).tangent is not None
+    asked = is_gradtrackingtensor(matrix) and _is_asked(matrix)
+    return asked or _is_differentiated(get_unwrapped(matrix))
+
+
+def _is_asked(matrix: Tensor) -> bool:
+    """Whether it requires a gradient or has a tangent, as the innermost transform sees it."""
+    if torch.is_grad_enabled() and matrix.requires_grad:
+        return True
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(matrix).tangent is not None
 
 
 def _check_dtype(what: str, dtype: torch.dtype) -> None:

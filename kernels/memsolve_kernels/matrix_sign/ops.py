@@ -58,9 +58,8 @@ def _(matrix: Tensor, *_: Any) -> Tensor:
 
 
 @traced_sign.register_vmap
-def _(_: Any, in_dims: tuple[int | None, ...], matrix: Tensor, *others: Any) -> tuple[Tensor, int]:
-    (mapped,) = (dim for dim in in_dims if dim is not None)  # no other argument is a tensor
-    sign: Tensor = traced_sign(matrix.movedim(mapped, 0), *others)
+def _(_: Any, in_dims: tuple[Any, ...], matrix: Tensor, *others: Any) -> tuple[Tensor, int]:
+    sign: Tensor = traced_sign(matrix.movedim(in_dims[0], 0), *others)  # no other is a tensor
     return sign, 0
 
 

@@ -108,7 +108,7 @@ def _transforms() -> list[TransformType]:
     return [each.key() for each in get_interpreter_stack() or []]
 
 
-@torch.compiler.assume_constant_result  # a graph is guarded by the transforms that look on
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # graphs have a guard
 def _is_forward() -> bool:
     return any(each.key() == TransformType.Jvp for each in get_interpreter_stack() or [])
 
@@ -213,7 +213,7 @@ class _OutputsTransformed(_Outputs):
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         if tangents[0] is not None:
             raise NotImplementedError(BY_QUERIES)
-        (others,) = ctx.saved_tensors
+        others: Tensor = ctx.saved_tensors[0]
         return others.new_zeros(len(others))
 
 

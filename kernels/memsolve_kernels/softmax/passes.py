@@ -174,7 +174,8 @@ class Passes(ABC):
         self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-odds, their gradient and `covariance` along directions: (B,), (B, d), (B, d)."""
-        *odds, _ = self.odds(queries, outputs, targets)
+        log_odds, difference, _ = self.odds(queries, outputs, targets)
+        odds = log_odds, difference
         return *odds, self.covariance(queries, directions, outputs, targets, *odds)
 
     def ranks(
