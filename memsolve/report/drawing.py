@@ -94,10 +94,12 @@ def key_of_dims(shade: Mapping[int, Any]) -> dict[str, dict[str, Any]]:
     return {f"d = {dim}": {"color": color, "marker": "s", "ls": ""} for dim, color in shade.items()}
 
 
-def key_of_absent(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def key_of_absent(
+    names: Iterable[str], why: str = "nothing above 0 to draw"
+) -> dict[str, dict[str, Any]]:
     """What `key` says of those of which there is nothing to draw."""
     absent = ", ".join(dict.fromkeys(names))
-    return {f"nothing above 0 to draw: {absent}": {"ls": ""}} if absent else {}
+    return {f"{why}: {absent}": {"ls": ""}} if absent else {}
 
 
 def dims(summary: Summary[P]) -> list[int]:

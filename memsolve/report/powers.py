@@ -1,6 +1,7 @@
 """The plot of a power of `d`."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def against_dim(
     Args:
         summary: what to draw.
         quantity: for the axis.
-        measured: value and bar of a point, or None where there is none.
+        measured: value and bar of a point, or None where it is not identified.
         bars: what value and bar are, as "mean and range over seeds".
     """
     names = short(optimizers(summary))
@@ -43,25 +44,29 @@ def against_dim(
         size=(width([f"{name}: 1.00" for name in names.values()], 3.2), height(len(names), 4)),
         axes=("embedding dimension d", quantity),
     )
-    absent = []
+    shown: list[Fit[P]] = []
+    absent: list[str] = []
+    unidentified: list[str] = []
     for alpha, axes in found.items():
         for fit in (fit for fit in summary.fits if fit.alpha == alpha):
             ends = [(point.dim, measured(point)) for point in fit.points]
             drawn = [(dim, *bar) for dim, bar in ends if bar is not None and bar[0] > 0]
             if drawn:
                 _power_law(axes, fit, drawn, names[fit.optimizer], look[fit.optimizer])
+                shown.append(fit)
             else:
-                absent.append(f"{plain(names[fit.optimizer])} (alpha = {alpha:g})")
+                missing = absent if any(bar is not None for _, bar in ends) else unidentified
+                missing.append(f"{plain(names[fit.optimizer])} (alpha = {alpha:g})")
         _log_axes(axes, dims(summary))
     for axes in found.values():  # whose limits all of them share
         label_ends(axes)
-    meanings = {
-        bars: {"marker": "o", "ls": ""},
-        "fitted power of d, its exponent beside the name": {"ls": "-"},
-    }
-    if any(fit.law is not None for fit in summary.fits):
+    meanings: dict[str, dict[str, Any]] = {bars: {"marker": "o", "ls": ""}} if shown else {}
+    if any(fit.estimate.value is not None for fit in shown):
+        meanings["fitted power of d, its exponent beside the name"] = {"ls": "-"}
+    if any(fit.law is not None for fit in shown):
         meanings["slope of theory"] = {"ls": "--"}
-    key(figure, meanings | key_of_absent(absent))
+    meanings |= key_of_absent(absent) | key_of_absent(unidentified, "not identified")
+    key(figure, meanings)
     return figure
 
 

@@ -35,13 +35,15 @@ class Dynamics(ManySteps[Trajectory, Training]):
         "as a weight that stores d^2 / (2 ln N) items; then, one at a time, beyond the end if that "
         "is best so far, else halfway between the best one and its better neighbour. Shown is the "
         "trial that has recovered most after the last step, mean over seeds; of equals, the one of "
-        "lower loss. Its schedule is tried with up to four step sizes more while its own is the "
+        "lower loss. A run that ends early, because it diverged or a step failed, counts 0 from "
+        "then on. The best schedule is tried with up to four step sizes more while its own is the "
         "smallest or largest; if it is at the edge even then, the table says so. Step sizes that "
         "are given, in a list or as lr in an optimizer's name, take their place. Tuning serves the "
         "last step: to see what can be had by an earlier one, ask for fewer steps. The exponent is "
         "that of the number recovered after the last step. The limit is 2 log d up to logarithms; "
         "beside it stands d^2 / (2 ln N), about what any weight can store."
     )
+    legend = "diverged, failed: counts 0 from then on; the report says when"
     grid = Trials(dims=(32, 64), seeds=1)
     result = Trajectory
     point = Training
@@ -87,7 +89,8 @@ class Dynamics(ManySteps[Trajectory, Training]):
     def value(self, point: Training) -> str:
         """Items recovered in the end, beside about what any weight can store."""
         edge = ", edge" if point.edge else ""
-        return f"{count(float(np.mean(point.plateau)))} of {point.limit:.0f}{edge}"
+        early = f", {point.note.split()[0]}" if point.note else ""
+        return f"{count(float(np.mean(point.plateau)))} of {point.limit:.0f}{edge}{early}"
 
     def score(self, point: Training) -> float:
         """Items recovered in the end."""
@@ -97,8 +100,9 @@ class Dynamics(ManySteps[Trajectory, Training]):
         """Items recovered in the end, beside the limit, and how."""
         plateau = float(np.mean(point.plateau))
         share, edge = plateau / point.limit, ", at the grid's edge" if point.edge else ""
+        note = f" ({point.note})" if point.note else ""
         return (
-            f"{count(plateau)} after {len(point.recovered)} steps, {share:.2f} of "
+            f"{count(plateau)} after {len(point.recovered)} steps{note}, {share:.2f} of "
             f"d^2 / (2 ln N); {point.schedule}, step size {point.step_size:g}{edge}; "
             f"{1e3 * point.seconds:.0f} ms a step"
         )

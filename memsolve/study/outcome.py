@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,12 +13,15 @@ from memsolve.study.trajectory import Trajectories, Trajectory, choose
 from memsolve.study.trials import Place, Trials
 from memsolve.training import Schedule
 
+Number = TypeVar("Number", int, float)
+
 
 @dataclass(frozen=True)
 class Training(Point):
     """Training at one `d`, with the schedule and step size that served best.
 
-    Lists run over steps, then over what is named.
+    Lists run over steps, then over what is named. A run that ended early, because it diverged or a
+    step failed, has recovered nothing from then on.
 
     Attributes:
         num_items: number of facts `N`.
@@ -27,14 +31,15 @@ class Training(Point):
         seconds: median of a step of the chosen trials, on this machine.
         recovered: (T, S) items after each step, by seed.
         top_rank: (T, S) highest recovered rank, likewise.
-        loss: (T, S) before each step, on its batch.
+        loss: (L, S) before each step, on its batch, as far as all seeds have come.
         best: (T,) the most that any trial has recovered after each step, mean over seeds: a
             tuning of its own for each number of steps.
-        marks: (M,) steps after which margins were taken.
+        marks: (M,) steps after which margins were taken, likewise.
         margins: (M, 5) quantiles of margins (5 to 95%), mean over seeds.
         tried_schedule, tried_step_size, tried_recovered: (K,) every trial, and what it has
-            recovered in the end, mean over seeds; 0 where it diverged.
+            recovered in the end, mean over seeds.
         law: (T,) exponents of `d` that theory gives the number recovered; empty without a law.
+        note: which of the chosen trials ended early, and when; empty if none did.
     """
 
     num_items: int
@@ -53,11 +58,12 @@ class Training(Point):
     tried_step_size: list[float]
     tried_recovered: list[float]
     law: list[float]
+    note: str = ""
 
     @property
     def plateau(self) -> list[int]:
         """Items recovered after the last step, by seed."""
-        return self.recovered[-1] if self.recovered else [0]
+        return self.recovered[-1]
 
 
 def law_of(method: theory.Method | None, place: Place, steps: int) -> list[float]:
@@ -77,7 +83,7 @@ def training(
         for run, result in runs.items()
         if (run.schedule, run.step_size) == (chosen.schedule, chosen.step_size)
     ]
-    steps = min(len(result.recovered) for result in best)
+    common = min(len(result.loss) for result in best)
     tried = list(dict.fromkeys((run.schedule, run.step_size) for run in runs))
     curves = [mean_curve(runs, schedule, size, grid.steps) for schedule, size in sorted(tried)]
     num_items = grid.items_of(place.dim)
@@ -89,16 +95,41 @@ def training(
         step_size=chosen.step_size,
         edge=chosen.edge,
         seconds=float(np.median([result.seconds for result in best])),
-        recovered=[[result.recovered[step] for result in best] for step in range(steps)],
-        top_rank=[[result.top_rank[step] for result in best] for step in range(steps)],
-        loss=[[result.loss[step] for result in best] for step in range(steps)],
+        recovered=by_step([padded(result.recovered, grid.steps) for result in best]),
+        top_rank=by_step([padded(result.top_rank, grid.steps) for result in best]),
+        loss=by_step([result.loss[:common] for result in best]),
         best=np.max(curves, axis=0).tolist(),
         marks=min((result.marks for result in best), key=len),
         margins=mean_margins(best),
         tried_schedule=[schedule for schedule, _ in sorted(tried)],
         tried_step_size=[size for _, size in sorted(tried)],
         tried_recovered=[float(curve[-1]) for curve in curves],
-        law=law_of(method, place, steps),
+        law=law_of(method, place, grid.steps),
+        note=early_ends(best),
+    )
+
+
+def padded(counts: Sequence[int], steps: int) -> list[int]:
+    """(T,) counts after each step, 0 from where a run ended early."""
+    return [*counts, *[0] * (steps - len(counts))]
+
+
+def by_step(by_seed: Sequence[Sequence[Number]]) -> list[list[Number]]:
+    """(T, S) from the lists of seeds, (S, T)."""
+    return [list(seeds) for seeds in zip(*by_seed, strict=True)]
+
+
+def early_ends(results: Sequence[Trajectory]) -> str:
+    """`diverged after step 3 (1 of 3 seeds)`, and likewise what failed; empty if all are whole."""
+    ends = {
+        "diverged": [len(result.recovered) for result in results if result.diverged],
+        "failed": [len(result.recovered) for result in results if result.failed],
+    }
+    return ", ".join(
+        f"{how} after step {', '.join(map(str, sorted(set(after))))} "
+        f"({len(after)} of {len(results)} seeds)"
+        for how, after in ends.items()
+        if after
     )
 
 
@@ -114,9 +145,9 @@ def mean_margins(results: Sequence[Trajectory]) -> list[list[float]]:
 
 
 def mean_curve(runs: Trajectories, schedule: Schedule, step_size: float, steps: int) -> Floats:
-    """(T,) items recovered after each step, mean over seeds; 0 after a run has diverged."""
+    """(T,) items recovered after each step, mean over seeds."""
     curves = [
-        np.pad(np.array(result.recovered, dtype=float), (0, steps - len(result.recovered)))
+        np.array(padded(result.recovered, steps), dtype=float)
         for run, result in runs.items()
         if (run.schedule, run.step_size) == (schedule, step_size)
     ]

@@ -22,7 +22,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a run has come to, step by step; shorter than asked for where it diverged.
+    """What a run has come to, step by step; shorter than asked for where it ended early.
 
     Attributes:
         recovered: items recovered of all after each step.
@@ -33,6 +33,7 @@ class Trajectory:
         margins: at each mark, quantiles (5, 25, 50, 75 and 95%) of the margins of the items that
             `d` could hold (`theory.limit`).
         failed: why a step failed, which ended the run; empty if none did.
+        diverged: a weight was not finite, which ended the run.
     """
 
     recovered: list[int]
@@ -42,11 +43,12 @@ class Trajectory:
     marks: list[int]
     margins: list[list[float]]
     failed: str = ""
+    diverged: bool = False
 
     @property
-    def final(self) -> int:
-        """Items recovered after the last step."""
-        return self.recovered[-1] if self.recovered else 0
+    def whole(self) -> bool:
+        """It has made all its steps; one that has not counts 0 from there on."""
+        return not (self.failed or self.diverged)
 
 
 Trajectories = Mapping[Trial, Trajectory]
@@ -87,6 +89,8 @@ def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Tria
                 found.margins.append(margins(memory, state.weight))
     except StepError as error:
         found = replace(found, failed=str(error))
+    else:
+        found = replace(found, diverged=len(found.recovered) < steps)
     return replace(found, seconds=float(np.median(seconds))) if seconds else found
 
 
@@ -117,14 +121,14 @@ def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
 def choose(runs: Trajectories) -> Chosen:
     """What has recovered most items after the last step, mean over seeds.
 
-    Of equals, what has the lower loss, and then the step size nearer to the middle of those tried,
-    so that none is at an edge for nothing; a run that diverged is worst.
+    Of equals, what has the lower loss, then what came further before it ended early, and then the
+    step size nearer to the middle of those tried, so that none is at an edge for nothing. A run
+    that ended early has recovered nothing, at an infinite loss.
     """
-    steps = max(len(result.recovered) for result in runs.values())
-    scores: dict[Tried, list[tuple[float, float]]] = {}
+    scores: dict[Tried, list[tuple[float, float, int]]] = {}
     for run, result in runs.items():
-        whole_run = 0 < steps == len(result.recovered)
-        score = (result.final, -result.loss[-1]) if whole_run else (0.0, -math.inf)
+        end = (result.recovered[-1], -result.loss[-1]) if result.whole else (0, -math.inf)
+        score = (*end, len(result.recovered))
         scores.setdefault((run.schedule, run.step_size), []).append(score)
     means = {tried: tuple(np.mean(np.array(score), axis=0)) for tried, score in scores.items()}
     sizes = sizes_by_schedule(means)

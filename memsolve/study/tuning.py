@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 from memsolve.engine import Cell
 from memsolve.engine.optimizers import resolve
+from memsolve.engine.probe import probe
 from memsolve.objective import Objective
 from memsolve.seeds import seeded
 from memsolve.stepper import StepError
@@ -87,9 +88,12 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
     if state is None or not memory.outputs[0] @ state.weight @ memory.inputs[0] > 0:
+        remark = probe(optimizer, grid.choices[optimizer], grid.device, memory.inputs.dtype).remark
+        why = "NaN or infinity" if state is None else remark
         raise StepError(
             f"optimizer {optimizer!r} does not raise the logit of the most frequent item in its "
-            "first step at a learning rate of 1, so step sizes cannot be guessed: give step_sizes"
+            f"first step at a learning rate of 1{why and f' ({why})'}, so step sizes cannot be "
+            "guessed: give them by --step-sizes (step_sizes)"
         )
     return weight_norm(dim, memory.num_items) / float(state.weight.norm())
 

@@ -339,6 +339,23 @@ def test_the_fitted_curve_is_drawn_only_where_it_is_identified() -> None:
     assert fitted_curves(fit, replace(found, critical=Estimate(None, note="not identified"))) == 0
 
 
+def test_the_key_says_what_is_not_identified_and_promises_no_fit_that_is_not_drawn() -> None:
+    grid = replace(GRID, batch_sizes=(1, 8, 64), step_sizes=(16.0,), steps=10)
+    (fit,) = critical_batch(grid).fits  # of one d: no slope
+    found = replace(fit.points[0], critical=Estimate(8.0, 4.0, 16.0))
+    assert keys(fit, found) == ["estimate and 95% bootstrap interval over seeds"]
+    missing = replace(found, critical=Estimate(None, note="not identified"))
+    assert keys(fit, missing) == ["not identified: sgd (alpha = 1.5)"]
+    assert "fitted power of d" in keys(replace(fit, estimate=Estimate(1.5)), found)[1]
+
+
+def keys(fit: Fit[Scaled], point: Scaled) -> list[str]:
+    """What the key of `B_crit` against `d` lists, where a fit has this point alone."""
+    summary = Summary("critical-batch", "", environment("cpu"), [replace(fit, points=[point])])
+    (key,) = critical_batch.figures(summary)["critical-batch-against-d"].legends
+    return [" ".join(text.get_text().split()) for text in key.get_texts()]
+
+
 def noise_at_zero(cells: Path) -> set[float]:
     entries = [json.loads(line) for line in cells.read_text().splitlines()]
     found = {entry["result"]["noise_at_zero"] for entry in entries if "result" in entry}

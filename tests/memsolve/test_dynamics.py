@@ -37,6 +37,10 @@ def reaching(*recovered: int, loss: float = 1.0) -> Trajectory:
     return Trajectory(counts, counts, [loss] * len(counts), 0.0, [], [])
 
 
+def diverged(*recovered: int) -> Trajectory:
+    return replace(reaching(*recovered), diverged=True)
+
+
 def test_the_best_in_the_end_is_chosen_then_the_lower_loss_then_the_middle() -> None:
     runs = {trial(1.0): reaching(9, 3), trial(2.0): reaching(1, 5), trial(4.0): reaching(1, 4)}
     assert choose(runs) == ("constant", 2.0, False)
@@ -45,8 +49,16 @@ def test_the_best_in_the_end_is_chosen_then_the_lower_loss_then_the_middle() -> 
 
 
 def test_a_run_that_diverged_is_not_chosen_however_much_it_had() -> None:
-    runs = {trial(1.0): reaching(1, 2), trial(2.0): reaching(50), trial(4.0): reaching()}
+    runs = {trial(1.0): reaching(1, 2), trial(2.0): diverged(50), trial(4.0): diverged()}
     assert choose(runs).step_size == 1.0
+
+
+def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
+    runs = {trial(1.0): diverged(3, 3), trial(2.0): diverged(50), trial(4.0): diverged()}
+    assert choose(runs) == ("constant", 1.0, True)
+    point = training(TUNED, "sgd", Place("sgd", 1.5, 8, None), runs)
+    assert point.plateau == [0]
+    assert dynamics.value(point).endswith(", edge, diverged")
 
 
 def test_the_mean_over_seeds_counts() -> None:
@@ -139,6 +151,31 @@ def test_the_unit_step_is_as_large_as_a_weight_that_stores_what_d_can_hold(name:
     assert float(state.weight.norm()) == pytest.approx(float(weight.norm()), rel=0.2)
 
 
+class Lazy(torch.optim.SGD):
+    """Takes no step."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        pass
+
+
+class Lost(torch.optim.SGD):
+    """Goes uphill by a random way."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            assert parameter.grad is not None
+            parameter.data += torch.rand(()) * parameter.grad
+
+
+@pytest.mark.parametrize(("made", "why"), [(Lazy, "no step taken"), (Lost, "uphill, random")])
+def test_why_step_sizes_cannot_be_guessed_is_said(
+    made: type[torch.optim.Optimizer], why: str
+) -> None:
+    with pytest.raises(InputError) as told:
+        unit_step(Trials({"mine": made}, device="cpu"), "mine", 1.5, 8)
+    assert f"({why}), so step sizes cannot be guessed: give them by --step-sizes" in str(told.value)
+
+
 def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
     grid = Trials(("sgd", "muon"), dims=(32,), seeds=1, steps=12, schedules=("constant", "inverse"))
     sgd, muon = (fit.points[0] for fit in dynamics(grid).fits)
@@ -202,18 +239,34 @@ def test_minibatches_and_the_tidy_table(tmp_path: Path) -> None:
     }
 
 
-def test_runs_that_diverge_at_different_steps_are_shown_as_far_as_all_go() -> None:
+def test_a_run_that_ends_early_counts_nothing_from_then_on_and_is_marked() -> None:
     def until(step: int) -> Trajectory:
         counts = list(range(1, step + 1))
         marks = [mark for mark in (1, 2, 4) if mark <= step]
         return Trajectory(counts, counts, [1.0] * step, 0.1, marks, [[0.0] * 5 for _ in marks])
 
     grid = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, steps=4)
-    runs = {trial(1.0): until(4), trial(1.0, seed=1): until(2)}
+    early = replace(until(2), diverged=True)
+    runs = {trial(1.0): until(4), trial(1.0, seed=1): early}
     point = training(grid, "sgd", Place("sgd", 1.5, 8, None), runs)
-    assert point.recovered == [[1, 1], [2, 2]]
+    assert point.recovered == point.top_rank == [[1, 1], [2, 2], [3, 0], [4, 0]]
+    assert [np.mean(point.plateau)] == point.tried_recovered == [2]
+    assert len(point.loss) == 2
     assert (point.marks, len(point.margins)) == ([1, 2], 2)
     assert len(point.best) == 4
+    assert dynamics.value(point).endswith(", diverged")
+    assert "diverged after step 2 (1 of 2 seeds)" in dynamics.detail(point)
+    runs |= {trial(1.0, seed=1): replace(until(3), failed="no")}
+    point = training(grid, "sgd", Place("sgd", 1.5, 8, None), runs)
+    assert point.note == "failed after step 3 (1 of 2 seeds)"
+
+
+def test_a_step_size_at_which_all_runs_diverge_is_told() -> None:
+    grid = replace(SMALL, optimizers=("torch.optim.SGD:weight_decay=1",), step_sizes=(1e100,))
+    (fit,) = dynamics(replace(grid, schedules=("constant",))).fits
+    assert all(point.plateau == [0] for point in fit.points)
+    assert all("diverged after step 3 (1 of 1 seeds)" in dynamics.detail(p) for p in fit.points)
+    assert fit.estimate.value is None
 
 
 def test_a_grid_of_another_kind_is_told() -> None:
@@ -265,7 +318,7 @@ def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message:
         ("--step-sizes ,", "step_sizes is []"),
         ("--gradient ,", "--gradient is ','; expected one value"),
         ("--sweep lr=1,2 --step-sizes 3,4", "expected one of them"),
-        ("--optimizers torch.optim.SGD:maximize=True", "does not raise the logit"),
+        ("--optimizers torch.optim.SGD:maximize=True", "1 (uphill), so step sizes cannot be"),
         ("--optimizers torch.optim.SGD:lr=0", "lr is 0 in 'torch.optim.SGD:lr=0'; expected"),
     ],
 )
