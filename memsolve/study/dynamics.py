@@ -100,10 +100,10 @@ class Dynamics(ManySteps[Trajectory, Training]):
         """Items recovered in the end, beside the limit, and how."""
         plateau = float(np.mean(point.plateau))
         share, edge = plateau / point.limit, ", at the grid's edge" if point.edge else ""
-        note = f" ({point.note})" if point.note else ""
+        early = f"{point.note}; " if point.note else ""
         return (
-            f"{count(plateau)} after {len(point.recovered)} steps{note}, {share:.2f} of "
-            f"d^2 / (2 ln N); {point.schedule}, step size {point.step_size:g}{edge}; "
+            f"{count(plateau)} after {len(point.recovered)} steps, {share:.2f} of "
+            f"d^2 / (2 ln N); {early}{point.schedule}, step size {point.step_size:g}{edge}; "
             f"{1e3 * point.seconds:.0f} ms a step"
         )
 
