@@ -229,7 +229,7 @@ def test_results_of_an_older_layout_are_refused_by_their_version(tmp_path: Path)
         ({"alphas": (400.0,)}, "underflows"),
         ({"batch_sizes": (10**20,)}, "batch_sizes holds 100000000000000000000"),
         ({"device": "meta"}, "device 'meta' cannot be used"),
-        ({"dims": (1,)}, "dims holds 1; expected whole numbers from 2 to 2^20"),
+        ({"dims": (1,)}, "dims holds 1; expected whole numbers from 2 to"),
         ({"dims": (64.5,)}, "dims holds 64.5"),
         ({"dims": (64, 64)}, "expected each value once"),
         ({"dims": 64}, "dims is 64; expected a list"),
