@@ -174,7 +174,8 @@ def test_studies_of_a_kind_merge_into_one_ranking(tmp_path: Path) -> None:
 
 def test_settings_that_differ_are_told_beside_the_ranking(tmp_path: Path) -> None:
     for name, steps, seeds in (("a", 2, 1), ("b", 3, 2), ("c", 2, 1)):
-        grid = Trials(["sgd"], dims=(8,), seeds=seeds, steps=steps, schedules=("constant",))
+        once: dict[str, Any] = {"schedules": ("constant",), "step_sizes": (1.0,)}
+        grid = Trials(["sgd"], dims=(8,), seeds=seeds, steps=steps, **once)
         dynamics(grid, tmp_path / name)
     loaded = [(tmp_path / name, *load(tmp_path / name)) for name in ("a", "b", "c")]
     ((_, alike),) = merged([loaded[0], loaded[2]])
