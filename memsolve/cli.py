@@ -15,6 +15,7 @@ from memsolve.engine import Study
 from memsolve.engine.grid import options
 from memsolve.engine.merge import merged
 from memsolve.report import Finished, notes, terminal_table, write_report
+from memsolve.report.terminal import UNBOUNDED
 from memsolve.study import find, load, studies
 
 Out = Annotated[Path, typer.Option(help="Folder for cells, summary.json, figures, report.html.")]
@@ -118,8 +119,10 @@ def _main(
 
 def _report(finished: list[Finished], out: Path) -> None:
     console = Console()
+    if not console.is_terminal:
+        console.width = UNBOUNDED
     for study, summary in finished:
-        console.print(terminal_table(study, summary))
+        console.print(terminal_table(study, summary, console.width))
         for line in notes(summary):
             console.print(Text(line), soft_wrap=True)
     console.print(f"report: {write_report(finished, out)}", soft_wrap=True)

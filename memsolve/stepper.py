@@ -77,7 +77,7 @@ class Stepper:
         self.weight = torch.nn.Parameter(zero.float() if manner.single else zero)
         try:
             self.optimizer = build([self.weight], objective)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise StepError(f"it cannot be made: {_words(error)}") from error
         self._takes_closure = "closure" in inspect.signature(self.optimizer.step).parameters
 
@@ -98,7 +98,7 @@ class Stepper:
                 warnings.simplefilter("ignore", NoProgressWarning)  # the counts will show it
                 self.optimizer.step(*[evaluate] * self._takes_closure)  # type: ignore[arg-type]
             _set_mode(self.optimizer, "eval")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise StepError(f"its step failed: {_words(error)}") from error
         return loss
 
@@ -188,7 +188,9 @@ def _set_mode(optimizer: Optimizer, mode: str) -> None:
             raise
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception | SystemExit) -> str:
     """What an optimizer says of itself, in a line; the kind of error where it says nothing."""
+    if isinstance(error, SystemExit):
+        return f"it exits, with {error.code!r}"
     first = str(error).strip().partition("\n\n")[0]
     return textwrap.shorten(first, 300) or type(error).__name__

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from memsolve.engine.settings import differences
 from memsolve.engine.study import Study
 from memsolve.engine.summary import Fit, Summary
 from memsolve.environment import Environment
@@ -50,6 +51,7 @@ def _one(study: AnyStudy, group: Sequence[tuple[Path, Summary[Any]]]) -> Summary
         remarks,
         {label: why for summary in summaries for label, why in summary.refused.items()},
         [failure for summary in summaries for failure in summary.failed],
+        differences(study, [(folder, summary.command) for folder, summary in group]),
     )
 
 

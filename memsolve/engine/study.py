@@ -215,4 +215,8 @@ class Study(ABC, Generic[C, R, P]):
         Raises:
             InputError: the folder holds none.
         """
-        return Summary.from_json(read(folder), self.point)
+        found = read(folder)
+        try:
+            return Summary.from_json(found, self.point)
+        except InputError as error:
+            raise InputError(f"{folder / 'summary.json'}: {error}") from error

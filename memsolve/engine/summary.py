@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from memsolve_kernels.errors import InputError
+from pydantic import PositiveInt
 
 from memsolve.engine.fit import Estimate
 from memsolve.engine.folder import write
@@ -23,7 +24,7 @@ class Point:
         dim: embedding dimension `d`.
     """
 
-    dim: int
+    dim: PositiveInt
 
 
 P = TypeVar("P", bound=Point)
@@ -129,6 +130,7 @@ class Summary(Generic[P]):
         remarks: what the first step of an optimizer is, where that is to be known, by label.
         refused: optimizers that could not be used, and why, by label.
         failed: what failed later.
+        differences: of one merged of several studies, in what their settings differ; not on disk.
     """
 
     study: str
@@ -138,6 +140,7 @@ class Summary(Generic[P]):
     remarks: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     failed: list[Failure] = field(default_factory=list)
+    differences: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The content of `summary.json`."""
@@ -191,12 +194,18 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of `summary.json`, its study named.
 
     Raises:
-        InputError: there is none, or it is none.
+        InputError: there is none, or it is damaged.
     """
+    file = folder / "summary.json"
     try:
-        found = json.loads((folder / "summary.json").read_text())
+        found = json.loads(file.read_text())
         if not isinstance(found["study"], str):
             raise TypeError("no name")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
         raise InputError(f"{folder} holds no summary.json of a finished study") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{file} is damaged: it holds no finished study; the command of the study writes it "
+            "again with --resume"
+        ) from error
     return dict(found)

@@ -1,6 +1,7 @@
 """Figures, tables and the HTML report of finished studies."""
 
 from memsolve.report.page import Finished, write_report
-from memsolve.report.table import notes, terminal_table
+from memsolve.report.table import notes
+from memsolve.report.terminal import terminal_table
 
 __all__ = ["Finished", "notes", "terminal_table", "write_report"]

@@ -3,9 +3,6 @@
 import re
 from typing import Any, NamedTuple
 
-from rich.table import Table
-from rich.text import Text
-
 from memsolve.engine import Study, Summary
 from memsolve.report.drawing import dims
 
@@ -54,8 +51,9 @@ def shown(text: str, remark: str) -> str:
 
 
 def notes(summary: Summary[Any]) -> list[str]:
-    """What is not in the table, and why: optimizers that were refused, and what failed later."""
+    """What is to be known beside the table: settings that differ, and what is not in it."""
     return [
+        *([summary.differences] if summary.differences else []),
         *(f"left out: {why}" for why in summary.refused.values()),
         *(f"failed: {failure}" for failure in summary.failed),
     ]
@@ -76,21 +74,6 @@ def columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
     optimizer = [Cell(name, name) for name in named.pop("optimizer")]
     measured = {title: [Cell(text, _number(text)) for text in c] for title, c in named.items()}
     return {"optimizer": optimizer} | measured | _points(study, summary)
-
-
-def terminal_table(study: AnyStudy, summary: Summary[Any]) -> Table:
-    """The table for a terminal."""
-    title, caption = f"{study.name}: {study.quantity}", study.legend or None
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    for title in header(study, summary):
-        table.add_column(title, overflow="fold")
-    named = ", ".join(map(str, dims(summary)))
-    table.add_column(f"at d = {named}", justify="right", no_wrap=True)
-    for row, fit in zip(rows(study, summary), summary.fits, strict=True):
-        remark = summary.remarks.get(fit.optimizer, "")
-        cells = *row, ", ".join(shown(study.value(point), remark) for point in fit.points)
-        table.add_row(*map(Text, cells))  # a label may hold what rich takes for markup
-    return table
 
 
 def _points(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:

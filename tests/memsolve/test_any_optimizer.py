@@ -156,6 +156,15 @@ class Uphill(Plain):
         return -param.grad * torch.arange(1, len(param) + 1).to(param)
 
 
+class Exiting(Plain):
+    def update(self, param: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        raise SystemExit("no licence")
+
+
+def make_exit(params: Any) -> torch.optim.Optimizer:
+    raise SystemExit(3)
+
+
 def make(params: Any, lr: float = 1.0) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=lr, momentum=0.9)
 
@@ -205,6 +214,8 @@ def test_it_runs_and_its_first_step_is_known(choice: Choice, remark: str | None)
         (f"{HERE}.OfClass", "missing 1 required positional argument: 'base_optimizer'"),
         (f"{HERE}:make_nothing", "made 3; expected a torch.optim.Optimizer"),
         (f"{HERE}:nothing", "does not import"),
+        (f"{HERE}.Exiting", "its step failed: it exits, with 'no licence'"),
+        (f"{HERE}:make_exit", "it cannot be made: it exits, with 3"),
         (f"{HERE}.Plain:lr=fast", "must be real number|unsupported operand|Expected.*|alpha"),
         ("torch.optim.SparseAdam", "SparseAdam does not support dense gradients"),
         ("torch.optim.AdamW:speed=1", "unexpected keyword argument 'speed'"),

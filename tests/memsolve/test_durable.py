@@ -150,11 +150,20 @@ SUMMARIES = {
     "point of a wrong type": put("fits", 0, "points", 0, None),
     "counts of a wrong type": put("fits", 0, "points", 0, "recovered", "many"),
     "count of a wrong type": put("fits", 0, "points", 0, "recovered", ["many"]),
+    "negative dimension": edited(
+        lambda found: [fit["points"][0].update(dim=-1) for fit in found["fits"]]
+    ),
     "no dimension": edited(lambda found: found["fits"][0]["points"][0].pop("dim")),
     "environment of a wrong type": put("environment", []),
     "remarks of a wrong type": put("remarks", 3),
     "failures of a wrong type": put("failed", [3]),
 }
+
+
+NO_STUDY = (
+    *("empty", "torn", "no text", "a list", "a number", "deeply nested"),
+    *("no study", "study of a wrong type"),
+)
 
 
 @pytest.mark.parametrize("name", SUMMARIES)
@@ -163,7 +172,9 @@ def test_a_damaged_summary_is_refused_in_one_line(
 ) -> None:
     damaged(finished, tmp_path, "summary.json", SUMMARIES[name])
     assert run(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert name == "unknown study" or str(tmp_path / "summary.json") in told
+    assert ("is damaged" in told) == (name in NO_STUDY)
     assert not (tmp_path / "page").exists()
     with pytest.raises(InputError):
         load(tmp_path)

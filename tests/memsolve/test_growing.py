@@ -15,6 +15,8 @@ from memsolve import InputError
 from memsolve.engine import Grid
 from memsolve.engine.identity import identity
 from memsolve.engine.merge import merged
+from memsolve.engine.settings import differences, settings
+from memsolve.report import notes, write_report
 from memsolve.study import Trials, capacity, dynamics, load
 
 SMALL: dict[str, Any] = {"dims": (8, 16), "seeds": 2}
@@ -168,3 +170,29 @@ def test_studies_of_a_kind_merge_into_one_ranking(tmp_path: Path) -> None:
     means = [fit.points[-1].mean for fit in one.fits]
     assert means == sorted(means, reverse=True)
     assert one.remarks == {"torch.optim.AdamW": "equals the sign"}
+
+
+def test_settings_that_differ_are_told_beside_the_ranking(tmp_path: Path) -> None:
+    for name, steps, seeds in (("a", 2, 1), ("b", 3, 2), ("c", 2, 1)):
+        once: dict[str, Any] = {"schedules": ("constant",), "step_sizes": (1.0,)}
+        grid = Trials(["sgd"], dims=(8,), seeds=seeds, steps=steps, **once)
+        dynamics(grid, tmp_path / name)
+    loaded = [(tmp_path / name, *load(tmp_path / name)) for name in ("a", "b", "c")]
+    ((_, alike),) = merged([loaded[0], loaded[2]])
+    assert alike.differences == ""
+    ((study, one),) = merged(loaded[:2])
+    told = "settings differ (a / b): steps 2 / 3; seeds 1 / 2"
+    assert notes(one) == [told]
+    assert told in write_report([(study, one)], tmp_path / "page").read_text()
+
+
+def test_settings_are_read_from_commands_and_calls_alike() -> None:
+    named = Trials(["muon"], dims=(8, 16), step_sizes=(0.1, 1), num_items=64)
+    called = Trials({"mine": torch.optim.SGD}, dims=(8, 16), step_sizes=(0.1, 1), dtype="float32")
+    commands = [grid.command("dynamics") for grid in (named, called)]
+    assert [command.startswith("memsolve dynamics") for command in commands] == [True, False]
+    made = [(Path("a"), commands[0]), (Path("b"), commands[1])]
+    told = "settings differ (a / b): dtype float64 / float32; num-items 64 / default"
+    assert differences(dynamics, made) == told
+    for broken in ("memsolve dynamics 'x", "memsolve.study.dynamics(Trials(**{'steps': x}))"):
+        assert set(settings(Trials, broken).values()) == {"unknown"}

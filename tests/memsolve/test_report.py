@@ -16,14 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from rich.console import Console
 
-from memsolve.report import write_report
+from memsolve.report import terminal_table, write_report
 from memsolve.report.alt import describe
 from memsolve.report.curves import named, spread
 from memsolve.report.drawing import COLORS, MARKERS, NARROW, STYLE, WIDE, looks
 from memsolve.report.names import LONGEST, short
 from memsolve.report.profile import performance_profile, ratios
-from memsolve.report.table import columns, details
+from memsolve.report.table import columns, details, header, rows
 from tests.memsolve.report_cases import DIMS, names, study
 
 STUDIES = "capacity", "saturation", "precision", "dynamics", "critical-batch"
@@ -189,6 +190,47 @@ def test_the_table_is_sorted_by_numbers_and_knows_what_is_missing() -> None:
     assert all(f"B_crit {key:.0f} /" in said for key, said in zip(keys, values, strict=True))
     assert details(found, merged)[f"d = {DIMS[0]}"] == [whole.more, ""]
     assert found.figures(merged)
+
+
+def printed(name: str, width: int, doubts: list[str]) -> str:
+    """The terminal's table of six optimizers at two alphas, in a terminal of so many columns."""
+    found, summary = study(name, 6)
+    said = [replace(fit.estimate, doubts=doubts[i % 2]) for i, fit in enumerate(summary.fits)]
+    fits = [replace(fit, estimate=each) for fit, each in zip(summary.fits, said, strict=True)]
+    two = [*fits, *(replace(fit, alpha=2.0) for fit in fits)]
+    console = Console(width=width, force_terminal=True, no_color=True)
+    with console.capture() as capture:
+        console.print(terminal_table(found, replace(summary, fits=two), width))
+    return re.sub(r"\x1b\[[\d;]*m", "", capture.get())
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 10_000])
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_terminal_breaks_no_word_and_cuts_no_value(name: str, width: int) -> None:
+    text = printed(name, width, ["two dimensions", "two dimensions, values below 10"])
+    found, summary = study(name, 6)
+    assert max(map(len, text.splitlines())) <= width
+    inside = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
+    words = {word.strip(",") for cells in inside for cell in cells[1:] for word in cell.split()}
+    values = [found.value(point) for fit in summary.fits for point in fit.points]
+    given = [*(text for row in rows(found, summary) for text in row), *values, "2"]
+    given += ["two dimensions, values below 10"] * (name != "precision")  # it has no exponents
+    known = {word.strip(",") for each in given for word in each.split()}
+    assert words <= known
+    assert {word.strip(",") for value in values for word in value.split()} <= words
+    if width > 1000:
+        assert all(label in text for label in names(6))
+        assert all(title in text for title in header(found, summary))
+
+
+def test_doubts_of_all_rows_stand_once_below_the_table() -> None:
+    shared, differ = (
+        printed("capacity", 200, doubts)
+        for doubts in (["two seeds", "two seeds"], ["two seeds", "values below 10"])
+    )
+    assert shared.count("two seeds") == 1
+    assert shared.splitlines()[-1].startswith("to doubt in every row: two seeds")
+    assert differ.count("two seeds") == differ.count("values below 10") == 6
 
 
 class Page(HTMLParser):
