@@ -32,7 +32,7 @@ def _shared(labels: Tensor, targets: Tensor) -> bool:
     if len(own) == 0:
         return False
     nearest = torch.searchsorted(own, labels).clamp_(max=len(own) - 1)
-    return int((own[nearest] == labels).sum()) > len(own)
+    return int(own.take(nearest).eq_(labels).count_nonzero()) > len(own)
 
 
 def _labels(outputs: Tensor) -> Tensor:

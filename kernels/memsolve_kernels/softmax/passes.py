@@ -145,7 +145,8 @@ class Passes(ABC):
         self, partial: RankPartial, target_logit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`(log_odds, target_logit, margin, rank)`, each (B,), rank int64 and -1 beside a NaN."""
-        log_odds = partial.log_odds.logsumexp(0)
+        one = len(partial.log_odds) == 1
+        log_odds = partial.log_odds[0] if one else partial.log_odds.logsumexp(0)
         spoiled = log_odds.isnan()  # the largest logit may hide a NaN; the log-odds do not
         margin = (target_logit - partial.best.amax(0)).masked_fill_(spoiled, torch.nan)
         return log_odds, target_logit, margin, partial.above.sum(0).masked_fill_(spoiled, -1)

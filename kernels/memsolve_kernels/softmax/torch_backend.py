@@ -30,7 +30,7 @@ LOG2_E = math.log2(math.e)
 ROWS = 1024  # queries in a tile at most
 MIN_ITEMS = 256  # items in a tile at least
 SUMMABLE = 64  # outputs below 2**64 can be summed, and multiplied by small weights, in any number
-COUNTED = 2**17  # elements that are counted at a time
+COUNTED = 2**18  # elements that are counted at a time
 ORDINARY = 32  # exponents of logits, and of the largest output, whose products none need look at
 LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
@@ -179,9 +179,11 @@ class TorchBackend(Passes):
         self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
     ) -> Iterator[_Tile]:
         """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
-        scaled, unit = queries if factor == 1 else queries * factor, 1.0
-        if not math.isfinite(scaled.sum()):  # queries near the largest number lend the outputs it
-            scaled, unit = queries * (factor / 4), 4.0
+        scaled, unit = queries, 1.0
+        if factor != 1:
+            scaled = queries * factor
+            if not math.isfinite(scaled.sum()):  # those near the largest number lend outputs some
+                scaled, unit = queries * (factor / 4), 4.0
         elements = 2**20 if queries.device.type == "cpu" else 2**24
         items = self.items or max(MIN_ITEMS, elements // len(queries))
         starts = range(0, len(outputs), items)
