@@ -288,6 +288,16 @@ def test_signs_tell_their_copies_from_the_many_of_equal_sum() -> None:
     assert torch.all(ours.margin == 0)
 
 
+def test_copies_made_by_a_later_write_tie() -> None:
+    outputs = Case.random(9, 70, 33, dtype=torch.float32).outputs
+    targets = torch.arange(9)
+    before = mk.retrieval(outputs[:9] + 1, outputs, targets, backend="torch")
+    outputs[60:69] = outputs[:9]
+    after = mk.retrieval(outputs[:9] + 1, outputs, targets, backend="torch")
+    assert not torch.any(before.margin == 0)
+    assert torch.equal(after.margin == 0, before.rank == 0)
+
+
 def test_as_many_copies_as_items_tie() -> None:
     outputs = Case.random(9, 1, 64, dtype=torch.float32).outputs.expand(40_000, 64)
     ours = mk.retrieval(outputs[:9] + 1, outputs, torch.arange(9), backend="torch")

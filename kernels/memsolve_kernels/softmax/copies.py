@@ -1,38 +1,44 @@
 """Which outputs are copies of a target's, so that they may tie with it bit for bit.
 
 A matrix product rounds equal columns differently, by where they stand in a tile. Copies are thus
-found among the outputs themselves, before any product.
+found among the outputs themselves, before any product: once for a tensor, as long as it lives and
+torch has counted no write to it.
 """
 
 import torch
 from torch import Tensor
-
-from memsolve_kernels.softmax.passes import accumulation_dtype
+from torch.utils.weak import WeakIdKeyDictionary
 
 AT_A_TIME = 2**16  # elements of an output's bits, eight bytes each, stay in cache
+
+_known = WeakIdKeyDictionary()
+"""Of outputs: their version, and their labels, or None where no two of them are equal."""
 
 
 def copies(outputs: Tensor, targets: Tensor) -> Tensor | None:
     """What each output is a copy of (N,), in int64: equal where all bits of (N, d) are.
 
-    None where no target has a copy. Sums of the rows, which are equal for copies, mostly tell so at
-    once; where some coincide, 64 bits of each row decide. A target outside [0, N) may be of any.
+    None where no target has a copy. A target outside [0, N) may be of any.
     """
-    outputs = outputs.contiguous()  # rows of any other layout might be summed in different orders
-    targets = targets.clamp(0, len(outputs) - 1)
-    if not _shared(outputs.sum(1, dtype=accumulation_dtype(outputs.dtype)), targets):
+    labels = _labels_of(outputs)
+    if labels is None:
         return None
-    labels = _labels(outputs)
-    return labels if _shared(labels, targets) else None
+    own = labels[targets.clamp(0, len(outputs) - 1)].unique()
+    return labels if int(torch.isin(labels, own).sum()) > len(own) else None
 
 
-def _shared(labels: Tensor, targets: Tensor) -> bool:
-    """Whether an item besides the target has the label (N,) of a target."""
-    own = labels[targets].unique()
-    if len(own) == 0:
-        return False
-    nearest = torch.searchsorted(own, labels).clamp_(max=len(own) - 1)
-    return int(own.take(nearest).eq_(labels).count_nonzero()) > len(own)
+def _labels_of(outputs: Tensor) -> Tensor | None:
+    version = None if outputs.is_inference() else outputs._version
+    if version is not None and (found := _known.get(outputs)) and found[0] == version:
+        kept: Tensor | None = found[1]
+        return kept
+    labels: Tensor | None = _labels(outputs.contiguous())
+    assert labels is not None
+    ordered = labels.sort().values
+    if not bool((ordered[1:] == ordered[:-1]).any()):
+        labels = None
+    _known[outputs] = version, labels
+    return labels
 
 
 def _labels(outputs: Tensor) -> Tensor:
@@ -41,7 +47,8 @@ def _labels(outputs: Tensor) -> Tensor:
     bits = outputs.view(torch.int16 if half else torch.int32)
     generator = torch.Generator().manual_seed(0)
     largest = torch.iinfo(torch.int64).max
-    factors = torch.randint(-largest, largest, bits.shape[1:], generator=generator)
-    factors = factors.to(outputs.device)
+    factors = torch.randint(
+        -largest, largest, bits.shape[1:], generator=generator, device="cpu"
+    ).to(outputs.device)
     rows = max(1, AT_A_TIME // bits.shape[1])
     return torch.cat([(part.long() * factors).sum(1) for part in bits.split(rows)])
