@@ -260,10 +260,12 @@ def test_a_late_failure_marks_its_cells_and_the_study_goes_on(tmp_path: Path) ->
         capacity(Grid([f"{HERE}.TooLarge"], **SMALL))
 
 
-def test_a_run_that_fails_ends_there(tmp_path: Path) -> None:
+def test_a_run_that_fails_counts_zero_from_then_on(tmp_path: Path) -> None:
     grid = Trials([f"{HERE}.Tiring"], dims=(8,), seeds=1, steps=16, schedules=("constant",))
     summary = dynamics(grid, tmp_path)
-    assert len(summary.fits[0].points[0].recovered) == 14
+    (point,) = summary.fits[0].points
+    assert [0] not in point.recovered[1:14]
+    assert point.recovered[14:] == [[0], [0]]
     assert "I am tired" in summary.failed[0].reason
 
 
