@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from memsolve import __version__
-from memsolve.engine import Study
 from memsolve.engine.grid import options
-from memsolve.engine.merge import merged
-from memsolve.report import Finished, notes, terminal_table, write_report
+from memsolve.engine.merge import AnyStudy, Finished, merged
+from memsolve.report import notes, terminal_table, write_report
 from memsolve.report.terminal import UNBOUNDED
 from memsolve.study import find, load, studies
 
@@ -37,7 +36,7 @@ def commands(words: list[str]) -> typer.Typer:
     return app
 
 
-def _add_command(app: typer.Typer, study: Study[Any, Any, Any]) -> None:
+def _add_command(app: typer.Typer, study: AnyStudy) -> None:
     """A study's command: the options of its grid, and where its results go."""
     grid = study.grid
 

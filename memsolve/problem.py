@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from memsolve_kernels import retrieval, softmax_gradient, softmax_hvp, softmax_loss
 from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
+from memsolve_kernels.modes import is_readable
 from torch import Tensor
 
 from memsolve.recall import Recall, recovered
@@ -226,7 +227,7 @@ class AssociativeMemory:
             raise DtypeError(f"{name} is {matrix.dtype}; the memory is {self.inputs.dtype}")
         if matrix.device != self.inputs.device:
             raise DeviceError(f"{name} is on {matrix.device}; the memory on {self.inputs.device}")
-        if _is_readable(matrix) and not matrix.isfinite().all():
+        if is_readable(matrix) and not matrix.isfinite().all():
             raise NonFiniteError(f"{name} holds NaN or infinity")
 
     def _check(self, weight: Tensor, batch: Batch) -> None:
@@ -240,7 +241,7 @@ class AssociativeMemory:
                 f"batch.items has shape {tuple(items.shape)} and batch.weights "
                 f"{tuple(weights.shape)}; expected the same (U,)"
             )
-        if _is_readable(weights) and not weights.isfinite().all():
+        if is_readable(weights) and not weights.isfinite().all():
             raise NonFiniteError("batch.weights holds NaN or infinity")
         self._check_items("batch.items", items)
 
@@ -249,7 +250,7 @@ class AssociativeMemory:
             raise DtypeError(f"{name} is {items.dtype}; expected torch.int64")
         if items.device != self.inputs.device:
             raise DeviceError(f"{name} is on {items.device}; the memory on {self.inputs.device}")
-        if not (_is_readable(items) and len(items)):
+        if not (is_readable(items) and len(items)):
             return
         if not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
             raise RangeError(
@@ -295,11 +296,6 @@ def _embeddings(shape: tuple[int, int], generator: torch.Generator, dtype: torch
 def _chunks(batch: Batch) -> Iterator[Batch]:
     parts = (torch.split(column, ROWS_AT_ONCE) for column in batch)
     return map(Batch, *parts)
-
-
-def _is_readable(tensor: Tensor) -> bool:
-    """Whether values can be looked at without waiting for a GPU, as at every step one would."""
-    return tensor.device.type == "cpu"
 
 
 def _check_at_least_one(name: str, value: int) -> None:

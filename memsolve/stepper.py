@@ -103,11 +103,16 @@ class Stepper:
         return loss
 
 
+def tiny_objective(device: str | torch.device, dtype: torch.dtype) -> Objective:
+    """Of a memory on which steps cost nothing, to see how an optimizer behaves."""
+    memory = AssociativeMemory(8, 4, 2.0, seed=0, device=device, dtype=dtype)
+    return Objective(memory, memory.population())
+
+
 @functools.lru_cache(maxsize=1024)
 def manner_of(build: Build, device: torch.device, dtype: torch.dtype) -> Manner:
     """The manner in which an optimizer takes its first steps, found on a tiny memory."""
-    memory = AssociativeMemory(8, 4, 2.0, seed=0, device=device, dtype=dtype)
-    objective = Objective(memory, memory.population())
+    objective = tiny_objective(device, dtype)
     asked: Manner | None = Manner()
     while asked is not None:
         manner = asked

@@ -11,7 +11,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from memsolve_kernels.launch import Launch, Signature, recorded, signature
+from memsolve_kernels.compiled import source
+from memsolve_kernels.launch import Launch, recorded, signature
 from memsolve_kernels.matrix_sign import ops as sign_ops
 from memsolve_kernels.matrix_sign.triton_kernels.batched import _coefficients
 from memsolve_kernels.softmax import ops
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, make_backend
+from triton.compiler import make_backend
 
 A_NUMBER = 1e-7  # what the host reads back, small enough to be an error
 H100 = SimpleNamespace(multi_processor_count=132, major=9, minor=0, total_memory=80 << 30)
@@ -118,23 +119,20 @@ def check(launches: Iterable[Launch]) -> None:
     """
     for launch in launches:
         assert max(launch.grid[1:], default=1) < 2**16, f"{launch.kernel.__name__}: {launch.grid}"
-        described = signature(launch)
-        key = launch.kernel, repr(described)
+        key = launch.kernel, repr(signature(launch))
         if key not in _checked:
-            _front_end(launch, described)
+            _front_end(launch)
             _checked.add(key)
 
 
 _checked: set[tuple[Any, str]] = set()
 
 
-def _front_end(launch: Launch, described: Signature) -> None:
+def _front_end(launch: Launch) -> None:
     target = GPUTarget("cuda", 90, 32)
-    aligned = {(position,): [["tt.divisibility", 16]] for position in described.aligned}
-    source = ASTSource(launch.kernel, described.types, described.constants, aligned)
     backend, context = make_backend(target), ir.context()
     options = backend.parse_options(launch.options)
     ir.load_dialects(context)
     backend.load_dialects(context)
     functions, modules = backend.get_codegen_implementation(options), backend.get_module_map()
-    source.make_ir(target, options, functions, modules, context)
+    source(launch).make_ir(target, options, functions, modules, context)

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget, Language
 from triton.compiler import ASTSource, make_backend
 
 from memsolve_kernels.architectures import COMPILED
-from memsolve_kernels.launch import Variant, signature
+from memsolve_kernels.launch import Launch, Variant, signature
 from memsolve_kernels.matrix_sign.variants import variants as matrix_sign_variants
 from memsolve_kernels.sass import Count, count
 from memsolve_kernels.softmax.variants import variants as softmax_variants
@@ -79,6 +79,13 @@ def variants(arch: int) -> Iterator[Variant]:
         yield from family(COMPILED[arch].presets)
 
 
+def source(launch: Launch) -> ASTSource:
+    """A launch as the compiler takes it: the kernel, and the types and constants of this call."""
+    described = signature(launch)
+    aligned = {(position,): [["tt.divisibility", 16]] for position in described.aligned}
+    return ASTSource(launch.kernel, described.types, described.constants, aligned)
+
+
 def binaries(variant: Variant, architectures: Sequence[int]) -> list[Binary]:
     """Compile for architectures of the same presets, of which Triton makes the same PTX.
 
@@ -90,11 +97,10 @@ def binaries(variant: Variant, architectures: Sequence[int]) -> list[Binary]:
     launch = variant.launch
     if not isinstance(launch.kernel, triton.JITFunction):
         raise TypeError(f"{variant.name}: {BLOCKED_BY_INTERPRETER}")
-    described = signature(launch)
-    aligned = {(position,): [["tt.divisibility", 16]] for position in described.aligned}
-    source = ASTSource(launch.kernel, described.types, described.constants, aligned)
     first, *others = architectures
-    made = triton.compile(source, target=GPUTarget("cuda", first, 32), options=launch.options)
+    made = triton.compile(
+        source(launch), target=GPUTarget("cuda", first, 32), options=launch.options
+    )
     ptx, shared, warps = made.asm["ptx"], made.metadata.shared, made.metadata.num_warps
     found = [Binary(first, made.asm["cubin"], ptx, shared, warps)]
     for arch in others:

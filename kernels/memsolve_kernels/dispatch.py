@@ -6,8 +6,6 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from memsolve_kernels.errors import BackendError
 
@@ -61,20 +59,6 @@ def honours(dtype: torch.dtype, device: torch.device, precision: Precision | Non
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     ieee = backend.matmul.fp32_precision in ("ieee", "none")
     return dtype != torch.float32 or (precision in (None, "ieee") and ieee)
-
-
-def is_traced(tensor: Tensor) -> bool:
-    """Whether what is done to a tensor is recorded or mapped, so that no values can be read of it.
-
-    So it is under `torch.compile`, `torch.export` and the transforms of `torch.func`, with a
-    FakeTensor and on the meta device.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or is_functorch_wrapped_tensor(tensor)
-        or isinstance(tensor, FakeTensor)
-        or tensor.is_meta
-    )
 
 
 def _triton_runs_on(tensor: Tensor) -> bool:

@@ -12,9 +12,8 @@ from memsolve.engine.grid import Choice
 from memsolve.engine.identity import Identity, identity
 from memsolve.engine.optimizers import builder
 from memsolve.objective import Objective
-from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError
+from memsolve.stepper import Build, StepError, tiny_objective
 from memsolve.training import State, train
 
 ALIKE = 1 - 1e-6
@@ -42,13 +41,12 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
     Raises:
         InputError: it cannot be used; says which one, and why in its own words.
     """
-    memory = AssociativeMemory(8, 4, 2.0, seed=0, device=device, dtype=dtype)
-    objective = Objective(memory, memory.population())
+    objective = tiny_objective(device, dtype)
     build = builder(choice)
     try:
         first, again = (_walk(objective, build, device, seed) for seed in (0, 1))
         with seeded(device, 0):
-            weight = torch.nn.Parameter(torch.zeros_like(memory.output_covariance))
+            weight = torch.nn.Parameter(torch.zeros_like(objective.memory.output_covariance))
             made = build([weight], objective)
     except InputError as error:
         raise StepError(f"optimizer {label!r} cannot be used: {error}") from error

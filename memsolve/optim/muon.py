@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args, overload
 
 import torch
-from memsolve_kernels.dispatch import Backend, Precision, is_traced
+from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError, ShapeError
 from memsolve_kernels.matrix_sign import Polynomial, Schedule, check_settings, matrix_sign
+from memsolve_kernels.modes import is_readable
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
@@ -251,8 +252,7 @@ def _check_gradient(gradient: Tensor | None) -> None:
         return
     if gradient.is_sparse:
         raise DtypeError("a gradient is sparse; expected dense gradients")
-    read = gradient.device.type == "cpu" and not is_traced(gradient)
-    if read and not gradient.isfinite().all():
+    if is_readable(gradient) and not gradient.isfinite().all():
         raise NonFiniteError("a gradient contains NaN or infinity; expected finite entries")
 
 

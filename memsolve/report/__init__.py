@@ -1,7 +1,7 @@
 """Figures, tables and the HTML report of finished studies."""
 
-from memsolve.report.page import Finished, write_report
+from memsolve.report.page import write_report
 from memsolve.report.table import notes
 from memsolve.report.terminal import terminal_table
 
-__all__ = ["Finished", "notes", "terminal_table", "write_report"]
+__all__ = ["notes", "terminal_table", "write_report"]

@@ -11,14 +11,13 @@ import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from memsolve.engine import Study, Summary
+from memsolve.engine import Summary
 from memsolve.engine.folder import write
+from memsolve.engine.merge import AnyStudy, Finished
 from memsolve.report.alt import describe
 from memsolve.report.drawing import NARROW, STYLE, WIDE, optimizers
 from memsolve.report.names import short
 from memsolve.report.table import columns, notes
-
-Finished = tuple[Study[Any, Any, Any], Summary[Any]]
 
 DPI = 160
 CSS_DPI = 96
@@ -81,9 +80,7 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
     return report
 
 
-def pictures(
-    study: Study[Any, Any, Any], summary: Summary[Any], width: float
-) -> dict[str, Picture]:
+def pictures(study: AnyStudy, summary: Summary[Any], width: float) -> dict[str, Picture]:
     """The figures of a study on a page of so many inches, by name."""
     with mpl.rc_context(STYLE | {"figure.figsize": (width, STYLE["figure.figsize"][1])}):
         return {name: picture(figure) for name, figure in study.figures(summary).items()}

@@ -3,10 +3,9 @@
 import re
 from typing import Any, NamedTuple
 
-from memsolve.engine import Study, Summary
+from memsolve.engine import Summary
+from memsolve.engine.merge import AnyStudy
 from memsolve.report.drawing import dims
-
-AnyStudy = Study[Any, Any, Any]
 
 LINE = 60
 """Letters of a cell, and no more: what is longer unfolds."""

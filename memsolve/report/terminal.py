@@ -8,7 +8,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from memsolve.engine import Study, Summary
+from memsolve.engine import Summary
+from memsolve.engine.merge import AnyStudy
 from memsolve.report.drawing import dims
 from memsolve.report.names import short
 from memsolve.report.table import header, rows, shown
@@ -23,7 +24,7 @@ Columns = Mapping[str, list[str]]
 """Texts by title, the names first."""
 
 
-def terminal_table(study: Study[Any, Any, Any], summary: Summary[Any], width: int) -> Table:
+def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
     """The table for a terminal of so many columns: no word of it is broken.
 
     Doubts that all rows share stand once below it. Where it is too wide, so does every column that

@@ -84,8 +84,8 @@ def training(
         if (run.schedule, run.step_size) == (chosen.schedule, chosen.step_size)
     ]
     common = min(len(result.loss) for result in best)
-    tried = list(dict.fromkeys((run.schedule, run.step_size) for run in runs))
-    curves = [mean_curve(runs, schedule, size, grid.steps) for schedule, size in sorted(tried)]
+    tried = sorted({(run.schedule, run.step_size) for run in runs})
+    curves = [mean_curve(runs, schedule, size, grid.steps) for schedule, size in tried]
     num_items = grid.items_of(place.dim)
     return Training(
         dim=place.dim,
@@ -101,8 +101,8 @@ def training(
         best=np.max(curves, axis=0).tolist(),
         marks=min((result.marks for result in best), key=len),
         margins=mean_margins(best),
-        tried_schedule=[schedule for schedule, _ in sorted(tried)],
-        tried_step_size=[size for _, size in sorted(tried)],
+        tried_schedule=[schedule for schedule, _ in tried],
+        tried_step_size=[size for _, size in tried],
         tried_recovered=[float(curve[-1]) for curve in curves],
         law=law_of(method, place, grid.steps),
         note=early_ends(best),

@@ -107,7 +107,7 @@ def test_repeated_names_and_a_bare_string_are_told() -> None:
 
 
 def test_a_closure_is_given_to_what_needs_one() -> None:
-    prepare(Grid(["torch.optim.LBFGS"]))
+    assert not prepare(Grid(["torch.optim.LBFGS"])).refused
 
 
 def test_the_step_leaves_the_gradient_alone() -> None:

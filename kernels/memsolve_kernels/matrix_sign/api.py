@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import Backend, Precision, is_traced
+from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.errors import BackendError, ShapeError
 from memsolve_kernels.matrix_sign.backends import choose_iteration
 from memsolve_kernels.matrix_sign.certificate import Certificate, certificate
@@ -12,6 +12,7 @@ from memsolve_kernels.matrix_sign.newton_schulz import check_converged, fold
 from memsolve_kernels.matrix_sign.ops import as_numbers, sign, traced_sign
 from memsolve_kernels.matrix_sign.polynomials import Schedule, named
 from memsolve_kernels.matrix_sign.settings import settings_for
+from memsolve_kernels.modes import is_traced
 
 
 def matrix_sign(

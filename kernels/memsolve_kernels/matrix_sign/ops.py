@@ -16,6 +16,7 @@ from memsolve_kernels.matrix_sign.backends import choose
 from memsolve_kernels.matrix_sign.checks import check_finite
 from memsolve_kernels.matrix_sign.polynomials import Polynomial, Schedule
 from memsolve_kernels.matrix_sign.settings import Settings, settings_for
+from memsolve_kernels.modes import without_autocast
 
 # The spelling that torch.library reads in every version.
 Count = Optional[int]  # noqa: UP045
@@ -25,6 +26,7 @@ Numbers = Optional[Sequence[float]]  # noqa: UP045
 
 
 @torch.no_grad()
+@without_autocast
 def sign(matrix: Tensor, settings: Settings, backend: dispatch.Backend | None) -> Tensor:
     """The sign of a matrix (..., m, n), in its dtype; see `matrix_sign` for the errors."""
     chosen = choose(backend, matrix, settings)
@@ -32,8 +34,7 @@ def sign(matrix: Tensor, settings: Settings, backend: dispatch.Backend | None) -
         return matrix.clone()
     if matrix.device.type == "cpu":
         check_finite(matrix)
-    with torch.autocast(matrix.device.type, enabled=False):
-        return chosen.sign(matrix, settings).to(matrix.dtype)
+    return chosen.sign(matrix, settings).to(matrix.dtype)
 
 
 @torch.library.custom_op("memsolve::matrix_sign", mutates_args=())
@@ -49,7 +50,7 @@ def traced_sign(
     """The same of arguments that have been checked, contiguous; `schedule` by `as_numbers`."""
     given = _from_numbers(schedule)
     settings = settings_for(matrix, damping, steps, given, dtype, precision)  # type: ignore[arg-type]
-    return sign(matrix, settings, backend).contiguous()  # type: ignore[arg-type]
+    return sign(matrix, settings, backend).contiguous()
 
 
 @traced_sign.register_fake

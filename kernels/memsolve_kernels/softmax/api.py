@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.modes import without_autocast
 from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.checks import Reduction, check_inputs, check_reduction
-from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank, without_autocast
+from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 

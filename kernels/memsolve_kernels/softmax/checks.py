@@ -10,7 +10,6 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from memsolve_kernels.errors import (
     DeviceError,
@@ -20,6 +19,7 @@ from memsolve_kernels.errors import (
     RangeError,
     ShapeError,
 )
+from memsolve_kernels.modes import is_readable
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -80,7 +80,7 @@ def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tens
         RangeError: a target that is no item.
     """
     check_finite(**tensors)
-    if not (wait or _is_readable(targets)):
+    if not (wait or is_readable(targets)):
         return
     wrong = ((targets < 0) | (targets >= num_items)).nonzero()
     if len(wrong):
@@ -94,7 +94,7 @@ def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tens
 def check_finite(**tensors: Tensor) -> None:
     """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
     for name, tensor in tensors.items():
-        if not _is_readable(tensor) or math.isfinite(_sum(tensor.detach())):
+        if not is_readable(tensor) or math.isfinite(_sum(tensor.detach())):
             continue
         wrong = (~tensor.isfinite()).nonzero()
         if len(wrong):  # a sum of finite numbers may overflow as well
@@ -164,12 +164,6 @@ def _check_device(queries: Tensor, **others: Tensor) -> None:
             raise DeviceError(
                 f"{name} are on {tensor.device} and queries on {queries.device}; move them together"
             )
-
-
-def _is_readable(tensor: Tensor) -> bool:
-    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    return not (isinstance(tensor, FakeTensor) or torch._C._are_functorch_transforms_active())
 
 
 def _sum(tensor: Tensor) -> Tensor:

@@ -32,13 +32,11 @@ def _labels_of(outputs: Tensor) -> Tensor | None:
     if version is not None and (found := _known.get(outputs)) and found[0] == version:
         kept: Tensor | None = found[1]
         return kept
-    labels: Tensor | None = _labels(outputs.contiguous())
-    assert labels is not None
+    labels = _labels(outputs.contiguous())
     ordered = labels.sort().values
-    if not bool((ordered[1:] == ordered[:-1]).any()):
-        labels = None
-    _known[outputs] = version, labels
-    return labels
+    shared = labels if bool((ordered[1:] == ordered[:-1]).any()) else None
+    _known[outputs] = version, shared
+    return shared
 
 
 def _labels(outputs: Tensor) -> Tensor:

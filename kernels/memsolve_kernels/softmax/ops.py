@@ -4,34 +4,18 @@ Each runs on the backend that its arguments choose, and in full precision under 
 which would lower the products of plain torch. What is differentiable is in `derivatives.py`.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
+from memsolve_kernels.modes import without_autocast
 from memsolve_kernels.softmax.backends import choose
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
-Result = TypeVar("Result")
-
-
-def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
-    """The function of a tensor and more, in which `torch.autocast` lowers no product."""
-
-    @functools.wraps(run)
-    def guarded(first: Tensor, *others: Any) -> Result:
-        device = first.device.type
-        if device == "meta" or not torch.is_autocast_enabled(device):
-            return run(first, *others)  # entering the other costs as much as a small product
-        with torch.autocast(device, enabled=False):
-            return run(first, *others)
-
-    return guarded
 
 
 @torch.library.custom_op("memsolve::softmax_odds", mutates_args=())

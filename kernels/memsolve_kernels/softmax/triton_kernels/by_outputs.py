@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""The gradient by the outputs in a second pass: 4BNd flops, given the log of the others' sum.
+"""The gradient by the outputs in a second pass: 4BNd flops, given the others' sum.
 
 The sides change places: a program holds a block of items and walks the queries, of which a tile
 gives logits, as keys, and is summed, as values. So each item's gradient is one program's affair, no
@@ -33,8 +33,8 @@ class Pull(NamedTuple):
     """What the queries do to the gradients, in float32.
 
     Attributes:
-        shift: (B,), the log to base 2 of the others' sum.
-        factor: (B,), how much a query's softmax counts.
+        shift: (B,), the log to base 2 to which the others' exponentials are relative.
+        factor: (B,), how much a query's softmax counts, over the others' sum.
         own: (B,), what a query's target counts in its place.
         unit: (1,), of which factor and own are multiples.
     """
