@@ -78,8 +78,7 @@ class Stepper:
         try:
             self.optimizer = build([self.weight], objective)
         except (Exception, SystemExit) as error:
-            raise StepError(f"it cannot be made: {_words(error)}") from error
-        self._takes_closure = "closure" in inspect.signature(self.optimizer.step).parameters
+            raise StepError(f"it cannot be made: {in_words(error)}") from error
 
     def step(self, rate: float | None) -> float:
         """Take a step at a learning rate, None for the optimizer's own; the loss before it.
@@ -89,18 +88,34 @@ class Stepper:
         """
         evaluate = Evaluate(self._objective, self.weight, at_zero=self._at_zero, graph=self._graph)
         self._at_zero = False
-        if rate is not None:
-            _set_rate(self.optimizer, rate)
-        try:
-            _set_mode(self.optimizer, "train")
-            loss = float(evaluate().detach())
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NoProgressWarning)  # the counts will show it
-                self.optimizer.step(*[evaluate] * self._takes_closure)  # type: ignore[arg-type]
-            _set_mode(self.optimizer, "eval")
-        except (Exception, SystemExit) as error:
-            raise StepError(f"its step failed: {_words(error)}") from error
-        return loss
+        return advance(self.optimizer, evaluate, rate)
+
+
+def advance(optimizer: Optimizer, evaluate: Callable[[], Tensor], rate: float | None) -> float:
+    """Take a step at a learning rate, None for the optimizer's own; the loss before it.
+
+    Args:
+        optimizer: what steps.
+        evaluate: sets the gradients where the parameters are, and gives the loss, a scalar. It is
+            handed on to what takes a closure, and costs nothing again where they have not moved.
+        rate: of every group.
+
+    Raises:
+        StepError: it has no learning rate, or raised.
+    """
+    if rate is not None:
+        _set_rate(optimizer, rate)
+    closure = [evaluate] if "closure" in inspect.signature(optimizer.step).parameters else []
+    try:
+        _set_mode(optimizer, "train")
+        loss = float(evaluate().detach())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NoProgressWarning)  # the counts will show it
+            optimizer.step(*closure)  # type: ignore[arg-type]
+        _set_mode(optimizer, "eval")
+    except (Exception, SystemExit) as error:
+        raise StepError(f"its step failed: {in_words(error)}") from error
+    return loss
 
 
 def tiny_objective(device: str | torch.device, dtype: torch.dtype) -> Objective:
@@ -193,7 +208,7 @@ def _set_mode(optimizer: Optimizer, mode: str) -> None:
             raise
 
 
-def _words(error: Exception | SystemExit) -> str:
+def in_words(error: Exception | SystemExit) -> str:
     """What an optimizer says of itself, in a line; the kind of error where it says nothing."""
     if isinstance(error, SystemExit):
         return f"it exits, with {error.code!r}"

@@ -1,7 +1,7 @@
 """What the studies of training share: their trials, tuned alike for every optimizer."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="DataclassInstance")
 P = TypeVar("P", bound=Point)
 
+Unit = Callable[[Trials, str, float, int], float]
+"""`Tuned.unit` of a study."""
 
-class ManySteps(Study[Trial, R, P]):
-    """A study of whole training runs.
+
+class Tuned(Study[Trial, R, P]):
+    """A study whose step sizes are tuned.
 
     Step sizes are tuned at each `Place`, for each schedule alike: three are tried first
     (`first_sizes`), then one at a time until there are `BUDGET` (`next_size`). The schedule that is
@@ -42,12 +45,16 @@ class ManySteps(Study[Trial, R, P]):
     cell = Trial
 
     @abstractmethod
-    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> R:
-        """One trial's run."""
-
-    @abstractmethod
     def choose(self, runs: Mapping[Trial, R]) -> Chosen:
         """The best schedule and step size of the trials of one place."""
+
+    def unit(self, grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
+        """The step size around which those to begin with are, were it the same at every step.
+
+        Raises:
+            StepError: none can be guessed.
+        """
+        return unit_step(grid, optimizer, alpha, dim)
 
     def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
         """Those of the grid; the population without any."""
@@ -60,7 +67,7 @@ class ManySteps(Study[Trial, R, P]):
             RefusedError: optimizers whose step sizes cannot be guessed, and why.
         """
         assert isinstance(grid, Trials)
-        begun = all_first_trials(grid)
+        begun = all_first_trials(grid, self.unit)
         trials = []
         for alpha, dim in product(grid.alphas, grid.dims):
             for seed, batch_size in product(range(grid.seeds), self.batch_sizes(grid, alpha, dim)):
@@ -99,6 +106,14 @@ class ManySteps(Study[Trial, R, P]):
 
         return next_size(tried, best)
 
+
+class ManySteps(Tuned[R, P]):
+    """A study of whole training runs of a memory."""
+
+    @abstractmethod
+    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> R:
+        """One trial's run."""
+
     def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[R]:
         """Each trial's run."""
         assert isinstance(grid, Trials)
@@ -110,7 +125,7 @@ class ManySteps(Study[Trial, R, P]):
             yield result
 
 
-def all_first_trials(grid: Trials) -> dict[tuple[str, float, int], list[Tried]]:
+def all_first_trials(grid: Trials, unit: Unit) -> dict[tuple[str, float, int], list[Tried]]:
     """`first_trials` of every optimizer and memory.
 
     Raises:
@@ -120,7 +135,7 @@ def all_first_trials(grid: Trials) -> dict[tuple[str, float, int], list[Tried]]:
     refused: dict[str, str] = {}
     for name, alpha, dim in product(grid.labels, grid.alphas, grid.dims):
         try:
-            found[name, alpha, dim] = first_trials(grid, name, alpha, dim)
+            found[name, alpha, dim] = first_trials(grid, name, alpha, dim, unit)
         except StepError as error:
             refused[name] = str(error)
     if refused:
@@ -128,13 +143,13 @@ def all_first_trials(grid: Trials) -> dict[tuple[str, float, int], list[Tried]]:
     return found
 
 
-def first_trials(grid: Trials, optimizer: str, alpha: float, dim: int) -> list[Tried]:
+def first_trials(grid: Trials, optimizer: str, alpha: float, dim: int, unit: Unit) -> list[Tried]:
     """Each schedule with the step sizes that it is tried with first."""
     if (given := grid.sizes_of(optimizer)) is not None:
         return list(product(grid.schedules, given))
-    unit = unit_step(grid, optimizer, alpha, dim)
+    middle = unit(grid, optimizer, alpha, dim)
     return [
         (schedule, size)
         for schedule in grid.schedules
-        for size in first_sizes(unit, schedule, grid.steps)
+        for size in first_sizes(middle, schedule, grid.steps)
     ]

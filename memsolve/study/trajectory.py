@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -51,6 +52,22 @@ class Trajectory:
         return not (self.failed or self.diverged)
 
 
+class Ran(Protocol):
+    """What `choose` asks of a run."""
+
+    @property
+    def recovered(self) -> list[int]:
+        """Facts stored, as time goes on."""
+
+    @property
+    def loss(self) -> list[float]:
+        """Likewise."""
+
+    @property
+    def whole(self) -> bool:
+        """It has not ended early."""
+
+
 Trajectories = Mapping[Trial, Trajectory]
 
 
@@ -72,10 +89,15 @@ def walk(
         yield state, recall
 
 
+def marks_of(steps: int) -> list[int]:
+    """Steps after which more is measured: powers of two, and the last."""
+    return sorted({*(2**k for k in range(steps.bit_length())), steps})
+
+
 def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> Trajectory:
     """One whole run, evaluated on all items after every step."""
     steps = grid.steps
-    marks = sorted({*(2**k for k in range(steps.bit_length()) if 2**k <= steps), steps})
+    marks = marks_of(steps)
     found = Trajectory([], [], [], math.nan, [], [])
     seconds = []
     try:
@@ -118,7 +140,7 @@ def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
     return [float(value) for value in torch.quantile(found, levels)]
 
 
-def choose(runs: Trajectories) -> Chosen:
+def choose(runs: Mapping[Trial, Ran]) -> Chosen:
     """What has recovered most items after the last step, mean over seeds.
 
     Of equals, what has the lower loss, then what came further before it ended early, and then the

@@ -1,0 +1,1 @@
+"""Worked examples: what the studies ask of a memory, asked of small models."""

@@ -1,0 +1,9 @@
+"""`python -m memsolve.examples.factual_recall`: the study by its path, with all its options."""
+
+import sys
+
+from memsolve.__main__ import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "memsolve.examples.factual_recall.study")
+    main()

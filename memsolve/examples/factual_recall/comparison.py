@@ -1,0 +1,203 @@
+"""The comparison of optimizers on the model, as a study: its trials, their tuning, its table."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from matplotlib.figure import Figure
+from memsolve_kernels.errors import RangeError
+
+from memsolve.engine import Cell, Fit, Grid, Summary
+from memsolve.engine.fit import Estimate, power_law_exponent
+from memsolve.engine.optimizers import builder
+from memsolve.engine.tidy import Measured
+from memsolve.examples.factual_recall.facts import ANSWERS, BUCKETS, RELATIONS, Facts
+from memsolve.examples.factual_recall.figure import by_bucket
+from memsolve.examples.factual_recall.outcome import TUNES, Recalled, Recollections, recalled
+from memsolve.examples.factual_recall.training import Lesson, Recollection, recollect
+from memsolve.seeds import seeded
+from memsolve.stepper import StepError
+from memsolve.study.many_steps import Tuned
+from memsolve.study.trajectory import choose
+from memsolve.study.trials import Place, Trial, Trials, by_place, trial
+from memsolve.study.tuning import Chosen
+
+OPTIMIZERS = (
+    "sgd:momentum=0.9",
+    "torch.optim.Adagrad",
+    "torch.optim.RMSprop",
+    "torch.optim.AdamW",
+    "torch.optim.Adafactor",
+    "torch.optim.Muon",
+    "muon:momentum=0.95",
+)
+
+
+class FactualRecall(Tuned[Recollection, Recalled]):
+    """Facts of head, torso and tail that a small model recalls, each optimizer tuned alike."""
+
+    name = "memsolve.examples.factual_recall.study"
+    question = "Facts that a small model recalls, by how often each was met."
+    quantity = "facts recalled"
+    definition = (
+        "A model with embeddings, one layer of attention, an MLP and a head, d wide, learns N "
+        f"facts, {RELATIONS} of each subject, from batches of prompts. Subjects are met by a power "
+        "law of exponent alpha. A prompt holds a subject and a relation among words that mean "
+        f"nothing; the model answers with one of {ANSWERS} words. After the last step every fact "
+        "is asked for once, and is recalled if the answer has the largest logit. The subjects are "
+        "ranked and cut at equal ratios of the rank: head, up to the cube root of their number; "
+        "torso, up to its square; tail, the rest. Every optimizer is tuned by the rule of dynamics "
+        "on seed 0, in the middle the learning rate whose first step is 1/32 as large as the "
+        "parameters; what has recalled most is measured on the other seeds. What takes matrices "
+        "alone, as Muon, trains those of attention and MLP, and AdamW the rest, with the same "
+        "first step relative to what it trains. A run that ends early counts 0."
+    )
+    legend = "head, torso, tail: share of their facts recalled in the end, at the largest d"
+    grid = Trials(
+        OPTIMIZERS,
+        dims=(64,),
+        seeds=3,
+        batch_sizes=(512,),
+        steps=300,
+        schedules=("linear",),
+        device="cpu",
+        dtype="float32",
+    )
+    result = Recollection
+    point = Recalled
+
+    def complete(self, grid: Grid) -> Grid:
+        """The grid, which has batches; the facts of every model are whole subjects.
+
+        Raises:
+            RangeError: a grid that has not.
+        """
+        assert isinstance(grid, Trials)
+        if grid.gradient != "exact":
+            raise RangeError(
+                f"gradient is {grid.gradient!r}; expected 'exact', since a model has no items to "
+                "leave out"
+            )
+        if grid.batch_sizes is None:
+            raise RangeError("batch_sizes is None; expected how many prompts a step has, as 512")
+        for dim in grid.dims:
+            Facts(grid.items_of(dim), grid.alphas[0], seed=TUNES)
+        return grid
+
+    def unit(self, grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
+        """The learning rate whose first step is of unit size, on the largest batch.
+
+        Raises:
+            StepError: the optimizer cannot train the model.
+        """
+        size = self.batch_sizes(grid, alpha, dim)[-1]
+        cell = Cell(optimizer, alpha, dim, grid.items_of(dim), size, TUNES)
+        try:
+            with seeded(grid.device, TUNES, dim):
+                return _lesson(grid, cell).unit_rates()[0]
+        except StepError as error:
+            raise StepError(f"optimizer {optimizer!r} cannot train the model: {error}") from error
+
+    def cells(self, grid: Grid) -> list[Trial]:
+        """The step sizes to begin with, on the seed that tunes."""
+        return super().cells(replace(grid, seeds=1))
+
+    def more(self, grid: Grid, results: Recollections) -> list[Trial]:
+        """The next step size of each, on the seed that tunes; then the best on all others."""
+        tuning = {run: result for run, result in results.items() if run.seed == TUNES}
+        if found := super().more(replace(grid, seeds=1), tuning):
+            return found
+        best = {place: self.choose(runs) for place, runs in by_place(tuning).items()}
+        fresh = [
+            trial(grid, place, seed, chosen.schedule, chosen.step_size)
+            for seed in range(1, grid.seeds + 1)
+            for place, chosen in best.items()
+        ]
+        return [run for run in fresh if run not in results]
+
+    def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[Recollection]:
+        """Each trial's run."""
+        assert isinstance(grid, Trials)
+        for cell in cells:
+            with seeded(grid.device, cell.seed, cell.dim):
+                result = recollect(_lesson(grid, cell), cell.schedule, cell.step_size)
+            yield result
+
+    def choose(self, runs: Recollections) -> Chosen:
+        """What has recalled most in the end."""
+        return choose(runs)
+
+    def fits(self, grid: Grid, results: Recollections) -> list[Fit[Recalled]]:
+        """One fit an optimizer, alpha and batch size."""
+        assert isinstance(grid, Trials)
+        places = by_place(results)
+
+        def fit(name: str, alpha: float, size: int) -> Fit[Recalled]:
+            at = [Place(name, alpha, dim, size) for dim in grid.dims]
+            points = [recalled(grid, place, places[place]) for place in at]
+            totals = [point.totals for point in points]
+            slope = power_law_exponent(
+                grid.dims, totals, [lambda draws: draws.mean(1)] * len(totals)
+            )
+            return Fit(name, alpha, f"{self.quantity} at B = {size}", slope, None, points)
+
+        return [
+            fit(name, alpha, size)
+            for alpha in grid.alphas
+            for size in grid.batch_sizes or []
+            for name in grid.labels
+        ]
+
+    def columns(self, fit: Fit[Recalled]) -> dict[str, str]:
+        """The share of each bucket, at the largest `d`."""
+        shares = fit.points[-1].shares
+        told = [_told(share, "{:.0%}") for share in shares]
+        return dict(zip(BUCKETS, told, strict=True))
+
+    def value(self, point: Recalled) -> str:
+        """Facts recalled, with the interval over seeds."""
+        return _told(point.total, "{:.0f}")
+
+    def score(self, point: Recalled) -> float | None:
+        """Facts recalled."""
+        return point.total.value
+
+    def detail(self, point: Recalled) -> str:
+        """Facts recalled, of how many, and how."""
+        edge = ", at the edge of those tried" if point.edge else ""
+        early = f"{point.note}; " if point.note else ""
+        return (
+            f"{self.value(point)} of {point.num_items} after {point.marks[-1]} steps; {early}"
+            f"{point.schedule}, step size {point.step_size:g}{edge}; "
+            f"{1e3 * point.seconds:.0f} ms a step"
+        )
+
+    def tidy(self, result: Recollection) -> Iterable[Measured]:
+        """Facts recalled of each bucket, and the loss, at the marks; and the time of a step."""
+        yield Measured(0, "seconds", result.seconds)
+        for mark, counts, loss in zip(result.marks, result.buckets, result.loss, strict=True):
+            yield Measured(mark, "recovered", sum(counts))
+            yield Measured(mark, "batch loss", loss)
+            for bucket, number in zip(BUCKETS, counts, strict=True):
+                yield Measured(mark, f"recovered of {bucket}", number)
+
+    def figures(self, summary: Summary[Recalled]) -> dict[str, Figure]:
+        """The share of each bucket that is recalled, against steps."""
+        return {"factual-recall": by_bucket(summary)}
+
+
+study = FactualRecall()
+
+
+def _lesson(grid: Trials, cell: Cell) -> Lesson:
+    """What decides the run of a cell but its step size."""
+    assert cell.batch_size is not None
+    facts = Facts(cell.num_items, cell.alpha, seed=cell.seed)
+    build = builder(grid.choices[cell.optimizer])
+    return Lesson(grid, facts, build, cell.dim, cell.batch_size, cell.seed)
+
+
+def _told(estimate: Estimate, form: str) -> str:
+    """As text, each number in a form; without an interval the number alone."""
+    ends = [end for end in (estimate.low, estimate.high) if end is not None]
+    told = [form.format(number) for number in (estimate.value, *ends)]
+    return f"{told[0]} [{told[1]}, {told[2]}]" if ends else told[0]

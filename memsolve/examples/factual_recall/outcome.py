@@ -1,0 +1,97 @@
+"""What an optimizer has taught models of one width, with the step size that served best."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from memsolve.engine import Point
+from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.examples.factual_recall.facts import BUCKETS, Facts
+from memsolve.examples.factual_recall.training import Recollection
+from memsolve.study.trajectory import choose, marks_of
+from memsolve.study.trials import Place, Trial, Trials
+from memsolve.training import Schedule
+
+TUNES = 0
+"""The seed that step sizes are tuned on; those from 1 on are measured at the best."""
+
+Recollections = Mapping[Trial, Recollection]
+
+
+@dataclass(frozen=True)
+class Recalled(Point):
+    """What one optimizer has taught models of one width.
+
+    Attributes:
+        num_items: number of facts `N`.
+        sizes: (3,) facts of head, torso and tail.
+        marks: (M,) steps after which all facts were asked for.
+        met: (M, 3) facts that the prompts have asked for by then, expected.
+        recalled: (M, S, 3) facts recalled, by seed; 0 from where a run ended early.
+        schedule, step_size: as tuned.
+        edge: the step size is the smallest or largest that was tried.
+        seconds: median of a step, on this machine.
+        note: what ended early; empty if nothing did.
+    """
+
+    num_items: int
+    sizes: list[int]
+    marks: list[int]
+    met: list[list[float]]
+    recalled: list[list[list[int]]]
+    schedule: Schedule
+    step_size: float
+    edge: bool
+    seconds: float
+    note: str = ""
+
+    @property
+    def totals(self) -> Floats:
+        """(S,) facts recalled after the last step."""
+        return np.array([sum(counts) for counts in self.recalled[-1]], dtype=float)
+
+    @property
+    def total(self) -> Estimate:
+        """Their mean, and the interval over seeds."""
+        return _mean(self.totals)
+
+    @property
+    def shares(self) -> list[Estimate]:
+        """The share of each bucket, likewise."""
+        ends = np.array(self.recalled[-1]) / self.sizes
+        return [_mean(ends[:, bucket]) for bucket in range(len(BUCKETS))]
+
+
+def recalled(grid: Trials, place: Place, runs: Recollections) -> Recalled:
+    """What the runs at one place have come to."""
+    chosen = choose({run: found for run, found in runs.items() if run.seed == TUNES})
+    best = [
+        found
+        for run, found in runs.items()
+        if run.seed != TUNES and (run.schedule, run.step_size) == chosen[:2]
+    ]
+    marks = marks_of(grid.steps)
+    nothing = [0] * len(BUCKETS)
+    by_seed = [found.buckets + [nothing] * (len(marks) - len(found.marks)) for found in best]
+    early = [found for found in best if not found.whole]
+    reasons = "; ".join(dict.fromkeys(found.failed or "it diverged" for found in early))
+    assert place.batch_size is not None
+    facts = Facts(grid.items_of(place.dim), place.alpha, seed=TUNES)
+    return Recalled(
+        dim=place.dim,
+        num_items=grid.items_of(place.dim),
+        sizes=facts.sizes,
+        marks=marks,
+        met=[facts.met(mark * place.batch_size) for mark in marks],
+        recalled=[list(seeds) for seeds in zip(*by_seed, strict=True)],
+        schedule=chosen.schedule,
+        step_size=chosen.step_size,
+        edge=chosen.edge,
+        seconds=float(np.median([found.seconds for found in best])),
+        note=f"{len(early)} of {len(best)} seeds ended early: {reasons}" if early else "",
+    )
+
+
+def _mean(values: Floats) -> Estimate:
+    return bootstrap([values], lambda draws: np.asarray(draws[0].mean(1)))
