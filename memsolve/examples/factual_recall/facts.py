@@ -39,8 +39,8 @@ class Facts:
     """`N` facts, `(subject, relation) -> answer`, each answer drawn at random once and for all.
 
     The subject of rank `i` is met with frequency `i^-alpha / Z`, its relations equally often. A
-    prompt holds the subject and the relation at two random places among words that mean nothing,
-    and ends with one that asks: what attends has to gather the two, and has to know the answer.
+    prompt holds the subject at a random place among words that mean nothing, and ends with the
+    relation: the model has to find the subject, and to know the answer of the two.
 
     Buckets cut the ranks at equal ratios: of 1024 subjects the head is the 10 most frequent, the
     torso ranks 11 to 102, the tail the rest.
@@ -67,8 +67,8 @@ class Facts:
 
     @property
     def num_words(self) -> int:
-        """Different words of prompts: subjects, relations, noise, and the one that asks."""
-        return len(self.frequencies) + RELATIONS + NOISE + 1
+        """Different words of prompts: subjects, relations and noise."""
+        return len(self.frequencies) + RELATIONS + NOISE
 
     @property
     def buckets(self) -> list[slice]:
@@ -109,12 +109,9 @@ class Facts:
         ]
 
     def _prompts(self, subjects: Tensor, relations: Tensor, generator: torch.Generator) -> Prompts:
-        count, first_noise = len(subjects), len(self.frequencies) + RELATIONS
-        words = torch.randint(
-            first_noise, first_noise + NOISE, (count, LENGTH), generator=generator
-        )
-        places = torch.rand(count, LENGTH - 1, generator=generator).topk(2).indices
-        told = torch.stack([subjects, len(self.frequencies) + relations], 1)
-        words.scatter_(1, places, told)
-        words[:, -1] = self.num_words - 1
+        first, count = len(self.frequencies) + RELATIONS, len(subjects)
+        words = torch.randint(first, first + NOISE, (count, LENGTH), generator=generator)
+        place = torch.randint(LENGTH - 1, (count,), generator=generator)
+        words[torch.arange(count), place] = subjects
+        words[:, -1] = len(self.frequencies) + relations
         return Prompts(words, self.answers[subjects, relations])
