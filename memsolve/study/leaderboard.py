@@ -1,6 +1,7 @@
 """Which optimizers store most, all tuned by one rule with one budget: a ranking."""
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -96,8 +97,9 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
     def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Entry) -> Run:
         """The whole run on the population, with its costs where it is shown; else to the target."""
         target = goal(cell.dim, cell.num_items) if cell.batch_size is not None else math.inf
+        start = time.perf_counter()
         found = trajectory(replace(grid, steps=cell.steps), memory, build, cell, target)
-        run = Run(**vars(found))
+        run = Run(**vars(found), took=time.perf_counter() - start)
         if not cell.tunes and cell.batch_size is None and cell.steps == grid.steps:
             with suppress(StepError):  # of a run that ended in it
                 return replace(run, **cost(memory, build, cell.step_size)._asdict())

@@ -23,9 +23,11 @@ class Run(Trajectory):
     """A run, with its costs where it is shown.
 
     Attributes:
+        took: seconds, all evaluations included.
         time, state: see `cost.Cost`; None of runs that tune, and of those on batches.
     """
 
+    took: float = 0.0
     time: float | None = None
     state: float | None = None
 
@@ -49,6 +51,7 @@ class Standing(Point):
         time: (S,) of a step, over SGD's; see `cost.Cost`.
         state: numbers kept over those of the weight.
         critical: the batch size of `S(B) = S_min (1 + B_crit / B)`, steps to `aims.goal`.
+        took: seconds of all its runs, tuning and batches included, on this machine.
         note: which of the runs to the last horizon ended early, and when; empty if none did.
     """
 
@@ -63,6 +66,7 @@ class Standing(Point):
     time: list[float]
     state: float
     critical: Estimate
+    took: float
     note: str = ""
 
 
@@ -79,6 +83,7 @@ def standing(grid: Board, place: Place, places: Mapping[Place, Runs]) -> Standin
         [padded(run.recovered, aim.steps) for run in of]
         for aim, of in zip(wanted, runs, strict=True)
     ]
+    every = (run for at, of in places.items() if at[:3] == place[:3] for run in of.values())
     return Standing(
         dim=place.dim,
         num_items=num_items,
@@ -92,6 +97,7 @@ def standing(grid: Board, place: Place, places: Mapping[Place, Runs]) -> Standin
         time=[run.time for run in runs[-1] if run.time is not None],
         state=max(run.state or 0.0 for run in runs[-1]),
         critical=critical(grid, place, places),
+        took=sum(run.took for run in every),
         note=early_ends(runs[-1]),
     )
 
