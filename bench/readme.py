@@ -1,4 +1,4 @@
-"""`python -m bench.readme`: write the README's tables of speed from bench/results/.
+"""`python -m bench.readme`: write the README's tables from bench/results/.
 
 Only what stands between the markers is written; a test fails when the two differ.
 """
@@ -7,13 +7,12 @@ import argparse
 import sys
 from typing import Any
 
-from bench import record
+from bench import board, record
 from bench.registry import OURS
 from bench.repository import ROOT
 from bench.rows import Row
 
 README = ROOT / "README.md"
-BEGIN, END = "<!-- bench:begin (made by python -m bench.readme) -->", "<!-- bench:end -->"
 
 
 def tables(machines: list[dict[str, Any]]) -> str:
@@ -21,17 +20,25 @@ def tables(machines: list[dict[str, Any]]) -> str:
     return "\n\n".join(_table(machine) for machine in machines)
 
 
-def written(text: str, machines: list[dict[str, Any]]) -> str:
-    """The README with its block made anew.
+def written(text: str, name: str, table: str) -> str:
+    """The README with the block of a name made anew.
 
     Raises:
         ValueError: it lacks the markers.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the README needs the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{tables(machines)}\n{END}{after}"
+    begin = f"<!-- {name}:begin (made by python -m bench.readme) -->"
+    end = f"<!-- {name}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"the README needs the lines {begin} and {end}")
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def made(text: str) -> str:
+    """The README with all its tables made anew."""
+    text = written(text, "bench", tables(record.machines()))
+    return written(text, "leaderboard", board.table(board.recorded()))
 
 
 def ratios(rows: list[Row]) -> dict[str, list[Row]]:
@@ -83,7 +90,7 @@ def _ratio(row: Row) -> str:
 
 def main() -> int:
     argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__).parse_args()
-    README.write_text(written(README.read_text(), record.machines()))
+    README.write_text(made(README.read_text()))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -11,17 +12,33 @@ from rich.console import Console
 from rich.text import Text
 
 from memsolve import __version__
-from memsolve.engine.grid import options
+from memsolve.engine.beside import grid_beside
+from memsolve.engine.grid import Grid, options, split
 from memsolve.engine.merge import AnyStudy, Finished, merged
 from memsolve.report import notes, terminal_table, write_report
 from memsolve.report.terminal import UNBOUNDED
 from memsolve.study import find, load, studies
 
-Out = Annotated[Path, typer.Option(help="Folder for cells, summary.json, figures, report.html.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder for cells, summary.json, figures, report.html.", show_default=False),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")]
+Add = Annotated[
+    str | None,
+    typer.Option(help="Optimizers to measure as a finished study was, and to show in its table."),
+]
+To = Annotated[Path | None, typer.Option(help="The finished study of --add.", show_default=False)]
 SkipFailing = Annotated[
     bool, typer.Option("--skip-failing", help="Leave out optimizers that cannot be used.")
 ]
+COMMON: list[tuple[str, Any, Any]] = [
+    ("add", None, Add),
+    ("to", None, To),
+    ("resume", False, Resume),
+    ("skip_failing", False, SkipFailing),
+]
+"""Options of every study after those of its grid: name, default and annotation."""
 
 
 def commands(words: list[str]) -> typer.Typer:
@@ -38,33 +55,35 @@ def commands(words: list[str]) -> typer.Typer:
 
 def _add_command(app: typer.Typer, study: AnyStudy) -> None:
     """A study's command: the options of its grid, and where its results go."""
-    grid = study.grid
 
-    def command(
-        out: Path, resume: bool = False, skip_failing: bool = False, **texts: str | None
-    ) -> None:
-        chosen = type(grid).parse(texts)
-        summary = study(chosen, out, resume=resume, skip_failing=skip_failing)
-        _report([(study, summary)], out)
+    def command(out: Path | None, add: str | None, to: Path | None, **others: Any) -> None:
+        how = {name: others.pop(name) for name in ("resume", "skip_failing")}
+        if add is None:
+            folder = out or Path("results", study.name)
+            _report([(study, study(type(study.grid).parse(others), folder, **how))], folder)
+        else:
+            folder, finished = out or Path("results", f"{study.name}-added"), to or study.record
+            if finished is None:
+                raise InputError("--add needs a finished study to be shown with: --to FOLDER")
+            grid = grid_beside(study, finished, split(add), others)
+            beside = finished, study, study.load(finished)
+            _report(merged([beside, (folder, study, study(grid, folder, **how))]), folder)
 
-    parameters = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, annotation=Out)]
-    for name, option in options(type(grid)):
-        words = option.words(getattr(grid, name))
-        parameters.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=words[1] if words else None,
-                annotation=Annotated[str | None, typer.Option(option.flag, help=option.help)],
-            )
-        )
-    for name, kind in (("resume", Resume), ("skip_failing", SkipFailing)):
-        parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        )
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(name, kind, default=default, annotation=annotation)
+        for name, default, annotation in [("out", None, Out), *_options(study.grid), *COMMON]
+    ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     app.command(study.name, help=study.question)(command)
+
+
+def _options(grid: Grid) -> Iterator[tuple[str, str | None, Any]]:
+    """Name, default and annotation of the options of a grid."""
+    for name, option in options(type(grid)):
+        text = Annotated[str | None, typer.Option(option.flag, help=option.help)]
+        yield name, option.text(getattr(grid, name)), text
 
 
 def report(

@@ -60,12 +60,16 @@ class Option(NamedTuple):
             raise RangeError(f"{self.flag} is {text!r}; expected one value")
         return values if self.many else values[0]
 
+    def text(self, value: Any) -> str | None:
+        """A value as a command line has it; None where it leaves the option out."""
+        if value is None:
+            return None
+        return (",".join(map(str, value)) if self.many else str(value)) or None
+
     def words(self, value: Any) -> list[str]:
         """The option as a command line has it; nothing for None."""
-        if value is None:
-            return []
-        text = ",".join(map(str, value)) if self.many else str(value)
-        return [self.flag, text] if text else []
+        text = self.text(value)
+        return [] if text is None else [self.flag, text]
 
 
 def option(

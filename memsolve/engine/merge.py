@@ -47,22 +47,12 @@ def _one(study: AnyStudy, group: Sequence[tuple[Path, Summary[Any]]]) -> Summary
         study.name,
         "; ".join(summary.command for summary in summaries),
         _environment([summary.environment for summary in summaries]),
-        ranked(study, fits),
+        study.ranked(fits),
         remarks,
         {label: why for summary in summaries for label, why in summary.refused.items()},
         [failure for summary in summaries for failure in summary.failed],
         differences(study, [(folder, summary.command) for folder, summary in group]),
     )
-
-
-def ranked(study: AnyStudy, fits: Sequence[Fit[Any]]) -> list[Fit[Any]]:
-    """Fits by alpha, then by the study's score at the largest `d`, best first."""
-
-    def key(fit: Fit[Any]) -> tuple[float, float]:
-        score = study.score(fit.points[-1])
-        return fit.alpha, float("inf") if score is None else -score
-
-    return sorted(fits, key=key)
 
 
 def _environment(found: Sequence[Environment]) -> Environment:

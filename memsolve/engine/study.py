@@ -1,5 +1,6 @@
 """What a study is: one question to optimizers, declared in one place."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -46,6 +47,7 @@ class Study(ABC, Generic[C, R, P]):
         quantity: what a point measures, in a few words, for axes and titles.
         definition: what that means, in a paragraph.
         legend: what signs in the terminal's table mean; empty where there are none.
+        record: the folder of one that was measured before, to show others with; None without one.
         grid: the grid by default; its class decides the command's options.
         cell, result, point: classes of what is measured, what comes out, and what is shown; the
             first and last derive from `Cell` and `Point`, and all are frozen dataclasses of JSON
@@ -57,6 +59,7 @@ class Study(ABC, Generic[C, R, P]):
     quantity: ClassVar[str]
     definition: ClassVar[str]
     legend: ClassVar[str] = ""
+    record: ClassVar[Path | None] = None
     grid: Grid = Grid()
     cell: type[C]
     result: type[R]
@@ -115,9 +118,22 @@ class Study(ABC, Generic[C, R, P]):
         """The numbers of a result, for `points.csv`."""
         return tidy.measured(vars(result).items(), step=1)
 
+    def rows(self, fits: Sequence[Fit[P]]) -> list[dict[str, str]]:
+        """Every fit as text, by column title."""
+        return [self.columns(fit) for fit in fits]
+
     def columns(self, fit: Fit[P]) -> dict[str, str]:
         """A fit as text, by column title."""
         return {"exponent in d [95%]": fit.estimate.told, "theory": str(fit.law or "-")}
+
+    def ranked(self, fits: Sequence[Fit[P]]) -> list[Fit[P]]:
+        """Fits of merged studies by alpha, then by the score at the largest `d`, best first."""
+
+        def key(fit: Fit[P]) -> tuple[float, float]:
+            score = self.score(fit.points[-1])
+            return fit.alpha, math.inf if score is None else -score
+
+        return sorted(fits, key=key)
 
     def score(self, point: P) -> float | None:
         """What merged studies are ranked by, the largest first; None where there is nothing."""

@@ -28,7 +28,7 @@ class Cell(NamedTuple):
 def header(study: AnyStudy, summary: Summary[Any]) -> tuple[str, ...]:
     """Column titles of `rows`."""
     remark = ("first step",) if summary.remarks else ()
-    return ("optimizer", "alpha", *study.columns(summary.fits[0]), *remark)
+    return ("optimizer", "alpha", *study.rows(summary.fits)[0], *remark)
 
 
 def rows(study: AnyStudy, summary: Summary[Any]) -> list[tuple[str, ...]]:
@@ -37,16 +37,17 @@ def rows(study: AnyStudy, summary: Summary[Any]) -> list[tuple[str, ...]]:
         (
             fit.optimizer,
             f"{fit.alpha:g}",
-            *study.columns(fit).values(),
+            *columns.values(),
             *([summary.remarks.get(fit.optimizer, "")] if summary.remarks else []),
         )
-        for fit in summary.fits
+        for fit, columns in zip(summary.fits, study.rows(summary.fits), strict=True)
     ]
 
 
-def shown(text: str, remark: str) -> str:
+def shown(study: AnyStudy, point: Any, remark: str) -> str:
     """What was measured, as text; where that is nothing, what is to be said of the first step."""
-    return remark if remark and _number(text) == 0 else text
+    text, score = study.value(point), study.score(point)
+    return remark if remark and (_number(text) if score is None else score) == 0 else text
 
 
 def notes(summary: Summary[Any]) -> list[str]:
@@ -91,7 +92,7 @@ def _cell(study: AnyStudy, point: Any, remark: str) -> Cell:
     """A point in a line: in all detail, or as a value that unfolds."""
     detail = study.detail(point)
     key = _number(study.value(point))
-    value = shown(study.value(point), remark)
+    value = shown(study, point, remark)
     if value == remark != "":
         return Cell(remark, key, detail)
     return Cell(detail, key) if len(detail) <= LINE else Cell(value, key, detail)

@@ -40,7 +40,7 @@ def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
         zip(header(study, summary), map(list, zip(*rows(study, summary), strict=True)), strict=True)
     )
     values = [
-        [shown(study.value(point), summary.remarks.get(fit.optimizer, "")) for point in fit.points]
+        [shown(study, point, summary.remarks.get(fit.optimizer, "")) for point in fit.points]
         for fit in summary.fits
     ]
     at = f"at d = {', '.join(map(str, dims(summary)))}"

@@ -34,7 +34,7 @@ from memsolve.study.trials import Place, Trial, Trials, by_place
 from memsolve.study.tuning import Chosen
 
 
-class CriticalBatch(ManySteps[Race, Scaled]):
+class CriticalBatch(ManySteps[Trial, Race, Scaled]):
     """Steps to a target at every batch size, and where more examples cease to save steps."""
 
     name = "critical-batch"
@@ -56,6 +56,7 @@ class CriticalBatch(ManySteps[Race, Scaled]):
     )
     legend = "?: not identified; the report says why"
     grid = Races(("sgd", "muon"), dims=(16, 32), seeds=3, steps=100)
+    cell = Trial
     result = Race
     point = Scaled
 

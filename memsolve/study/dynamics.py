@@ -21,7 +21,7 @@ from memsolve.study.trials import Place, Trial, Trials, by_place
 from memsolve.study.tuning import Chosen
 
 
-class Dynamics(ManySteps[Trajectory, Training]):
+class Dynamics(ManySteps[Trial, Trajectory, Training]):
     """Recovered items, loss and margins over the steps, and the exponent of the plateau."""
 
     name = "dynamics"
@@ -45,6 +45,7 @@ class Dynamics(ManySteps[Trajectory, Training]):
     )
     legend = "diverged, failed: counts 0 from then on; the report says when"
     grid = Trials(dims=(32, 64), seeds=1)
+    cell = Trial
     result = Trajectory
     point = Training
 

@@ -12,7 +12,7 @@ from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
 from memsolve.stepper import Build, StepError
 from memsolve.study.one_step import memory_of
-from memsolve.study.trials import Place, Trial, Trials, by_place, trial
+from memsolve.study.trials import Place, T, Trials, by_place
 from memsolve.study.tuning import (
     BUDGET,
     WIDENINGS,
@@ -33,7 +33,7 @@ Unit = Callable[[Trials, str, float, int], float]
 """`Tuned.unit` of a study."""
 
 
-class Tuned(Study[Trial, R, P]):
+class Tuned(Study[T, R, P]):
     """A study whose step sizes are tuned.
 
     Step sizes are tuned at each `Place`, for each schedule alike: three are tried first
@@ -42,10 +42,8 @@ class Tuned(Study[Trial, R, P]):
     a user has set are all tried, and only widened; a single one is kept.
     """
 
-    cell = Trial
-
     @abstractmethod
-    def choose(self, runs: Mapping[Trial, R]) -> Chosen:
+    def choose(self, runs: Mapping[T, R]) -> Chosen:
         """The best schedule and step size of the trials of one place."""
 
     def unit(self, grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
@@ -56,11 +54,20 @@ class Tuned(Study[Trial, R, P]):
         """
         return unit_step(grid, optimizer, alpha, dim)
 
+    def trial(self, grid: Trials, place: Place, seed: int, tried: Tried) -> T:
+        """A trial at a place of the grid."""
+        name, alpha, dim, batch_size = place
+        return self.cell(name, alpha, dim, grid.items_of(dim), batch_size, seed, *tried)
+
+    def tuned_on(self, grid: Trials) -> range:
+        """Seeds of the trials that decide on step sizes: all."""
+        return range(grid.seeds)
+
     def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
         """Those of the grid; the population without any."""
         return [None] if grid.batch_sizes is None else [*grid.batch_sizes]
 
-    def cells(self, grid: Grid) -> list[Trial]:
+    def cells(self, grid: Grid) -> list[T]:
         """Each schedule with the step sizes to begin with, at every place, for every seed.
 
         Raises:
@@ -68,16 +75,14 @@ class Tuned(Study[Trial, R, P]):
         """
         assert isinstance(grid, Trials)
         begun = all_first_trials(grid, self.unit)
-        trials = []
-        for alpha, dim in product(grid.alphas, grid.dims):
-            for seed, batch_size in product(range(grid.seeds), self.batch_sizes(grid, alpha, dim)):
-                for name in grid.labels:
-                    place = Place(name, alpha, dim, batch_size)
-                    first = begun[name, alpha, dim]
-                    trials += [trial(grid, place, seed, *tried) for tried in first]
-        return trials
+        return [
+            self.trial(grid, Place(name, alpha, dim, batch_size), seed, tried)
+            for alpha, dim, seed in product(grid.alphas, grid.dims, self.tuned_on(grid))
+            for batch_size, name in product(self.batch_sizes(grid, alpha, dim), grid.labels)
+            for tried in begun[name, alpha, dim]
+        ]
 
-    def more(self, grid: Grid, results: Mapping[Trial, R]) -> list[Trial]:
+    def more(self, grid: Grid, results: Mapping[T, R]) -> list[T]:
         """The next step size of every schedule at every place, until tuning ends."""
         assert isinstance(grid, Trials)
         found = []
@@ -87,11 +92,11 @@ class Tuned(Study[Trial, R, P]):
                 of = {run: result for run, result in runs.items() if run.schedule == schedule}
                 size = self._next_size(grid, of, chosen)
                 if size is not None:
-                    seeds = range(grid.seeds)
-                    found += [trial(grid, place, seed, schedule, size) for seed in seeds]
+                    seeds = self.tuned_on(grid)
+                    found += [self.trial(grid, place, seed, (schedule, size)) for seed in seeds]
         return found
 
-    def _next_size(self, grid: Trials, runs: Mapping[Trial, R], chosen: Chosen) -> float | None:
+    def _next_size(self, grid: Trials, runs: Mapping[T, R], chosen: Chosen) -> float | None:
         """The step size that a schedule is tried with next, given its trials at a place."""
         optimizer, schedule = next((run.optimizer, run.schedule) for run in runs)
         given = grid.sizes_of(optimizer)
@@ -107,14 +112,14 @@ class Tuned(Study[Trial, R, P]):
         return next_size(tried, best)
 
 
-class ManySteps(Tuned[R, P]):
+class ManySteps(Tuned[T, R, P]):
     """A study of whole training runs of a memory."""
 
     @abstractmethod
-    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> R:
+    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: T) -> R:
         """One trial's run."""
 
-    def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[R]:
+    def measure(self, grid: Grid, cells: Sequence[T]) -> Iterator[R]:
         """Each trial's run."""
         assert isinstance(grid, Trials)
         memory = memory_of(grid, cells[0])

@@ -15,7 +15,7 @@ from memsolve.problem import AssociativeMemory
 from memsolve.stepper import Build, StepError
 from memsolve.study.noise import noise_scale, two_batch_noise_scale
 from memsolve.study.trajectory import walk
-from memsolve.study.trials import Trial, Trials
+from memsolve.study.trials import Trial, Trials, check_endless
 from memsolve.training import Schedule
 
 SMALL, BIG, PAIRS = 16, 1 << 14, 32
@@ -111,12 +111,7 @@ class Races(Trials):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for schedule in self.schedules:
-            if schedule not in ("constant", "inverse"):
-                raise RangeError(
-                    f"schedules holds {schedule!r}, which depends on the number of steps, and that "
-                    "is what this study measures; expected constant or inverse"
-                )
+        check_endless(self.schedules)
         target = Target.parse(self.target)
         for alpha, dim in product(self.alphas, self.dims):
             target.at(alpha, dim, self.items_of(dim))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.recall import Recall
 from memsolve.stepper import Build, StepError
-from memsolve.study.trials import Trial, Trials
+from memsolve.study.trials import T, Trial, Trials
 from memsolve.study.tuning import Chosen, Tried, off_middle, sizes_by_schedule
 from memsolve.training import State, factor, train
 
@@ -51,13 +51,25 @@ class Trajectory:
         """It has made all its steps; one that has not counts 0 from there on."""
         return not (self.failed or self.diverged)
 
+    def after(self, steps: int) -> Self:
+        """As it was after so many steps, or after all that it has made."""
+        if len(self.recovered) < steps:
+            return self
+        made = {name: getattr(self, name)[:steps] for name in ("recovered", "top_rank", "loss")}
+        return replace(self, **made, failed="", diverged=False)
+
+    def steps_to(self, goal: float) -> float:
+        """Steps until so many items were recovered; infinite where they were not."""
+        there = (step for step, count in enumerate(self.recovered, start=1) if count >= goal)
+        return next(there, math.inf)
+
 
 class Ran(Protocol):
     """What `choose` asks of a run."""
 
     @property
     def recovered(self) -> list[int]:
-        """Facts stored, as time goes on."""
+        """Items stored, as time goes on."""
 
     @property
     def loss(self) -> list[float]:
@@ -94,8 +106,14 @@ def marks_of(steps: int) -> list[int]:
     return sorted({*(2**k for k in range(steps.bit_length())), steps})
 
 
-def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> Trajectory:
-    """One whole run, evaluated on all items after every step."""
+def trajectory(
+    grid: Trials,
+    memory: AssociativeMemory,
+    build: Build,
+    cell: Trial,
+    goal: float = math.inf,
+) -> Trajectory:
+    """One whole run, or until so many items are recovered; all are evaluated after every step."""
     steps = grid.steps
     marks = marks_of(steps)
     found = Trajectory([], [], [], math.nan, [], [])
@@ -109,10 +127,12 @@ def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Tria
             if state.step in marks:
                 found.marks.append(state.step)
                 found.margins.append(margins(memory, state.weight))
+            if recall.count >= goal:
+                break
+        else:
+            found = replace(found, diverged=len(found.recovered) < steps)
     except StepError as error:
         found = replace(found, failed=str(error))
-    else:
-        found = replace(found, diverged=len(found.recovered) < steps)
     return replace(found, seconds=float(np.median(seconds))) if seconds else found
 
 
@@ -140,7 +160,7 @@ def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
     return [float(value) for value in torch.quantile(found, levels)]
 
 
-def choose(runs: Mapping[Trial, Ran]) -> Chosen:
+def choose(runs: Mapping[T, Ran]) -> Chosen:
     """What has recovered most items after the last step, mean over seeds.
 
     Of equals, what has the lower loss, then what came further before it ended early, and then the

@@ -90,6 +90,20 @@ class Trials(Grid):
         return {key: values for key, values in super().swept.items() if key != "lr"}
 
 
+def check_endless(schedules: Sequence[Schedule]) -> None:
+    """Refuse schedules that depend on the number of steps.
+
+    Raises:
+        RangeError: says which.
+    """
+    for schedule in schedules:
+        if schedule not in ("constant", "inverse"):
+            raise RangeError(
+                f"schedules holds {schedule!r}, which depends on the number of steps, and this "
+                "study looks at many of them; expected constant or inverse"
+            )
+
+
 @dataclass(frozen=True)
 class Trial(Cell):
     """One training run.
@@ -113,17 +127,12 @@ class Place(NamedTuple):
 
 
 R = TypeVar("R")
+T = TypeVar("T", bound=Trial)
 
 
-def trial(grid: Grid, place: Place, seed: int, schedule: Schedule, step_size: float) -> Trial:
-    """A trial at a place of the grid."""
-    name, alpha, dim, batch_size = place
-    return Trial(name, alpha, dim, grid.items_of(dim), batch_size, seed, schedule, step_size)
-
-
-def by_place(results: Mapping[Trial, R]) -> dict[Place, dict[Trial, R]]:
+def by_place(results: Mapping[T, R]) -> dict[Place, dict[T, R]]:
     """Results by where they are tuned."""
-    found: dict[Place, dict[Trial, R]] = {}
+    found: dict[Place, dict[T, R]] = {}
     for run, result in results.items():
         place = Place(run.optimizer, run.alpha, run.dim, run.batch_size)
         found.setdefault(place, {})[run] = result

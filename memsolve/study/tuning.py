@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple, Self
 
 from memsolve.engine import Cell
 from memsolve.engine.optimizers import resolve
-from memsolve.engine.probe import probe
+from memsolve.engine.probe import STEPS, probe
 from memsolve.objective import Objective
 from memsolve.seeds import seeded
 from memsolve.stepper import StepError
@@ -74,7 +75,8 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
     """The learning rate whose first step is as large as a weight that stores what `d` can hold.
 
     That is of norm `theory.weight_norm`, whatever units an optimizer counts its steps in. The step
-    is that on the population gradient of seed 0.
+    is that on the population gradient of seed 0; of an optimizer that takes none at first, as SOAP
+    while it estimates, the first that it takes.
 
     Raises:
         StepError: no learning rate does.
@@ -84,7 +86,11 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
     build = resolve(grid.choices)[optimizer]
     try:
         with seeded(grid.device, 0, dim):
-            state = next(train(objective, build, [objective.batch], [1.0]), None)
+            states = train(objective, build, repeat(objective.batch, STEPS), repeat(1.0))
+            state = None
+            for state in states:
+                if state.weight.any():
+                    break
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
     if state is None or not memory.outputs[0] @ state.weight @ memory.inputs[0] > 0:

@@ -1,4 +1,4 @@
-"""The README's tables of speed are those of bench/results/."""
+"""The README's tables are those of bench/results/."""
 
 import subprocess
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 
 from bench import record
 from bench.measure import Ratio
-from bench.readme import BEGIN, END, README, tables, written
+from bench.readme import README, made, tables, written
 from bench.rows import Row
 
 
 def test_the_readme_says_what_was_measured() -> None:
     text = README.read_text()
-    assert written(text, record.machines()) == text, "run `python -m bench.readme`"
+    assert made(text) == text, "run `python -m bench.readme`"
 
 
 def test_every_machine_on_record_says_how_it_was_measured() -> None:
@@ -78,13 +78,12 @@ def test_a_table_has_ratios_with_intervals_and_no_wrong_results() -> None:
 
 
 def test_only_the_block_is_written() -> None:
-    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    new = written(text, [MACHINE])
-    assert new.startswith(f"before\n{BEGIN}\n**A CPU**")
-    assert new.endswith(f"{END}\nafter\n")
-    assert written(new, [MACHINE]) == new
+    begin, end = "<!-- speed:begin (made by python -m bench.readme) -->", "<!-- speed:end -->"
+    new = written(f"before\n{begin}\nold\n{end}\nafter\n", "speed", "a table")
+    assert new == f"before\n{begin}\na table\n{end}\nafter\n"
+    assert written(new, "speed", "a table") == new
     with pytest.raises(ValueError, match="needs the lines"):
-        written("no markers", [MACHINE])
+        written("no markers", "speed", "a table")
 
 
 def test_the_record_is_where_the_readme_looks() -> None:

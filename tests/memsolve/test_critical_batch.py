@@ -25,7 +25,7 @@ from memsolve.study.one_step import memory_of
 from memsolve.study.race import Race, Races, race
 from memsolve.study.scaled import Scaled
 from memsolve.study.trajectory import trajectory
-from memsolve.study.trials import Place, Trial, trial
+from memsolve.study.trials import Place, Trial
 from memsolve.study.tuning import BUDGET
 
 fast = settings(max_examples=50, deadline=None)
@@ -216,7 +216,7 @@ GRID = Races(
 
 def made(grid: Races, batch_size: int | None, step_size: float) -> tuple[Race, list[int]]:
     """A race, and what its whole trajectory recovers."""
-    one = trial(grid, Place("sgd", 1.5, 8, batch_size), 0, "constant", step_size)
+    one = critical_batch.trial(grid, Place("sgd", 1.5, 8, batch_size), 0, ("constant", step_size))
     memory, build = memory_of(grid, one), resolve(grid.optimizers)["sgd"]
     return race(grid, memory, build, one), trajectory(grid, memory, build, one).recovered
 
@@ -245,7 +245,7 @@ def test_a_race_that_does_not_get_there_goes_on_to_the_end() -> None:
 def races(steps: dict[float, list[int | None]]) -> dict[Trial, Race]:
     place = Place("sgd", 1.5, 8, 4)
     return {
-        trial(GRID, place, seed, "constant", size): Race(of, [], [])
+        critical_batch.trial(GRID, place, seed, ("constant", size)): Race(of, [], [])
         for size, by_seed in steps.items()
         for seed, of in enumerate(by_seed)
     }

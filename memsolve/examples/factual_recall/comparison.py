@@ -1,7 +1,7 @@
 """The comparison of optimizers on the model, as a study: its trials, their tuning, its table."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from itertools import product
 
 from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
@@ -12,27 +12,27 @@ from memsolve.engine.optimizers import builder
 from memsolve.engine.tidy import Measured
 from memsolve.examples.factual_recall.facts import ANSWERS, BUCKETS, RELATIONS, Facts
 from memsolve.examples.factual_recall.figure import by_bucket
-from memsolve.examples.factual_recall.outcome import TUNES, Recalled, Recollections, recalled
+from memsolve.examples.factual_recall.outcome import TUNED_ON, Recalled, Recollections, recalled
 from memsolve.examples.factual_recall.training import Lesson, Recollection, recollect
 from memsolve.seeds import seeded
 from memsolve.stepper import StepError
 from memsolve.study.many_steps import Tuned
 from memsolve.study.trajectory import choose
-from memsolve.study.trials import Place, Trial, Trials, by_place, trial
+from memsolve.study.trials import Place, Trial, Trials, by_place
 from memsolve.study.tuning import Chosen
 
 OPTIMIZERS = (
-    "sgd:momentum=0.9",
-    "torch.optim.Adagrad",
-    "torch.optim.RMSprop",
+    "sgd",
+    "torch.optim.SGD:momentum=0.9",
     "torch.optim.AdamW",
     "torch.optim.Adafactor",
     "torch.optim.Muon",
+    "muon",
     "muon:momentum=0.95",
 )
 
 
-class FactualRecall(Tuned[Recollection, Recalled]):
+class FactualRecall(Tuned[Trial, Recollection, Recalled]):
     """Facts of head, torso and tail that a small model recalls, each optimizer tuned alike."""
 
     name = "memsolve.examples.factual_recall.study"
@@ -62,6 +62,7 @@ class FactualRecall(Tuned[Recollection, Recalled]):
         device="cpu",
         dtype="float32",
     )
+    cell = Trial
     result = Recollection
     point = Recalled
 
@@ -80,7 +81,7 @@ class FactualRecall(Tuned[Recollection, Recalled]):
         if grid.batch_sizes is None:
             raise RangeError("batch_sizes is None; expected how many prompts a step has, as 512")
         for dim in grid.dims:
-            Facts(grid.items_of(dim), grid.alphas[0], seed=TUNES)
+            Facts(grid.items_of(dim), grid.alphas[0], seed=0)
         return grid
 
     def unit(self, grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
@@ -90,29 +91,27 @@ class FactualRecall(Tuned[Recollection, Recalled]):
             StepError: the optimizer cannot train the model.
         """
         size = self.batch_sizes(grid, alpha, dim)[-1]
-        cell = Cell(optimizer, alpha, dim, grid.items_of(dim), size, TUNES)
+        cell = Cell(optimizer, alpha, dim, grid.items_of(dim), size, TUNED_ON[0])
         try:
-            with seeded(grid.device, TUNES, dim):
+            with seeded(grid.device, TUNED_ON[0], dim):
                 return _lesson(grid, cell).unit_rates()[0]
         except StepError as error:
             raise StepError(f"optimizer {optimizer!r} cannot train the model: {error}") from error
 
-    def cells(self, grid: Grid) -> list[Trial]:
-        """The step sizes to begin with, on the seed that tunes."""
-        return super().cells(replace(grid, seeds=1))
+    def tuned_on(self, grid: Trials) -> range:
+        """The seed that is not shown."""
+        return TUNED_ON
 
     def more(self, grid: Grid, results: Recollections) -> list[Trial]:
-        """The next step size of each, on the seed that tunes; then the best on all others."""
-        tuning = {run: result for run, result in results.items() if run.seed == TUNES}
-        if found := super().more(replace(grid, seeds=1), tuning):
-            return found
-        best = {place: self.choose(runs) for place, runs in by_place(tuning).items()}
-        fresh = [
-            trial(grid, place, seed, chosen.schedule, chosen.step_size)
-            for seed in range(1, grid.seeds + 1)
-            for place, chosen in best.items()
-        ]
-        return [run for run in fresh if run not in results]
+        """What tuning asks for; once it has ended, the best on the seeds that are shown."""
+        assert isinstance(grid, Trials)
+        tuned = {run: result for run, result in results.items() if run.seed in TUNED_ON}
+        if further := super().more(grid, tuned):
+            return further
+        best = {place: self.choose(runs)[:2] for place, runs in by_place(tuned).items()}
+        shown = range(len(TUNED_ON), len(TUNED_ON) + grid.seeds)
+        wanted = [self.trial(grid, place, seed, best[place]) for seed in shown for place in best]
+        return [run for run in wanted if run not in results]
 
     def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[Recollection]:
         """Each trial's run."""
@@ -127,7 +126,7 @@ class FactualRecall(Tuned[Recollection, Recalled]):
         return choose(runs)
 
     def fits(self, grid: Grid, results: Recollections) -> list[Fit[Recalled]]:
-        """One fit an optimizer, alpha and batch size."""
+        """One fit an optimizer, alpha and batch size, the best first."""
         assert isinstance(grid, Trials)
         places = by_place(results)
 
@@ -140,12 +139,9 @@ class FactualRecall(Tuned[Recollection, Recalled]):
             )
             return Fit(name, alpha, f"{self.quantity} at B = {size}", slope, None, points)
 
-        return [
-            fit(name, alpha, size)
-            for alpha in grid.alphas
-            for size in grid.batch_sizes or []
-            for name in grid.labels
-        ]
+        sizes = grid.batch_sizes or []
+        every = product(grid.alphas, sizes, grid.labels)
+        return self.ranked([fit(name, alpha, size) for alpha, size, name in every])
 
     def columns(self, fit: Fit[Recalled]) -> dict[str, str]:
         """The share of each bucket, at the largest `d`."""

@@ -13,8 +13,8 @@ from memsolve.study.trajectory import choose, marks_of
 from memsolve.study.trials import Place, Trial, Trials
 from memsolve.training import Schedule
 
-TUNES = 0
-"""The seed that step sizes are tuned on; those from 1 on are measured at the best."""
+TUNED_ON = range(1)
+"""Seeds that step sizes are tuned on; what is shown is of those that follow."""
 
 Recollections = Mapping[Trial, Recollection]
 
@@ -65,11 +65,11 @@ class Recalled(Point):
 
 def recalled(grid: Trials, place: Place, runs: Recollections) -> Recalled:
     """What the runs at one place have come to."""
-    chosen = choose({run: found for run, found in runs.items() if run.seed == TUNES})
+    chosen = choose({run: found for run, found in runs.items() if run.seed in TUNED_ON})
     best = [
         found
         for run, found in runs.items()
-        if run.seed != TUNES and (run.schedule, run.step_size) == chosen[:2]
+        if run.seed not in TUNED_ON and (run.schedule, run.step_size) == chosen[:2]
     ]
     marks = marks_of(grid.steps)
     nothing = [0] * len(BUCKETS)
@@ -77,7 +77,7 @@ def recalled(grid: Trials, place: Place, runs: Recollections) -> Recalled:
     early = [found for found in best if not found.whole]
     reasons = "; ".join(dict.fromkeys(found.failed or "it diverged" for found in early))
     assert place.batch_size is not None
-    facts = Facts(grid.items_of(place.dim), place.alpha, seed=TUNES)
+    facts = Facts(grid.items_of(place.dim), place.alpha, seed=0)
     return Recalled(
         dim=place.dim,
         num_items=grid.items_of(place.dim),

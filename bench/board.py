@@ -1,0 +1,74 @@
+"""The README's leaderboard: the recorded one in a table, and how it was made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from memsolve.engine import Fit, Summary
+from memsolve.engine.fit import Estimate
+from memsolve.report.names import short
+from memsolve.study.leaderboard import leaderboard, of_seeds, told
+from memsolve.study.ranking import ranking, scores
+
+ALPHA = 1.5
+"""What is stored is told at this alpha and the largest `d`; the shares are of all of them."""
+
+
+def recorded() -> Summary[Any]:
+    """The leaderboard on record."""
+    return leaderboard.load(leaderboard.record)
+
+
+def table(summary: Summary[Any]) -> str:
+    """Markdown: a row an optimizer, the best first, then how it was made."""
+    shares = ranking(summary.fits)
+    at_alpha = {fit.optimizer: fit for fit in summary.fits if fit.alpha == ALPHA}
+    names = short(shares)
+    last = next(iter(at_alpha.values())).points[-1]
+    counts = " | ".join(f"after {steps}" for steps in last.horizons)
+    head = (
+        f"| | optimizer | share of the best [95%] | {counts} | exponent in d | B_crit "
+        "| time | state |"
+    )
+    rows = [
+        _row(place, names[name], share, at_alpha[name])
+        for place, (name, share) in enumerate(shares.items(), start=1)
+    ]
+    return "\n".join([head, "|---:|---|---|" + "---|" * 6 + "---:|", *rows, "", _made(summary)])
+
+
+def _row(place: int, name: str, share: Estimate, fit: Fit[Any]) -> str:
+    point = fit.points[-1]
+    critical = fit.points[0].critical
+    cells = [
+        str(place),
+        f"`{name}`",
+        str(share),
+        *(told(of_seeds(seeds)) for seeds in point.stored),
+        str(fit.estimate),
+        "?" if critical.value is None else told(critical),
+        f"{np.median(point.time):.2f}" if point.time else "-",
+        f"{point.state:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _made(summary: Summary[Any]) -> str:
+    """Problems, seeds, time, versions and command."""
+    points = [point for fit in summary.fits for point in fit.points]
+    problems = scores(summary.fits)
+    hours = sum(point.took for point in points) / 3600
+    here = summary.environment
+    seeds = len(points[0].stored[0])
+    return (
+        f"{len(problems)} problems: alpha = {_told(problems, 0)}, d = {_told(problems, 1)}, after "
+        f"{_told(problems, 2)} steps, N = {points[0].num_items}; {seeds} seeds beside the one of "
+        f"the tuning; {hours:.1f} hours of {here['device']}, {here['threads']} thread, torch "
+        f"{here['torch']}, pytorch-optimizer {here.get('pytorch-optimizer', '-')}; "
+        f"`{summary.command}`"
+    )
+
+
+def _told(problems: Sequence[Any] | dict[Any, Any], place: int) -> str:
+    return ", ".join(f"{value:g}" for value in sorted({problem[place] for problem in problems}))

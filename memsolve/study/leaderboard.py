@@ -1,0 +1,226 @@
+"""Which optimizers store most, all tuned by one rule with one budget: a ranking."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from memsolve import theory
+from memsolve.engine import Fit, Grid, Summary
+from memsolve.engine.fit import Estimate, bootstrap, power_law_exponent
+from memsolve.engine.tidy import Measured, measured
+from memsolve.problem import AssociativeMemory
+from memsolve.report.drawing import Bar
+from memsolve.report.powers import against_dim
+from memsolve.report.words import count
+from memsolve.stepper import Build, StepError
+from memsolve.study import leaderboard_figures as figures
+from memsolve.study.aims import aims, goal, quickest, shown
+from memsolve.study.board import TUNING_SEEDS, Board, Entry
+from memsolve.study.cost import cost
+from memsolve.study.many_steps import ManySteps
+from memsolve.study.ranking import ranking
+from memsolve.study.records import recorded
+from memsolve.study.standing import Run, Standing, standing, tuning
+from memsolve.study.trajectory import choose, trajectory
+from memsolve.study.trials import Place, Trials, by_place
+from memsolve.study.tuning import Chosen, Tried
+
+
+class Leaderboard(ManySteps[Entry, Run, Standing]):
+    """Items stored after 1, 10 and all steps, critical batch size, time and state."""
+
+    name = "leaderboard"
+    question = "Which optimizers store most after 1, 10 and 50 steps, all tuned with one budget."
+    quantity = "items stored after 1 / 10 / all steps"
+    definition = (
+        "Items whose own logit is the largest, of all N, after 1, 10 and all steps on the gradient "
+        "of the population from W = 0. Every optimizer has the settings of its package, but for "
+        "what its name says, and one budget: on seed 0, which is not shown, both a constant and an "
+        "inverse schedule are tried with five step sizes, found by the rule of dynamics, and up to "
+        "four more where the best is at an end. For each number of steps the trial that had stored "
+        "most by then is run again on other seeds, and those are the numbers. A run that ends "
+        "early, because it diverged or a step failed, counts 0 from then on. The ranking is by the "
+        "share of the best: what an optimizer stores over the most that any of those compared "
+        "does, mean over alphas, d and numbers of steps; its interval is over seeds. The critical "
+        "batch size is that of critical-batch, at the smallest d: B_crit of S(B) = S_min (1 + "
+        "B_crit / B), steps to half of d^2 / (2 ln N) items. Time is that of a step, its gradient "
+        "included, over that of a step of SGD in turn with it; state is what is kept from step to "
+        "step, in numbers a weight. This ranks how well optimizers store facts in one linear "
+        "layer, by steps. It cannot rank them by time at another size, on deep networks, or with "
+        "other settings than these: momentum, decay and the like are not tuned, and batches are "
+        "seen in the critical batch size alone."
+    )
+    legend = (
+        "share: of the best, mean over d and numbers of steps at this alpha; rank: by that over "
+        "all alphas; time: of a step over SGD's; state: numbers kept a weight; "
+        "?: not identified, the report says why"
+    )
+    record = recorded("leaderboard")
+    grid = Board()
+    cell = Entry
+    result = Run
+    point = Standing
+
+    def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
+        """The population; at the smallest `d` batches, too."""
+        sizes = grid.batch_sizes_of(alpha, dim) if dim == min(grid.dims) else []
+        return [*sizes, None]
+
+    def trial(self, grid: Trials, place: Place, seed: int, tried: Tried) -> Entry:
+        """A run of the tuning."""
+        made = *place[:3], grid.items_of(place.dim), place.batch_size
+        return Entry(*made, seed, *tried, grid.steps)
+
+    def tuned_on(self, grid: Trials) -> range:
+        """Seeds that are not shown."""
+        return TUNING_SEEDS
+
+    def more(self, grid: Grid, results: Mapping[Entry, Run]) -> list[Entry]:
+        """What tuning asks for; once it has ended, the runs that are shown."""
+        assert isinstance(grid, Board)
+        tuned = tuning(results)
+        if further := super().more(grid, tuned):
+            return further
+        wanted = dict.fromkeys(
+            run
+            for place, runs in by_place(tuned).items()
+            for aim in aims(grid, place)
+            for run in shown(grid, place, aim, aim.choose(runs))
+        )
+        return sorted((run for run in wanted if run not in results), key=lambda run: run.memory)
+
+    def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Entry) -> Run:
+        """The whole run on the population, with its costs where it is shown; else to the target."""
+        target = goal(cell.dim, cell.num_items) if cell.batch_size is not None else math.inf
+        start = time.perf_counter()
+        found = trajectory(replace(grid, steps=cell.steps), memory, build, cell, target)
+        run = Run(**vars(found), took=time.perf_counter() - start)
+        if not cell.tunes and cell.batch_size is None and cell.steps == grid.steps:
+            with suppress(StepError):  # of a run that ended in it
+                return replace(run, **cost(memory, build, cell.step_size)._asdict())
+        return run
+
+    def choose(self, runs: Mapping[Entry, Run]) -> Chosen:
+        """What tuning follows: the most in the end; on batches the target soonest."""
+        run = next(iter(runs))
+        if run.batch_size is None:
+            return choose(runs)
+        return quickest(runs, goal(run.dim, run.num_items))
+
+    def fits(self, grid: Grid, results: Mapping[Entry, Run]) -> list[Fit[Standing]]:
+        """One fit an optimizer and alpha, the best first; the exponent of the last count."""
+        assert isinstance(grid, Board)
+        places = by_place(results)
+
+        def fit(name: str, alpha: float) -> Fit[Standing]:
+            points = [standing(grid, Place(name, alpha, dim, None), places) for dim in grid.dims]
+            counts = [np.array(point.stored[-1], dtype=float) for point in points]
+            slope = power_law_exponent(
+                grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
+            )
+            law = theory.Law(2.0, "published limit")
+            return Fit(name, alpha, f"stored after {grid.steps} steps", slope, law, points)
+
+        return self.ranked([fit(name, alpha) for alpha in grid.alphas for name in grid.labels])
+
+    def ranked(self, fits: Sequence[Fit[Standing]]) -> list[Fit[Standing]]:
+        """By alpha, then by the share of the best over all alphas."""
+        order = list(ranking(fits))
+        return sorted(fits, key=lambda fit: (fit.alpha, order.index(fit.optimizer)))
+
+    def rows(self, fits: Sequence[Fit[Standing]]) -> list[dict[str, str]]:
+        """Rank over all, share of the best at each alpha, exponent, critical batch, costs."""
+        order = list(ranking(fits))
+        shares = {
+            alpha: ranking([fit for fit in fits if fit.alpha == alpha])
+            for alpha in {fit.alpha for fit in fits}
+        }
+        return [
+            {
+                "rank": str(1 + order.index(fit.optimizer)),
+                "share [95%]": str(shares[fit.alpha][fit.optimizer]),
+                "exponent in d [95%]": fit.estimate.told,
+                f"B_crit at d = {fit.points[0].dim}": _known(fit.points[0].critical),
+                "time": f"{np.median(fit.points[-1].time):.2f}" if fit.points[-1].time else "-",
+                "state": f"{fit.points[-1].state:.1f}",
+            }
+            for fit in fits
+        ]
+
+    def value(self, point: Standing) -> str:
+        """Items stored after 1, 10 and all steps."""
+        early = f", {point.note.split()[0]}" if point.note else ""
+        return " / ".join(count(float(np.mean(seeds))) for seeds in point.stored) + early
+
+    def score(self, point: Standing) -> float:
+        """Items stored in the end."""
+        return float(np.mean(point.stored[-1]))
+
+    def detail(self, point: Standing) -> str:
+        """Items stored, with intervals, how the trials were tuned, and what a step costs."""
+        said = [
+            f"after {steps} {told(of_seeds(seeds))} ({schedule}, step size {size:g}"
+            f"{', at the edge' if edge else ''})"
+            for steps, seeds, schedule, size, edge in zip(
+                point.horizons,
+                point.stored,
+                point.schedules,
+                point.step_sizes,
+                point.edges,
+                strict=True,
+            )
+        ]
+        said += [point.note] if point.note else []
+        said.append(f"of {point.limit:.0f}, d^2 / (2 ln N)")
+        if point.time:
+            lowest, highest = min(point.time), max(point.time)
+            said.append(f"{lowest:.2f} to {highest:.2f} times the time of a step of SGD")
+        said.append(f"{point.state:.2f} numbers a weight kept")
+        said.append(f"B_crit {told(point.critical)}")
+        return "; ".join(said)
+
+    def tidy(self, result: Run) -> Iterable[Measured]:
+        """Counts after each step, and what a step costs."""
+        named = ("recovered", "seconds", "time", "state")
+        yield from measured([(name, getattr(result, name)) for name in named], step=0)
+
+    def figures(self, summary: Summary[Standing]) -> dict[str, Figure]:
+        """The ranking, items against steps, the performance profile, and items against `d`."""
+        return {
+            "leaderboard": figures.shares(summary),
+            "leaderboard-steps": figures.against_steps(summary),
+            "leaderboard-profile": figures.profile(summary),
+            "leaderboard-against-d": against_dim(
+                summary, "items stored in the end", in_the_end, "mean and range over seeds"
+            ),
+        }
+
+
+def of_seeds(values: Sequence[float]) -> Estimate:
+    """Mean over seeds, with its interval."""
+    return bootstrap([np.array(values, dtype=float)], lambda draws: draws[0].mean(1))
+
+
+def told(estimate: Estimate) -> str:
+    """A number of items or examples with its interval: `133 [120, 141]`; or why there is none."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return estimate.note if estimate.value is None else count(estimate.value)
+    return f"{count(estimate.value)} [{count(estimate.low)}, {count(estimate.high)}]"
+
+
+def _known(estimate: Estimate) -> str:
+    return "?" if estimate.value is None else told(estimate)
+
+
+def in_the_end(point: Standing) -> Bar:
+    """Items stored after all steps, mean and range."""
+    seeds = point.stored[-1]
+    return float(np.mean(seeds)), float(min(seeds)), float(max(seeds))
+
+
+leaderboard = Leaderboard()

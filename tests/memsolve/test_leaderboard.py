@@ -1,0 +1,248 @@
+"""The leaderboard: what is run, what it comes to, and how one more is measured."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memsolve import AssociativeMemory, InputError
+from memsolve.cli import run
+from memsolve.engine import Fit, Summary
+from memsolve.engine.fit import Estimate
+from memsolve.engine.optimizers import builder
+from memsolve.study import find, load
+from memsolve.study.aims import Aim, goal, quickest
+from memsolve.study.board import FAMOUS, Board, Entry
+from memsolve.study.cost import cost, numbers
+from memsolve.study.leaderboard import leaderboard
+from memsolve.study.ranking import ranking, scores
+from memsolve.study.standing import Run, Standing
+
+SMALL = Board(("sgd", "muon"), dims=(8, 12), num_items=128, seeds=2, steps=12, batch_sizes=(16, 64))
+
+
+def entry(size: float, *, seed: int = 0) -> Entry:
+    return Entry("sgd", 1.5, 8, 128, None, seed, "constant", size, 3)
+
+
+def reaching(*recovered: int) -> Run:
+    counts = list(recovered)
+    return Run(counts, counts, [1.0] * len(counts), 0.0, [], [])
+
+
+def point(*stored: list[int], dim: int = 8) -> Standing:
+    horizons = [1, 10, 50][: len(stored)]
+    return Standing(
+        dim=dim,
+        num_items=128,
+        limit=6.6,
+        horizons=horizons,
+        schedules=["constant"] * len(stored),
+        step_sizes=[1.0] * len(stored),
+        edges=[False] * len(stored),
+        stored=[*stored],
+        curve=[float(np.mean(stored[-1]))],
+        time=[1.0],
+        state=1.0,
+        critical=Estimate(None, note="not identified"),
+        took=1.0,
+    )
+
+
+def fit(name: str, *points: Standing, alpha: float = 1.5) -> Fit[Standing]:
+    return Fit(name, alpha, "stored", Estimate(1.0), None, [*points])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary[Standing]]:
+    folder = tmp_path_factory.mktemp("board")
+    return folder, leaderboard(SMALL, folder)
+
+
+def cells(folder: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "cells.jsonl").read_text().splitlines())
+    return [line["cell"] for line in lines if "cell" in line]
+
+
+def test_no_number_is_of_a_seed_that_was_tuned_on(
+    finished: tuple[Path, Summary[Standing]],
+) -> None:
+    found = cells(finished[0])
+    assert {cell["seed"] for cell in found} == {0, 1, 2}
+    for fit in finished[1].fits:
+        for point in fit.points:
+            assert [len(seeds) for seeds in point.stored] == [2, 2, 2]
+    tuned = [cell for cell in found if cell["seed"] == 0]
+    assert all(cell["steps"] == SMALL.steps for cell in tuned)
+    assert {cell["steps"] for cell in found if cell["seed"]} == {1, 10, 12}
+
+
+def test_batches_are_seen_at_the_smallest_dimension_alone(
+    finished: tuple[Path, Summary[Standing]],
+) -> None:
+    batches = {(cell["dim"], cell["batch_size"]) for cell in cells(finished[0])}
+    assert batches == {(8, 16), (8, 64), (8, None), (12, None)}
+    for fit in finished[1].fits:
+        assert "measured at d = 8 alone" in fit.points[1].critical.note
+
+
+def test_every_optimizer_has_the_same_budget(finished: tuple[Path, Summary[Standing]]) -> None:
+    from memsolve.study.tuning import BUDGET, WIDENINGS
+
+    tried: dict[tuple[object, ...], int] = {}
+    for cell in cells(finished[0]):
+        if cell["seed"] == 0:
+            place = tuple(cell[name] for name in ("optimizer", "dim", "batch_size"))
+            tried[place] = tried.get(place, 0) + 1
+    assert len(tried) == 8
+    assert all(2 * BUDGET <= count <= 2 * BUDGET + WIDENINGS for count in tried.values())
+
+
+def test_a_resumed_board_measures_nothing_again(finished: tuple[Path, Summary[Standing]]) -> None:
+    folder, summary = finished
+    before = (folder / "cells.jsonl").read_text()
+    again = leaderboard(SMALL, folder, resume=True)
+    assert (folder / "cells.jsonl").read_text() == before
+    assert again.fits == summary.fits
+    assert load(folder)[1].fits == summary.fits
+
+
+def test_another_run_gives_the_same_counts(
+    finished: tuple[Path, Summary[Standing]], tmp_path: Path
+) -> None:
+    only_muon = replace(SMALL, optimizers=["muon"], dims=[8])
+    again = leaderboard(only_muon, tmp_path)
+    (of,) = [fit for fit in finished[1].fits if fit.optimizer == "muon"]
+    assert again.fits[0].points[0].stored == of.points[0].stored
+    assert again.fits[0].points[0].critical == of.points[0].critical
+
+
+def test_each_number_of_steps_has_its_own_best_trial() -> None:
+    runs = {
+        entry(1.0): reaching(5, 6, 7),
+        entry(2.0): reaching(4, 8, 9),
+        entry(4.0): reaching(9, 1, 1),
+    }
+    assert [Aim(steps).choose(runs).step_size for steps in (1, 2, 3)] == [4.0, 2.0, 2.0]
+    assert Aim(3, goal=6).choose(runs).step_size == 4.0
+
+
+def test_a_run_that_diverged_later_counts_where_it_had_not() -> None:
+    late = replace(reaching(9, 9), diverged=True)
+    runs = {entry(1.0): reaching(5, 6, 7), entry(2.0): late, entry(4.0): reaching(1, 1, 1)}
+    assert [Aim(steps).choose(runs).step_size for steps in (1, 2, 3)] == [2.0, 2.0, 1.0]
+
+
+def test_where_nothing_gets_to_the_target_the_most_is_chosen() -> None:
+    runs = {entry(1.0): reaching(1, 2), entry(2.0): reaching(1, 5), entry(4.0): reaching(1, 4)}
+    assert quickest(runs, 6).step_size == 2.0
+    assert quickest(runs, 4).step_size == 2.0
+    assert quickest(runs | {entry(8.0): reaching(4, 4)}, 4) == ("constant", 8.0, True)
+    assert goal(32, 2048) == math.ceil(32**2 / math.log(2048) / 4)
+
+
+counts = st.lists(st.integers(0, 50), min_size=2, max_size=2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(counts, counts), min_size=1, max_size=4), st.integers(1, 5))
+def test_shares_are_of_the_best_whatever_the_unit(
+    stored: list[tuple[list[int], list[int]]], unit: int
+) -> None:
+    fits = [fit(f"o{place}", point(*of)) for place, of in enumerate(stored)]
+    found = ranking(fits)
+    values = [estimate.value or 0 for estimate in found.values()]
+    assert values == sorted(values, reverse=True)
+    assert all(0 <= value <= 1 for value in values)
+    larger = [
+        fit(f"o{place}", point(*([unit * count for count in seeds] for seeds in of)))
+        for place, of in enumerate(stored)
+    ]
+    again = ranking(larger)
+    for name, estimate in found.items():
+        if all(any(sum(of[at]) >= 2 for of in stored) for at in (0, 1)):
+            assert again[name].value == pytest.approx(estimate.value)
+
+
+def test_the_share_is_the_mean_over_problems() -> None:
+    fits = [
+        fit("a", point([10, 10], [4, 4]), alpha=1.5),
+        fit("b", point([5, 5], [8, 8]), alpha=1.5),
+        fit("a", point([1, 1], [1, 1]), alpha=2.0),
+    ]
+    assert len(scores(fits)) == 4
+    found = ranking(fits)
+    assert found["a"].value == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert found["b"].value == pytest.approx((0.5 + 1 + 0 + 0) / 4)
+    assert found["a"].low == found["a"].high == pytest.approx(found["a"].value)
+    assert [one.optimizer for one in leaderboard.ranked(fits)] == ["a", "b", "a"]
+
+
+def test_costs_are_beside_sgds() -> None:
+    memory = AssociativeMemory(128, 8, 1.5, seed=0)
+    assert cost(memory, builder("sgd"), 1.0).state == 0
+    adam = cost(memory, builder("torch.optim.Adam"), 0.01)
+    assert 2 <= adam.state < 2.1  # two moments, and the number of the step
+    assert adam.time > 0
+
+
+def test_numbers_of_a_state_are_counted_however_it_nests_them() -> None:
+    three = torch.zeros(3)
+    assert numbers({"a": three, "b": [three, {"c": three}], "d": "word", "e": 1.0}) == 9
+
+
+def test_schedules_that_know_their_end_are_refused() -> None:
+    with pytest.raises(InputError, match="depends on the number of steps"):
+        Board(schedules=["cosine"])
+
+
+def test_the_famous_optimizers_are_distinct_and_about_fifteen() -> None:
+    assert len(set(FAMOUS)) == len(FAMOUS) >= 15
+    assert find("leaderboard") is leaderboard
+
+
+def test_one_more_is_measured_as_the_others_were(
+    finished: tuple[Path, Summary[Standing]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["leaderboard", "--add", "torch.optim.Adam", "--to", str(finished[0])]
+    assert run([*words, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("muon", "sgd", "torch.optim.Adam"))
+    assert "settings differ" not in printed
+    summary = load(tmp_path)[1]
+    assert {fit.optimizer for fit in summary.fits} == {"torch.optim.Adam"}
+    assert [point.dim for point in summary.fits[0].points] == [8, 12]
+    assert summary.fits[0].points[0].num_items == 128
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("leaderboard --add torch.optim.Adam --dims 8", "--dims is given with --add"),
+        ("capacity --add torch.optim.Adam", "--to FOLDER"),
+        ("leaderboard --add torch.optim.Adam --to nowhere", "holds no summary.json"),
+        ("leaderboard --schedules linear", "depends on the number of steps"),
+        ("leaderboard --dims 4096", "above the largest dimension"),
+    ],
+)
+def test_nonsense_is_refused_in_a_line(
+    words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words.split(), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_what_never_gets_to_the_target_has_no_critical_batch_size() -> None:
+    grid = replace(SMALL, optimizers=["torch.optim.SGD:lr=1e-9"], dims=[8])
+    (of,) = leaderboard(grid).fits
+    assert of.points[0].critical.value is None
+    assert leaderboard.batch_sizes(grid, 1.5, 8) == [16, 64, None]
