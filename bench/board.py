@@ -28,7 +28,7 @@ def table(summary: Summary[Any]) -> str:
     last = next(iter(at_alpha.values())).points[-1]
     counts = " | ".join(f"after {steps}" for steps in last.horizons)
     head = (
-        f"| | optimizer | share of the best [95%] | {counts} | exponent in d | B_crit "
+        f"| | optimizer | share of the best [95%] | {counts} | exponent in d | B_80% "
         "| time | state |"
     )
     rows = [

@@ -11,6 +11,9 @@ from memsolve.training import Schedule
 TUNING_SEEDS = range(1)
 """Step sizes are tuned on these; every number that is shown is of others."""
 
+WITH_BATCHES = 10
+"""Steps with batches, by which the critical batch size is told."""
+
 FAMOUS = (
     "sgd",
     "torch.optim.SGD:momentum=0.9",
@@ -42,7 +45,7 @@ class Board(Trials):
         schedules: constant and inverse, which do not depend on the number of steps, so that a run
             is also the shorter run that it begins with.
         batch_sizes: of the runs for the critical batch size, at the smallest `d` alone; default
-            powers of 4 from 16 up to `d^(alpha + 1/2)`.
+            powers of 4 up to `d^(alpha + 1/2)`.
 
     Other arguments are those of `Trials`. By default `N = 2048` at every `d`, in float32: by
     count a step is `6 N^2 d` flops, and its exponentials, and at d <= 128 Muon stores as much in
@@ -89,13 +92,16 @@ class Board(Trials):
     @property
     def horizons(self) -> list[int]:
         """After how many steps the items are counted: 1, 10, and all."""
-        return [*(steps for steps in (1, 10) if steps < self.steps), self.steps]
+        return [*(steps for steps in (1, WITH_BATCHES) if steps < self.steps), self.steps]
+
+    def steps_with(self, batch_size: int | None) -> int:
+        """Steps of a run: with batches at most 10."""
+        return self.steps if batch_size is None else min(self.steps, WITH_BATCHES)
 
     def batch_sizes_of(self, alpha: float, dim: int) -> list[int]:
-        """Batch sizes, increasing: every other power of two, from 16, by default."""
-        if self.batch_sizes is not None:
-            return list(self.batch_sizes)
-        return super().batch_sizes_of(alpha, dim)[4::2]
+        """Batch sizes, increasing: every other power of two by default."""
+        sizes = super().batch_sizes_of(alpha, dim)
+        return sizes if self.batch_sizes is not None else sizes[::2]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Which optimizers store most, all tuned by one rule with one budget: a ranking."""
 
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,13 +18,12 @@ from memsolve.report.powers import against_dim
 from memsolve.report.words import count
 from memsolve.stepper import Build, StepError
 from memsolve.study import leaderboard_figures as figures
-from memsolve.study.aims import aims, goal, quickest, shown
 from memsolve.study.board import TUNING_SEEDS, Board, Entry
 from memsolve.study.cost import cost
 from memsolve.study.many_steps import ManySteps
 from memsolve.study.ranking import ranking
 from memsolve.study.records import recorded
-from memsolve.study.standing import Run, Standing, standing, tuning
+from memsolve.study.standing import Run, Standing, best, shown, standing
 from memsolve.study.trajectory import choose, trajectory
 from memsolve.study.trials import Place, Trials, by_place
 from memsolve.study.tuning import Chosen, Tried
@@ -47,8 +45,8 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
         "early, because it diverged or a step failed, counts 0 from then on. The ranking is by the "
         "share of the best: what an optimizer stores over the most that any of those compared "
         "does, mean over alphas, d and numbers of steps; its interval is over seeds. The critical "
-        "batch size is that of critical-batch, at the smallest d: B_crit of S(B) = S_min (1 + "
-        "B_crit / B), steps to half of d^2 / (2 ln N) items. Time is that of a step, its gradient "
+        "batch size, at the smallest d, is the smallest with which 10 steps store 80% of what 10 "
+        "steps on the population do, tuned likewise. Time is that of a step, its gradient "
         "included, over that of a step of SGD in turn with it; state is what is kept from step to "
         "step, in numbers a weight. This ranks how well optimizers store facts in one linear "
         "layer, by steps. It cannot rank them by time at another size, on deep networks, or with "
@@ -58,7 +56,8 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
     legend = (
         "share: of the best, mean over d and numbers of steps at this alpha; rank: by that over "
         "all alphas; time: of a step over SGD's; state: numbers kept a weight; "
-        "?: not identified, the report says why"
+        "B_80%: the smallest batch that stores 80% of what the population does in 10 steps (?: not "
+        "identified, the report says why)"
     )
     record = recorded("leaderboard")
     grid = Board()
@@ -73,8 +72,10 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
 
     def trial(self, grid: Trials, place: Place, seed: int, tried: Tried) -> Entry:
         """A run of the tuning."""
-        made = *place[:3], grid.items_of(place.dim), place.batch_size
-        return Entry(*made, seed, *tried, grid.steps)
+        assert isinstance(grid, Board)
+        name, alpha, dim, batch_size = place
+        steps = grid.steps_with(batch_size)
+        return Entry(name, alpha, dim, grid.items_of(dim), batch_size, seed, *tried, steps)
 
     def tuned_on(self, grid: Trials) -> range:
         """Seeds that are not shown."""
@@ -83,22 +84,21 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
     def more(self, grid: Grid, results: Mapping[Entry, Run]) -> list[Entry]:
         """What tuning asks for; once it has ended, the runs that are shown."""
         assert isinstance(grid, Board)
-        tuned = tuning(results)
+        tuned = {run: result for run, result in results.items() if run.tunes}
         if further := super().more(grid, tuned):
             return further
-        wanted = dict.fromkeys(
+        wanted = [
             run
             for place, runs in by_place(tuned).items()
-            for aim in aims(grid, place)
-            for run in shown(grid, place, aim, aim.choose(runs))
-        )
-        return sorted((run for run in wanted if run not in results), key=lambda run: run.memory)
+            for steps in (grid.horizons if place.batch_size is None else [grid.steps_with(1)])
+            for run in shown(grid, place, best(runs, steps), steps)
+        ]
+        return sorted(set(wanted) - set(results), key=lambda run: (run.memory, str(run)))
 
     def run(self, grid: Trials, memory: AssociativeMemory, build: Build, cell: Entry) -> Run:
-        """The whole run on the population, with its costs where it is shown; else to the target."""
-        target = goal(cell.dim, cell.num_items) if cell.batch_size is not None else math.inf
+        """The run, with its costs where it is the longest that is shown."""
         start = time.perf_counter()
-        found = trajectory(replace(grid, steps=cell.steps), memory, build, cell, target)
+        found = trajectory(replace(grid, steps=cell.steps), memory, build, cell)
         run = Run(**vars(found), took=time.perf_counter() - start)
         if not cell.tunes and cell.batch_size is None and cell.steps == grid.steps:
             with suppress(StepError):  # of a run that ended in it
@@ -106,11 +106,8 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
         return run
 
     def choose(self, runs: Mapping[Entry, Run]) -> Chosen:
-        """What tuning follows: the most in the end; on batches the target soonest."""
-        run = next(iter(runs))
-        if run.batch_size is None:
-            return choose(runs)
-        return quickest(runs, goal(run.dim, run.num_items))
+        """What tuning follows: the most in the end."""
+        return choose(runs)
 
     def fits(self, grid: Grid, results: Mapping[Entry, Run]) -> list[Fit[Standing]]:
         """One fit an optimizer and alpha, the best first; the exponent of the last count."""
@@ -145,7 +142,7 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
                 "rank": str(1 + order.index(fit.optimizer)),
                 "share [95%]": str(shares[fit.alpha][fit.optimizer]),
                 "exponent in d [95%]": fit.estimate.told,
-                f"B_crit at d = {fit.points[0].dim}": _known(fit.points[0].critical),
+                f"B_80% at d = {fit.points[0].dim}": _known(fit.points[0].critical),
                 "time": f"{np.median(fit.points[-1].time):.2f}" if fit.points[-1].time else "-",
                 "state": f"{fit.points[-1].state:.1f}",
             }
@@ -181,7 +178,7 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
             lowest, highest = min(point.time), max(point.time)
             said.append(f"{lowest:.2f} to {highest:.2f} times the time of a step of SGD")
         said.append(f"{point.state:.2f} numbers a weight kept")
-        said.append(f"B_crit {told(point.critical)}")
+        said.append(f"B_80% {told(point.critical)}")
         return "; ".join(said)
 
     def tidy(self, result: Run) -> Iterable[Measured]:

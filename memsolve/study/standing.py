@@ -9,12 +9,12 @@ import numpy as np
 from memsolve import theory
 from memsolve.engine import Point
 from memsolve.engine.fit import Estimate
-from memsolve.study.aims import Aim, aims, shown
-from memsolve.study.batch_fit import BatchScaling
 from memsolve.study.board import Board, Entry
+from memsolve.study.enough import enough
 from memsolve.study.outcome import by_step, early_ends, padded
-from memsolve.study.trajectory import Trajectory
+from memsolve.study.trajectory import Trajectory, choose
 from memsolve.study.trials import Place
+from memsolve.study.tuning import Chosen
 from memsolve.training import Schedule
 
 
@@ -50,7 +50,7 @@ class Standing(Point):
         curve: (T,) items after each step of the trial for the last horizon, mean over seeds.
         time: (S,) of a step, over SGD's; see `cost.Cost`.
         state: numbers kept over those of the weight.
-        critical: the batch size of `S(B) = S_min (1 + B_crit / B)`, steps to `aims.goal`.
+        critical: the critical batch size, by `enough.enough`.
         took: seconds of all its runs, tuning and batches included, on this machine.
         note: which of the runs to the last horizon ended early, and when; empty if none did.
     """
@@ -70,30 +70,41 @@ class Standing(Point):
     note: str = ""
 
 
+def best(runs: Runs, steps: int) -> Chosen:
+    """The trial of a place that had stored most after so many steps."""
+    return choose({run: result.after(steps) for run, result in runs.items() if run.tunes})
+
+
+def shown(grid: Board, place: Place, chosen: Chosen, steps: int) -> list[Entry]:
+    """The runs that show a chosen trial, one a seed, none of which it was tuned on."""
+    name, alpha, dim, batch_size = place
+    made = name, alpha, dim, grid.items_of(dim), batch_size
+    return [Entry(*made, seed, chosen.schedule, chosen.step_size, steps) for seed in grid.shown]
+
+
 def standing(grid: Board, place: Place, places: Mapping[Place, Runs]) -> Standing:
-    """What the runs of an optimizer at one alpha and `d` come to."""
+    """What the runs of an optimizer at one alpha and `d` come to; its place is the population's."""
     num_items = grid.items_of(place.dim)
-    wanted = [aim for aim in aims(grid, place) if math.isinf(aim.goal)]
-    chosen = [aim.choose(tuning(places[place])) for aim in wanted]
+    chosen = [best(places[place], steps) for steps in grid.horizons]
     runs = [
-        [places[place][run] for run in shown(grid, place, aim, best)]
-        for aim, best in zip(wanted, chosen, strict=True)
-    ]
-    counts = [
-        [padded(run.recovered, aim.steps) for run in of]
-        for aim, of in zip(wanted, runs, strict=True)
+        [places[place][run] for run in shown(grid, place, one, steps)]
+        for one, steps in zip(chosen, grid.horizons, strict=True)
     ]
     every = (run for at, of in places.items() if at[:3] == place[:3] for run in of.values())
+    last = [padded(run.recovered, grid.steps) for run in runs[-1]]
     return Standing(
         dim=place.dim,
         num_items=num_items,
         limit=theory.limit(place.dim, num_items),
         horizons=grid.horizons,
-        schedules=[best.schedule for best in chosen],
-        step_sizes=[best.step_size for best in chosen],
-        edges=[best.edge for best in chosen],
-        stored=[[seed[-1] for seed in seeds] for seeds in counts],
-        curve=[float(np.mean(seeds)) for seeds in by_step(counts[-1])],
+        schedules=[one.schedule for one in chosen],
+        step_sizes=[one.step_size for one in chosen],
+        edges=[one.edge for one in chosen],
+        stored=[
+            [padded(run.recovered, steps)[-1] for run in seeds]
+            for seeds, steps in zip(runs, grid.horizons, strict=True)
+        ],
+        curve=[float(np.mean(seeds)) for seeds in by_step(last)],
         time=[run.time for run in runs[-1] if run.time is not None],
         state=max(run.state or 0.0 for run in runs[-1]),
         critical=critical(grid, place, places),
@@ -102,24 +113,18 @@ def standing(grid: Board, place: Place, places: Mapping[Place, Runs]) -> Standin
     )
 
 
-def tuning(runs: Runs) -> Runs:
-    """The runs of a place that its step sizes are tuned by."""
-    return {run: result for run, result in runs.items() if run.tunes}
-
-
 def critical(grid: Board, place: Place, places: Mapping[Place, Runs]) -> Estimate:
-    """The critical batch size, which is measured at the smallest `d`."""
+    """The batch size that stores nearly as much as the population, at the smallest `d`."""
     if place.dim != min(grid.dims):
         return Estimate(None, note=f"measured at d = {min(grid.dims)} alone")
     sizes = [*grid.batch_sizes_of(place.alpha, place.dim), None]
-    steps = [steps_to(grid, place._replace(batch_size=size), places) for size in sizes]
-    scaling = BatchScaling([size or math.inf for size in sizes], grid.steps)
-    return scaling.estimate(np.array(steps).T[..., None], scaling.critical)
+    counts = [stored_with(grid, place._replace(batch_size=size), places) for size in sizes]
+    return enough([size or math.inf for size in sizes], np.array(counts, dtype=float).T)
 
 
-def steps_to(grid: Board, place: Place, places: Mapping[Place, Runs]) -> list[float]:
-    """Steps to the target, by seed, of the trial that is quickest there."""
-    aim: Aim = aims(grid, place)[-1]
-    best = aim.choose(tuning(places[place]))
-    runs = (places[place][run] for run in shown(grid, place, aim, best))
-    return [run.steps_to(aim.goal) for run in runs]
+def stored_with(grid: Board, place: Place, places: Mapping[Place, Runs]) -> list[int]:
+    """(S,) items stored with batches of one size, after as many steps for all sizes."""
+    steps = grid.steps_with(batch_size=1)
+    runs = places[place]
+    results = (runs[run] for run in shown(grid, place, best(runs, steps), steps))
+    return [padded(result.recovered, steps)[-1] for result in results]

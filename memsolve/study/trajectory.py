@@ -58,11 +58,6 @@ class Trajectory:
         made = {name: getattr(self, name)[:steps] for name in ("recovered", "top_rank", "loss")}
         return replace(self, **made, failed="", diverged=False)
 
-    def steps_to(self, goal: float) -> float:
-        """Steps until so many items were recovered; infinite where they were not."""
-        there = (step for step, count in enumerate(self.recovered, start=1) if count >= goal)
-        return next(there, math.inf)
-
 
 class Ran(Protocol):
     """What `choose` asks of a run."""
@@ -106,14 +101,8 @@ def marks_of(steps: int) -> list[int]:
     return sorted({*(2**k for k in range(steps.bit_length())), steps})
 
 
-def trajectory(
-    grid: Trials,
-    memory: AssociativeMemory,
-    build: Build,
-    cell: Trial,
-    goal: float = math.inf,
-) -> Trajectory:
-    """One whole run, or until so many items are recovered; all are evaluated after every step."""
+def trajectory(grid: Trials, memory: AssociativeMemory, build: Build, cell: Trial) -> Trajectory:
+    """One whole run, evaluated on all items after every step."""
     steps = grid.steps
     marks = marks_of(steps)
     found = Trajectory([], [], [], math.nan, [], [])
@@ -127,12 +116,10 @@ def trajectory(
             if state.step in marks:
                 found.marks.append(state.step)
                 found.margins.append(margins(memory, state.weight))
-            if recall.count >= goal:
-                break
-        else:
-            found = replace(found, diverged=len(found.recovered) < steps)
     except StepError as error:
         found = replace(found, failed=str(error))
+    else:
+        found = replace(found, diverged=len(found.recovered) < steps)
     return replace(found, seconds=float(np.median(seconds))) if seconds else found
 
 

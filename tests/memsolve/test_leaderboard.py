@@ -18,12 +18,12 @@ from memsolve.engine import Fit, Summary
 from memsolve.engine.fit import Estimate
 from memsolve.engine.optimizers import builder
 from memsolve.study import find, load
-from memsolve.study.aims import Aim, goal, quickest
 from memsolve.study.board import FAMOUS, Board, Entry
 from memsolve.study.cost import cost, numbers
+from memsolve.study.enough import SHARE, enough
 from memsolve.study.leaderboard import leaderboard
 from memsolve.study.ranking import ranking, scores
-from memsolve.study.standing import Run, Standing
+from memsolve.study.standing import Run, Standing, best
 
 SMALL = Board(("sgd", "muon"), dims=(8, 12), num_items=128, seeds=2, steps=12, batch_sizes=(16, 64))
 
@@ -80,7 +80,7 @@ def test_no_number_is_of_a_seed_that_was_tuned_on(
         for point in fit.points:
             assert [len(seeds) for seeds in point.stored] == [2, 2, 2]
     tuned = [cell for cell in found if cell["seed"] == 0]
-    assert all(cell["steps"] == SMALL.steps for cell in tuned)
+    assert all(cell["steps"] == (10 if cell["batch_size"] else 12) for cell in tuned)
     assert {cell["steps"] for cell in found if cell["seed"]} == {1, 10, 12}
 
 
@@ -129,23 +129,34 @@ def test_each_number_of_steps_has_its_own_best_trial() -> None:
         entry(1.0): reaching(5, 6, 7),
         entry(2.0): reaching(4, 8, 9),
         entry(4.0): reaching(9, 1, 1),
+        entry(8.0, seed=1): reaching(99, 99, 99),  # is shown, and decides nothing
     }
-    assert [Aim(steps).choose(runs).step_size for steps in (1, 2, 3)] == [4.0, 2.0, 2.0]
-    assert Aim(3, goal=6).choose(runs).step_size == 4.0
+    assert [best(runs, steps).step_size for steps in (1, 2, 3)] == [4.0, 2.0, 2.0]
 
 
 def test_a_run_that_diverged_later_counts_where_it_had_not() -> None:
     late = replace(reaching(9, 9), diverged=True)
     runs = {entry(1.0): reaching(5, 6, 7), entry(2.0): late, entry(4.0): reaching(1, 1, 1)}
-    assert [Aim(steps).choose(runs).step_size for steps in (1, 2, 3)] == [2.0, 2.0, 1.0]
+    assert [best(runs, steps).step_size for steps in (1, 2, 3)] == [2.0, 2.0, 1.0]
 
 
-def test_where_nothing_gets_to_the_target_the_most_is_chosen() -> None:
-    runs = {entry(1.0): reaching(1, 2), entry(2.0): reaching(1, 5), entry(4.0): reaching(1, 4)}
-    assert quickest(runs, 6).step_size == 2.0
-    assert quickest(runs, 4).step_size == 2.0
-    assert quickest(runs | {entry(8.0): reaching(4, 4)}, 4) == ("constant", 8.0, True)
-    assert goal(32, 2048) == math.ceil(32**2 / math.log(2048) / 4)
+SIZES = [4.0**power for power in range(6)] + [math.inf]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(1.1, 1000), st.integers(20, 500))
+def test_the_batch_that_stores_enough_is_found_where_counts_grow_as_its_logarithm(
+    at: float, most: int
+) -> None:
+    rising = [most * SHARE * math.log(size) / math.log(at) for size in SIZES[:-1]]
+    found = enough(SIZES, np.array([[*rising, most]] * 3))
+    assert found.value == pytest.approx(at)
+
+
+def test_a_batch_size_at_the_edge_is_not_identified() -> None:
+    flat, poor = [10.0] * len(SIZES), [1.0] * (len(SIZES) - 1) + [10.0]
+    for counts in (flat, poor, [0.0] * len(SIZES)):
+        assert enough(SIZES, np.array([counts] * 3)).value is None
 
 
 counts = st.lists(st.integers(0, 50), min_size=2, max_size=2)
@@ -239,10 +250,3 @@ def test_nonsense_is_refused_in_a_line(
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
-
-
-def test_what_never_gets_to_the_target_has_no_critical_batch_size() -> None:
-    grid = replace(SMALL, optimizers=["torch.optim.SGD:lr=1e-9"], dims=[8])
-    (of,) = leaderboard(grid).fits
-    assert of.points[0].critical.value is None
-    assert leaderboard.batch_sizes(grid, 1.5, 8) == [16, 64, None]
