@@ -104,7 +104,7 @@ class Facts:
         each = self.frequencies / RELATIONS
         once = torch.tensor([draws])
         return [
-            float(RELATIONS * expected_distinct_items(each[bucket], once)) if draws else 0.0
+            RELATIONS * float(expected_distinct_items(each[bucket], once))
             for bucket in self.buckets
         ]
 

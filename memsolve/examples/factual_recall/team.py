@@ -1,5 +1,6 @@
 """An optimizer at work on a model that has more than matrices."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NoReturn, cast
 
@@ -34,12 +35,13 @@ class NoMemory:
 class Evaluate:
     """Loss and gradients on prompts, wherever the model is: the closure of a step.
 
-    Nothing is computed again where the parameters have not moved.
+    Nothing is computed again where the parameters have not moved; the gradients are given anew,
+    since an optimizer may have used them up.
     """
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         self._model, self._prompts = model, prompts
-        self._evaluated_at: Parameters | list[Tensor] = []
+        self._evaluated_at: list[Tensor] = []
 
     @torch.enable_grad()
     def __call__(self) -> Tensor:
@@ -47,10 +49,10 @@ class Evaluate:
         params = list(self._model.parameters())
         if not self._evaluated_at or not all(map(torch.equal, params, self._evaluated_at)):
             self._evaluated_at = [param.detach().clone() for param in params]
-            self._model.zero_grad()
             loss = cross_entropy(self._model(self._prompts.words), self._prompts.answers)
-            loss.backward()
-            self._loss = loss.detach()
+            self._loss, self._gradients = loss.detach(), torch.autograd.grad(loss, params)
+        for param, gradient in zip(params, self._gradients, strict=True):
+            param.grad = gradient.clone()
         return self._loss
 
 
@@ -102,7 +104,7 @@ def unit_rates(build: Build, model: Model, prompts: Prompts) -> list[float]:
     the rates of the two members of a team. The model has made steps afterwards.
 
     Raises:
-        StepError: a member cannot be made, fails, does not move, or to where nothing is finite.
+        StepError: a member cannot be made, fails, does not move, or moves to NaN or infinity.
     """
     team, evaluate = Team(build, model), Evaluate(model, prompts)
     params = [_parameters(member) for member in team.members]
@@ -113,11 +115,14 @@ def unit_rates(build: Build, model: Model, prompts: Prompts) -> list[float]:
         for place, (those, start) in enumerate(zip(params, starts, strict=True)):
             moves = [param.detach() - old for param, old in zip(those, start, strict=True)]
             moved = float(get_total_norm(moves))
-            if not rates[place] and moved:
+            if not rates[place] and 0 < moved < math.inf:
                 rates[place] = FIRST_STEP * float(get_total_norm(start)) / moved
         if all(rates):
             return rates
-    raise StepError("it does not move, or to NaN or infinity, at a learning rate of 1")
+    raise StepError(
+        "at a learning rate of 1 it does not move, or moves to NaN or infinity, so step sizes "
+        "cannot be guessed: give it one in its name, as :lr=0.01"
+    )
 
 
 def _made(build: Build, params: Parameters) -> Optimizer:

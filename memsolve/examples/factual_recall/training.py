@@ -78,7 +78,8 @@ class Lesson:
 
     def batches(self) -> Iterator[Prompts]:
         """Prompts of one step after the other."""
-        generator = torch.Generator().manual_seed(self.seed)
+        (state,) = np.random.SeedSequence([self.seed, self.dim]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state))
         while True:
             yield self.on_device(self.facts.draw(self.batch_size, generator))
 
@@ -94,9 +95,9 @@ class Lesson:
         Raises:
             StepError: the optimizer cannot be made, or its step failed.
         """
-        units = self.unit_rates()
         model = self.model()
         team = Team(self.build, model)
+        units = self.unit_rates() if len(team.members) > 1 else [1.0]
         for step, prompts in zip(range(self.grid.steps), self.batches(), strict=False):
             start = time.perf_counter()
             rate = step_size * factor(schedule, step, self.grid.steps)
