@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from memsolve_kernels.errors import RangeError
 from torch import Tensor
 
@@ -58,7 +59,9 @@ def train(
     batches: Iterable[Batch],
     rates: Iterable[float | None],
 ) -> Iterator[State]:
-    """Train from `W = 0`, one step a learning rate; ends early at a weight that is not finite.
+    """Train from `W = 0`, one step a learning rate; ends early at a weight that has diverged.
+
+    That is one that is not finite, or so large that its logits might not be.
 
     Args:
         objective: of the memory; its batch is replaced at every step.
@@ -72,12 +75,13 @@ def train(
     zero = objective.memory.output_covariance
     manner = manner_of(build, zero.device, zero.dtype)
     stepper = Stepper(objective, build, manner)
+    largest = torch.finfo(stepper.weight.dtype).max ** 0.5
     for step, (batch, rate) in enumerate(zip(batches, rates, strict=False), start=1):
         start = time.perf_counter()
         objective.batch = batch
         loss = stepper.step(rate)
         weight = stepper.weight.detach()
-        if not weight.isfinite().all():
+        if not float(weight.norm()) < largest:
             return
         seconds = time.perf_counter() - start
         yield State(step, weight.to(zero.dtype), loss, seconds, manner.single)

@@ -9,15 +9,18 @@ from memsolve_kernels.errors import InputError
 
 from memsolve.engine import Fit, Grid, Study, Summary
 from memsolve.engine.summary import read
+from memsolve.study.board import Board
 from memsolve.study.capacity import capacity
 from memsolve.study.critical_batch import critical_batch
 from memsolve.study.dynamics import dynamics
+from memsolve.study.leaderboard import leaderboard
 from memsolve.study.precision import precision
 from memsolve.study.race import Races
 from memsolve.study.saturation import saturation
 from memsolve.study.trials import Trials
 
 __all__ = [
+    "Board",
     "Fit",
     "Grid",
     "Races",
@@ -27,6 +30,7 @@ __all__ = [
     "critical_batch",
     "dynamics",
     "find",
+    "leaderboard",
     "load",
     "precision",
     "saturation",

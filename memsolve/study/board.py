@@ -22,7 +22,7 @@ FAMOUS = (
     "torch.optim.LBFGS:lr=1:max_iter=1",
     "muon",
     "muon:momentum=0.95",
-    "newton",
+    "newton:lr=1",
     "pytorch_optimizer.AdaFactor:scale_parameter=False:relative_step=False",
     "pytorch_optimizer.Kron",
     "pytorch_optimizer.Lion",
@@ -32,8 +32,9 @@ FAMOUS = (
     "pytorch_optimizer.Shampoo",
     "pytorch_optimizer.SOAP",
 )
-"""At the settings of their packages, but for what is named: L-BFGS at its natural step size, with
-one gradient a step, and Adafactor at the step size that it is given."""
+"""At the settings of their packages, but for what is named: Newton's method and
+L-BFGS at their natural step size, the latter with one gradient a step, and Adafactor at the step
+size that it is given."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import numpy as np
 from memsolve import theory
 from memsolve.engine import Fit, Point, Study, Summary
 from memsolve.engine.fit import Estimate
-from memsolve.study import capacity, critical_batch, dynamics, precision, saturation
+from memsolve.study import capacity, critical_batch, dynamics, leaderboard, precision, saturation
 from memsolve.study.crossing import Saturation
 from memsolve.study.one_step import Counts
 from memsolve.study.outcome import Training
 from memsolve.study.precision import Share
 from memsolve.study.scaled import Scaled
+from memsolve.study.standing import Standing
 
 DIMS = 32, 64, 128
 STEPS = 40
@@ -46,6 +47,7 @@ def study(name: str, count: int) -> tuple[Study[Any, Any, Any], Summary[Any]]:
         "precision": (precision, share),
         "dynamics": (dynamics, training),
         "critical-batch": (critical_batch, scaled),
+        "leaderboard": (leaderboard, standing),
     }
     found, point = known[name]
     law = None if name == "critical-batch" else theory.Law(1.3, "published")
@@ -116,6 +118,25 @@ def training(dim: int, mean: float) -> Training:
         tried_step_size=[4.0**power for power in range(5)] * 2,
         tried_recovered=[mean * part for part in (0.2, 0.6, 1, 0.7, 0.3, 0.1, 0.5, 0.8, 0.9, 0.2)],
         law=[1.3 + 0.02 * step for step in range(STEPS)],
+    )
+
+
+def standing(dim: int, mean: float) -> Standing:
+    curve = [float(mean * (1 - math.exp(-step / 10))) for step in range(1, STEPS + 1)]
+    return Standing(
+        dim=dim,
+        num_items=64 * dim,
+        limit=theory.limit(dim, 64 * dim),
+        horizons=[1, 10, STEPS],
+        schedules=["inverse", "constant", "constant"],
+        step_sizes=[1.0, 4.0, 16.0],
+        edges=[False, False, dim == 32],
+        stored=[[round(0.9 * curve[at]), round(1.1 * curve[at])] for at in (0, 9, -1)],
+        curve=curve,
+        time=[1.1, 1.2],
+        state=2.0,
+        critical=interval(mean) if dim == 32 else Estimate(None, note="measured at d = 32 alone"),
+        took=1.0,
     )
 
 

@@ -198,3 +198,11 @@ def test_a_gradient_that_was_zeroed_is_given_again(objective: Objective) -> None
 
     (state,) = run(objective, resolve({"z": Zeroing})["z"], [1.0])
     torch.testing.assert_close(state.weight, -objective.gradient_at_zero())
+
+
+def test_a_weight_whose_logits_overflow_has_diverged() -> None:
+    """In float32 a weight may be finite and its logits not: the run ends, and does not fail."""
+    memory = AssociativeMemory(64, 8, 1.5, seed=0, dtype=torch.float32)
+    objective = Objective(memory, memory.population())
+    states = train(objective, resolve(["muon"])["muon"], [objective.batch] * 2, [1e38, 1e38])
+    assert not list(states)
