@@ -38,6 +38,14 @@ def test_the_shares_are_the_recorded_ones() -> None:
         assert written == " | ".join(f"{float(share[0]):.0%}" for share in shares)
 
 
+def test_the_examples_table_is_the_recorded_one() -> None:
+    found, summary = load(RESULTS / "factual-recall")
+    columns = {fit.optimizer: found.columns(fit).values() for fit in summary.fits}
+    lines = re.findall(r"^\| `(\S*)` \| (\d+% \[.*) \|$", README, re.MULTILINE)
+    assert len(lines) > 5
+    assert all(written == " | ".join(columns[name]) for name, written in lines)
+
+
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 def test_the_examples_run(block: str) -> None:
     exec(block, {"__name__": "readme"})
