@@ -70,7 +70,7 @@ def capacity(alphas: str, dims: str) -> tuple[str, ...]:
 SOFTMAX, SIGN = "^(softmax|retrieval)", "^(matrix_sign|muon)"
 TUNED = "^softmax.* d=(128|512|64|256) bfloat16"
 PARTS = (  # 480 seconds
-    Part("tests", 120, (*PYTEST, "--numprocesses", "8")),
+    Part("tests", 120, (*PYTEST, "--numprocesses", "12")),
     Part("softmax", 130, table(SOFTMAX, "0.2", "softmax")),
     Part("sign", 110, table(SIGN, "0.2", "sign")),
     Part("capacity", 60, capacity("1.5,1.2,2", "256,512,1024,2048,4096")),
@@ -78,7 +78,7 @@ PARTS = (  # 480 seconds
     Part("sanitize", 30, (*PYTEST, "-k", "strides or merge"), (SANITIZER, "--error-exitcode", "9")),
 )
 QUICK = (  # 120 seconds
-    Part("tests", 40, (*PYTEST, "--numprocesses", "8", "-k", "same_bits or bit_by_bit or half")),
+    Part("tests", 40, (*PYTEST, "--numprocesses", "12", "-k", "same_bits or bit_by_bit or half")),
     Part("softmax", 40, table(f"{SOFTMAX}.* d=(128|512) bfloat16", "0.1", "softmax")),
     Part("sign", 25, table("^matrix_sign .*(=1024|=132 n=128) bfloat16", "0.1", "sign")),
     Part("capacity", 15, capacity("1.5", "256,512,1024")),

@@ -1,11 +1,12 @@
 """A GPU of fake tensors: whatever runs on it has shapes and launches, and no numbers.
 
 Inside `faked_gpu()` tensors on "cuda" are torch's FakeTensors, the device is an H100 by what it
-says of itself, and every launch of a kernel is kept instead of run.
+says of itself, and every launch of a kernel is kept instead of run. Autograd works.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -17,13 +18,45 @@ from memsolve_kernels.matrix_sign import ops as sign_ops
 from memsolve_kernels.matrix_sign.triton_kernels.batched import _coefficients
 from memsolve_kernels.softmax import ops
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_impls import op_implementations_dict
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
 from triton.compiler import make_backend
 
-A_NUMBER = 1e-7  # what the host reads back, small enough to be an error
+aten = torch.ops.aten
+DECIDED_BY_NUMBERS = {  # as of errors that are small, and of what is as it should be
+    aten._local_scalar_dense.default: lambda mode, operator, tensor: _read(tensor),
+    aten.equal.default: lambda mode, operator, one, other: True,
+    aten.nonzero.default: lambda mode, operator, tensor: aten.new_empty(
+        tensor, (0, tensor.dim()), dtype=torch.int64
+    ),
+    aten._unique2.default: lambda mode, operator, tensor, *options: (tensor.flatten(),) * 3,
+}
 H100 = SimpleNamespace(multi_processor_count=132, major=9, minor=0, total_memory=80 << 30)
+TORCH_CUDA: dict[str, Any] = {
+    "is_available": lambda: True,
+    "current_device": lambda: 0,
+    "get_device_properties": lambda device=None: H100,
+    "get_device_capability": lambda device=None: (9, 0),
+    "synchronize": lambda device=None: None,
+    "_exchange_device": lambda device: 0,
+    "_maybe_exchange_device": lambda device: 0,
+    "Stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
+    "current_stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
+    "stream": lambda stream: nullcontext(),
+    "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
+    "graph": lambda graph: nullcontext(),
+    "set_sync_debug_mode": lambda mode: warnings.warn(
+        "Synchronization debug mode is a prototype feature", stacklevel=2
+    ),
+    "get_rng_state": lambda device: None,
+    "set_rng_state": lambda state, device: None,
+    "reset_peak_memory_stats": lambda: None,
+    "memory_allocated": lambda: 0,
+    "max_memory_allocated": lambda: 1,
+}
 OPERATORS = (
     ops.softmax_odds,
     ops.softmax_covariance,
@@ -48,31 +81,62 @@ class Generator(torch.Generator):
 @contextmanager
 def faked_gpu() -> Iterator[list[Launch]]:
     """Keep the launches of what runs on "cuda" in the block."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
     with ExitStack() as stack:
-        for name, value in {
-            "is_available": lambda: True,
-            "current_device": lambda: 0,
-            "get_device_properties": lambda device=None: H100,
-            "get_device_capability": lambda device=None: (9, 0),
-            "synchronize": lambda device=None: None,
-            "_exchange_device": lambda device: 0,
-            "_maybe_exchange_device": lambda device: 0,
-        }.items():
-            stack.enter_context(patch.object(torch.cuda, name, value))
+        stack.enter_context(patch.multiple(torch.cuda, **TORCH_CUDA))
         stack.enter_context(patch.object(torch, "Generator", Generator))
         stack.enter_context(patch.object(torch, "tensor", _made))
-        stack.enter_context(patch.object(torch, "equal", lambda one, other: True))
+        stack.enter_context(patch.object(Tensor, "new_tensor", _made_like))
+        stack.enter_context(patch.dict(op_implementations_dict, DECIDED_BY_NUMBERS))
         for operator in OPERATORS:  # a fake tensor's operator does what a real one's does
             stack.enter_context(patch.object(operator, "_abstract_fn", operator._init_fn))
-        # bindings of Python ask for a CUDA device even of a fake tensor; operators do not
-        stack.enter_context(patch.object(Tensor, "__getitem__", _indexed))
-        stack.enter_context(patch.object(Tensor, "__setitem__", _assigned))
-        stack.enter_context(patch.object(Tensor, "copy_", _copied))
-        stack.enter_context(patch.object(Tensor, "__float__", lambda tensor: A_NUMBER))
-        stack.enter_context(patch.object(Tensor, "__bool__", lambda tensor: True))
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        # Torch's C++ asks a CUDA device for leave, which no CPU build has: so it is told "meta",
+        # and Python alone is told where a tensor is.
+        stack.enter_context(patch.object(fake_tensor, "init_gpu_context", lambda device: None))
+        stack.enter_context(patch.object(Tensor, "_make_subclass", staticmethod(_meta)))
+        stack.enter_context(patch.object(FakeTensor, "__new__", _placed))
+        stack.enter_context(patch.object(FakeTensor, "is_cuda", property(_is_cuda), create=True))
+        stack.enter_context(patch.object(Tensor, "to", _to))
+        stack.enter_context(patch.object(Tensor, "cuda", lambda tensor: _to(tensor, "cuda")))
+        stack.enter_context(mode)
         stack.callback(_coefficients.cache_clear)  # of fake ones
         yield stack.enter_context(recorded())
+
+
+def _read(tensor: Tensor) -> float | int | bool:
+    """What the host is told of a number."""
+    if tensor.dtype == torch.bool:
+        return True
+    return 1e-7 if tensor.is_floating_point() else 0
+
+
+_make_subclass, _new = Tensor._make_subclass, FakeTensor.__new__
+
+
+def _meta(cls: type[Tensor], data: Tensor, requires_grad: bool = False, **_: Any) -> Tensor:
+    """A subclass's tensor that is on "meta" for C++."""
+    meta = torch.device("meta")
+    made: Tensor = _make_subclass(cls, data, requires_grad, device_for_backend_keys=meta)
+    return made
+
+
+def _placed(
+    cls: type[FakeTensor],
+    mode: FakeTensorMode,
+    data: Tensor,
+    device: Any,
+    *others: Any,
+    **named: Any,
+) -> FakeTensor:
+    """A fake tensor, of which C++ can only have said that it is to be on "meta"."""
+    where = torch.device(device)
+    if where.type == "meta":
+        where = torch.device("cuda:0" if data.dim() else "cpu")  # numbers go with any device
+    return _new(cls, mode, data, where, *others, **named)
+
+
+def _is_cuda(tensor: FakeTensor) -> bool:
+    return tensor.fake_device.type == "cuda"
 
 
 def _made(data: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
@@ -80,34 +144,14 @@ def _made(data: Any, *, dtype: torch.dtype | None = None, device: Any = None) ->
     return torch.empty(like.shape, dtype=like.dtype, device=device)
 
 
-def _indexed(tensor: Tensor, index: Any) -> Tensor:
-    """`tensor[index]` by views, one direction after the other."""
-    dim, last = 0, None
-    parts = index if isinstance(index, tuple) else (index,)
-    for part in parts:
-        if part is Ellipsis:
-            last = len([each for each in parts[parts.index(part) + 1 :] if each is not None])
-            dim = tensor.dim() - last
-        elif part is None:
-            tensor, dim = tensor.unsqueeze(dim), dim + 1
-        elif isinstance(part, slice):
-            tensor = torch.ops.aten.slice(tensor, dim, part.start, part.stop, part.step or 1)
-            dim += 1
-        elif isinstance(part, int):
-            tensor = tensor.select(dim, part)
-        else:
-            tensor = torch.ops.aten.index(tensor, [None] * dim + [torch.as_tensor(part)])
-            dim += 1
-    return tensor
+def _made_like(tensor: Tensor, data: Any) -> Tensor:
+    return _made(data, dtype=tensor.dtype, device=tensor.device)
 
 
-def _assigned(tensor: Tensor, index: Any, value: Any) -> None:
-    _copied(_indexed(tensor, index), torch.as_tensor(value))
-
-
-def _copied(tensor: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-    copied: Tensor = torch.ops.aten.copy_(tensor, source, non_blocking)
-    return copied
+def _to(tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    device, dtype, _, _ = torch._C._nn._parse_to(*arguments, **options)
+    moved: Tensor = torch.ops.aten._to_copy(tensor, device=device, dtype=dtype)
+    return moved
 
 
 def check(launches: Iterable[Launch]) -> None:

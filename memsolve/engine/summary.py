@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from memsolve_kernels.errors import InputError
-from pydantic import PositiveInt
 
 from memsolve.engine.fit import Estimate
 from memsolve.engine.folder import write
@@ -24,7 +23,11 @@ class Point:
         dim: embedding dimension `d`.
     """
 
-    dim: PositiveInt
+    dim: int
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"dim is {self.dim}; expected at least 1")
 
 
 P = TypeVar("P", bound=Point)

@@ -1,11 +1,12 @@
 """What `make gpu` will run, rehearsed without a GPU: shapes, launches, and the types of kernels.
 
-Tensors are fake, so no number is checked; but every case goes its whole way to the launch of its
-kernels, and each of these passes Triton's front end with the types that the launch gives it. What
-autograd does needs a torch with CUDA, even of fake tensors.
+Tensors are fake, so no number is checked; but every way of every case runs, by autograd and in
+CUDA graphs too, and each kernel passes Triton's front end with the types that its launch gives it.
+What `torch.compile` generates needs a GPU.
 """
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ import torch
 from bench.cases import CASES, softmax
 from bench.registry import Case, Result, Unsupported, matching
 from memsolve import AssociativeMemory
+from memsolve.engine.cell import Cell
+from memsolve.study.capacity import capacity
 
 pytest.importorskip("triton")
 
@@ -23,7 +26,6 @@ from memsolve_kernels.launch import Launch, Variant, signature
 from tests.faked_gpu import check, faked_gpu
 
 GPU = matching(CASES, "", "cuda")
-NEEDS_CUDA = "autograd", "cross_entropy", "compile", "liger", "graph"
 
 
 def shapes(result: Result) -> list[torch.Size]:
@@ -35,6 +37,9 @@ def test_a_case_runs_to_its_kernels_and_they_take_its_types(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(softmax, "LOGITS_AT_ONCE", 1 << 40)  # fake ones take no memory
+    monkeypatch.setattr(
+        "torch._C._can_use_cudnn_attention", lambda *asked: False
+    )  # it asks a driver
     with faked_gpu() as launches:
         given = case.inputs()
         truth = shapes(case.function.reference(given))
@@ -42,7 +47,7 @@ def test_a_case_runs_to_its_kernels_and_they_take_its_types(
         assert shapes(case.function.ours.prepare(given)()) == truth
         kept = list(launches)
         for way in case.function.ways[1:]:
-            if any(word in way.name for word in NEEDS_CUDA):
+            if way.name == "torch.compile":
                 continue
             with suppress(Unsupported):
                 assert shapes(way.prepare(given)()) == truth or way.bound
@@ -69,7 +74,6 @@ def test_svds_that_take_minutes_are_left_out() -> None:
 
 @pytest.mark.parametrize("dim", [64, 1024])
 def test_what_a_study_asks_of_a_memory_runs_to_its_kernels(dim: int) -> None:
-    """But for recall, whose shapes depend on numbers."""
     with faked_gpu() as launches, torch.no_grad():
         memory = AssociativeMemory(4096, dim, 1.5, seed=0, device="cuda", dtype=torch.float32)
         weight, batch = torch.zeros(dim, dim, device="cuda"), memory.population()
@@ -80,6 +84,16 @@ def test_what_a_study_asks_of_a_memory_runs_to_its_kernels(dim: int) -> None:
         first = len(launches)
         assert memory.hvp(weight, gradient, batch).shape == weight.shape
     assert 0 < first < len(launches)
+    check(launches)
+
+
+def test_a_step_of_the_capacity_study_runs_to_its_kernels() -> None:
+    grid = replace(capacity.grid, dims=(64, 2048), seeds=1, device="cuda", dtype="float32")
+    with faked_gpu() as launches:
+        for dim in grid.dims:
+            cells = [Cell(name, 1.5, dim, grid.items_of(dim), None, 0) for name in grid.labels]
+            assert len(list(capacity.measure(grid, cells))) == len(cells)
+    assert launches
     check(launches)
 
 

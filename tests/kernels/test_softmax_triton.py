@@ -36,6 +36,9 @@ if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
 
 from memsolve_kernels.softmax import plan, triton_backend  # noqa: E402
 from memsolve_kernels.softmax.triton_kernels import scratch  # noqa: E402
+from triton.runtime.interpreter import InterpreterBuilder  # noqa: E402
+
+from tests.kernels import tensor_cores  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning"),  # log2(0) is -inf, meant
@@ -55,14 +58,17 @@ SIZES = [
 ]
 LARGE = (9, 70, 530)  # beyond what any preset keeps on chip
 PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
-# Triton cuts float32 to tf32's ten bits where torch and cuBLAS round: an error of up to 2^-10 an
-# operand, towards zero. A result here has been through two products of two operands: 4 * 2^-10.
-# tf32x3 keeps what was cut as a second operand, itself cut: up to 2^-10 * 2^-10. Each of two
-# products has that for both operands and once more for the product that it leaves out: up to
-# 6 * 2^-20. Uniform bits lose half of that when cut, and a quarter in a product of two of them, so
-# about 2^-20 in the mean, which is what a norm sees. Emulated by torch, a gradient errs by 0.1 to
-# 0.2 of the first and by 0.2 to 0.5 of the second.
+# Triton's tf32 is cut to ten bits where cuBLAS rounds: an error of up to 2^-10 an operand, towards
+# zero. A result here has been through two products of two operands: 4 * 2^-10. tf32x3 rounds both,
+# and what that leaves: up to 2^-11 * 2^-11 for either operand and once more for the product that it
+# leaves out, of two products 6 * 2^-22, and far less in the mean (see `tensor_cores.py`).
 TRUNCATION: dict[Precision, float] = {"tf32": 2.0**-8, "tf32x3": 2.0**-20}
+
+
+@pytest.fixture(autouse=True)
+def products_are_those_of_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not GPU:
+        monkeypatch.setattr(InterpreterBuilder, "create_dot", tensor_cores.create_dot)
 
 
 @pytest.fixture(autouse=True)

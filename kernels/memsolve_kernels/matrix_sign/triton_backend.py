@@ -48,8 +48,8 @@ class KernelProducts:
         return update.update(X, B, a, self.preset(X.dtype).update, self.input_precision(X.dtype))
 
     def rounding(self, X: Tensor) -> float:
-        """That of the kind of product, relative to its factors."""
-        coarse = {"tf32": 2.0**-11, "tf32x3": 2.0**-21} if X.dtype == torch.float32 else {}
+        """That of the kind of product, relative to its factors; tf32 is cut, not rounded."""
+        coarse = {"tf32": 2.0**-8, "tf32x3": 2.0**-20} if X.dtype == torch.float32 else {}
         return coarse.get(kind_of(X.dtype, self.precision), torch.finfo(X.dtype).eps)
 
 
