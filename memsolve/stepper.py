@@ -157,32 +157,30 @@ class Evaluate:
     """
 
     def __init__(self, objective: Objective, weight: Tensor, *, at_zero: bool, graph: bool) -> None:
-        self._objective, self._weight, self._graph = objective, weight, graph
-        self._start = weight.detach().clone()
+        self._objective, self._weight = objective, weight
+        self._at_zero, self._graph = at_zero, graph
         self._dtype = objective.memory.output_covariance.dtype
-        if graph:
-            return
-        memory, batch = objective.memory, objective.batch
-        if at_zero:
-            self._gradient = objective.gradient_at_zero()
-            self._loss = batch.weights.sum() * math.log(memory.num_items)
-        else:
-            self._loss, self._gradient = self._evaluated()
+        self._place: Tensor | None = None  # where it was last evaluated
 
     def __call__(self) -> Tensor:
-        """The loss, a scalar; without a graph nothing is computed again where the step began."""
+        """The loss, a scalar; without a graph nothing is computed again where it was just now."""
         weight = self._weight
         if self._graph:
             with torch.enable_grad():
                 loss = self._objective.loss(weight.to(self._dtype))
                 (weight.grad,) = torch.autograd.grad(loss, weight, create_graph=True)
             return loss
-        if torch.equal(weight, self._start):
-            loss, gradient = self._loss, self._gradient.clone()
-        else:
-            loss, gradient = self._evaluated()
-        weight.grad = gradient.to(weight.dtype)
-        return loss
+        if self._place is None or not torch.equal(weight, self._place):
+            at_zero = self._at_zero and self._place is None
+            self._loss, self._gradient = self._from_zero() if at_zero else self._evaluated()
+            self._place = weight.detach().clone()
+        weight.grad = self._gradient.clone().to(weight.dtype)
+        return self._loss
+
+    def _from_zero(self) -> tuple[Tensor, Tensor]:
+        """In closed form."""
+        memory, batch = self._objective.memory, self._objective.batch
+        return batch.weights.sum() * math.log(memory.num_items), self._objective.gradient_at_zero()
 
     @torch.no_grad()
     def _evaluated(self) -> tuple[Tensor, Tensor]:

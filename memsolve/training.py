@@ -14,6 +14,9 @@ from memsolve.objective import Objective
 from memsolve.problem import Batch
 from memsolve.stepper import Build, Stepper, manner_of
 
+ROOM = 2.0**20
+"""Between the largest number and a weight's: its products with embeddings are sums."""
+
 Schedule = Literal["constant", "inverse", "cosine", "linear"]
 
 
@@ -75,13 +78,13 @@ def train(
     zero = objective.memory.output_covariance
     manner = manner_of(build, zero.device, zero.dtype)
     stepper = Stepper(objective, build, manner)
-    largest = torch.finfo(stepper.weight.dtype).max ** 0.5
+    largest = torch.finfo(stepper.weight.dtype).max / ROOM
     for step, (batch, rate) in enumerate(zip(batches, rates, strict=False), start=1):
         start = time.perf_counter()
         objective.batch = batch
         loss = stepper.step(rate)
         weight = stepper.weight.detach()
-        if not float(weight.norm()) < largest:
+        if not float(weight.abs().max()) < largest:
             return
         seconds = time.perf_counter() - start
         yield State(step, weight.to(zero.dtype), loss, seconds, manner.single)

@@ -6,6 +6,9 @@ import numpy as np
 
 from memsolve.engine.fit import Estimate, Floats, bootstrap
 
+INSIDE = 1.01
+"""How far inside the batch sizes an interval ends: what was brought to an end stands there."""
+
 SHARE = 0.8
 """Of what is stored of the population, that counts as nearly all."""
 
@@ -40,7 +43,7 @@ def enough(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
     found = bootstrap([counts], lambda draws: crossing(draws[0]))
     smallest, largest = batch_sizes[0], batch_sizes[-2]
     bar = found.bar
-    if bar is None or not smallest < bar[1] <= bar[2] < largest:
+    if bar is None or not smallest * INSIDE < bar[1] <= bar[2] < largest / INSIDE:
         span = "" if bar is None else f"{bar[1]:.3g} to {bar[2]:.3g} is "
         return Estimate(None, note=f"not identified: {span}not inside {smallest} to {largest}")
     return found
