@@ -65,7 +65,7 @@ def _made(summary: Summary[Any]) -> str:
         f"{len(problems)} problems: alpha = {_told(problems, 0)}, d = {_told(problems, 1)}, after "
         f"{_told(problems, 2)} steps, N = {points[0].num_items}; {seeds} seeds beside the one of "
         f"the tuning; {hours:.1f} hours of {here['device']}, {here['threads']} thread, torch "
-        f"{here['torch']}, pytorch-optimizer {here.get('pytorch-optimizer', '-')}; "
+        f"{here['torch']}, pytorch_optimizer {here.get('pytorch_optimizer', '-')}; "
         f"`{summary.command}`"
     )
 

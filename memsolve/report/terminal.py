@@ -28,7 +28,8 @@ def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
     """The table for a terminal of so many columns: no word of it is broken.
 
     Doubts that all rows share stand once below it. Where it is too wide, so does every column that
-    says one thing, and names are short; where it still is, each `d` has a line.
+    says one thing, and names are short; where it still is, each `d` has a line, and then the last
+    columns are left to the report.
     """
     below = [study.legend] if study.legend else []
     certain = _without_doubts(summary)
@@ -55,6 +56,9 @@ def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
         whole = texts | {at: whole[at]}
         if sum(map(_longest_word, whole.items())) + _frame(whole) > width:
             whole = texts | {at: ["\n".join(row) for row in values]}
+            left_out = _too_many(whole, width)
+            whole = {head: column for head, column in whole.items() if head not in left_out}
+            below += [f"in the report: {', '.join(left_out)}"] if left_out else []
     return _drawn(f"{study.name}: {study.quantity}", whole, below, width)
 
 
@@ -78,6 +82,17 @@ def _widths(columns: Columns, width: int) -> list[int]:
         spare = [place for place, wide in enumerate(found) if wide > least[place]]
         if spare:
             found[max(spare, key=found.__getitem__)] -= 1
+    return found
+
+
+def _too_many(columns: Columns, width: int) -> list[str]:
+    """The last of the columns between names and counts for whose longest words there is no room."""
+    first, *middle, last = columns.items()
+    room = width - _frame(columns) - min(_longest_word(first), SHORTEST) - _longest_word(last)
+    found: list[str] = []
+    while middle and sum(map(_longest_word, middle)) > room:
+        found.insert(0, middle.pop()[0])
+        room += 3  # of its frame
     return found
 
 

@@ -19,6 +19,7 @@ FAMOUS = (
     "torch.optim.SGD:momentum=0.9",
     "torch.optim.AdamW",
     "torch.optim.Muon",
+    "torch.optim.Muon:weight_decay=0",
     "torch.optim.LBFGS:lr=1:max_iter=1",
     "muon",
     "muon:momentum=0.95",
