@@ -48,7 +48,7 @@ def files(root: Path, *folders: str) -> set[str]:
 
 
 KERNELS = files(ROOT / "kernels", "memsolve_kernels")
-MEMSOLVE = files(ROOT, "memsolve")
+MEMSOLVE = files(ROOT, "memsolve") | {"memsolve/records/leaderboard/summary.json"}
 DIST_INFO = {"METADATA", "WHEEL", "RECORD", "licenses/LICENSE"}
 
 

@@ -27,7 +27,7 @@ def test_the_studys_table_is_the_recorded_one(study: str) -> None:
 
 def test_the_shares_are_the_recorded_ones() -> None:
     fits = load(RESULTS / "precision")[1].fits
-    lines = re.findall(r"^\| `(muon\S*)` \| (.*) \|$", README, re.MULTILINE)
+    lines = re.findall(r"^\| `(muon\S*)` \| ([\d%| ]+) \|$", README, re.MULTILINE)
     assert len(lines) > 3
     for name, written in lines:
         shares = [
