@@ -127,12 +127,13 @@ def accumulate_kernel(
     state = sums + slot[:, None] * DIM + columns[None, :]
     weighted = tl.load(state, mask=block, other=0.0) * decay[:, None]
 
+    lines = weights + rows.to(tl.int64)[:, None] * chunk  # every place of which is written
     for place in range(first_tile * TILE, last_tile * TILE, BLOCK_N):
         part = (place // TILE) * num_queries + rows
         scale = tl.exp2(tl.load(tile_tops + part, mask=inside, other=LOWEST) - top)
         scale = scale.to(weights.dtype.element_ty)  # a power of two, so that no weight is rounded
         places = place + tl.arange(0, BLOCK_N)
-        weight = load_block(weights, rows, num_queries, chunk, places, 1, 2**31 - 1)
+        weight = tl.load(lines + places[None, :], mask=inside[:, None], other=0.0)
         value = load_block(
             outputs, first_item + places, num_items, stride_item, columns, stride_dim, DIM
         )
