@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from memsolve.engine import Fit, Summary
-from memsolve.engine.fit import Estimate
 from memsolve.report.names import short
 from memsolve.study.leaderboard import leaderboard, of_seeds, told
-from memsolve.study.ranking import ranking, scores
+from memsolve.study.ranking import rank, ranking, scores
 
 ALPHA = 1.5
 """What is stored is told at this alpha and the largest `d`; the shares are of all of them."""
@@ -32,23 +31,25 @@ def table(summary: Summary[Any]) -> str:
         "| time | state |"
     )
     rows = [
-        _row(place, names[name], share, at_alpha[name])
-        for place, (name, share) in enumerate(shares.items(), start=1)
+        _row([rank(shares, name), f"`{names[name]}`", str(share)], at_alpha[name], summary)
+        for name, share in shares.items()
     ]
     return "\n".join([head, "|---:|---|---|" + "---|" * 6 + "---:|", *rows, "", _made(summary)])
 
 
-def _row(place: int, name: str, share: Estimate, fit: Fit[Any]) -> str:
+def _row(cells: list[str], fit: Fit[Any], summary: Summary[Any]) -> str:
+    """A row that begins with these cells."""
     point = fit.points[-1]
     critical = fit.points[0].critical
     cells = [
-        str(place),
-        f"`{name}`",
-        str(share),
-        *(told(of_seeds(seeds)) for seeds in point.stored),
+        *cells,
+        *(
+            told(of_seeds(seeds)) if any(seeds) else summary.remarks.get(fit.optimizer, "0")
+            for seeds in point.stored
+        ),
         str(fit.estimate),
         "?" if critical.value is None else told(critical),
-        f"{np.median(point.time):.2f}" if point.time else "-",
+        f"{np.median(point.time):.1f}" if point.time else "-",
         f"{point.state:.1f}",
     ]
     return f"| {' | '.join(cells)} |"
@@ -63,10 +64,10 @@ def _made(summary: Summary[Any]) -> str:
     seeds = len(points[0].stored[0])
     return (
         f"{len(problems)} problems: alpha = {_told(problems, 0)}, d = {_told(problems, 1)}, after "
-        f"{_told(problems, 2)} steps, N = {points[0].num_items}; {seeds} seeds beside the one of "
+        f"{_told(problems, 3)} steps, N = {points[0].num_items}; {seeds} seeds beside the one of "
         f"the tuning; {hours:.1f} hours of {here['device']}, {here['threads']} thread, torch "
         f"{here['torch']}, pytorch_optimizer {here.get('pytorch_optimizer', '-')}; "
-        f"`{summary.command}`"
+        f"`OMP_NUM_THREADS={here['threads']} {summary.command}`"
     )
 
 

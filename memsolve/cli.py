@@ -58,6 +58,8 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
 
     def command(out: Path | None, add: str | None, to: Path | None, **others: Any) -> None:
         how = {name: others.pop(name) for name in ("resume", "skip_failing")}
+        if add is None and to is not None:
+            raise InputError("--to is the finished study of --add; give both, or none")
         if add is None:
             folder = out or Path("results", study.name)
             _report([(study, study(type(study.grid).parse(others), folder, **how))], folder)
@@ -65,6 +67,8 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
             folder, finished = out or Path("results", f"{study.name}-added"), to or study.record
             if finished is None:
                 raise InputError("--add needs a finished study to be shown with: --to FOLDER")
+            if folder.resolve() == finished.resolve():
+                raise InputError(f"--out and --to are both {folder}; expected another folder")
             grid = grid_beside(study, finished, split(add), others)
             beside = finished, study, study.load(finished)
             _report(merged([beside, (folder, study, study(grid, folder, **how))]), folder)

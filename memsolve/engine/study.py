@@ -232,6 +232,8 @@ class Study(ABC, Generic[C, R, P]):
             InputError: the folder holds none.
         """
         found = read(folder)
+        if found["study"] != self.name:
+            raise InputError(f"{folder} holds a {found['study']} study; expected {self.name}")
         try:
             return Summary.from_json(found, self.point)
         except InputError as error:

@@ -20,9 +20,9 @@ def short(names: Iterable[str]) -> dict[str, str]:
     found = {name: name for name in names}
     for shorten in (_without_path, _without_middle, _from_where_they_part):
         shorter = shorten(list(found.values()))
-        times = Counter(shorter)
+        times = Counter(map(str.lower, shorter))  # a capital tells too little apart
         pairs = zip(found.items(), shorter, strict=True)
-        found = {name: new if times[new] == 1 else old for (name, old), new in pairs}
+        found = {name: new if times[new.lower()] == 1 else old for (name, old), new in pairs}
     return found
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memsolve_kernels.errors import RangeError
+
 from memsolve.engine import option
 from memsolve.engine.grid import Optimizers
 from memsolve.study.trials import Trial, Trials, check_endless
@@ -85,6 +87,11 @@ class Board(Trials):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_endless(self.schedules)
+        if self.gradient != "exact":
+            raise RangeError(
+                f"gradient is {self.gradient!r}; expected 'exact', since a leaderboard compares "
+                "what optimizers do with the gradient of the population and of batches"
+            )
 
     @property
     def shown(self) -> range:

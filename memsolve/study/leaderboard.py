@@ -21,7 +21,7 @@ from memsolve.study import leaderboard_figures as figures
 from memsolve.study.board import TUNING_SEEDS, Board, Entry
 from memsolve.study.cost import cost
 from memsolve.study.many_steps import ManySteps
-from memsolve.study.ranking import ranking
+from memsolve.study.ranking import rank, ranking
 from memsolve.study.records import recorded
 from memsolve.study.standing import Run, Standing, best, shown, standing
 from memsolve.study.trajectory import choose, trajectory
@@ -40,7 +40,8 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
         "of the population from W = 0. Every optimizer has the settings of its package, but for "
         "what its name says, and one budget: on seed 0, which is not shown, both a constant and an "
         "inverse schedule are tried with five step sizes, found by the rule of dynamics, and up to "
-        "four more where the best is at an end. For each number of steps the trial that had stored "
+        "four more where the best after all steps is at an end, unless step sizes or schedules are "
+        "given. For each number of steps the trial that had stored "
         "most by then is run again on other seeds, and those are the numbers. A run that ends "
         "early, because it diverged or a step failed, counts 0 from then on. The ranking is by the "
         "share of the best: what an optimizer stores over the most that any of those compared "
@@ -54,10 +55,9 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
         "seen in the critical batch size alone."
     )
     legend = (
-        "share: of the best, mean over d and numbers of steps at this alpha; rank: by that over "
-        "all alphas; time: of a step over SGD's; state: numbers kept a weight; "
-        "B_80%: the smallest batch that stores 80% of what the population does in 10 steps (?: not "
-        "identified, the report says why)"
+        "share: of the best, mean over alphas, d and numbers of steps; time: of a step over "
+        "SGD's; state: numbers kept a weight; B_80%: the smallest batch that stores 80% of what "
+        "the population does in 10 steps (?: not identified, the report says why)"
     )
     record = recorded("leaderboard")
     grid = Board()
@@ -131,19 +131,20 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
         return sorted(fits, key=lambda fit: (fit.alpha, order.index(fit.optimizer)))
 
     def rows(self, fits: Sequence[Fit[Standing]]) -> list[dict[str, str]]:
-        """Rank over all, share of the best at each alpha, exponent, critical batch, costs."""
-        order = list(ranking(fits))
+        """Rank, share of the best over all alphas and at each, exponent, critical batch, costs."""
+        overall = ranking(fits)
         shares = {
             alpha: ranking([fit for fit in fits if fit.alpha == alpha])
             for alpha in {fit.alpha for fit in fits}
         }
         return [
             {
-                "rank": str(1 + order.index(fit.optimizer)),
-                "share [95%]": str(shares[fit.alpha][fit.optimizer]),
+                "rank": rank(overall, fit.optimizer),
+                "share [95%]": str(overall[fit.optimizer]),
+                "at this alpha": str(shares[fit.alpha][fit.optimizer]),
                 "exponent in d [95%]": fit.estimate.told,
                 f"B_80% at d = {fit.points[0].dim}": _known(fit.points[0].critical),
-                "time": f"{np.median(fit.points[-1].time):.2f}" if fit.points[-1].time else "-",
+                "time": f"{np.median(fit.points[-1].time):.1f}" if fit.points[-1].time else "-",
                 "state": f"{fit.points[-1].state:.1f}",
             }
             for fit in fits
@@ -155,8 +156,8 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
         return " / ".join(count(float(np.mean(seeds))) for seeds in point.stored) + early
 
     def score(self, point: Standing) -> float:
-        """Items stored in the end."""
-        return float(np.mean(point.stored[-1]))
+        """The most that was stored by any number of steps."""
+        return max(float(np.mean(seeds)) for seeds in point.stored)
 
     def detail(self, point: Standing) -> str:
         """Items stored, with intervals, how the trials were tuned, and what a step costs."""

@@ -1,6 +1,7 @@
 """Who is how near to the best, over all memories and numbers of steps: what a leaderboard ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,36 +9,46 @@ from memsolve.engine import Fit
 from memsolve.engine.fit import Estimate, Floats, bootstrap
 from memsolve.study.standing import Standing
 
-Problem = tuple[float, int, int]
-"""Alpha, `d`, and number of steps."""
+
+class Problem(NamedTuple):
+    """One memory, by its kind, and a number of steps."""
+
+    alpha: float
+    dim: int
+    num_items: int
+    steps: int
+
 
 Scores = dict[Problem, dict[str, list[int]]]
 """By problem, what each optimizer has stored, by seed."""
 
 
 def scores(fits: Sequence[Fit[Standing]]) -> Scores:
-    """What was stored, by problem and optimizer."""
+    """What was stored, by problem and optimizer; of problems that all of them were measured on."""
     found: Scores = {}
     for fit in fits:
         for point in fit.points:
             for steps, counts in zip(point.horizons, point.stored, strict=True):
-                found.setdefault((fit.alpha, point.dim, steps), {})[fit.optimizer] = counts
-    return found
+                problem = Problem(fit.alpha, point.dim, point.num_items, steps)
+                found.setdefault(problem, {})[fit.optimizer] = counts
+    every = {fit.optimizer for fit in fits}
+    return {problem: of for problem, of in found.items() if of.keys() == every}
 
 
 def ranking(fits: Sequence[Fit[Standing]]) -> dict[str, Estimate]:
     """Each optimizer's share of the best, mean over the problems, the largest first.
 
     On a problem the share is what an optimizer has stored, mean over seeds, over the most that any
-    has; 0 where it was not measured. The interval is bootstrapped over seeds, which all optimizers
-    share, so that both change together.
+    has. The interval is bootstrapped over seeds, which all optimizers share, so that both change
+    together. Studies that have no problem in common have no ranking.
     """
     names = list(dict.fromkeys(fit.optimizer for fit in fits))
     problems = scores(fits)
+    if not problems:
+        return dict.fromkeys(names, Estimate(None, note="no problem in common"))
     seeds = min(len(counts) for of in problems.values() for counts in of.values())
     table = np.array(
-        [[of.get(name, [0] * seeds)[:seeds] for name in names] for of in problems.values()],
-        dtype=float,
+        [[of[name][:seeds] for name in names] for of in problems.values()], dtype=float
     )  # (P, O, S)
 
     def shares(draws: Floats) -> Floats:
@@ -52,3 +63,11 @@ def ranking(fits: Sequence[Fit[Standing]]) -> dict[str, Estimate]:
 
     found = {name: share(place) for place, name in enumerate(names)}
     return dict(sorted(found.items(), key=lambda entry: -(entry[1].value or 0)))
+
+
+def rank(shares: Mapping[str, Estimate], name: str) -> str:
+    """The place of an optimizer, which equals share; `-` where there is no ranking."""
+    own = shares[name].value
+    if own is None:
+        return "-"
+    return str(1 + sum((other.value or 0) > own for other in shares.values()))

@@ -34,7 +34,7 @@ class Trajectory:
         margins: at each mark, quantiles (5, 25, 50, 75 and 95%) of the margins of the items that
             `d` could hold (`theory.limit`).
         failed: why a step failed, which ended the run; empty if none did.
-        diverged: a weight was not finite, which ended the run.
+        diverged: a weight was not finite, or too large for its logits, which ended the run.
     """
 
     recovered: list[int]

@@ -26,6 +26,7 @@ from memsolve.examples.factual_recall.training import Lesson, recollect
 from memsolve.problem import power_law
 from memsolve.stepper import StepError
 from memsolve.study import load
+from memsolve.study.ranking import Problem
 from memsolve.study.standing import Standing
 from memsolve.study.trials import Trials
 from tests.memsolve.test_leaderboard import fit, point
@@ -319,6 +320,9 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
     board: Summary[Standing] = Summary("leaderboard", "", {}, of_alpha[1.5] + of_alpha[2.0])
     assert len({one.points[0].totals.mean() for one in run.fits}) == 2
     taus = {problem: found.tau for problem, found in by_problem(run, board).items()}
-    assert taus == {(1.5, 8, 1): pytest.approx(1), (1.5, 8, 10): pytest.approx(-1)}
+    assert taus == {
+        Problem(1.5, 8, 128, 1): pytest.approx(1),
+        Problem(1.5, 8, 128, 10): pytest.approx(-1),
+    }
     with pytest.raises(InputError, match="none of the alphas"):
         by_problem(run, replace(board, fits=of_alpha[2.0]))

@@ -17,12 +17,13 @@ from memsolve.cli import run
 from memsolve.engine import Fit, Summary
 from memsolve.engine.fit import Estimate
 from memsolve.engine.optimizers import builder
+from memsolve.report.table import shown
 from memsolve.study import find, load
 from memsolve.study.board import FAMOUS, Board, Entry
 from memsolve.study.cost import cost, numbers
 from memsolve.study.enough import SHARE, enough
 from memsolve.study.leaderboard import leaderboard
-from memsolve.study.ranking import ranking, scores
+from memsolve.study.ranking import rank, ranking, scores
 from memsolve.study.standing import Run, Standing, best
 
 SMALL = Board(("sgd", "muon"), dims=(8, 12), num_items=128, seeds=2, steps=12, batch_sizes=(16, 64))
@@ -182,18 +183,34 @@ def test_shares_are_of_the_best_whatever_the_unit(
             assert again[name].value == pytest.approx(estimate.value)
 
 
-def test_the_share_is_the_mean_over_problems() -> None:
+def test_the_share_is_the_mean_over_the_problems_that_all_have() -> None:
     fits = [
         fit("a", point([10, 10], [4, 4]), alpha=1.5),
-        fit("b", point([5, 5], [8, 8]), alpha=1.5),
-        fit("a", point([1, 1], [1, 1]), alpha=2.0),
+        fit("b", point([5, 5], [6, 6]), alpha=1.5),
+        fit("c", point([5, 5], [6, 6]), alpha=1.5),
+        fit("b", point([1, 1], [1, 1]), alpha=2.0),  # which nobody else was measured on
     ]
-    assert len(scores(fits)) == 4
+    assert len(scores(fits)) == 2
     found = ranking(fits)
-    assert found["a"].value == pytest.approx((1 + 0.5 + 1 + 1) / 4)
-    assert found["b"].value == pytest.approx((0.5 + 1 + 0 + 0) / 4)
+    assert found["a"].value == pytest.approx((1 + 4 / 6) / 2)
+    assert found["b"].value == pytest.approx((0.5 + 1) / 2)
     assert found["a"].low == found["a"].high == pytest.approx(found["a"].value)
-    assert [one.optimizer for one in leaderboard.ranked(fits)] == ["a", "b", "a"]
+    assert [rank(found, name) for name in "abc"] == ["1", "2", "2"]
+    assert [one.optimizer for one in leaderboard.ranked(fits)] == ["a", "b", "c", "b"]
+
+
+def test_boards_without_a_common_problem_have_no_ranking() -> None:
+    other = replace(point([9, 9]), num_items=256)
+    found = ranking([fit("a", point([1, 1])), fit("b", other)])
+    assert {estimate.note for estimate in found.values()} == {"no problem in common"}
+    assert rank(found, "a") == "-"
+
+
+def test_what_was_stored_by_an_earlier_step_is_shown() -> None:
+    """Not the first step's remark in its place, which serves where nothing was ever stored."""
+    summary = Summary("leaderboard", "", {}, [fit("a", point([3, 3], [0, 0]))], {"a": "random"})
+    assert shown(leaderboard, summary.fits[0].points[0], "random") == "3.0 / 0.0"
+    assert shown(leaderboard, point([0, 0], [0, 0]), "random") == "random"
 
 
 def test_costs_are_beside_sgds() -> None:
@@ -233,12 +250,23 @@ def test_one_more_is_measured_as_the_others_were(
     assert summary.fits[0].points[0].num_items == 128
 
 
+def test_a_finished_study_is_not_written_over_by_what_is_added(
+    finished: tuple[Path, Summary[Standing]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(finished[0])
+    assert run(["leaderboard", "--add", "sgd", "--to", folder, "--out", folder, "--resume"]) == 2
+    assert "expected another folder" in capsys.readouterr().err
+    assert load(finished[0])[1].fits == finished[1].fits
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("leaderboard --add torch.optim.Adam --dims 8", "--dims is given with --add"),
         ("capacity --add torch.optim.Adam", "--to FOLDER"),
         ("leaderboard --add torch.optim.Adam --to nowhere", "holds no summary.json"),
+        ("leaderboard --to nowhere", "--to is the finished study of --add"),
+        ("leaderboard --gradient thresholded", "expected 'exact'"),
         ("leaderboard --schedules linear", "depends on the number of steps"),
         ("leaderboard --dims 4096", "above the largest dimension"),
     ],

@@ -83,7 +83,7 @@ def main(
     board: Annotated[Path, typer.Option(help="Folder of a leaderboard.")] = leaderboard.record,
 ) -> None:
     """Print how far the leaderboard's order carries over."""
-    table = Table("alpha", "d", "steps", "optimizers", "tau", "p")
+    table = Table("alpha", "d", "N", "steps", "optimizers", "tau", "p")
     for problem, found in by_problem(study.load(folder), leaderboard.load(board)).items():
         place = [f"{number:g}" for number in problem]
         table.add_row(*place, str(found.common), f"{found.tau:.2f}", f"{found.p:.2g}")
