@@ -30,6 +30,8 @@ class Preset:
         num_warps: warps of a program.
         num_stages: tiles in flight.
         together: programs that a processor holds at once, while some wait others multiply.
+        lanes: statistics that "rank" keeps of a row, as many as threads share one of a product:
+            four of a warp on tensor cores up to sm_90, by the warps that are side by side.
     """
 
     block_b: int
@@ -38,6 +40,7 @@ class Preset:
     num_warps: int
     num_stages: int
     together: int = 1
+    lanes: int = 1
 
     @property
     def registers(self) -> int | None:
@@ -49,8 +52,8 @@ class Preset:
         return share if share < 256 else None
 
 
-# block_b, block_n, block_d, num_warps, num_stages and, where it is not one, how many programs run
-# together, by architecture; a row serves d up to block_d, and FEW queries have rows of their own.
+# block_b, block_n, block_d, num_warps, num_stages and, where not one, programs held together and
+# lanes, by architecture; a row serves d up to block_d, and FEW queries have rows of their own.
 #
 # "odds" and "covariance" keep a weighted sum of block_d columns on chip, and "curvature" two; where
 # d is larger than that, "odds" and "covariance" in turn take its place. "outputs" keeps a sum for
@@ -63,7 +66,11 @@ class Preset:
 # tried (bench/NOTES.md); others have tiles like them, or the largest. None spills with the oldest
 # or the newest Triton, and none has been timed on a GPU yet. Where an architecture has no rows it
 # borrows (`architectures.BORROWED`).
-_Row = tuple[int, int, int, int, int] | tuple[int, int, int, int, int, int]
+_Row = (
+    tuple[int, int, int, int, int]
+    | tuple[int, int, int, int, int, int]
+    | tuple[int, int, int, int, int, int, int]
+)
 TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
     ("odds", "half"): {
         80: [(64, 64, 64, 4, 3, 3), (64, 64, 128, 4, 2, 2), (64, 64, 256, 8, 2)],
@@ -135,8 +142,8 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(64, 32, 64, 8, 2)],
     },
     ("rank", "half"): {
-        80: [(64, 64, 64, 4, 3, 4), (64, 64, 128, 4, 2, 3), (64, 64, 256, 4, 2, 1)],
-        90: [(128, 64, 64, 8, 3, 3), (128, 64, 128, 8, 3, 2), (128, 32, 256, 8, 3, 2)],
+        80: [(64, 64, 64, 4, 3, 4, 4), (64, 64, 128, 4, 2, 3, 4), (64, 64, 256, 4, 2, 1, 4)],
+        90: [(128, 64, 64, 8, 3, 3, 4), (128, 64, 128, 8, 2, 3, 4), (128, 32, 256, 8, 3, 2, 4)],
         100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (128, 64, 256, 8, 3)],
     },
     ("long_rank", "half"): {
@@ -258,7 +265,7 @@ FEW_TABLE: dict[str, list[_Row]] = {
     ],
     "curvature": [(16, 128, 64, 4, 3, 3), (16, 128, 128, 4, 3, 2), (16, 64, 256, 4, 3, 2)],
     "covariance": [(16, 128, 64, 4, 3, 4), (16, 128, 128, 4, 3, 2), (16, 64, 256, 4, 3, 2)],
-    "rank": [(16, 128, 64, 4, 3), (16, 128, 128, 4, 3), (16, 64, 256, 4, 3)],
+    "rank": [(16, 128, 64, 4, 3, 1, 16), (16, 128, 128, 4, 3, 1, 16), (16, 64, 256, 4, 3, 1, 16)],
     "long_rank": [(16, 128, 64, 4, 4)],
     "weights": [(16, 256, 64, 4, 3)],
     "centred": [(16, 128, 64, 4, 3)],

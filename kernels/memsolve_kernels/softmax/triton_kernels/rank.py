@@ -13,7 +13,6 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
     LOG2_E,
-    LOWEST,
     blocks,
     first_left_out,
     items_per_split,
@@ -23,22 +22,36 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     sizes,
 )
 
+NONE = tl.constexpr(-2.0e38)  # where a running maximum starts: finite, and so in bits
+
+
+@triton.jit
+def by_lanes(logit, LANES: tl.constexpr):
+    """(rows, columns) as (rows, lanes, columns of a lane): every pair of columns is the next's."""
+    ROWS: tl.constexpr = logit.shape[0]
+    COLUMNS: tl.constexpr = logit.shape[1]
+    pairs = tl.reshape(logit, (ROWS, COLUMNS // (2 * LANES), LANES, 2))
+    return tl.reshape(tl.permute(pairs, (0, 2, 1, 3)), (ROWS, LANES, COLUMNS // LANES))
+
 
 @triton.jit(do_not_specialize=COUNTS)
 def rank_kernel(
     queries, outputs, targets, target_logits, log_odds, best_others, ranks,
     num_queries, num_items, stride_item, stride_dim, items_per_split,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
+    LANES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of a block of queries over the items of one split, targets left out by index."""
+    """Statistics of a block of queries over the items of one split, targets left out by index.
+
+    A row has LANES of each, one for every pair of columns in turn, as threads hold a product of
+    tensor cores: a thread meets no other before the last tile.
+    """
     rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     target = load_targets(targets, rows, num_queries, num_items)
     own = tl.load(target_logits + rows, mask=rows < num_queries, other=0.0)
-    best = tl.full((BLOCK_B,), float("-inf"), tl.float32)
-    top = tl.full((BLOCK_B,), LOWEST, tl.float32)
-    total = tl.zeros((BLOCK_B,), tl.float32)
-    above = tl.zeros((BLOCK_B,), tl.int32)
+    best = tl.full((BLOCK_B, LANES), NONE, tl.float32)
+    total = tl.zeros((BLOCK_B, LANES), tl.float32)
+    above = tl.zeros((BLOCK_B, LANES), tl.int32)
     columns = tl.arange(0, BLOCK_D)
     if DIM <= BLOCK_D:
         query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
@@ -60,19 +73,21 @@ def rank_kernel(
         if start + BLOCK_N > left_out:
             logit = leave_out(logit, items, num_items, target)
             left_out = first_left_out(start + BLOCK_N, num_items, target)
-        above += tl.sum(tl.where(logit > own[:, None], 1.0, 0.0), 1).to(tl.int32)
-        best = tl.maximum(best, tl.max(logit, 1))
-        risen = tl.maximum(top, best * LOG2_E)
-        weight = tl.exp2(logit * LOG2_E - risen[:, None])
-        total = total * tl.exp2(top - risen) + tl.sum(weight, 1)
-        top = risen
+        logit = by_lanes(logit, LANES)
+        above += tl.sum(tl.where(logit > own[:, None, None], 1.0, 0.0), 2).to(tl.int32)
+        risen = tl.maximum(best, tl.max(logit, 2))
+        weight = tl.exp2(logit * LOG2_E - (risen * LOG2_E)[:, :, None])
+        total = total * tl.exp2((best - risen) * LOG2_E) + tl.sum(weight, 2)
+        best = risen
 
     slot = tl.program_id(1).to(tl.int64) * num_queries + rows
     inside = rows < num_queries
-    odds = tl.fma(own, -LOG2_E, top) + tl.log2(total)
+    risen = tl.max(best, 1)
+    total = tl.sum(total * tl.exp2((best - risen[:, None]) * LOG2_E), 1)
+    odds = tl.fma(risen - own, LOG2_E, tl.log2(total))
     tl.store(log_odds + slot, odds * LN_2, mask=inside)
-    tl.store(best_others + slot, best, mask=inside)
-    tl.store(ranks + slot, above, mask=inside)
+    tl.store(best_others + slot, tl.where(risen > NONE, risen, float("-inf")), mask=inside)
+    tl.store(ranks + slot, tl.sum(above, 1), mask=inside)
 
 
 def ranks(
@@ -94,6 +109,6 @@ def ranks(
         queries=queries, outputs=outputs, targets=targets, target_logits=target_logits,
         log_odds=log_odds, best_others=best_others, ranks=above,
         items_per_split=items_per_split(num_items, splits, preset),
-        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
+        LANES=preset.lanes, PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
     )  # fmt: skip
     return RankPartial(log_odds, best_others, above)
