@@ -1,8 +1,10 @@
 """What every kernel compiles to on each architecture, without a GPU."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
+import torch
 
 pytest.importorskip("triton")
 
@@ -12,11 +14,14 @@ from memsolve_kernels.compiled import (
     ToolError,
     binaries,
     everywhere,
+    profile,
     resources,
     tool,
     variants,
 )
-from memsolve_kernels.launch import Variant
+from memsolve_kernels.launch import Variant, recorded
+from memsolve_kernels.softmax.presets import FEW, presets
+from memsolve_kernels.softmax.triton_kernels.rank import ranks
 
 
 @cache
@@ -49,6 +54,33 @@ def test_architectures_of_the_same_presets_get_the_same_ptx() -> None:
     both = binaries(variant, [86, 89])
     assert [binary.arch for binary in both] == [86, 89]
     assert both[0].cubin != both[1].cubin
+
+
+@pytest.mark.parametrize(("arch", "few"), [(80, False), (90, False), (90, True), (100, False)])
+def test_ranks_keep_as_many_lanes_as_threads_share_a_row(arch: int, few: bool) -> None:
+    """Fewer meet by shuffles and shared memory in every tile; more take instructions in vain."""
+    preset = next(each for each in presets("rank", "half", arch) if (each.block_b == FEW) == few)
+    queries, outputs, numbers = (
+        torch.empty(256, preset.block_d, dtype=torch.bfloat16, device="meta"),
+        torch.empty(4096, preset.block_d, dtype=torch.bfloat16, device="meta"),
+        torch.empty(256, device="meta"),
+    )
+
+    def cycles(lanes: int) -> dict[str, float]:
+        with recorded() as launches:
+            targets = torch.empty(256, dtype=torch.int64, device="meta")
+            tried = replace(preset, lanes=lanes)
+            ranks(queries, outputs, targets, numbers, tried, "ieee", splits=1)
+        (binary,) = binaries(Variant("rank", launches[0], tensor_cores=True), [arch])
+        return profile(binary).loop.cycles
+
+    kept, doubled = cycles(preset.lanes), cycles(2 * preset.lanes)
+    assert kept["shared"] <= doubled["shared"]
+    assert kept["issue"] < doubled["issue"]
+    if preset.lanes > 1:
+        halved = cycles(preset.lanes // 2)
+        assert kept["shared"] < halved["shared"]
+        assert kept["issue"] < halved["issue"]
 
 
 def test_a_missing_disassembler_is_told_in_a_line() -> None:

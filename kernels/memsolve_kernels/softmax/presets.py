@@ -30,8 +30,10 @@ class Preset:
         num_warps: warps of a program.
         num_stages: tiles in flight.
         together: programs that a processor holds at once, while some wait others multiply.
-        lanes: statistics that "rank" keeps of a row, as many as threads share one of a product:
-            four of a warp on tensor cores up to sm_90, by the warps that are side by side.
+        lanes: how many maxima, sums and counts "rank" keeps of a row, one for each thread that
+            holds some of its columns: on tensor cores four threads of a warp times the warps side
+            by side along the items, on sm_100 (from 64 queries on) one thread. Another number is
+            slower, not wrong; block_n is a multiple of 2 lanes.
     """
 
     block_b: int
@@ -142,7 +144,7 @@ TABLE: dict[tuple[str, str], dict[int, list[_Row]]] = {
         100: [(64, 32, 64, 8, 2)],
     },
     ("rank", "half"): {
-        80: [(64, 64, 64, 4, 3, 4, 4), (64, 64, 128, 4, 2, 3, 4), (64, 64, 256, 4, 2, 1, 4)],
+        80: [(64, 64, 64, 4, 3, 4, 8), (64, 64, 128, 4, 2, 3, 8), (64, 64, 256, 4, 2, 1, 8)],
         90: [(128, 64, 64, 8, 3, 3, 4), (128, 64, 128, 8, 2, 3, 4), (128, 32, 256, 8, 3, 2, 4)],
         100: [(128, 64, 64, 8, 3), (128, 64, 128, 8, 3), (128, 64, 256, 8, 3)],
     },

@@ -13,6 +13,7 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
     LOG2_E,
+    LOWEST,
     blocks,
     first_left_out,
     items_per_split,
@@ -22,12 +23,10 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     sizes,
 )
 
-NONE = tl.constexpr(-2.0e38)  # where a running maximum starts: finite, and so in bits
-
 
 @triton.jit
 def by_lanes(logit, LANES: tl.constexpr):
-    """(rows, columns) as (rows, lanes, columns of a lane): every pair of columns is the next's."""
+    """(rows, columns) as (rows, lanes, columns of a lane): pairs of columns are dealt in turn."""
     ROWS: tl.constexpr = logit.shape[0]
     COLUMNS: tl.constexpr = logit.shape[1]
     pairs = tl.reshape(logit, (ROWS, COLUMNS // (2 * LANES), LANES, 2))
@@ -43,13 +42,14 @@ def rank_kernel(
 ):  # fmt: skip
     """Statistics of a block of queries over the items of one split, targets left out by index.
 
-    A row has LANES of each, one for every pair of columns in turn, as threads hold a product of
-    tensor cores: a thread meets no other before the last tile.
+    Each is kept LANES times a row, for as many threads as share one in a product of tensor cores,
+    so that threads exchange nothing until all tiles are done.
     """
     rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     target = load_targets(targets, rows, num_queries, num_items)
     own = tl.load(target_logits + rows, mask=rows < num_queries, other=0.0)
-    best = tl.full((BLOCK_B, LANES), NONE, tl.float32)
+    best = tl.full((BLOCK_B, LANES), float("-inf"), tl.float32)
+    top = tl.full((BLOCK_B, LANES), LOWEST, tl.float32)
     total = tl.zeros((BLOCK_B, LANES), tl.float32)
     above = tl.zeros((BLOCK_B, LANES), tl.int32)
     columns = tl.arange(0, BLOCK_D)
@@ -75,18 +75,19 @@ def rank_kernel(
             left_out = first_left_out(start + BLOCK_N, num_items, target)
         logit = by_lanes(logit, LANES)
         above += tl.sum(tl.where(logit > own[:, None, None], 1.0, 0.0), 2).to(tl.int32)
-        risen = tl.maximum(best, tl.max(logit, 2))
-        weight = tl.exp2(logit * LOG2_E - (risen * LOG2_E)[:, :, None])
-        total = total * tl.exp2((best - risen) * LOG2_E) + tl.sum(weight, 2)
-        best = risen
+        best = tl.maximum(best, tl.max(logit, 2))
+        risen = tl.maximum(top, best * LOG2_E)  # rounded here, and this number everywhere below
+        weight = tl.exp2(logit * LOG2_E - risen[:, :, None])
+        total = total * tl.exp2(top - risen) + tl.sum(weight, 2)
+        top = risen
 
     slot = tl.program_id(1).to(tl.int64) * num_queries + rows
     inside = rows < num_queries
-    risen = tl.max(best, 1)
-    total = tl.sum(total * tl.exp2((best - risen[:, None]) * LOG2_E), 1)
-    odds = tl.fma(risen - own, LOG2_E, tl.log2(total))
+    highest = tl.max(top, 1)
+    total = tl.sum(total * tl.exp2(top - highest[:, None]), 1)
+    odds = tl.fma(own, -LOG2_E, highest) + tl.log2(total)
     tl.store(log_odds + slot, odds * LN_2, mask=inside)
-    tl.store(best_others + slot, tl.where(risen > NONE, risen, float("-inf")), mask=inside)
+    tl.store(best_others + slot, tl.max(best, 1), mask=inside)
     tl.store(ranks + slot, tl.sum(above, 1), mask=inside)
 
 
