@@ -46,11 +46,16 @@ class Launch:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the compiler is told beside the arguments."""
+        """What the compiler is told beside the arguments.
+
+        A product and a sum are rounded one by one unless a kernel writes `tl.fma`, as in the
+        interpreter that the tests run: fused, `logit * LOG2_E - top` is not zero at the top, but
+        what rounding `top` left, whose exponential overflows for logits of 1e10.
+        """
         return {
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
-            "enable_fp_fusion": True,
+            "enable_fp_fusion": False,
             "maxnreg": self.registers,
         }
 

@@ -83,6 +83,15 @@ def test_ranks_keep_as_many_lanes_as_threads_share_a_row(arch: int, few: bool) -
         assert kept["issue"] < halved["issue"]
 
 
+@pytest.mark.parametrize("name", ["softmax.odds half d<=64", "softmax.covariance half d<=64"])
+def test_no_product_is_fused_with_a_sum(name: str) -> None:
+    """The largest logit less itself is zero; fused it is what rounding left of it."""
+    variant = next(each for each in variants(90) if each.name == name)
+    (binary,) = binaries(variant, [90])
+    assert "mul.rn.f32" in binary.ptx
+    assert "fma.rn.f32" not in binary.ptx
+
+
 def test_a_missing_disassembler_is_told_in_a_line() -> None:
     with pytest.raises(ToolError, match="no such_tool, so that machine code cannot be read"):
         tool("such_tool", cubin=b"")
