@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-import torch
 
 pytest.importorskip("triton")
 
@@ -19,15 +18,18 @@ from memsolve_kernels.compiled import (
     tool,
     variants,
 )
-from memsolve_kernels.launch import Variant, recorded
-from memsolve_kernels.softmax.presets import FEW, presets
-from memsolve_kernels.softmax.triton_kernels.rank import ranks
+from memsolve_kernels.launch import Variant
 
 
 @cache
 def compiled() -> dict[tuple[int, str], Resources]:
     """All of them, by the first test that asks, on all cores."""
     return {(arch, variant.name): used for arch, variant, used in everywhere(resources)}
+
+
+def named(arch: int, name: str) -> Variant:
+    """One of them."""
+    return next(variant for variant in variants(arch) if variant.name == name)
 
 
 @pytest.mark.parametrize(
@@ -56,29 +58,31 @@ def test_architectures_of_the_same_presets_get_the_same_ptx() -> None:
     assert both[0].cubin != both[1].cubin
 
 
-@pytest.mark.parametrize(("arch", "few"), [(80, False), (90, False), (90, True), (100, False)])
-def test_ranks_keep_as_many_lanes_as_threads_share_a_row(arch: int, few: bool) -> None:
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        (80, "softmax.rank half d<=64"),
+        (90, "softmax.rank half d<=64"),
+        (90, "softmax.rank half d<=64 B<=16"),
+        (100, "softmax.rank half d<=64"),
+    ],
+)
+def test_ranks_keep_as_many_lanes_as_threads_share_a_row(arch: int, name: str) -> None:
     """Fewer meet by shuffles and shared memory in every tile; more take instructions in vain."""
-    preset = next(each for each in presets("rank", "half", arch) if (each.block_b == FEW) == few)
-    queries, outputs, numbers = (
-        torch.empty(256, preset.block_d, dtype=torch.bfloat16, device="meta"),
-        torch.empty(4096, preset.block_d, dtype=torch.bfloat16, device="meta"),
-        torch.empty(256, device="meta"),
-    )
+    variant = named(arch, name)
+    arguments = variant.launch.arguments
 
     def cycles(lanes: int) -> dict[str, float]:
-        with recorded() as launches:
-            targets = torch.empty(256, dtype=torch.int64, device="meta")
-            tried = replace(preset, lanes=lanes)
-            ranks(queries, outputs, targets, numbers, tried, "ieee", splits=1)
-        (binary,) = binaries(Variant("rank", launches[0], tensor_cores=True), [arch])
+        launch = replace(variant.launch, arguments={**arguments, "LANES": lanes})
+        (binary,) = binaries(variant._replace(launch=launch), [arch])
         return profile(binary).loop.cycles
 
-    kept, doubled = cycles(preset.lanes), cycles(2 * preset.lanes)
+    lanes = arguments["LANES"]
+    kept, doubled = cycles(lanes), cycles(2 * lanes)
     assert kept["shared"] <= doubled["shared"]
     assert kept["issue"] < doubled["issue"]
-    if preset.lanes > 1:
-        halved = cycles(preset.lanes // 2)
+    if lanes > 1:
+        halved = cycles(lanes // 2)
         assert kept["shared"] < halved["shared"]
         assert kept["issue"] < halved["issue"]
 
@@ -86,8 +90,7 @@ def test_ranks_keep_as_many_lanes_as_threads_share_a_row(arch: int, few: bool) -
 @pytest.mark.parametrize("name", ["softmax.odds half d<=64", "softmax.covariance half d<=64"])
 def test_no_product_is_fused_with_a_sum(name: str) -> None:
     """The largest logit less itself is zero; fused it is what rounding left of it."""
-    variant = next(each for each in variants(90) if each.name == name)
-    (binary,) = binaries(variant, [90])
+    (binary,) = binaries(named(90, name), [90])
     assert "mul.rn.f32" in binary.ptx
     assert "fma.rn.f32" not in binary.ptx
 
