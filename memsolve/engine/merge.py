@@ -52,6 +52,7 @@ def _one(study: AnyStudy, group: Sequence[tuple[Path, Summary[Any]]]) -> Summary
         {label: why for summary in summaries for label, why in summary.refused.items()},
         [failure for summary in summaries for failure in summary.failed],
         differences(study, [(folder, summary.command) for folder, summary in group]),
+        {label: why for summary in summaries for label, why in summary.unidentified.items()},
     )
 
 

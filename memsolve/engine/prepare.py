@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Generic, Self, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 import torch
 from memsolve_kernels.errors import DeviceError, InputError
 
 from memsolve.engine.grid import Grid
-from memsolve.engine.probe import Known, probe
+from memsolve.engine.identity import Identity
+from memsolve.engine.probe import identified, probe
 from memsolve.problem import power_law
 
 AnyGrid = TypeVar("AnyGrid", bound=Grid)
@@ -24,6 +25,18 @@ class RefusedError(InputError):
             "is one, with --skip-failing (skip_failing=True)"
         )
         super().__init__("\n  ".join([head] * (len(refused) > 1) + list(refused.values())))
+
+
+class Known(NamedTuple):
+    """What is known of an optimizer before it is measured.
+
+    Attributes:
+        remark: what its first step is, in a few words; empty where there is nothing to remark.
+        identity: what it is made of.
+    """
+
+    remark: str
+    identity: Identity
 
 
 @dataclass(frozen=True)
@@ -72,11 +85,19 @@ def prepare(grid: AnyGrid) -> Prepared[AnyGrid]:
     for alpha in grid.alphas:
         power_law(grid.items_of(max(grid.dims)), alpha)
     grid = replace(grid, device=_usable(grid.device))
+    dtype: torch.dtype = getattr(torch, grid.dtype)
+    identities: dict[str, Identity] = {}
     known: dict[str, Known] = {}
     refused: dict[str, str] = {}
-    for label, choice in grid.choices.items():
+    for label, choice in grid.choices.items():  # all before any steps: a step may change a value
         try:
-            known[label] = probe(label, choice, grid.device, getattr(torch, grid.dtype))
+            identities[label] = identified(label, choice, grid.device, dtype)
+        except InputError as error:
+            refused[label] = str(error)
+    for label, found in identities.items():
+        try:
+            remark = probe(label, grid.choices[label], grid.device, dtype)
+            known[label] = Known(remark, found)
         except InputError as error:
             refused[label] = str(error)
     prepared = Prepared(grid, known, {})

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import repeat
-from typing import NamedTuple
 
 import torch
 from memsolve_kernels.errors import InputError
@@ -13,7 +12,7 @@ from memsolve.engine.identity import Identity, identity
 from memsolve.engine.optimizers import builder
 from memsolve.objective import Objective
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError, tiny_objective
+from memsolve.stepper import Build, Manner, StepError, Stepper, tiny_objective
 from memsolve.training import State, train
 
 ALIKE = 1 - 1e-6
@@ -23,20 +22,22 @@ STEPS = 12
 """What has not moved after so many is taken never to move."""
 
 
-class Known(NamedTuple):
-    """What is known of an optimizer before it is measured.
+def identified(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Identity:
+    """What an optimizer is made of: made, but not stepped.
 
-    Attributes:
-        remark: what its first step is, in a few words; empty where there is nothing to remark.
-        identity: what it is made of.
+    Raises:
+        InputError: it cannot be made; says which one, and why in its own words.
     """
+    try:
+        with seeded(device, 0):
+            stepper = Stepper(tiny_objective(device, dtype), builder(choice), Manner())
+    except InputError as error:
+        raise _unusable(label, error) from error
+    return identity(choice, stepper.optimizer)
 
-    remark: str
-    identity: Identity
 
-
-def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
-    """Make an optimizer and let it take its first steps.
+def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> str:
+    """What the first step of an optimizer is, in a few words; empty where nothing is to remark.
 
     Raises:
         InputError: it cannot be used; says which one, and why in its own words.
@@ -49,7 +50,7 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
             weight = torch.nn.Parameter(torch.zeros_like(objective.memory.output_covariance))
             made = build([weight], objective)
     except InputError as error:
-        raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
+        raise _unusable(label, error) from error
     remarks = [] if theory.method_of(made) == "sgd" else [_direction(first[0].weight, objective)]
     if not first[0].weight.any():
         rates = [group.get("lr") for group in made.param_groups]
@@ -60,7 +61,11 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
         remarks.append("random")
     if first[0].single:
         remarks.append("in float32")
-    return Known(", ".join(each.strip() for each in remarks if each), identity(choice, made))
+    return ", ".join(each.strip() for each in remarks if each)
+
+
+def _unusable(label: str, error: InputError) -> StepError:
+    return StepError(f"optimizer {label!r} cannot be used: {error}")
 
 
 def _walk(objective: Objective, build: Build, device: str, seed: int) -> list[State]:

@@ -14,7 +14,6 @@ from memsolve.engine import tidy
 from memsolve.engine.cell import Cell
 from memsolve.engine.folder import alone
 from memsolve.engine.grid import Grid
-from memsolve.engine.identity import packages
 from memsolve.engine.prepare import Prepared, RefusedError, prepare
 from memsolve.engine.progress import Progress, bar
 from memsolve.engine.run import Run
@@ -208,11 +207,11 @@ class Study(ABC, Generic[C, R, P]):
             settings = {"study": self.name, **grid.common()}
             store = Store(folder, settings, self.cell, self.result, resume=resume)
             store.expect(here)
-        makers = {label: here | found.identity for label, found in known.items()}
+        makers = {label: here | found.identity.content for label, found in known.items()}
         run = Run(self, grid, makers, store, progress)
         run.measure(cells)
         for found in known.values():
-            here |= packages(found.identity)
+            here |= found.identity.packages
         remarks = {label: found.remark for label, found in known.items() if found.remark}
         summary = Summary(
             self.name,
@@ -222,6 +221,11 @@ class Study(ABC, Generic[C, R, P]):
             remarks,
             prepared.refused,
             run.failures(),
+            unidentified={
+                label: found.identity.unknown
+                for label, found in known.items()
+                if found.identity.unknown
+            },
         )
         return summary, run.results
 

@@ -134,6 +134,8 @@ class Summary(Generic[P]):
         refused: optimizers that could not be used, and why, by label.
         failed: what failed later.
         differences: of one merged of several studies, in what their settings differ; not on disk.
+        unidentified: optimizers that are measured anew in every run, because something in them
+            cannot be identified, and what that is, by label.
     """
 
     study: str
@@ -144,6 +146,7 @@ class Summary(Generic[P]):
     refused: dict[str, str] = field(default_factory=dict)
     failed: list[Failure] = field(default_factory=list)
     differences: str = ""
+    unidentified: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The content of `summary.json`."""
@@ -155,6 +158,7 @@ class Summary(Generic[P]):
             "remarks": self.remarks,
             "refused": self.refused,
             "failed": [failure._asdict() for failure in self.failed],
+            "unidentified": self.unidentified,
         }
 
     def write(self, folder: Path) -> None:
@@ -191,6 +195,7 @@ class Told:
     remarks: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     failed: list[Failure] = field(default_factory=list)
+    unidentified: dict[str, str] = field(default_factory=dict)
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -56,6 +56,11 @@ def notes(summary: Summary[Any]) -> list[str]:
         *([summary.differences] if summary.differences else []),
         *(f"left out: {why}" for why in summary.refused.values()),
         *(f"failed: {failure}" for failure in summary.failed),
+        *(
+            f"measured anew in every run, even with --resume: {label}, because an edit of it could "
+            f"not be noticed ({why})"
+            for label, why in summary.unidentified.items()
+        ),
     ]
 
 

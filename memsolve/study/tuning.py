@@ -94,7 +94,7 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
     if state is None or not memory.outputs[0] @ state.weight @ memory.inputs[0] > 0:
-        remark = probe(optimizer, grid.choices[optimizer], grid.device, memory.inputs.dtype).remark
+        remark = probe(optimizer, grid.choices[optimizer], grid.device, memory.inputs.dtype)
         why = "NaN or infinity" if state is None else remark
         raise StepError(
             f"optimizer {optimizer!r} does not raise the logit of the most frequent item in its "
