@@ -2,10 +2,8 @@
 
 import importlib
 import json
-import linecache
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ import torch
 
 from memsolve import InputError
 from memsolve.engine import Grid
-from memsolve.engine.identity import identity
 from memsolve.engine.merge import merged
 from memsolve.engine.settings import differences, settings
 from memsolve.report import notes, write_report
@@ -56,9 +53,9 @@ def edit(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-    sys.modules.pop("mine", None)
+    for name in ("mine", "helpers_of_mine"):
+        sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    linecache.clearcache()
 
 
 def ran(folder: Path, grid: Grid, *, resume: bool = True) -> set[tuple[str, float, int, int]]:
@@ -100,54 +97,48 @@ def test_an_edited_optimizer_runs_alone(mine: Path, tmp_path: Path) -> None:
     after = {fit.optimizer: fit for fit in load(folder)[1].fits}
     changed = [name for name in before if before[name] != after[name]]
     assert changed == ["mine.Mine"]
+    edit(mine, "    pass", "    pass  # nothing else")
+    assert not ran(folder, grid)
     edit(mine, "POWER = 0.5", "POWER = 1.0")
     assert not ran(folder, grid)  # what the first version made is still there
     assert {fit.optimizer: fit for fit in load(folder)[1].fits} == before
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "name", "differs"),
-    [
-        ("POWER = 1.0", "POWER = 2.0", "Mine", True),
-        ("return 1.0", "return 2.0", "Mine", True),
-        ("lr=1.0):", "lr=2.0):", "make", True),
-        ("    pass", "    power = 2", "make", True),
-        ("    pass", "    power = 2", "Mine", False),
-        ("return 1.0", "return 2.0", "Other", False),
-    ],
-)
-def test_the_identity_is_of_all_that_an_optimizer_names(
-    mine: Path, old: str, new: str, name: str, differs: bool
-) -> None:
-    def found() -> Any:
-        module: ModuleType = importlib.import_module("mine")
-        choice = getattr(module, name)
-        return identity(choice, choice([torch.nn.Parameter(torch.zeros(2, 2))]))
-
-    first = found()
-    edit(mine, "import torch", "import torch  # nothing else")
-    assert found() == first
-    edit(mine, old, new)
-    assert (found() != first) is differs
+def test_an_edited_helper_beside_the_module_runs_its_optimizers(mine: Path, tmp_path: Path) -> None:
+    helpers = mine.with_name("helpers_of_mine.py")
+    helpers.write_text("def scale(param):\n    return 1.0\n\ndef other():\n    return 1.0\n")
+    edit(mine, "def scale(param):\n    return 1.0", "from helpers_of_mine import scale")
+    folder, grid = tmp_path / "out", Grid(["mine.Mine", "mine.Other"], dims=(8, 16), seeds=1)
+    ran(folder, grid, resume=False)
+    edit(helpers, "def other():\n    return 1.0", "def other():\n    return 2.0  # for the plots")
+    assert not ran(folder, grid)
+    edit(helpers, "(param):\n    return 1.0", "(param):\n    return 2.0")
+    assert {cell[0] for cell in ran(folder, grid)} == {"mine.Mine"}
+    assert not ran(folder, grid)
 
 
-def test_the_identity_names_the_package_and_its_version() -> None:
-    class Packaged(torch.optim.SGD):
-        __module__ = "hypothesis.core"
+def test_what_cannot_be_identified_runs_again_and_a_note_says_so(tmp_path: Path) -> None:
+    numbers = (number for number in ())
 
-    found = identity(Packaged, Packaged([torch.nn.Parameter(torch.zeros(2, 2))]))
-    assert str(found["packages"]).startswith("hypothesis ")
+    def make(params: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=1.0 + 0 * len(list(numbers)))
+
+    grid = Grid({"mine": make, "sgd": "sgd"}, dims=(8, 16), seeds=1)
+    ran(tmp_path, grid, resume=False)
+    assert {cell[0] for cell in ran(tmp_path, grid)} == {"mine"}
+    (note,) = notes(load(tmp_path)[1])
+    assert "measured anew in every run, even with --resume: mine" in note
+    assert "an object of builtins.generator" in note
 
 
-def test_a_factory_is_known_by_what_it_closes_over() -> None:
-    def factory(lr: float) -> Any:
-        return lambda params: torch.optim.SGD(params, lr=lr)
-
-    first, again, other = (
-        identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
-        for make in (factory(1.0), factory(1.0), factory(2.0))
-    )
-    assert first == again != other
+def test_steps_that_change_a_value_change_no_identity(mine: Path, tmp_path: Path) -> None:
+    """Also of another optimizer of the grid."""
+    edit(mine, "def scale(param):\n", "SEEN = []\ndef scale(param):\n    SEEN.append(1)\n")
+    folder = tmp_path / "out"
+    ran(folder, Grid(["mine.Mine:momentum=0.5"], dims=(8, 16), seeds=1), resume=False)
+    sys.modules.pop("mine")  # as in another process
+    more = Grid(["mine.Mine", "mine.Mine:momentum=0.5"], dims=(8, 16), seeds=1)
+    assert {cell[0] for cell in ran(folder, more)} == {"mine.Mine"}
 
 
 def test_settings_that_cells_do_not_carry_are_refused(tmp_path: Path) -> None:

@@ -1,18 +1,29 @@
 """Every edit of an optimizer is noticed, and nothing else is."""
 
+import functools
 import importlib
+import json
+import os
+import py_compile
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
-from memsolve.engine.identity import Identity, identity
-from tests.memsolve.identity_cases import EDITS, UNRELATED, files
+from memsolve.engine.identity import Identity, content, identity, origin
+from memsolve.engine.probe import identified
+from tests.memsolve.identity_cases import cases, files
 
-Find = Callable[[dict[str, str]], Identity]
+EDITS = cases("identity_edits.txt")
+UNRELATED = cases("identity_unrelated.txt")
+
+Find = Callable[..., Identity]
 
 
 def write(folder: Path, texts: dict[str, str]) -> None:
@@ -34,14 +45,16 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
     """The identity of the optimizer of some files, which are imported anew."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
-    def find(texts: dict[str, str], folder: Path = tmp_path / "here") -> Identity:
+    def find(texts: dict[str, str], name: str = "") -> Identity:
+        folder = tmp_path / "here"
         shutil.rmtree(folder, ignore_errors=True)
         write(folder, texts)
         with monkeypatch.context() as patch:
             patch.syspath_prepend(folder)
             try:
-                make = importlib.import_module("opt").make
-                return identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
+                return identified(
+                    "it", name or importlib.import_module("opt").make, "cpu", torch.float64
+                )
             finally:
                 forget(folder)
 
@@ -60,3 +73,141 @@ def test_an_unrelated_change_is_not(case: str, found: Find) -> None:
     before, after = (found(files(UNRELATED[case], edited=edited)) for edited in (False, True))
     assert not before.unknown
     assert before == after
+
+
+SHELL = """
+import json, sys
+from importlib import import_module, invalidate_caches
+import torch
+from memsolve.engine.identity import identity
+
+found = {}
+for folder in json.loads(sys.argv[1]):
+    sys.path.insert(0, folder)
+    make = import_module("opt").make
+    found[folder[-1]] = identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
+    del sys.path[0], sys.modules["opt"]
+    sys.modules.pop("helpers", None)
+    invalidate_caches()
+print(json.dumps(found))
+"""
+
+
+def test_a_shell_and_a_folder_make_no_difference(tmp_path: Path) -> None:
+    """Nor do another day, process, hash seed, time zone, language and current folder."""
+    shells = cases("identity_shells.txt")
+    folders: dict[str, list[str]] = {"here": [], "there/below": []}
+    for place, listed in folders.items():
+        for number, case in enumerate(shells.values()):
+            listed.append(str(tmp_path / place / str(number)))
+            write(Path(listed[-1]), files(case))
+    py_compile.compile(f"{folders['here'][0]}/opt.py")  # the other is compiled by its import
+
+    def run(place: str, **variables: str) -> Any:
+        command = [sys.executable, "-W", "error", "-c", SHELL, json.dumps(folders[place])]
+        shell = {"env": os.environ | variables, "cwd": tmp_path / place}
+        done = subprocess.run(command, **shell, check=True, capture_output=True)
+        return json.loads(done.stdout)
+
+    first = run("here", PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C.UTF-8")
+    assert not any(unknown for _, unknown in first.values())
+    assert len({str(content) for content, _ in first.values()}) == len(shells)
+    other = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": "/", "MORE": "1"}
+    assert first == run("there/below", PYTHONHASHSEED="2", **other)
+
+
+def made(make: Any) -> Identity:
+    return identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
+
+
+class Endless:
+    """What pickle takes of it is another one."""
+
+    def __reduce__(self) -> Any:
+        return Endless, (Endless(),)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ((x for x in ()), "an object of builtins.generator"),
+        (torch.zeros(2).to_sparse(), "a tensor of layout torch.sparse_coo and dtype torch.float32"),
+        (Endless(), "more than 1000 objects"),
+        (functools.reduce(lambda inner, _: (inner,), range(9999), ()), "values nested too deeply"),
+    ],
+)
+def test_what_cannot_be_identified_equals_nothing(
+    value: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "MOST", 1000)
+
+    def make(params: Any) -> Any:
+        return (value, torch.optim.SGD(params))[1]
+
+    assert made(make) != made(make)
+    assert made(make).unknown.partition(", in ")[0] == why
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda params: (importlib.import_module, torch.optim.SGD(params))[1], "import"),
+        (lambda params: (__import__, torch.optim.SGD(params))[1], "import"),
+        (lambda params: (lambda: torch.ops.mine.f, torch.optim.SGD(params))[1], "torch.ops.mine.f"),
+    ],
+)
+def test_code_that_cannot_be_followed_equals_nothing(make: Any, why: str) -> None:
+    assert made(make) != made(make)
+    assert why in made(make).unknown
+
+
+def test_a_method_put_on_an_installed_class_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [made(torch.optim.Rprop)]
+    for rate in (lambda self: 1, lambda self: 2):
+        monkeypatch.setattr(torch.optim.Rprop, "rate", rate, raising=False)
+        found.append(made(torch.optim.Rprop))
+    assert len(set(map(str, found))) == 3
+
+
+def test_a_setting_that_the_environment_gives_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(params: Any) -> Any:
+        return torch.optim.SGD(params, lr=float(os.environ["RATE"]))
+
+    found = []
+    for rate in ("0.1", "0.2"):
+        monkeypatch.setenv("RATE", rate)
+        found.append(made(make))
+    assert found[0] != found[1]
+
+
+def test_a_wrapped_optimizer_is_part_of_the_wrapper(found: Find) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    name = "pytorch_optimizer.Lookahead:optimizer=opt.Mine"
+    case = "class Mine(SGD):\n    rate = [[1|2]]\n"
+    before, after = (found(files(case, edited=edited), name) for edited in (False, True))
+    assert before != after
+    assert list(before.packages) == ["pytorch_optimizer"]
+
+
+def test_installed_packages_count_by_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that own code names, not only that of the class."""
+
+    def make(params: Any) -> Any:
+        return (hypothesis.given, torch.optim.SGD(params))[1]
+
+    before = made(make)
+    assert before.packages == {"hypothesis": hypothesis.__version__}
+    monkeypatch.setattr(origin, "version", lambda name: "0.0")
+    assert made(make) != before
+    assert made(make).content["content"] == before.content["content"]
+
+
+@pytest.mark.parametrize(
+    ("module", "own"),
+    [
+        *((name, False) for name in ("torch.optim", "os.path", "builtins", "hypothesis", "abc")),
+        *((name, True) for name in (__name__, "memsolve.optim", "nowhere")),
+    ],
+)
+def test_own_code_is_what_nobody_has_installed(module: str, own: bool) -> None:
+    assert origin.is_own(module) is own

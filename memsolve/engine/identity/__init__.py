@@ -27,10 +27,11 @@ from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
-from memsolve.engine.content import Content, UnidentifiedError
 from memsolve.engine.grid import Choice
+from memsolve.engine.identity.content import Content, UnidentifiedError
+from memsolve.engine.identity.describe import describe
+from memsolve.engine.identity.origin import distributions
 from memsolve.engine.optimizers import named
-from memsolve.engine.origin import distributions
 from memsolve.environment import Environment
 
 
@@ -61,7 +62,7 @@ def identity(choice: Choice, made: Optimizer) -> Identity:
         made: what it has made, before its first step.
     """
     make, settings = named(choice) if isinstance(choice, str) else (choice, {})
-    content = Content()
+    content = Content(describe)
     unknown = ""
     try:
         digest = content.digest(make, settings, type(made), _settings(made))

@@ -1,5 +1,6 @@
 """Whose code a module is: the user's own, or that of an installed distribution."""
 
+import hashlib
 import importlib.util
 import os
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 BY_VERSION = ("torch", "triton", "numpy", "memsolve", "memsolve_kernels")
 """Packages whose version is in the environment of every result."""
 
+KERNELS = "memsolve_kernels"
+"""Its operators of `torch.ops` cannot be followed."""
+
 PYTHON = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib"))
 SITE = {"site-packages", "dist-packages"}
 
@@ -19,13 +23,13 @@ def is_own(module: str) -> bool:
     """Whether a module is the user's own: neither Python's nor an installed distribution's.
 
     An editable install is the user's own, and so is what has no file, such as a prompt. The kernels
-    count as installed, since their version is in the environment.
+    count as installed: see `sources`.
 
     Args:
         module: its name, as `__module__` gives it.
     """
     top = module.partition(".")[0]
-    if top == "memsolve_kernels":
+    if top == KERNELS:
         return False
     file = file_of(module) or file_of(top)
     if file is None:
@@ -59,6 +63,13 @@ def own_file(module: str) -> Path | None:
     return Path(file) if file is not None and _outside(file) else None
 
 
+def sources(module: str) -> str:
+    """A digest of the kernels' source where they are an editable install; else nothing."""
+    top = module.partition(".")[0]
+    file = file_of(top) if top == KERNELS else None
+    return _digest(Path(file).parent) if file is not None and _outside(file) else ""
+
+
 def distributions(module: str) -> list[str]:
     """Names and versions of the distributions of an installed module, but those of `BY_VERSION`."""
     top = module.partition(".")[0]
@@ -90,3 +101,11 @@ def _outside(file: str) -> bool:
     real = os.path.realpath(file)
     inside = any(real.startswith(os.path.realpath(folder) + os.sep) for folder in PYTHON)
     return not inside and SITE.isdisjoint(path.parts)
+
+
+@cache
+def _digest(folder: Path) -> str:
+    found = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        found.update(f"{file.relative_to(folder)}\n".encode() + file.read_bytes())
+    return found.hexdigest()
