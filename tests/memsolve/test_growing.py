@@ -118,7 +118,7 @@ def test_an_edited_helper_beside_the_module_runs_its_optimizers(mine: Path, tmp_
 
 
 def test_what_cannot_be_identified_runs_again_and_a_note_says_so(tmp_path: Path) -> None:
-    numbers = (number for number in ())
+    numbers = (number for number in range(0))
 
     def make(params: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(params, lr=1.0 + 0 * len(list(numbers)))

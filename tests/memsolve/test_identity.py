@@ -1,6 +1,5 @@
 """Every edit of an optimizer is noticed, and nothing else is."""
 
-import functools
 import importlib
 import json
 import os
@@ -77,47 +76,47 @@ def test_an_unrelated_change_is_not(case: str, found: Find) -> None:
 
 SHELL = """
 import json, sys
-from importlib import import_module, invalidate_caches
+from importlib import import_module
 import torch
-from memsolve.engine.identity import identity
+from memsolve.engine.probe import identified
 
-found = {}
-for folder in json.loads(sys.argv[1]):
+found = []
+for folder in sys.argv[1:]:
     sys.path.insert(0, folder)
-    make = import_module("opt").make
-    found[folder[-1]] = identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
+    found.append(identified("it", import_module("opt").make, "cpu", torch.float64))
     del sys.path[0], sys.modules["opt"]
     sys.modules.pop("helpers", None)
-    invalidate_caches()
 print(json.dumps(found))
 """
 
 
-def test_a_shell_and_a_folder_make_no_difference(tmp_path: Path) -> None:
+def test_a_shell_and_a_folder_make_no_difference(tmp_path: Path, found: Find) -> None:
     """Nor do another day, process, hash seed, time zone, language and current folder."""
     shells = cases("identity_shells.txt")
-    folders: dict[str, list[str]] = {"here": [], "there/below": []}
-    for place, listed in folders.items():
-        for number, case in enumerate(shells.values()):
-            listed.append(str(tmp_path / place / str(number)))
-            write(Path(listed[-1]), files(case))
-    py_compile.compile(f"{folders['here'][0]}/opt.py")  # the other is compiled by its import
-
-    def run(place: str, **variables: str) -> Any:
-        command = [sys.executable, "-W", "error", "-c", SHELL, json.dumps(folders[place])]
-        shell = {"env": os.environ | variables, "cwd": tmp_path / place}
-        done = subprocess.run(command, **shell, check=True, capture_output=True)
-        return json.loads(done.stdout)
-
-    first = run("here", PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C.UTF-8")
-    assert not any(unknown for _, unknown in first.values())
-    assert len({str(content) for content, _ in first.values()}) == len(shells)
-    other = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": "/", "MORE": "1"}
-    assert first == run("there/below", PYTHONHASHSEED="2", **other)
+    here = [found(files(case)) for case in shells.values()]
+    assert not any(each.unknown for each in here)
+    assert len({str(each.content) for each in here}) == len(shells)
+    folders = [tmp_path / "there" / str(number) for number in range(len(shells))]
+    for folder, case in zip(folders, shells.values(), strict=True):
+        write(folder, files(case))
+    py_compile.compile(str(folders[0] / "opt.py"))
+    command = [sys.executable, "-W", "error", "-c", SHELL, *map(str, folders)]
+    variables = {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": "/", "MORE": "1"}
+    done = subprocess.run(
+        command, env=os.environ | variables, cwd=folders[1], check=True, capture_output=True
+    )
+    assert [Identity(*each) for each in json.loads(done.stdout)] == here
 
 
 def made(make: Any) -> Identity:
     return identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
+
+
+def nested(depth: int) -> tuple[Any, ...]:
+    found: tuple[Any, ...] = ()
+    for _ in range(depth):
+        found = (found,)
+    return found
 
 
 class Endless:
@@ -130,10 +129,10 @@ class Endless:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ((x for x in ()), "an object of builtins.generator"),
+        ((number for number in range(2)), "an object of builtins.generator"),
         (torch.zeros(2).to_sparse(), "a tensor of layout torch.sparse_coo and dtype torch.float32"),
         (Endless(), "more than 1000 objects"),
-        (functools.reduce(lambda inner, _: (inner,), range(9999), ()), "values nested too deeply"),
+        (nested(9999), "values nested too deeply"),
     ],
 )
 def test_what_cannot_be_identified_equals_nothing(

@@ -1,25 +1,23 @@
 """What an optimizer is made of, so that a result is taken again for the same one only.
 
 Names do not identify it: a class is edited, a package updated, a factory rewritten under its label.
-Its identity is a digest of the factory, the class and the settings of what it makes:
+Its identity is a digest of the factory, and of the class and settings of what that makes.
 
-- *Code that is followed*: the user's own, which is all that lies outside of Python and of installed
+- *Code that is followed* is the user's own: all that lies outside of Python and of installed
   distributions; an editable install is own. It counts as bytecode, without comments, docstrings,
-  annotations, positions and paths, and takes with it, however indirectly, every class, function and
-  value that it names, in any module. A module of one's own that is not taken apart by
-  `module.name`, but used as a value, counts whole. Of memsolve the optimizers are followed and the
-  kernels are not.
-- *Installed code* counts by its name and the version of its distribution.
-- *Values* count by their content, as pickle takes it; dicts in their order, sets in none. They are
-  taken before the first step of any optimizer of a study.
+  annotations, line numbers and paths, together with every class, function and value that it names,
+  in any module, and what these name in turn. Of a module `helpers`, `helpers.scale` takes that
+  function alone; any other use, as `getattr(helpers, name)`, takes the whole module.
+- *Installed code* counts by its name and the version of its distribution. The kernels count so too,
+  and where they are an editable install, by the text of all their files.
+- *Values* count by their content, as pickle takes it; a dict in its order, a set in none. They are
+  taken before any optimizer of the study has stepped.
 - *Left out* is live state of the process: environment variables, files, locks, loggers, weak
-  references, and the state of random generators; what code reads when it runs does not count.
-- *Not identified* is what has no such content: generators, objects of an extension that pickle
-  refuses, operators of `torch.ops` beyond `aten`, imports by a computed name. Its digest is new each
-  time, so that it is measured anew, and `Identity.unknown` says why.
-
-Names that code computes otherwise, as `getattr(self, name)` on an object, need no rule: the object
-counts whole.
+  references, and random generators with their seeds; and what files hold that code reads in a step.
+  A setting that comes from the environment still counts, as every setting of the optimizer.
+- *Not identified* are generators, objects that pickle refuses, operators of `torch.ops` beyond
+  `aten`, and imports by a computed name. The digest of what holds one is new each time, so that it
+  is measured anew, and `Identity.unknown` says why.
 """
 
 import secrets

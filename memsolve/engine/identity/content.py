@@ -1,15 +1,15 @@
 """A digest of values by their content, whatever holds or names them.
 
-No library serves: `joblib.hash` and pickle take functions and classes by name, and cloudpickle says
-of itself that its bytes are not deterministic (file names, line numbers and the order of sets are in
-them).
+No library serves. `joblib.hash` and pickle take functions and classes by name, and joblib's digest
+depends on which equal values are one object. Cloudpickle's bytes are not deterministic, as its
+authors say: file names, line numbers and the order of sets are in them.
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import torch
 
@@ -56,7 +56,7 @@ class Content:
 
     def __init__(
         self,
-        describe: Callable[[Self, Any], None],
+        describe: Callable[["Content", Any], None],
         within: frozenset[int] = frozenset(),
     ) -> None:
         self.installed: set[str] = set()
@@ -155,7 +155,7 @@ class Content:
             return
         found = []
         for each in value:
-            inner = type(self)(self._describe_object, self._within | {id(value)})
+            inner = Content(self._describe_object, self._within | {id(value)})
             inner.enter(self._where, self._root)
             found.append(inner.digest(each))
             self.installed |= inner.installed

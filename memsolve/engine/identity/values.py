@@ -88,6 +88,7 @@ def describe_slot(content: Content, value: Any) -> None:
 
 
 def describe_live(content: Content, value: Any) -> None:
-    """Add the class of what is live."""
+    """Add the class of what is live; of a stream, which notebooks and tests replace, if it is own."""
     content.put("live")
-    content.add(type(value))
+    if not isinstance(value, io.IOBase) or is_own(type(value).__module__):
+        content.add(type(value))
