@@ -88,7 +88,7 @@ def describe_slot(content: Content, value: Any) -> None:
 
 
 def describe_live(content: Content, value: Any) -> None:
-    """Add the class of what is live; of a stream, which notebooks and tests replace, if it is own."""
+    """Add the class of what is live; but of a stream, which notebooks replace, only an own one."""
     content.put("live")
     if not isinstance(value, io.IOBase) or is_own(type(value).__module__):
         content.add(type(value))
