@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from torch import ops
 
 from memsolve.engine.identity import Identity, content, identity, origin
 from memsolve.engine.probe import identified
@@ -152,6 +153,7 @@ def test_what_cannot_be_identified_equals_nothing(
     [
         (lambda params: (importlib.import_module, torch.optim.SGD(params))[1], "import"),
         (lambda params: (__import__, torch.optim.SGD(params))[1], "import"),
+        (lambda params: (lambda: ops.mine.f, torch.optim.SGD(params))[1], "torch.ops.mine.f"),
         (lambda params: (lambda: torch.ops.mine.f, torch.optim.SGD(params))[1], "torch.ops.mine.f"),
     ],
 )

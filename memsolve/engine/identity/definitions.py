@@ -10,8 +10,6 @@ from importlib.util import resolve_name
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-import torch
-
 from memsolve.engine.identity.code import Import, Lookup, bytecode
 from memsolve.engine.identity.content import SET_BY_PYTHON, Content
 from memsolve.engine.identity.origin import file_of, is_own, own_file, root_of
@@ -109,12 +107,11 @@ def _add_named(content: Content, function: FunctionType) -> None:
 def _follow(content: Content, lookup: Lookup, value: Any) -> None:
     """Add what a name stands for; of a module of the user's own, what is taken of it."""
     name, attributes = lookup
-    if value is importlib.import_module or (
-        value is importlib and attributes[:1] == ("import_module",)
-    ):
+    path = ".".join((value.__name__, *attributes)) if isinstance(value, ModuleType) else ""
+    if path == "importlib.import_module" or value is importlib.import_module:
         content.refuse("an import by a computed name")
-    if value is torch and attributes[:1] == ("ops",) and attributes[1:2] != ("aten",):
-        content.refuse(f"torch.{'.'.join(attributes)}")
+    if path.startswith("torch.ops") and not path.startswith("torch.ops.aten."):
+        content.refuse(path)
     for attribute in attributes:
         if not isinstance(value, ModuleType) or not is_own(value.__name__):
             break

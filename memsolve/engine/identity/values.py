@@ -61,6 +61,8 @@ def describe_tensor(content: Content, tensor: torch.Tensor) -> None:
     content.add(getattr(tensor, "__dict__", None))
     if tensor.device.type != "meta":
         try:
+            if tensor.is_quantized:
+                raise TypeError("its numbers are not all of it")
             dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
             content.put(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
         except (RuntimeError, TypeError):
