@@ -1,4 +1,4 @@
-"""Which matrices a parameter holds: a batch of them, a flattened kernel, the heads of a projection."""
+"""Which matrices a parameter holds: a batch, a flattened kernel, the heads of a projection."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class Blocks(NamedTuple):
-    """A contiguous parameter read as matrices (count, rows, columns)."""
+    """A contiguous parameter read as matrices (matrices, rows, columns)."""
 
-    count: int
+    matrices: int
     rows: int
     columns: int
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
 import torch
+from memsolve_kernels.arguments import whole
 from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.matrix_sign import Polynomial, Schedule
 from torch import Tensor
@@ -18,7 +19,6 @@ from memsolve.optim.muon_checks import (
     check_gradients,
     check_hyperparameters,
     check_parameters,
-    whole,
 )
 from memsolve.optim.muon_update import Batch, apply, batches, steps_of
 
@@ -38,12 +38,13 @@ class Muon(Optimizer):
     values that five stock steps lose. With `schedule="muon"`, `dtype=torch.bfloat16` and
     `weight_decay=0.1` it makes the steps of `torch.optim.Muon`, up to rounding in bfloat16.
 
-    Which matrices: a parameter of more than two dimensions is flattened to (rows, everything else),
-    so that a convolution's kernel (out, in, height, width) is one matrix (out, in * height * width).
-    With `batch_dims=b` its first b dimensions are a batch of such parameters, the experts of a layer
-    for example. With `heads=h` the rows are h equal blocks, each a matrix of its own: `3 * heads` for
-    a fused weight of queries, keys and values. A matrix of one row or column becomes that over its
-    length; what has more than two dimensions and is a vector all the same, as (C, 1, 1), is refused.
+    Which matrices: a parameter of more than two dimensions is flattened to (rows, the product of
+    the others), so that the kernel of a convolution (out, in, height, width) is one matrix
+    (out, in * height * width). With `batch_dims=b` the first b dimensions are a batch of such
+    parameters, the experts of a layer for example. With `heads=h` the rows are h equal blocks, and
+    each block is a matrix of its own, which the adjustment follows; a fused weight of queries, keys
+    and values with k heads each has `heads=3 * k`. A single row or column is divided by its length.
+    A vector of more than two dimensions, such as (C, 1, 1), is refused.
 
     A step that raises has changed nothing: hyperparameters and gradients are checked and all signs
     taken before the first weight moves. So it holds the signs of all parameters at a time, as much

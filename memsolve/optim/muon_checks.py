@@ -1,14 +1,16 @@
 """What Muon accepts: hyperparameters, parameters and gradients, or an error that names them."""
 
 import math
-import operator
 from typing import Any, Literal, get_args
 
 import torch
+from memsolve_kernels.arguments import whole
 from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError, ShapeError
 from memsolve_kernels.matrix_sign import check_settings
 from memsolve_kernels.modes import is_readable
 from torch import Tensor
+
+from memsolve.optim.names import name_of
 
 AdjustLr = Literal["original", "match_rms_adamw"]
 Group = dict[str, Any]
@@ -53,25 +55,10 @@ def check_hyperparameters(group: Group) -> None:
         raise DtypeError(f"gradient_dtype is {rounding!r}; expected a floating dtype or None")
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """A whole number of any integer type as an int.
-
-    Raises:
-        RangeError: it is none, or below the least.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise RangeError(f"{name} is {value!r}; expected a whole number of at least {least}")
-    return number
-
-
 def check_parameters(group: Group) -> None:
     """Raise unless each parameter of a group holds matrices."""
     for at, param in enumerate(group["params"]):
-        _check_parameter(_name(group, at), param, group)
+        _check_parameter(name_of(group, at), param, group)
 
 
 def check_gradients(group: Group) -> None:
@@ -83,19 +70,19 @@ def check_gradients(group: Group) -> None:
             continue
         if gradient.layout is not torch.strided:
             raise DtypeError(
-                f"the gradient of {_name(group, at)} has layout {gradient.layout}; expected a dense "
-                "one (torch.strided)"
+                f"the gradient of {name_of(group, at)} has layout {gradient.layout}; expected a "
+                "dense one (torch.strided)"
             )
         if not is_readable(gradient):
             continue
         if not gradient.isfinite().all():
             raise NonFiniteError(
-                f"the gradient of {_name(group, at)} contains NaN or infinity; expected finite "
+                f"the gradient of {name_of(group, at)} contains NaN or infinity; expected finite "
                 "entries"
             )
         if rounding is not None and not gradient.to(rounding).isfinite().all():
             raise NonFiniteError(
-                f"the gradient of {_name(group, at)} contains infinity once it is rounded to "
+                f"the gradient of {name_of(group, at)} contains infinity once it is rounded to "
                 f"gradient_dtype={rounding}; scale the loss down, or take a dtype of wider range"
             )
 
@@ -128,9 +115,3 @@ def _check_parameter(name: str, param: Tensor, group: Group) -> None:
 def _check_range(name: str, value: Any, high: float) -> None:
     if not 0 <= value < high:
         raise RangeError(f"{name} is {value}; expected a number in [0, {high})")
-
-
-def _name(group: Group, at: int) -> str:
-    """How to call a parameter: by its name, if the optimizer was given named parameters."""
-    names = group.get("param_names")
-    return f"parameter {names[at]!r}" if names else "a parameter"

@@ -58,7 +58,7 @@ def steps_of(batch: Batch) -> list[Tensor]:
     """
     directions, blocks = _directions(batch), batch.blocks
     matrices = [M.reshape(each) for M, each in zip(directions, blocks, strict=True)]
-    signs = torch.split(_sign(torch.cat(matrices), batch.group), [each.count for each in blocks])
+    signs = torch.split(_sign(torch.cat(matrices), batch.group), [each.matrices for each in blocks])
     return [
         sign.reshape(param.shape).to(param.dtype)
         for sign, param in zip(signs, batch.params, strict=True)

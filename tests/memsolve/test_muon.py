@@ -502,3 +502,19 @@ def test_one_by_one_the_steps_are_those_of_a_batch(
         for one, other in zip(steps(foreach), apart, strict=True):
             torch.testing.assert_close(one, other)
         assert calls == [(8, 4, 6), (1, 6, 4)]
+
+
+@pytest.mark.parametrize("backend", [None, "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("momentum", [0.0, 0.95])
+def test_no_default_amplifies_a_gradient_of_low_rank(
+    momentum: float, dtype: torch.dtype, backend: Any
+) -> None:
+    """With momentum too, whose mean is rounded at every step."""
+    param = Parameter(torch.zeros(128, 128, dtype=dtype))
+    param.grad = torch.outer(*torch.randn(2, 128)).to(dtype)
+    optimizer = Muon([param], lr=1.0, momentum=momentum, backend=backend)
+    for _ in range(30 if momentum else 1):
+        param.data.zero_()
+        optimizer.step()
+        assert 0.95 < param.detach().double().norm() < 1.3

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memsolve_kernels.arguments import whole
 from memsolve_kernels.errors import RangeError
 
 _CUSHION = 0.024
@@ -69,8 +70,7 @@ class Schedule:
 
     def take(self, steps: int) -> "Schedule":
         """The first `steps` steps, the last polynomial repeated when there are fewer."""
-        if not isinstance(steps, int) or steps < 1:
-            raise RangeError(f"steps is {steps}; expected a whole number of at least 1")
+        steps = whole("steps", steps, 1)
         padding = repeat(self.polynomials[-1], max(0, steps - len(self)))
         polynomials = (*self.polynomials[:steps], *padding)
         return replace(self, polynomials=polynomials, error=None)

@@ -17,17 +17,17 @@ DEFAULT_LOWER = {
     torch.float16: torch.finfo(torch.float16).eps,
     torch.bfloat16: torch.finfo(torch.bfloat16).eps,
 }
-"""Smallest singular value, relative to the Frobenius norm of a matrix that comes in this dtype, that
-is resolved by default; smaller ones grow by at most the inverse of that.
+"""Smallest singular value that is resolved by default, relative to the Frobenius norm of a matrix
+that comes in this dtype; no smaller one grows by more than the inverse of that.
 
-It is twice the unit roundoff `u`, so that noise is amplified less than the signal. Rounding a matrix
-changes it by at most `u ||G||_F` in the Frobenius norm, whatever its shape. That noise has full
-rank, and where `G` is of low rank most of it lies in directions of which `G` has none. Grown by
-`1 / (2 u ||G||_F)` its norm is at most 1/2, and the norm of a sign of rank r is `sqrt(r) >= 1`: a
-rounded matrix of any rank has a sign of at most 1.12 times the norm of the true one. About 0.4 of
-that is usual, which leaves room for sums that are rounded again and again, such as running means.
+It is twice the unit roundoff `u`. Rounding changes a matrix by at most `u ||G||_F` in the Frobenius
+norm, whatever its shape. This noise has full rank, so where `G` is of low rank it lies mostly
+outside the row and column space of `G`. Multiplied by `1 / (2 u ||G||_F)`, its norm is at most 1/2,
+while the norm of a sign of rank r is `sqrt(r) >= 1`: together at most 1.12 times the true norm.
+Measured, the norm of the noise is about 0.2, which leaves room for sums that are rounded many
+times, such as a running mean.
 
-Float64 is exact in comparison with what is taken for a signal elsewhere."""
+Float64 resolves more than that, as a gradient carries errors other than its rounding."""
 
 _ITERATED_LOWER = {
     torch.float64: 1e-10,
