@@ -1,20 +1,26 @@
 """Muon: momentum, then the damped matrix sign of it."""
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args, overload
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, overload
 
 import torch
+from memsolve_kernels.arguments import whole
 from memsolve_kernels.dispatch import Backend, Precision
-from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError, ShapeError
-from memsolve_kernels.matrix_sign import Polynomial, Schedule, check_settings, matrix_sign
-from memsolve_kernels.modes import is_readable
+from memsolve_kernels.matrix_sign import Polynomial, Schedule
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-AdjustLr = Literal["original", "match_rms_adamw"]
+from memsolve.optim.muon_checks import (
+    COUNTS,
+    AdjustLr,
+    Group,
+    check_gradients,
+    check_hyperparameters,
+    check_parameters,
+)
+from memsolve.optim.muon_update import Batch, apply, batches, steps_of
 
 # What torch.optim.Muon orthogonalises by, in its state.
 _TORCHS = "ns_coefficients", "ns_steps", "eps"
@@ -32,6 +38,18 @@ class Muon(Optimizer):
     values that five stock steps lose. With `schedule="muon"`, `dtype=torch.bfloat16` and
     `weight_decay=0.1` it makes the steps of `torch.optim.Muon`, up to rounding in bfloat16.
 
+    Which matrices: a parameter of more than two dimensions is flattened to (rows, the product of
+    the others), so that the kernel of a convolution (out, in, height, width) is one matrix
+    (out, in * height * width). With `batch_dims=b` the first b dimensions are a batch of such
+    parameters, the experts of a layer for example. With `heads=h` the rows are h equal blocks, and
+    each block is a matrix of its own, which the adjustment follows; a fused weight of queries, keys
+    and values with k heads each has `heads=3 * k`. A single row or column is divided by its length.
+    A vector of more than two dimensions, such as (C, 1, 1), is refused.
+
+    A step that raises has changed nothing: hyperparameters and gradients are checked and all signs
+    taken before the first weight moves. So it holds the signs of all parameters at a time, as much
+    memory as the parameters.
+
     Gradients are never modified.
 
     A state of `torch.optim.Muon` loads: its momentum and hyperparameters go on, its way to
@@ -39,8 +57,8 @@ class Muon(Optimizer):
     `step` raises a KeyError.
 
     Args:
-        params: parameters (..., m, n), real, or groups of them; leading dimensions are a batch of
-            matrices.
+        params: real parameters of two dimensions or more, named or not, or groups of them. Errors
+            say the names.
         lr: step size; a number, or a tensor of one, which schedulers then change in place.
         momentum: decay of the running mean, in [0, 1).
         nesterov: look one step of momentum ahead.
@@ -53,14 +71,17 @@ class Muon(Optimizer):
         relative_damping: in place of `damping`, `lambda` of each matrix in units of its largest
             singular value at that step. Matrices are then orthogonalised one by one.
         gradient_dtype: round gradients to it first, to see what their precision is worth.
-        adjust_lr_fn: the adjustment: `"original"`, `sqrt(max(1, m / n))` (default), or
-            `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
+        adjust_lr_fn: the adjustment for matrices (m, n): `"original"`, `sqrt(max(1, m / n))`
+            (default), or `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
         maximize: climb instead: the steps are those on minus the gradients.
-        foreach: False steps one parameter after the other, which holds less at a time. By default,
-            and by True, those of one matrix shape, dtype and device in a group step as one batch.
+        foreach: False takes the sign of one parameter after the other, which holds less at a time.
+            By default, and by True, those of one matrix shape, dtype and device in a group go as
+            one batch.
+        batch_dims: number of leading dimensions of a parameter that are a batch.
+        heads: number of equal blocks of rows, each a matrix.
 
     Raises:
-        ShapeError, DtypeError: a parameter that is not a real matrix or batch of matrices.
+        ShapeError, DtypeError: a parameter that does not hold real matrices.
         RangeError, DtypeError, BackendError: a hyperparameter that cannot be used.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Kim et al. 2026 (arXiv
@@ -85,6 +106,8 @@ class Muon(Optimizer):
         adjust_lr_fn: AdjustLr | None = None,
         maximize: bool = False,
         foreach: bool | None = None,
+        batch_dims: int = COUNTS["batch_dims"],
+        heads: int = COUNTS["heads"],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -101,6 +124,8 @@ class Muon(Optimizer):
             "adjust_lr_fn": adjust_lr_fn,
             "maximize": maximize,
             "foreach": foreach,
+            "batch_dims": batch_dims,
+            "heads": heads,
         }
         super().__init__(params, defaults)
 
@@ -124,6 +149,8 @@ class Muon(Optimizer):
         """
         groups = state["param_groups"]
         unpickled = not self.__dict__
+        if unpickled:
+            state = {**state, "defaults": {**COUNTS, **state["defaults"]}}
         here = [state["defaults"]] * len(groups) if unpickled else self.param_groups
         for group, own in zip(groups, here, strict=True):
             for name in _TORCHS:
@@ -143,24 +170,41 @@ class Muon(Optimizer):
         """Make one step; `closure`, if given, evaluates the loss first, and its value is returned.
 
         Raises:
-            NonFiniteError: a gradient contains NaN or infinity (on a CPU); nothing has changed.
+            InputError: nothing has changed. On a CPU these are NonFiniteError for a gradient that
+                contains NaN or infinity, once rounded to `gradient_dtype` too, or a schedule that
+                diverges; on any device, hyperparameters that cannot be used.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for param in group["params"]:
-                _check_gradient(param.grad)
-        for group in self.param_groups:
-            params: list[Tensor] = []
-            gradients: list[Tensor] = []
-            means: list[Tensor] = []
-            self._init_group(group, params, gradients, means)
-            for batch in _batches(params, group["foreach"]):
-                parts = ([tensors[at] for at in batch] for tensors in (params, gradients, means))
-                _update(group, *parts)
+            check_hyperparameters(group)
+            check_gradients(group)
+        compiled = torch.compiler.is_compiling()
+        with nullcontext() if compiled else self._without_new_state_on_error():
+            work = [batch for group in self.param_groups for batch in self._batches(group)]
+            steps = [steps_of(batch) for batch in work]
+        for batch, each in zip(work, steps, strict=True):
+            apply(batch, each)
         return loss
+
+    @contextmanager
+    def _without_new_state_on_error(self) -> Iterator[None]:
+        known = set(self.state)
+        try:
+            yield
+        except BaseException:
+            for param in self.state.keys() - known:
+                del self.state[param]
+            raise
+
+    def _batches(self, group: Group) -> list[Batch]:
+        params: list[Tensor] = []
+        gradients: list[Tensor] = []
+        means: list[Tensor] = []
+        self._init_group(group, params, gradients, means)
+        return batches(group, params, gradients, means)
 
     def _init_group(
         self,
@@ -184,115 +228,7 @@ class Muon(Optimizer):
             means.append(state["momentum_buffer"])
 
 
-def _update(
-    group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], means: list[Tensor]
-) -> None:
-    """Step parameters of matrices of one shape, with `M` of `means`, by the settings of a group."""
-    directions = _directions(group, gradients, means)
-    shape, counts = params[0].shape[-2:], [param.shape[:-2].numel() for param in params]
-    matrices = [M.reshape(count, *shape) for M, count in zip(directions, counts, strict=True)]
-    parts = torch.split(_sign(torch.cat(matrices), group), counts)
-    steps = [part.reshape(p.shape).to(p.dtype) for part, p in zip(parts, params, strict=True)]
-    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-    rate = lr * _adjustment(group["adjust_lr_fn"], *shape)
-    torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-    if isinstance(rate, Tensor):  # it may be on a GPU, and changes without a new compilation
-        torch._foreach_add_(params, torch._foreach_mul(steps, -rate))
-    else:
-        torch._foreach_add_(params, steps, alpha=-rate)
-
-
-def _directions(
-    group: dict[str, Any], gradients: list[Tensor], means: list[Tensor]
-) -> Sequence[Tensor]:
-    """`M` of each parameter, whose running mean moves on."""
-    rounding, momentum = group["gradient_dtype"], group["momentum"]
-    if rounding is not None:
-        gradients = [gradient.to(rounding).to(gradient.dtype) for gradient in gradients]
-    if group["maximize"]:
-        gradients = list(torch._foreach_neg(gradients))
-    if momentum == 0:
-        return gradients
-    torch._foreach_lerp_(means, gradients, 1 - momentum)
-    return torch._foreach_lerp(gradients, means, momentum) if group["nesterov"] else means
-
-
-def _sign(directions: Tensor, group: dict[str, Any]) -> Tensor:
-    """`h` of a batch of matrices (k, m, n), by the settings of a group."""
-    settings = {name: group[name] for name in ("schedule", "dtype", "precision", "backend")}
-    relative = group["relative_damping"]
-    if not relative:
-        return matrix_sign(directions, group["damping"], **settings)
-    sizes = torch.linalg.matrix_norm(directions, 2).tolist()
-    signs = [
-        matrix_sign(direction, relative * size, **settings)
-        for direction, size in zip(directions, sizes, strict=True)
-    ]
-    return torch.stack(signs) if signs else directions
-
-
-def _batches(params: list[Tensor], foreach: bool | None) -> list[list[int]]:
-    """Positions of parameters to step together: those of one matrix shape, dtype and device."""
-    if foreach is False:
-        return [[at] for at in range(len(params))]
-    alike = defaultdict(list)
-    for at, param in enumerate(params):
-        alike[param.shape[-2:], param.dtype, param.device].append(at)
-    return list(alike.values())
-
-
-def _adjustment(name: AdjustLr | None, rows: int, columns: int) -> float:
-    if name == "match_rms_adamw":
-        return 0.2 * math.sqrt(max(rows, columns))
-    return math.sqrt(max(1, rows / columns))
-
-
-def _check_gradient(gradient: Tensor | None) -> None:
-    if gradient is None:
-        return
-    if gradient.is_sparse:
-        raise DtypeError("a gradient is sparse; expected dense gradients")
-    if is_readable(gradient) and not gradient.isfinite().all():
-        raise NonFiniteError("a gradient contains NaN or infinity; expected finite entries")
-
-
-def _check_group(group: dict[str, Any]) -> None:
-    if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
-        shape = tuple(group["lr"].shape)
-        raise ShapeError(f"lr is a tensor of shape {shape}; expected a number or a tensor of one")
-    for name, high in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
-        if not 0 <= group[name] < high:
-            raise RangeError(f"{name} is {group[name]}; expected a number in [0, {high})")
-    if group["adjust_lr_fn"] not in (None, *get_args(AdjustLr)):
-        raise RangeError(
-            f"adjust_lr_fn is {group['adjust_lr_fn']!r}; expected None or one of "
-            f"{get_args(AdjustLr)}"
-        )
-    for name in ("nesterov", "maximize", "foreach"):
-        values = (True, False, None) if name == "foreach" else (True, False)
-        if not any(group[name] is value for value in values):
-            raise RangeError(f"{name} is {group[name]!r}; expected one of {values}")
-    names = "damping", "schedule", "dtype", "precision", "backend"
-    check_settings(*(group[name] for name in names))
-    if not 0 <= group["relative_damping"] < math.inf:
-        raise RangeError(
-            f"relative_damping is {group['relative_damping']}; expected a number in [0, inf)"
-        )
-    if group["relative_damping"] and group["damping"]:
-        raise RangeError(
-            f"damping is {group['damping']} and relative_damping {group['relative_damping']}; "
-            "expected one of them"
-        )
-    rounding = group["gradient_dtype"]
-    if rounding is not None and not (
-        isinstance(rounding, torch.dtype) and rounding.is_floating_point
-    ):
-        raise DtypeError(f"gradient_dtype is {rounding!r}; expected a floating dtype or None")
-    for param in group["params"]:
-        if param.ndim < 2:
-            raise ShapeError(
-                f"a parameter has shape {tuple(param.shape)}; Muon takes matrices (..., m, n). "
-                "Give vectors, such as biases, to another optimizer"
-            )
-        if not param.is_floating_point():
-            raise DtypeError(f"a parameter has dtype {param.dtype}; expected a real floating one")
+def _check_group(group: Group) -> None:
+    check_hyperparameters(group)
+    group.update({name: whole(name, group[name], least) for name, least in COUNTS.items()})
+    check_parameters(group)

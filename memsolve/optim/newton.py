@@ -1,17 +1,20 @@
 """Newton's method for the associative memory, without ever forming the Hessian."""
 
+import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
-from memsolve_kernels.errors import RangeError
+from memsolve_kernels.errors import NonFiniteError, RangeError
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from memsolve.objective import Objective
 from memsolve.optim.conjugate_gradients import conjugate_gradients
 from memsolve.optim.line_search import backtrack
+from memsolve.optim.names import name_of
 
 
 class NoProgressWarning(RuntimeWarning):
@@ -30,7 +33,8 @@ class Newton(Optimizer):
     At any other `W` it is solved by conjugate gradients. Their preconditioner is the closed form,
     with items weighted in `A` by their error `1 - p`, since those already stored have no curvature
     left. `lr` is then halved until the loss falls; if it never does, as at a minimum, a
-    NoProgressWarning says so and the weight is left as it is.
+    NoProgressWarning says so and the weight is left as it is. A step that raises has changed
+    nothing.
 
     Args:
         params: matrices (d, d) whose `.grad` is the gradient of the objective's loss.
@@ -53,7 +57,7 @@ class Newton(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: ParamsT,
         objective: Objective,
         *,
         lr: float = 1.0,
@@ -61,17 +65,32 @@ class Newton(Optimizer):
         tolerance: float = 0.1,
         max_iterations: int = 50,
     ) -> None:
-        if not 0 < lr < float("inf"):
-            raise RangeError(f"lr is {lr}; expected a finite number above 0")
-        if not 0 <= damping < float("inf"):
-            raise RangeError(f"damping is {damping}; expected a finite number of at least 0")
-        if not 0 < tolerance < 1:
-            raise RangeError(f"tolerance is {tolerance}; expected a number between 0 and 1")
-        if not max_iterations >= 1:
-            raise RangeError(f"max_iterations is {max_iterations}; expected at least 1")
         settings = {"tolerance": tolerance, "max_iterations": max_iterations}
         super().__init__(params, {"lr": lr, "damping": damping, **settings})
         self.objective = objective
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters with its own hyperparameters, as in every torch optimizer."""
+        super().add_param_group(param_group)
+        try:
+            _check_group(self.param_groups[-1])
+        except Exception:
+            self.param_groups.pop()
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle consists of: torch's, which leaves out what it does not know."""
+        return {**super().__getstate__(), "objective": self.objective}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state.
+
+        Raises:
+            RangeError: a hyperparameter that cannot be used; nothing has changed.
+        """
+        for group in state["param_groups"]:
+            _check_group(group)
+        super().__setstate__(state)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -83,26 +102,41 @@ class Newton(Optimizer):
 
         Warns:
             NoProgressWarning: the loss cannot be lowered along the step, which is not made.
+
+        Raises:
+            InputError: a gradient that contains NaN or infinity, or hyperparameters that cannot be
+                used; nothing has changed.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            _check_group(group)
+            for at, param in enumerate(group["params"]):
+                if param.grad is not None and not param.grad.isfinite().all():
+                    raise NonFiniteError(
+                        f"the gradient of {name_of(group, at)} contains NaN or infinity; expected "
+                        "finite entries"
+                    )
+        moved: dict[Tensor, Tensor] = {}
+        for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is not None:
-                    self._update(param, param.grad, group)
+                    moved[param] = self._moved(param, param.grad, group)
+        for param, weight in moved.items():
+            param.copy_(weight)
         return loss
 
-    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _moved(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        """Where a step takes a weight."""
         if not gradient.any():  # nothing is left to learn: the curvature may be zero as well
             _warn_of_no_progress(0.0)
-            return
+            return weight
         outputs, inputs = self.objective.curvature()
         shift = group["damping"] * inputs.diagonal().mean()
         if not weight.any():
-            weight.sub_(_solve(outputs, inputs, shift, gradient), alpha=group["lr"])
-            return
+            return weight.sub(_solve(outputs, inputs, shift, gradient), alpha=group["lr"])
 
         unlearned = self.objective.curvature(weight).inputs
         step = conjugate_gradients(
@@ -118,7 +152,19 @@ class Newton(Optimizer):
         )
         if not size:
             _warn_of_no_progress(slope)
-        weight.sub_(step, alpha=size)
+        return weight.sub(step, alpha=size)
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    lr, damping, tolerance = group["lr"], group["damping"], group["tolerance"]
+    if not 0 < lr < math.inf:
+        raise RangeError(f"lr is {lr}; expected a finite number above 0")
+    if not 0 <= damping < math.inf:
+        raise RangeError(f"damping is {damping}; expected a finite number of at least 0")
+    if not 0 < tolerance < 1:
+        raise RangeError(f"tolerance is {tolerance}; expected a number between 0 and 1")
+    if not group["max_iterations"] >= 1:
+        raise RangeError(f"max_iterations is {group['max_iterations']}; expected at least 1")
 
 
 def _warn_of_no_progress(foreseen: float) -> None:

@@ -11,7 +11,7 @@ from memsolve_kernels.architectures import (
 )
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.matrix_sign.backends import choose_iteration
-from memsolve_kernels.matrix_sign.settings import Settings
+from memsolve_kernels.matrix_sign.settings import settings_for
 from memsolve_kernels.softmax.backends import choose
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -27,7 +27,7 @@ def chosen(name: str | None = None) -> set[str]:
     """Classes of both families' backends for half-precision tensors on the pretended GPU."""
     with FakeTensorMode():
         matrix = torch.empty(8, 8, dtype=torch.float16, device=CUDA)
-    settings = Settings(0.0, None, None, torch.float16, torch.float32, None)
+    settings = settings_for(matrix, 0.0, None, None, None, None)
     found = choose(matrix, name, None), choose_iteration(name, matrix, settings)  # type: ignore[arg-type]
     return {type(backend).__name__ for backend in found}
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from tests.kernels.matrix_sign_cases import relative_error, spectral_norm, with_spectrum
 
-LOWEST = 3e-7
+LOWEST = 1e-6
 
 
 def spectra(size: int) -> dict[str, Tensor]:
-    """Down to three times the bound of float32: evenly in the logarithm, or half of them there."""
+    """Down to just above the bound of float32: evenly in the logarithm, or half of them there."""
     half = torch.ones(size, dtype=torch.float64)
     half[size // 2 :] = LOWEST
     return {
@@ -39,7 +39,7 @@ def test_the_smallest_rows_need_to_be_decomposed_again(monkeypatch: pytest.Monke
     matrix = with_spectrum(spectra(90)["half"], (90, 90)).float()
     truth = matrix_sign(matrix.double(), backend="reference")
     monkeypatch.setattr(direct_backend, "_SPLIT", 0.0)
-    assert relative_error(matrix_sign(matrix), truth) > 1e-3
+    assert relative_error(matrix_sign(matrix), truth) > 1e-4
 
 
 def test_matrices_of_a_batch_may_differ_in_how_many_small_ones_they_have() -> None:
@@ -52,7 +52,8 @@ def test_matrices_of_a_batch_may_differ_in_how_many_small_ones_they_have() -> No
 
 
 @pytest.mark.parametrize(
-    ("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-7), (torch.float16, 1e-5)]
+    ("dtype", "bound"),
+    [(torch.float64, 1e-10), (torch.float32, 2.0**-23), (torch.float16, 2.0**-10)],
 )
 def test_below_the_bound_a_singular_value_shrinks_in_proportion(
     dtype: torch.dtype, bound: float

@@ -1,6 +1,7 @@
 """What the matrix sign refuses, and how it says so."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,8 +43,18 @@ EYE = torch.eye(2)
         (lambda: matrix_sign(EYE, None), RangeError, "damping is None"),  # type: ignore[arg-type]
         (lambda: matrix_sign(EYE, torch.ones(2)), RangeError, "damping is tensor"),  # type: ignore[arg-type]
         (lambda: matrix_sign(np.eye(2)), DtypeError, "ndarray"),  # type: ignore[arg-type]
+        (lambda: matrix_sign([[1.0, 0.0]]), DtypeError, "matrix is list; expected a torch.Tensor"),  # type: ignore[arg-type]
+        (lambda: certify([[1.0, 0.0]]), DtypeError, "matrix is list"),  # type: ignore[arg-type]
+        (lambda: matrix_sign(EYE.to_sparse()), DtypeError, r"torch.sparse_coo; .*to_dense\(\)"),
+        (lambda: certify(EYE.to_sparse()), DtypeError, "layout torch.sparse_coo; expected a"),
+        (lambda: matrix_sign(EYE.to_mkldnn()), DtypeError, "layout torch._mkldnn; expected a"),
         (lambda: matrix_sign(EYE * float("nan"), backend="reference"), NonFiniteError, "NaN"),
         (lambda: matrix_sign(EYE, steps=0), RangeError, "steps is 0"),
+        (
+            lambda: certify(EYE, steps=np.int64(0)),  # type: ignore[arg-type]
+            RangeError,
+            "expected a whole number of at least 1",
+        ),
         (lambda: matrix_sign(EYE, steps=2.5), RangeError, "steps is 2.5"),  # type: ignore[arg-type]
         (lambda: matrix_sign(EYE, schedule=5), RangeError, "schedule is 5"),  # type: ignore[arg-type]
         (lambda: matrix_sign(torch.empty(0, 3), schedule="moun"), RangeError, "'muon'"),
@@ -61,6 +72,14 @@ def test_unusable_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_steps_may_be_of_any_integer_type() -> None:
+    three: Any = np.int64(3)
+    expected = matrix_sign(EYE, steps=3)
+    assert torch.equal(matrix_sign(EYE, steps=three), expected)
+    mapped = torch.func.vmap(lambda matrix: matrix_sign(matrix, steps=three))(EYE[None])
+    assert torch.equal(mapped[0], expected)
 
 
 def test_precision_follows_torchs_own_settings() -> None:

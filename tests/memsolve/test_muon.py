@@ -119,20 +119,24 @@ def test_never_modifies_gradients() -> None:
             assert torch.equal(weight.grad, before)
 
 
+BATCHES: list[tuple[int, ...]] = [(1, 4, 6), (6, 4, 3, 2), (1, 4, 6), (1, 6, 4)]  # by batch_dims=1
+
+
 def test_batching_same_shapes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes: list[tuple[int, ...]] = [(4, 6), (2, 3, 4, 6), (4, 6), (6, 4)]
-    together = train(lambda params: Muon(params, lr=0.1), shapes)
+    together = train(lambda params: Muon(params, lr=0.1, batch_dims=1), BATCHES)
     calls: list[torch.Size] = []
 
     def counted(matrix: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         calls.append(matrix.shape)
         return matrix_sign(matrix, *args, **kwargs)
 
-    monkeypatch.setattr("memsolve.optim.muon.matrix_sign", counted)
-    apart = train(lambda params: Muon([{"params": [p]} for p in params], lr=0.1), shapes)
-    assert len(calls) == 4 * len(shapes)
+    monkeypatch.setattr("memsolve.optim.muon_update.matrix_sign", counted)
+    apart = train(
+        lambda params: Muon([{"params": [p]} for p in params], lr=0.1, batch_dims=1), BATCHES
+    )
+    assert len(calls) == 4 * len(BATCHES)
     calls.clear()
-    train(lambda params: Muon(params, lr=0.1), shapes, steps=1)
+    train(lambda params: Muon(params, lr=0.1, batch_dims=1), BATCHES, steps=1)
     assert calls == [(8, 4, 6), (1, 6, 4)]
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one, other)
@@ -479,18 +483,18 @@ def test_a_step_on_a_gpu_reads_nothing_back() -> None:
 def test_one_by_one_the_steps_are_those_of_a_batch(
     momentum: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapes: list[tuple[int, ...]] = [(4, 6), (2, 3, 4, 6), (4, 6), (6, 4)]
     calls: list[torch.Size] = []
 
     def counted(matrix: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         calls.append(matrix.shape)
         return matrix_sign(matrix, *args, **kwargs)
 
-    monkeypatch.setattr("memsolve.optim.muon.matrix_sign", counted)
+    monkeypatch.setattr("memsolve.optim.muon_update.matrix_sign", counted)
 
     def steps(foreach: bool | None) -> list[Tensor]:
         calls.clear()
-        return train(lambda p: Muon(p, lr=0.1, momentum=momentum, foreach=foreach), shapes, steps=1)
+        settings: dict[str, Any] = {"momentum": momentum, "foreach": foreach, "batch_dims": 1}
+        return train(lambda params: Muon(params, lr=0.1, **settings), BATCHES, steps=1)
 
     apart = steps(foreach=False)
     assert calls == [(1, 4, 6), (6, 4, 6), (1, 4, 6), (1, 6, 4)]
@@ -498,3 +502,19 @@ def test_one_by_one_the_steps_are_those_of_a_batch(
         for one, other in zip(steps(foreach), apart, strict=True):
             torch.testing.assert_close(one, other)
         assert calls == [(8, 4, 6), (1, 6, 4)]
+
+
+@pytest.mark.parametrize("backend", [None, "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("momentum", [0.0, 0.95])
+def test_no_default_amplifies_a_gradient_of_low_rank(
+    momentum: float, dtype: torch.dtype, backend: Any
+) -> None:
+    """With momentum too, whose mean is rounded at every step."""
+    param = Parameter(torch.zeros(128, 128, dtype=dtype))
+    param.grad = torch.outer(*torch.randn(2, 128)).to(dtype)
+    optimizer = Muon([param], lr=1.0, momentum=momentum, backend=backend)
+    for _ in range(30 if momentum else 1):
+        param.data.zero_()
+        optimizer.step()
+        assert 0.95 < param.detach().double().norm() < 1.3

@@ -1,6 +1,9 @@
 """Newton's step against the explicit Hessian."""
 
+import copy
+import pickle
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -280,3 +283,59 @@ def test_bad_settings_are_told(arguments: dict[str, Any]) -> None:
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     with pytest.raises(InputError, match=f"{next(iter(arguments))} is"):
         Newton([weight], Objective(memory, memory.population()), **arguments)
+
+
+def small_problem(seed: int = 0) -> tuple[torch.nn.Parameter, Objective]:
+    memory = AssociativeMemory(60, 5, 1.3, seed=seed)
+    weight = torch.nn.Parameter(torch.zeros(5, 5, dtype=torch.float64))
+    weight.grad = memory.gradient(weight.detach(), memory.population())
+    return weight, Objective(memory, memory.population())
+
+
+def by_pickle(optimizer: Newton) -> Newton:
+    copied: Newton = pickle.loads(pickle.dumps(optimizer))
+    return copied
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, by_pickle])
+def test_a_copy_keeps_its_objective(duplicate: Callable[[Newton], Newton]) -> None:
+    weight, objective = small_problem()
+    optimizer = Newton([weight], objective)
+    other = duplicate(optimizer)
+    (copied,) = other.param_groups[0]["params"]
+    copied.grad = weight.grad
+    other.step()
+    assert not weight.any()
+    optimizer.step()
+    assert torch.equal(copied, weight)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_gradient_that_is_not_finite_moves_no_weight(start: float, bad: float) -> None:
+    (first, objective), (second, _) = small_problem(), small_problem()
+    second.data.fill_(start)
+    second.grad = torch.full_like(second, bad)
+    optimizer = Newton([("first", first), ("second", second)], objective)
+    with pytest.raises(InputError, match="gradient of parameter 'second' contains NaN or infinity"):
+        optimizer.step()
+    assert not first.any()
+    assert (second == start).all()
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_bad_settings_of_a_group_are_told_whenever_they_come(arguments: dict[str, Any]) -> None:
+    weight, objective = small_problem()
+    optimizer = Newton([weight], objective)
+    message = f"{next(iter(arguments))} is"
+    with pytest.raises(InputError, match=message):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(5, 5))], **arguments})
+    assert len(optimizer.param_groups) == 1
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][0].update(arguments)
+    with pytest.raises(InputError, match=message):
+        optimizer.load_state_dict(state)
+    optimizer.param_groups[0].update(arguments)
+    with pytest.raises(InputError, match=message):
+        optimizer.step()
+    assert not weight.any()

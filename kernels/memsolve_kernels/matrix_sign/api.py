@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from memsolve_kernels.arguments import whole
 from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.errors import BackendError, ShapeError
 from memsolve_kernels.matrix_sign.backends import choose_iteration
@@ -30,12 +31,21 @@ def matrix_sign(
     On singular values it is `h(z) = z / sqrt(z^2 + damping^2)`; without damping, the polar factor:
     every singular value becomes one. Zero gives zero.
 
-    By default singular values are resolved down to a lower bound relative to the largest: `1e-10`
-    in float64, `1e-7` in float32, `1e-5` in float16 and `1e-4` in bfloat16, or, where it is larger,
-    what follows from the damping (an iteration reads that, and waits for a GPU: give a schedule to
-    avoid it, in a CUDA graph for example). They end within four roundings of their sign, but for
-    what rounding adds. Pass `schedule=minimax(lower, error)` for another bound or error, which
-    holds for any matrix. Singular values below the bound end between zero and one.
+    By default singular values are resolved down to a lower bound relative to the Frobenius norm:
+    the spacing of the dtype at one, twice its unit roundoff (`1.2e-7` in float32, `9.8e-4` in
+    float16, `7.8e-3` in bfloat16), and `1e-10` in float64. What lies below ends between zero and
+    one, in proportion. So rounding, which changes a matrix by at most half of the bound in the
+    Frobenius norm, adds at most 1/2 to a sign whose own norm is `sqrt(rank)`: of a gradient of any
+    rank the default amplifies signal, not noise. Where it is larger, the bound follows from the
+    damping (an iteration reads that, and waits for a GPU: give a schedule to avoid it, in a CUDA
+    graph for example), or from `dtype`, if it is coarser than the matrix's: down to `1e-7`
+    (float32), `1e-5` (float16) or `1e-4` (bfloat16) of the largest singular value of an exact
+    matrix, and in one of low rank, what that dtype rounds is then amplified.
+
+    A decomposition takes all above the bound to their sign within four roundings, but for what
+    rounding adds; an iteration those above eight times the bound, and what lies between to at least
+    0.4. Pass `schedule=minimax(lower, error)` for another bound or error, which holds for any
+    matrix, relative to its largest singular value.
 
     On a GPU the sign is taken by a Newton-Schulz iteration. On a CPU a decomposition is faster, and
     the default, unless an iteration is asked for: by `steps`, `schedule`, `dtype` other than the
@@ -45,8 +55,8 @@ def matrix_sign(
     device it is one operator, which looks at the values, and for its backend, when it runs.
 
     Args:
-        matrix: (..., m, n), float64, float32, float16 or bfloat16, on any device. Not modified; no
-            gradient flows through the result: a constant to `backward`.
+        matrix: (..., m, n), dense, float64, float32, float16 or bfloat16, on any device. Not
+            modified; no gradient flows through the result: a constant to `backward`.
         damping: `lambda`, in the units of the matrix.
         steps: number of steps, a prefix of the schedule or its last step repeated (default: all).
         schedule: a `Schedule`, the name of one in `STOCK`, or None for the minimax quintic.
@@ -69,7 +79,7 @@ def matrix_sign(
     schedule.
     """
     check(matrix, damping, schedule, dtype, precision, backend)
-    given = named(schedule)
+    given, steps = named(schedule), None if steps is None else whole("steps", steps, 1)
     if not is_traced(matrix):
         return sign(matrix, settings_for(matrix, damping, steps, given, dtype, precision), backend)
     numbers = as_numbers(given)

@@ -28,6 +28,11 @@ def check(
     """Raise unless these can be used on some device; reads nothing of the matrix's values."""
     if not isinstance(matrix, Tensor):
         raise DtypeError(f"matrix is {type(matrix).__name__}; expected a torch.Tensor")
+    if matrix.layout is not torch.strided:
+        raise DtypeError(
+            f"matrix has layout {matrix.layout}; expected a dense one (torch.strided): pass "
+            "matrix.to_dense()"
+        )
     if matrix.ndim < 2:
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}; expected (..., m, n)")
     _check_dtype("matrix has dtype", matrix.dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.matrix_sign.newton_schulz import fold, scale, unfold
-from memsolve_kernels.matrix_sign.settings import DEFAULT_LOWER, Settings
+from memsolve_kernels.matrix_sign.settings import Settings
 
 _FLOAT64 = torch.finfo(torch.float64)
 _SPLIT = 1e-10  # relative to the largest eigenvalue; what is smaller is decomposed again
@@ -32,7 +32,7 @@ class DirectBackend:
         """
         X, damping = scale(fold(matrix), settings.damping, torch.float64)
         decomposed = by_singular_values if matrix.dtype == torch.float64 else by_eigenvalues
-        return unfold(decomposed(X, damping, DEFAULT_LOWER[matrix.dtype]), matrix)
+        return unfold(decomposed(X, damping, settings.lower), matrix)
 
 
 def by_singular_values(X: Tensor, damping: Tensor, lower: float) -> Tensor:
@@ -61,6 +61,6 @@ def by_eigenvalues(X: Tensor, damping: Tensor, lower: float) -> Tensor:
 
 def _inverse(values: Tensor, damping: Tensor, lower: float) -> Tensor:
     """What takes singular values (k, m) to their sign: `1 / hypot(value, damping)`, bounded."""
-    floor = lower * values.amax(dim=-1, keepdim=True)
+    floor = lower * torch.linalg.vector_norm(values, dim=-1, keepdim=True)
     size = torch.hypot(values, damping[:, None]).maximum(floor)
     return size.clamp(min=_FLOAT64.tiny).reciprocal()

@@ -7,6 +7,7 @@ Persson, Musco and Gower 2025, arXiv 2505.16932), so that the band in which they
 beforehand. The widely used fixed schedules are here for comparison: `STOCK`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memsolve_kernels.arguments import whole
 from memsolve_kernels.errors import RangeError
 
 _CUSHION = 0.024
@@ -68,8 +70,7 @@ class Schedule:
 
     def take(self, steps: int) -> "Schedule":
         """The first `steps` steps, the last polynomial repeated when there are fewer."""
-        if not isinstance(steps, int) or steps < 1:
-            raise RangeError(f"steps is {steps}; expected a whole number of at least 1")
+        steps = whole("steps", steps, 1)
         padding = repeat(self.polynomials[-1], max(0, steps - len(self)))
         polynomials = (*self.polynomials[:steps], *padding)
         return replace(self, polynomials=polynomials, error=None)
@@ -87,6 +88,11 @@ class Schedule:
             return self
         longer = minimax(self.lower / rank**0.5, self.error, degree=degree)
         return replace(longer, name=self.name, wide_steps=self.wide_steps)
+
+    @property
+    def slope(self) -> float:
+        """By how much the smallest singular values grow, and no other more."""
+        return math.prod(polynomial.a for polynomial in self.polynomials)
 
     def split(self, steps: int) -> "tuple[Schedule, Schedule]":
         """The first `steps` steps and the rest; either may be empty."""
@@ -156,6 +162,22 @@ def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
         polynomials.append(Polynomial(*(centre * coefficient for coefficient in fitted)))
         low, high = centre * low, centre * high
     return Schedule(f"minimax, degree {degree}", tuple(polynomials), lower, error=error)
+
+
+@_untraced
+@cache
+def gentle(lower: float, error: float) -> Schedule:
+    """The first minimax schedule that lets no singular value grow by more than `1 / lower`.
+
+    A minimax schedule raises what lies below its bound too, by up to six times the inverse of the
+    bound. This one has a bound somewhat above `lower`, in steps of a fourth of an octave: values up
+    to `lower` grow in proportion and remain below one, those above eight times that end within
+    `error` of one.
+    """
+    bound = lower
+    while (schedule := minimax(bound, error)).slope * lower > 1:
+        bound *= 2**0.25
+    return schedule
 
 
 def fit(low: float, high: float, degree: int = 5) -> Polynomial:

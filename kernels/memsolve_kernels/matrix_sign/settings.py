@@ -9,16 +9,34 @@ from torch import Tensor
 from memsolve_kernels.architectures import architecture
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import NonFiniteError
-from memsolve_kernels.matrix_sign.polynomials import Schedule, minimax
+from memsolve_kernels.matrix_sign.polynomials import Schedule, gentle, minimax
 
 DEFAULT_LOWER = {
+    torch.float64: 1e-10,
+    torch.float32: torch.finfo(torch.float32).eps,
+    torch.float16: torch.finfo(torch.float16).eps,
+    torch.bfloat16: torch.finfo(torch.bfloat16).eps,
+}
+"""Smallest singular value that is resolved by default, relative to the Frobenius norm of a matrix
+that comes in this dtype; no smaller one grows by more than the inverse of that.
+
+It is twice the unit roundoff `u`. Rounding changes a matrix by at most `u ||G||_F` in the Frobenius
+norm, whatever its shape. This noise has full rank, so where `G` is of low rank it lies mostly
+outside the row and column space of `G`. Multiplied by `1 / (2 u ||G||_F)`, its norm is at most 1/2,
+while the norm of a sign of rank r is `sqrt(r) >= 1`: together at most 1.12 times the true norm.
+Measured, the norm of the noise is about 0.2, which leaves room for sums that are rounded many
+times, such as a running mean.
+
+Float64 resolves more than that, as a gradient carries errors other than its rounding."""
+
+_ITERATED_LOWER = {
     torch.float64: 1e-10,
     torch.float32: 1e-7,
     torch.float16: 1e-5,
     torch.bfloat16: 1e-4,
 }
-"""Smallest singular value, relative to the largest, that is resolved by default: not far above what
-rounding leaves of a matrix in this dtype."""
+"""Smallest singular value, relative to the largest, that an iteration in this dtype resolves of a
+matrix that comes in a more precise one."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,7 @@ class Settings:
         dtype: to compute in, after scaling.
         wide: to scale in, and to take the schedule's wide steps in (see `wider`).
         precision: of float32 products, or None for the backend's own.
+        lower: smallest singular value to resolve by default, relative to the Frobenius norm.
     """
 
     damping: float
@@ -40,6 +59,7 @@ class Settings:
     dtype: torch.dtype
     wide: torch.dtype
     precision: Precision | None
+    lower: float
 
     @property
     def of_an_iteration(self) -> bool:
@@ -54,11 +74,29 @@ class Settings:
             bounds: those that `normalise` gave (k,), for the default, which reads them from the
                 device; of use with damping only.
         """
-        known = bounds if self.damping > 0 else None
-        schedule = _default(self.dtype, rank, known) if self.schedule is None else self.schedule
+        schedule = self._default(rank, bounds) if self.schedule is None else self.schedule
         if self.steps is not None:
             schedule = schedule.take(self.steps)
         return schedule if self.schedule is None else schedule.for_rank(rank)
+
+    def _default(self, rank: int, bounds: Tensor | None) -> Schedule:
+        """The minimax schedule for what the dtypes resolve, or for these bounds if larger.
+
+        One schedule serves the batch: that of its smallest bound, rounded down to a power of two so
+        that few schedules are ever computed.
+        """
+        error = 4 * torch.finfo(self.dtype).eps
+        schedule = gentle(self.lower, error)
+        coarser = _ITERATED_LOWER[self.dtype] / math.sqrt(rank)
+        if coarser > self.lower:
+            schedule = minimax(coarser, error)
+        if self.damping > 0 and bounds is not None:
+            smallest = float(bounds.min())
+            if not math.isfinite(smallest):
+                raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
+            if smallest > max(coarser, self.lower):
+                schedule = minimax(min(0.5, 2.0 ** math.floor(math.log2(smallest))), error)
+        return replace(schedule, wide_steps=2)
 
 
 def settings_for(
@@ -72,7 +110,8 @@ def settings_for(
     """What was asked for, with the dtypes that follow from the matrix and its device."""
     dtype = dtype or matrix.dtype
     wide = wider(dtype, matrix.device)
-    return Settings(float(damping), steps, schedule, dtype, wide, precision)
+    lower = DEFAULT_LOWER[matrix.dtype]
+    return Settings(float(damping), steps, schedule, dtype, wide, precision, lower)
 
 
 def wider(dtype: torch.dtype, device: torch.device) -> torch.dtype:
@@ -86,19 +125,3 @@ def wider(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     row = architecture(device) if device.type == "cuda" else None
     fast = device.type == "cpu" or (row is not None and row.fast_float64)
     return torch.float64 if fast else dtype
-
-
-def _default(dtype: torch.dtype, rank: int, bounds: Tensor | None) -> Schedule:
-    """The minimax schedule for these bounds, or for the dtype's if larger.
-
-    One schedule serves the batch: that of its smallest bound, rounded down to a power of two so
-    that few schedules are ever computed.
-    """
-    lower = DEFAULT_LOWER[dtype] / math.sqrt(rank)
-    if bounds is not None:
-        smallest = float(bounds.min())
-        if not math.isfinite(smallest):
-            raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
-        if smallest > lower:
-            lower = min(0.5, 2.0 ** math.floor(math.log2(smallest)))
-    return replace(minimax(lower, 4 * torch.finfo(dtype).eps), wide_steps=2)
