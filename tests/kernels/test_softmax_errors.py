@@ -1,6 +1,7 @@
 """What the softmax family refuses, and what it says."""
 
 import re
+from typing import Any
 
 import memsolve_kernels as mk
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 Q, V, Y = torch.ones(3, 4), torch.ones(5, 4), torch.tensor([0, 1, 4])
 SPOILED = Q.index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(torch.nan))
 
-WRONG: list[tuple[tuple[Tensor, ...], type[errors.InputError], str]] = [
+WRONG: list[tuple[tuple[Any, ...], type[errors.InputError], str]] = [
     ((Q[0], V, Y), errors.ShapeError, "expected queries (B, d), outputs (N, d) and targets (B,)"),
     ((Q, V[:, :3], Y), errors.ShapeError, "queries (3, 4) and outputs (5, 3)"),
     ((Q, V[:0], Y), errors.ShapeError, "got (0, 4)"),
@@ -26,6 +27,12 @@ WRONG: list[tuple[tuple[Tensor, ...], type[errors.InputError], str]] = [
     ((Q, V, Y - 1), errors.RangeError, "targets[0] is -1"),
     ((SPOILED, V, Y), errors.NonFiniteError, "queries[1, 2] is nan"),
     ((Q, V * torch.inf, Y), errors.NonFiniteError, "outputs[0, 0] is inf"),
+    ((Q, V, Y.numpy()), errors.DtypeError, "targets has type ndarray; expected a torch.Tensor"),
+    ((Q, V, Y.tolist()), errors.DtypeError, "targets has type list; expected a torch.Tensor"),
+    ((Q.tolist(), V, Y), errors.DtypeError, "queries has type list"),
+    ((Q, V.to_sparse(), Y), errors.DtypeError, "outputs has layout sparse_coo; expected a dense"),
+    ((Q.to_mkldnn(), V, Y), errors.DtypeError, "queries has layout _mkldnn"),
+    ((Q, V, Y, [1.0, 1.0, 1.0]), errors.DtypeError, "weights has type list"),
     ((Q, V, Y, torch.ones(2)), errors.ShapeError, "weights (2,)"),
     ((Q, V, Y, torch.ones(3).double()), errors.DtypeError, "weights must be torch.float32"),
     ((Q, V, Y, torch.ones(3, device="meta")), errors.DeviceError, "weights are on meta"),
@@ -35,7 +42,7 @@ WRONG: list[tuple[tuple[Tensor, ...], type[errors.InputError], str]] = [
 
 @pytest.mark.parametrize(("args", "error", "message"), WRONG)
 def test_wrong_input_is_named(
-    args: tuple[Tensor, ...], error: type[errors.InputError], message: str
+    args: tuple[Any, ...], error: type[errors.InputError], message: str
 ) -> None:
     with pytest.raises(error, match=re.escape(message)):
         mk.softmax_loss(*args)
@@ -55,6 +62,8 @@ def test_wrong_input_is_named(
         (Q.double(), errors.DtypeError, "directions must be torch.float32"),
         (Q.to("meta"), errors.DeviceError, "directions are on meta"),
         (SPOILED, errors.NonFiniteError, "directions[1, 2] is nan"),
+        (Q.numpy(), errors.DtypeError, "directions has type ndarray"),
+        (Q.to_sparse(), errors.DtypeError, "directions has layout sparse_coo"),
     ],
 )
 def test_wrong_directions_are_named(

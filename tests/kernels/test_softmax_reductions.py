@@ -91,6 +91,21 @@ def test_weights_of_ignored_queries_count_nothing() -> None:
     torch.testing.assert_close(loss, mk.softmax_loss(*case.args[:3], zeroed))
 
 
+@pytest.mark.parametrize("spoiled", [torch.inf, torch.nan])
+def test_what_weights_of_ignored_queries_hold_does_not_matter(spoiled: float) -> None:
+    case = Case.random(6, 11, 4)
+    targets = case.targets.masked_fill(IGNORED, -100)
+
+    def results(fill: float) -> tuple[Tensor, ...]:
+        weights = case.weights.masked_fill(IGNORED, fill).requires_grad_()
+        loss = mk.softmax_loss(case.queries, case.outputs, targets, weights, ignore_index=-100)
+        return loss.detach(), *torch.autograd.grad(loss, weights)
+
+    assert all(map(torch.equal, results(spoiled), results(0)))
+    with pytest.raises(errors.NonFiniteError, match="weights"):
+        mk.softmax_loss(*case.args[:3], case.weights.masked_fill(IGNORED, spoiled))
+
+
 def test_all_ignored_is_zero_and_an_unused_index_changes_no_bit() -> None:
     case = Case.random(6, 11, 4)
     none = mk.softmax_loss(case.queries, case.outputs, torch.full((6,), -100), ignore_index=-100)

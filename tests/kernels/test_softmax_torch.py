@@ -84,6 +84,33 @@ def test_compiles_without_graph_breaks() -> None:
     )
 
 
+class Every(torch.nn.Module):
+    """All public functions, of a batch."""
+
+    def forward(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        inputs = queries, outputs, targets
+        return (
+            mk.softmax_loss(*inputs),
+            mk.softmax_loss(*inputs, ignore_index=3),
+            mk.softmax_loss(*inputs, reduction="none"),
+            *mk.softmax_gradient(*inputs),
+            mk.softmax_hvp(queries, queries, outputs, targets),
+            *mk.retrieval(*inputs),
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # these two are torch's own
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("strict", [False, True])
+def test_exports_with_any_batch_and_any_number_of_items(strict: bool) -> None:
+    batch, items = torch.export.Dim("batch", min=2), torch.export.Dim("items", min=2)
+    shapes = {"queries": {0: batch}, "outputs": {0: items}, "targets": {0: batch}}
+    args = Case.random(4, 50, 6).args[:3]
+    program = torch.export.export(Every(), args, dynamic_shapes=shapes, strict=strict)
+    other = Case.random(9, 70, 6, seed=1).args[:3]
+    torch.testing.assert_close(program.module()(*other), Every()(*other))
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype, transposed: bool) -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.modes import without_autocast
 from memsolve_kernels.softmax import derivatives
-from memsolve_kernels.softmax.checks import Reduction, check_inputs, check_reduction
+from memsolve_kernels.softmax.checks import Reduction, check_finite, check_inputs, check_reduction
 from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
@@ -62,8 +62,8 @@ def softmax_loss(
         targets: (B,), integers in [0, N).
         weights: (B,), 1/B each by default, where B counts no ignored query.
         reduction: "weighted" for the sum, or "none" for the loss of each query, without weights.
-        ignore_index: what marks a target as none; its query may hold anything, NaN included, and
-            has loss and gradient zero.
+        ignore_index: what marks a target as none; its query and weight may hold anything, NaN
+            included, and it has loss and gradient zero.
         backend: "reference", "torch" or "triton"; None chooses by device.
         precision: of float32 products on tensor cores; None is "ieee" in the Triton kernels, and
             what torch's own settings say in plain torch.
@@ -79,6 +79,7 @@ def softmax_loss(
     ignored = None if ignore_index is None else targets.long() == ignore_index
     if ignored is not None:
         queries, targets = queries.masked_fill(ignored[:, None], 0), targets.masked_fill(ignored, 0)
+        weights = None if weights is None else weights.masked_fill(ignored, 0)
     losses = _loss(derivatives.log_odds(queries, outputs, targets, backend, precision))
     if ignored is not None:
         losses = losses.masked_fill(ignored, 0)
@@ -178,15 +179,17 @@ def _checked(
     weights: Tensor | None,
     directions: Tensor | None = None,
 ) -> Tensor:
-    """The weights in the dtype of the sums, 1/B each by default, once the arguments are checked."""
+    """What `_weights` gives, once the arguments are checked."""
     check_inputs(queries, outputs, targets, weights, directions)
     return _weights(queries, weights)
 
 
 def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
-    batch, dtype = len(queries), accumulation_dtype(queries.dtype)
+    """In the dtype of the sums, 1/B each by default; NonFiniteError if one on a CPU is not."""
+    batch, dtype = queries.shape[0], accumulation_dtype(queries.dtype)
     if weights is None:
         return queries.new_full((batch,), 1 / torch.sym_max(batch, 1), dtype=dtype)
+    check_finite(weights=weights)
     return weights.to(dtype)
 
 

@@ -35,7 +35,7 @@ def choose(queries: Tensor, backend: str | None, precision: str | None) -> Passe
             f"precision='ieee' cannot be honoured by backend={choice!r}: torch's fp32_precision or "
             "set_float32_matmul_precision allows less here; reset it, or use precision=None"
         )
-    if arch is not None and choice == "triton" and len(queries) > 0:
+    if arch is not None and choice == "triton" and queries.shape[0] > 0:
         from memsolve_kernels.softmax.triton_backend import TritonBackend  # needs the package
 
         return TritonBackend(arch.presets, precision or "ieee")

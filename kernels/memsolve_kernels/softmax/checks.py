@@ -20,6 +20,7 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.modes import is_readable
+from memsolve_kernels.softmax.parts import in_parts
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -45,16 +46,17 @@ def check_inputs(
 
     Raises:
         ShapeError: other shapes, no item, or no dimension.
-        DtypeError: a dtype that is not supported, or dtypes that differ.
+        DtypeError: no dense tensor, a dtype that is not supported, or dtypes that differ.
         DeviceError: tensors on different devices.
-        NonFiniteError: a weight on a CPU is NaN or infinite.
     """
+    _check_dense(queries=queries, outputs=outputs, targets=targets)
     _check_items(queries, outputs, targets)
     if directions is not None:
+        _check_dense(directions=directions)
         _check_directions(queries, directions)
     if weights is not None:
+        _check_dense(weights=weights)
         _check_weights(queries, weights)
-        check_finite(weights=weights)
 
 
 def check_reduction(reduction: Reduction, weights: Tensor | None) -> None:
@@ -82,26 +84,56 @@ def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tens
     check_finite(**tensors)
     if not (wait or is_readable(targets)):
         return
-    wrong = ((targets < 0) | (targets >= num_items)).nonzero()
-    if len(wrong):
+    if targets.shape[0] == 0:
+        return
+    smallest, largest = targets.aminmax()
+    if int(smallest) < 0 or int(largest) >= num_items:
+        wrong = ((targets < 0) | (targets >= num_items)).nonzero()
         row = int(wrong[0])
         raise RangeError(
             f"targets[{row}] is {int(targets[row])}; expected an item in [0, {num_items}) "
-            f"({len(wrong)} of {len(targets)} are outside)"
+            f"({wrong.shape[0]} of {targets.shape[0]} are outside)"
         )
 
 
 def check_finite(**tensors: Tensor) -> None:
     """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
     for name, tensor in tensors.items():
-        if not is_readable(tensor) or math.isfinite(_sum(tensor.detach())):
-            continue
-        wrong = (~tensor.isfinite()).nonzero()
-        if len(wrong):  # a sum of finite numbers may overflow as well
-            place = ", ".join(str(int(index)) for index in wrong[0])
-            raise NonFiniteError(
-                f"{name}[{place}] is {float(tensor[tuple(wrong[0])])}; every element must be "
-                f"finite ({len(wrong)} of {tensor.numel()} are not)"
+        if is_readable(tensor) and not all(map(_is_finite, in_parts(tensor.detach()))):
+            _refuse_non_finite(name, tensor.detach())
+
+
+def _is_finite(part: Tensor) -> bool:
+    """Whether all elements are: by their sum, at a fraction of the cost of looking at each."""
+    total = part.sum(dtype=accumulation_dtype(part.dtype))
+    return math.isfinite(total) or bool(part.isfinite().all())  # finite ones may overflow a sum
+
+
+def _refuse_non_finite(name: str, tensor: Tensor) -> None:
+    count, first, start = 0, None, 0
+    for part in in_parts(tensor):
+        wrong = (~part.isfinite()).nonzero()
+        if first is None and wrong.shape[0]:
+            first = (start + int(wrong[0, 0]), *map(int, wrong[0, 1:]))
+        count, start = count + wrong.shape[0], start + part.shape[0]
+    assert first is not None
+    raise NonFiniteError(
+        f"{name}[{', '.join(map(str, first))}] is {float(tensor[first])}; every element must be "
+        f"finite ({count} of {tensor.numel()} are not)"
+    )
+
+
+def _check_dense(**tensors: object) -> None:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise DtypeError(
+                f"{name} has type {type(tensor).__name__}; expected a torch.Tensor: "
+                f"torch.as_tensor({name})"
+            )
+        if tensor.layout != torch.strided or tensor.is_nested:
+            layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+            raise DtypeError(
+                f"{name} has layout {layout}; expected a dense tensor: {name}.to_dense()"
             )
 
 
@@ -164,11 +196,6 @@ def _check_device(queries: Tensor, **others: Tensor) -> None:
             raise DeviceError(
                 f"{name} are on {tensor.device} and queries on {queries.device}; move them together"
             )
-
-
-def _sum(tensor: Tensor) -> Tensor:
-    """NaN or infinite if an element is, at a fraction of the cost of looking at each."""
-    return tensor.sum(dtype=accumulation_dtype(tensor.dtype))
 
 
 def _shape(tensor: Tensor) -> str:

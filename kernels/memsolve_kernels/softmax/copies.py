@@ -1,52 +1,74 @@
-"""Which outputs are copies of a target's, so that they may tie with it bit for bit.
+"""Which outputs are copies of a target's, so that they tie with it exactly.
 
-A matrix product rounds equal columns differently, by where they stand in a tile. Copies are thus
-found among the outputs themselves, before any product: once for a tensor, as long as it lives and
-torch has counted no write to it.
+A matrix product rounds equal columns differently, by their position in a block: from logits alone,
+a copy would rank above or below the target by chance. Copies are therefore recognised by their
+bits, in every call: whatever outlived a call could be stale, since no counter sees every write.
+
+The first eight bytes of each row are compared, which costs little beside the logits. Only where
+another output begins as a target's does are whole rows hashed, a tile at a time.
 """
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
-AT_A_TIME = 2**16  # elements of an output's bits, eight bytes each, stay in cache
+ROWS = 2**16  # whose first bytes are compared at a time
+SLOTS = 2**16  # of a hash table of first bytes; of any more, fewer rows share one by chance
+ELEMENTS = 2**16  # that are hashed at a time, in eight bytes each: they stay in cache
+NO_ROW = -1  # a label that no row has, but for a chance of 2**-64
+_FACTOR = 0x1E3779B97F4A7C15  # odd, whose products have well mixed upper bits (Fibonacci hashing)
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-_known = WeakIdKeyDictionary()
-"""Of outputs: their version, and their labels, or None where no two of them are equal."""
 
+def labels(outputs: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The hashes (B,) in int64 of each target's output, whose copies have the same.
 
-def copies(outputs: Tensor, targets: Tensor) -> Tensor | None:
-    """What each output is a copy of (N,), in int64: equal where all bits of (N, d) are.
+    None where the outputs hold no copy of any. A target outside [0, N) has none.
 
-    None where no target has a copy. A target outside [0, N) may be of any.
+    Args:
+        outputs: (N, d), at least one.
+        targets: (B,), in int64.
+        dtype: float32 or float64, in which rows are to be hashed.
     """
-    labels = _labels_of(outputs)
-    if labels is None:
+    inside = targets.clamp(0, outputs.shape[0] - 1)
+    if not _begin_alike(outputs, inside):
         return None
-    own = labels[targets.clamp(0, len(outputs) - 1)].unique()
-    return labels if int(torch.isin(labels, own).sum()) > len(own) else None
+    return hash_rows(outputs[inside].to(dtype)).masked_fill_(targets != inside, NO_ROW)
 
 
-def _labels_of(outputs: Tensor) -> Tensor | None:
-    version = None if outputs.is_inference() else outputs._version
-    if version is not None and (found := _known.get(outputs)) and found[0] == version:
-        kept: Tensor | None = found[1]
-        return kept
-    labels = _labels(outputs.contiguous())
-    ordered = labels.sort().values
-    shared = labels if bool((ordered[1:] == ordered[:-1]).any()) else None
-    _known[outputs] = version, shared
-    return shared
+def hash_rows(rows: Tensor) -> Tensor:
+    """A hash of the bits of each row (R, d) in float32 or float64, (R,) in int64.
 
-
-def _labels(outputs: Tensor) -> Tensor:
-    """A hash of each row's bits (N,): integers that wrap have the same sum in any order."""
-    half = outputs.dtype in (torch.bfloat16, torch.float16)
-    bits = outputs.view(torch.int16 if half else torch.int32)
+    Integers that wrap have the same sum in any order, so that equal rows have equal hashes.
+    """
+    halves = rows.shape[1] * rows.element_size() // 4
     generator = torch.Generator().manual_seed(0)
     largest = torch.iinfo(torch.int64).max
-    factors = torch.randint(
-        -largest, largest, bits.shape[1:], generator=generator, device="cpu"
-    ).to(outputs.device)
-    rows = max(1, AT_A_TIME // bits.shape[1])
-    return torch.cat([(part.long() * factors).sum(1) for part in bits.split(rows)])
+    factors = torch.randint(-largest, largest, (halves,), generator=generator, device="cpu")
+    factors = factors.to(rows.device)
+    parts = (part.contiguous().view(torch.int32) for part in rows.split(max(1, ELEMENTS // halves)))
+    return torch.cat([(part.long() * factors).sum(1) for part in parts])
+
+
+def _begin_alike(outputs: Tensor, targets: Tensor) -> bool:
+    """Whether two of the outputs begin as the same target's does.
+
+    A table tells which to compare: the targets', their copies, and few that share a slot by chance.
+    """
+    size = outputs.element_size()
+    width = min(8, 1 << (outputs.shape[1] * size).bit_length() - 1)
+    first, dtype = outputs[:, : width // size], _INTEGERS[width]
+    table = torch.zeros(SLOTS, dtype=torch.bool, device=outputs.device)
+    table[_slots(_bits(first[targets], dtype))] = True
+    parts = (_bits(part, dtype) for part in first.split(ROWS))
+    found = torch.cat([part[table[_slots(part)]] for part in parts])
+    return found.unique().shape != found.shape
+
+
+def _bits(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Short rows as one integer each (R,), in int64; of a copy, which is aligned for them."""
+    return rows.clone(memory_format=torch.contiguous_format).view(dtype)[:, 0].long()
+
+
+def _slots(bits: Tensor) -> Tensor:
+    """The places of integers in a table, counted from its end where negative."""
+    return (bits * _FACTOR) >> 48

@@ -165,7 +165,7 @@ class _Odds(Function):
         product = _covariance(
             queries, directions, outputs, targets, log_odds, difference, ctx.backend, ctx.precision
         )
-        return (directions * difference).sum(1), product, directions.new_zeros(len(directions), 2)
+        return (directions * difference).sum(1), product, directions.new_zeros(directions.shape[0], 2)
 
 
 class _Outputs(Function):
@@ -180,7 +180,7 @@ class _Outputs(Function):
     @staticmethod
     def forward(*args: Any) -> Tensor:
         others: Tensor = args[3]
-        return others.new_zeros(len(others))
+        return others.new_zeros(others.shape[0])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -190,11 +190,11 @@ class _Outputs(Function):
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
         if not ctx.needs_input_grad[0]:  # a transform by the queries alone
-            return torch.zeros_like(ctx.saved_tensors[0]), *[None] * 5
+            return _zeros(ctx.saved_tensors[0]), *[None] * 5
         outputs, queries, targets, others = ctx.saved_tensors
         inputs = queries, outputs, targets, others, by[0], ctx.backend, ctx.precision
         with torch.no_grad():
-            gradient = softmax_outputs(*inputs).to(outputs.dtype)
+            gradient = softmax_outputs(*inputs)
         return refuse(gradient, BY_OUTPUTS, outputs, queries, by[0]), *[None] * 5
 
 
@@ -214,7 +214,7 @@ class _OutputsTransformed(_Outputs):
         if tangents[0] is not None:
             raise NotImplementedError(BY_QUERIES)
         others: Tensor = ctx.saved_tensors[0]
-        return others.new_zeros(len(others))
+        return others.new_zeros(others.shape[0])
 
 
 class _LogOdds(Function):
@@ -268,8 +268,7 @@ class _Covariance(Function):
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
         queries, *others = ctx.saved_tensors
         product = _covariance(queries, by[0], *others, ctx.backend, ctx.precision)
-        refused = torch.zeros_like(queries), torch.zeros_like(others[0])
-        return refused[0], product.to(ctx.dtype), refused[1], *[None] * 5
+        return _zeros(queries), product.to(ctx.dtype), _zeros(others[0]), *[None] * 5
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -295,6 +294,11 @@ class _Refuse(Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         raise NotImplementedError(ctx.why)
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """As many zeros, in the memory of one."""
+    return like.new_zeros(()).expand_as(like)
 
 
 def _of_queries(tangents: tuple[Any, ...]) -> Tensor:

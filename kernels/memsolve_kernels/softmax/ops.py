@@ -24,7 +24,7 @@ def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,) of the others against the target, its gradient (B, d), the others (B, 2)."""
-    run, items = choose(queries, backend, precision), len(outputs)
+    run, items = choose(queries, backend, precision), outputs.shape[0]
     targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
     return run.odds(queries, outputs, targets)
@@ -61,7 +61,7 @@ def softmax_curvature(
     """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
     run, targets = choose(queries, backend, precision), targets.long()
     finite = {"queries": queries, "directions": directions, "outputs": outputs}
-    check_values(targets, len(outputs), wait=run.indexes_targets, **finite)
+    check_values(targets, outputs.shape[0], wait=run.indexes_targets, **finite)
     return run.curvature(queries, directions, outputs, targets)
 
 
@@ -76,9 +76,9 @@ def softmax_outputs(
     backend: Name,
     precision: Name,
 ) -> Tensor:
-    """The gradient (N, d) by the outputs of what has `by_log_odds` (B,) by the log-odds."""
+    """The gradient (N, d) by the outputs, in their dtype, of what has `by_log_odds` (B,)."""
     run, targets = choose(queries, backend, precision), targets.long()
-    return run.outputs_gradient(queries, outputs, targets, others, by_log_odds)
+    return run.rounded_outputs_gradient(queries, outputs, targets, others, by_log_odds)
 
 
 @torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
@@ -87,7 +87,7 @@ def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
-    run, items = choose(queries, backend, precision), len(outputs)
+    run, items = choose(queries, backend, precision), outputs.shape[0]
     targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
     return run.ranks(queries, outputs, targets)
@@ -106,7 +106,7 @@ def _(queries: Tensor, *_: Any) -> Tensor:
 
 @softmax_outputs.register_fake
 def _(queries: Tensor, outputs: Tensor, *_: Any) -> Tensor:
-    return _matrix(outputs)
+    return outputs.new_empty(outputs.shape)
 
 
 @softmax_curvature.register_fake

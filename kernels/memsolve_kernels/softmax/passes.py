@@ -135,6 +135,18 @@ class Passes(ABC):
         `others` (B, 2) are those of `finish_odds`, of all items.
         """
 
+    def rounded_outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """`outputs_gradient` in the dtype of the outputs, as autograd returns it."""
+        gradient = self.outputs_gradient(queries, outputs, targets, others, by_log_odds)
+        return gradient.to(outputs.dtype)
+
     @abstractmethod
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
@@ -145,7 +157,7 @@ class Passes(ABC):
         self, partial: RankPartial, target_logit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`(log_odds, target_logit, margin, rank)`, each (B,), rank int64 and -1 beside a NaN."""
-        one = len(partial.log_odds) == 1
+        one = partial.log_odds.shape[0] == 1
         log_odds = partial.log_odds[0] if one else partial.log_odds.logsumexp(0)
         spoiled = log_odds.isnan()  # the largest logit may hide a NaN; the log-odds do not
         margin = (target_logit - partial.best.amax(0)).masked_fill_(spoiled, torch.nan)

@@ -3,7 +3,8 @@
 A tile of logits is written by one matrix product, exponentiated in place, and read by the next.
 On a CPU it should stay in cache in between, and yet be worth the start of two threads for each of
 about eight operations: 1024 queries x 1024 items in float32 are 4 MiB. On a GPU launches cost more
-than memory traffic, so tiles are as large as 64 MiB.
+than memory traffic, so tiles are as large as 64 MiB. Outputs that a product cannot read as they are
+are converted a tile at a time as well.
 
 Exponentials are to base 2, which torch computes about three times as fast as base e; the queries
 carry the factor log2(e).
@@ -17,7 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.copies import copies
+from memsolve_kernels.softmax.copies import hash_rows, labels
+from memsolve_kernels.softmax.parts import elements_at_once, in_parts
 from memsolve_kernels.softmax.passes import (
     Aim,
     Passes,
@@ -60,7 +62,7 @@ class TorchBackend(Passes):
         """The softmax is online: the largest logit so far is subtracted, unless it need not be."""
         queries = queries.to(accumulation_dtype(queries.dtype))
         headroom = _headroom(queries, outputs)
-        totals, sums = queries.new_zeros(len(queries), 1), queries.new_zeros(queries.shape)
+        totals, sums = queries.new_zeros(queries.shape[0], 1), queries.new_zeros(queries.shape)
         tops = torch.zeros_like(totals) if headroom is None else _lowest(totals)
         for rows in _row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
@@ -151,12 +153,32 @@ class TorchBackend(Passes):
                 gradient[tile.items].addmm_(weights.T, weighted[rows])
         return gradient
 
+    def rounded_outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """As `Passes.rounded_outputs_gradient`, of half precision a part of the items at a time."""
+        if outputs.dtype == others.dtype:
+            return self.outputs_gradient(queries, outputs, targets, others, by_log_odds)
+        gradient, start = outputs.new_empty(outputs.shape), 0
+        for part in in_parts(outputs):
+            stop = start + part.shape[0]
+            gradient[start:stop] = self.outputs_gradient(
+                queries, part, targets - start, others, by_log_odds
+            )
+            start = stop
+        return gradient
+
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:
         """Logits keep base e, so that products of small integers stay exact and ties stay ties."""
         queries = queries.to(accumulation_dtype(queries.dtype))
-        own, labels = target_logit[:, None], copies(outputs, targets)
+        own, copied = target_logit[:, None], labels(outputs, targets, queries.dtype)
         log_odds, bests = torch.empty_like(own), torch.empty_like(own)
         above = torch.zeros_like(own, dtype=torch.int64)
         for rows in _row_blocks(queries):
@@ -164,8 +186,8 @@ class TorchBackend(Passes):
             best = torch.full_like(top, -torch.inf)
             for tile in self._tiles(queries[rows], outputs, targets[rows]):
                 logits = tile.logits
-                if labels is not None:
-                    logits = _tied(tile, own[rows], labels, targets[rows])
+                if copied is not None:
+                    logits = _tied(tile, own[rows], copied[rows])
                 above[rows] += _count_above(logits, own[rows])
                 best = torch.maximum(best, logits.amax(1, keepdim=True))
                 risen = torch.maximum(top, best)
@@ -179,31 +201,41 @@ class TorchBackend(Passes):
         self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
     ) -> Iterator[_Tile]:
         """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
-        scaled, unit = queries, 1.0
-        if factor != 1:
-            scaled = queries * factor
-            if not math.isfinite(scaled.sum()):  # those near the largest number lend outputs some
-                scaled, unit = queries * (factor / 4), 4.0
-        elements = 2**20 if queries.device.type == "cpu" else 2**24
-        items = self.items or max(MIN_ITEMS, elements // len(queries))
-        starts = range(0, len(outputs), items)
+        num_queries, num_items = queries.shape[0], outputs.shape[0]
+        scaled, unit = queries * factor if factor != 1 else queries, 1.0
+        if factor != 1 and not math.isfinite(scaled.sum()):  # some are near the largest number
+            scaled, unit = queries * (factor / 4), 4.0
+        items = self.items or _items_in_tile(queries, outputs)
+        starts = range(0, num_items, items)
         order = targets.argsort()
-        edges = torch.tensor([*starts, len(outputs)], device=targets.device)
+        edges = torch.tensor([*starts, num_items], device=targets.device)
         bounds = torch.searchsorted(targets[order], edges).tolist()
-        buffer = queries.new_empty(len(queries) * min(items, len(outputs)))
+        buffer = queries.new_empty(num_queries * min(items, num_items))
         for tile, start in enumerate(starts):
             values = outputs[start : start + items].to(queries.dtype)
-            logits = buffer[: len(queries) * len(values)].view(len(queries), len(values))
-            torch.mm(scaled, (values if unit == 1 else values * unit).T, out=logits)
+            shape = num_queries, values.shape[0]
+            logits = buffer[: math.prod(shape)].view(shape)
+            torch.mm(scaled, values.T, out=logits)
+            if unit != 1:
+                logits.mul_(unit)
             own = order[bounds[tile] : bounds[tile + 1]]
             places = own, targets[own] - start
             logits[places] = -torch.inf
             yield _Tile(values, logits, slice(start, start + items), places)
 
 
+def _items_in_tile(queries: Tensor, outputs: Tensor) -> int:
+    """As many as there are elements for logits, and for the outputs where they are converted."""
+    (items, dim), (along_items, along_dim) = outputs.shape, outputs.stride()
+    readable = (along_dim == 1 and along_items >= dim) or (along_items == 1 and along_dim >= items)
+    as_it_is = readable and outputs.dtype == queries.dtype
+    rows = queries.shape[0] if as_it_is else max(queries.shape)
+    return max(MIN_ITEMS, elements_at_once(queries.device) // rows)
+
+
 def _as_one(partial: WeightedPartial) -> WeightedPartial:
     """All parts as one, relative to the largest maximum."""
-    if len(partial.top) == 1:
+    if partial.top.shape[0] == 1:
         return partial
     top = partial.top.amax(0, keepdim=True)
     scale = torch.exp2(partial.top - top)
@@ -228,7 +260,7 @@ def _count_above(logits: Tensor, own: Tensor) -> Tensor:
     for it would be handed back to the system after each call, and cost as much again to get anew.
     """
     counts = torch.zeros_like(own)
-    for part in logits.split(max(1, COUNTED // len(own)), dim=1):
+    for part in logits.split(max(1, COUNTED // own.shape[0]), dim=1):
         counts += torch.gt(part, own, out=torch.empty_like(part)).sum(1, keepdim=True)
     return counts.long()
 
@@ -249,25 +281,27 @@ def _headroom(queries: Tensor, outputs: Tensor) -> Tensor | None:
     return (sizes.amax() - SUMMABLE).clamp_min_(0)
 
 
-def _tied(tile: _Tile, own: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """The tile's logits (R, T), where copies of a target's output have its logit `own` (R, 1)."""
-    known = (targets >= 0) & (targets < len(labels))
-    label = labels[targets.where(known, 0)]
-    same = (label[:, None] == labels[tile.items]) & known[:, None]
+def _tied(tile: _Tile, own: Tensor, copied: Tensor) -> Tensor:
+    """The tile's logits (R, T), where outputs with the hashes `copied` (R,) have logit `own`."""
+    same = copied[:, None] == hash_rows(tile.values)
     same[tile.own] = False
     return torch.where(same, own, tile.logits)
 
 
 def _exponents(outputs: Tensor) -> Tensor:
     """To base 2, the largest element of each column (d,); zero of a column of zeros."""
-    largest = outputs.abs().amax(0).to(accumulation_dtype(outputs.dtype))
+    parts = [part.abs().amax(0) for part in in_parts(outputs)]
+    largest = torch.stack(parts).amax(0).to(accumulation_dtype(outputs.dtype))
     return largest.masked_fill_(largest == 0, 1).log2_()
 
 
 def _norms(rows: Tensor) -> Tensor:
     """The largest norm of a row, zero if there is none."""
     dtype = accumulation_dtype(rows.dtype)
-    return torch.linalg.vector_norm(rows, dim=1, dtype=dtype).max() if len(rows) else rows.sum()
+    if rows.shape[0] == 0:
+        return rows.new_zeros((), dtype=dtype)
+    norms = [torch.linalg.vector_norm(part, dim=1, dtype=dtype).amax() for part in in_parts(rows)]
+    return torch.stack(norms).amax()
 
 
 def _lowest(like: Tensor) -> Tensor:
@@ -276,4 +310,4 @@ def _lowest(like: Tensor) -> Tensor:
 
 
 def _row_blocks(queries: Tensor) -> Iterator[slice]:
-    return (slice(start, start + ROWS) for start in range(0, len(queries), ROWS))
+    return (slice(start, start + ROWS) for start in range(0, queries.shape[0], ROWS))

@@ -1,0 +1,125 @@
+"""What plain torch allocates: a tile or two, and results; no copy of the outputs in any dtype."""
+
+import memsolve_kernels as mk
+import pytest
+import torch
+from memsolve_kernels.errors import NonFiniteError
+from torch import Tensor
+from torch.func import grad
+
+from bench.measure import extra_bytes
+from tests.kernels.softmax_cases import Case
+
+TILE = 4 * 2**20  # bytes, of float32
+ITEMS, DIM = 2**14, 512  # eight tiles
+HALVES = (torch.bfloat16, torch.float16)
+LAYOUTS = ["contiguous", "transposed", "every other", "expanded"]
+
+
+def head(dtype: torch.dtype, layout: str = "contiguous", scale: float = 1.0) -> Tensor:
+    normal = torch.randn(ITEMS, DIM, generator=torch.Generator().manual_seed(0))
+    rows = normal.mul_(scale / DIM**0.5).to(dtype)
+    match layout:
+        case "transposed":
+            return rows.T.contiguous().T
+        case "every other":
+            return torch.stack([rows, rows], dim=-1)[..., 0]
+        case "expanded":
+            return rows[:1].expand_as(rows)
+    return rows
+
+
+def tile_of(dtype: torch.dtype) -> int:
+    return 2 * TILE if dtype == torch.float64 else TILE
+
+
+def cases(batch: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    case = Case.random(batch, ITEMS, 1)
+    return Case.random(batch, 1, DIM, dtype=dtype).queries, case.targets
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32, torch.float64])
+def test_one_query_takes_a_tile(dtype: torch.dtype, layout: str) -> None:
+    scales = [1.0, 1e4] if dtype == torch.float16 else [1.0, 1e30]
+    queries, targets = cases(1, dtype)
+    for scale in scales if layout == "contiguous" else scales[:1]:
+        outputs = head(dtype, layout, scale)
+
+        def evaluate(outputs: Tensor = outputs) -> None:
+            mk.softmax_loss(queries, outputs, targets)
+            mk.retrieval(queries, outputs, targets)
+
+        def train(outputs: Tensor = outputs) -> None:
+            mk.softmax_loss(queries.clone().requires_grad_(), outputs, targets).backward()
+
+        for run in (evaluate, train):
+            assert extra_bytes(run, "cpu") < 2.5 * tile_of(dtype)
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
+def test_the_gradient_by_outputs_takes_itself_and_a_tile(dtype: torch.dtype) -> None:
+    outputs = head(dtype).requires_grad_()
+    for batch in (1, 64):
+        queries, targets = cases(batch, dtype)
+
+        def train(queries: Tensor = queries, targets: Tensor = targets) -> None:
+            loss = mk.softmax_loss(queries.clone().requires_grad_(), outputs, targets)
+            torch.autograd.grad(loss, outputs)
+
+        extra = extra_bytes(train, "cpu") - outputs.nbytes
+        assert extra < 3.5 * TILE
+        assert extra < outputs.nbytes or dtype in HALVES  # whose outputs are four tiles
+
+
+def test_products_with_the_hessian_take_a_tile() -> None:
+    outputs, (queries, targets) = head(torch.bfloat16), cases(1, torch.bfloat16)
+    assert extra_bytes(lambda: mk.softmax_hvp(queries, queries, outputs, targets), "cpu") < 3 * TILE
+
+    def by_autograd() -> None:
+        given = queries.clone().requires_grad_()
+        loss = mk.softmax_loss(given, outputs, targets)
+        (gradient,) = torch.autograd.grad(loss, given, create_graph=True)
+        torch.autograd.grad(gradient.sum(), given)
+
+    assert extra_bytes(by_autograd, "cpu") < 3 * TILE
+
+
+def test_the_largest_queries_take_a_tile() -> None:
+    outputs, (queries, targets) = head(torch.float32, scale=1e-38), cases(1, torch.float32)
+    largest = queries.sign() * 3e38
+    assert extra_bytes(lambda: mk.softmax_gradient(largest, outputs, targets), "cpu") < 2.5 * TILE
+
+
+def test_a_transform_by_the_queries_makes_no_zeros_for_the_outputs() -> None:
+    outputs, (queries, targets) = head(torch.float32).requires_grad_(), cases(1, torch.float32)
+
+    def run() -> None:
+        grad(lambda q: mk.softmax_loss(q, outputs, targets))(queries)
+
+    assert extra_bytes(run, "cpu") < 2.5 * TILE
+
+
+def test_what_is_not_finite_is_found_in_any_tile() -> None:
+    outputs, (queries, targets) = head(torch.bfloat16), cases(1, torch.bfloat16)
+    outputs[9000, 3], outputs[16000, 7] = torch.inf, torch.nan
+
+    def refused() -> None:
+        with pytest.raises(NonFiniteError, match=r"outputs\[9000, 3\] is inf.*\(2 of 8388608 are"):
+            mk.retrieval(queries, outputs, targets)
+
+    assert extra_bytes(refused, "cpu") < 2.5 * TILE
+
+
+def test_parts_of_a_half_precision_gradient_are_those_of_float32() -> None:
+    """Over more parts of the outputs, and tiles within them, than one."""
+    case = Case.random(1500, 2**12, 300, dtype=torch.bfloat16)
+
+    def gradient(outputs: Tensor, queries: Tensor) -> Tensor:
+        given = outputs.clone().requires_grad_()
+        (found,) = torch.autograd.grad(mk.softmax_loss(queries, given, case.targets), given)
+        return found
+
+    found = gradient(case.outputs, case.queries)
+    expected = gradient(case.outputs.float(), case.queries.float())
+    torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-7)
