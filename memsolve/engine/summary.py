@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from memsolve_kernels.errors import InputError
 
 from memsolve.engine.fit import Estimate
+from memsolve.engine.folder import read as read_file
 from memsolve.engine.folder import write
 from memsolve.engine.plain import from_json
 from memsolve.environment import Environment
@@ -200,12 +201,12 @@ def read(folder: Path) -> dict[str, Any]:
         InputError: there is none, or it is damaged.
     """
     file = folder / "summary.json"
+    if (content := read_file(file)) is None:
+        raise InputError(f"{folder} holds no summary.json of a finished study")
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(content.decode())
         if not isinstance(found["study"], str):
             raise TypeError("no name")
-    except OSError as error:
-        raise InputError(f"{folder} holds no summary.json of a finished study") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{file} is damaged: it holds no finished study; the command of the study writes it "
