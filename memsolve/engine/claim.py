@@ -43,6 +43,8 @@ def check(folder: Path, settings: Mapping[str, Any]) -> None:
         StoreError: says what the folder holds, and what to do.
         FolderError: a file in it is no regular file.
     """
+    if not folder.is_dir():
+        return
     others = sorted(path for name in OTHERS for path in folder.glob(name))
     for path in [folder / CELLS, *others]:
         check_regular(path)
