@@ -37,8 +37,8 @@ def check_axes(arrays: Mapping[str, tuple[str, Any]]) -> None:
 
     Args:
         arrays: by name, the axes of a nested list, and the list. Axes are names, outermost first,
-            as `"T S"`; those of one name have one length. It is at least 1, unless the name ends in
-            `?`, as `"T?"`, which may also be empty. An axis that is a number has that length.
+            as `"T S"`; all of one name have one length, which is 0 only where the name is in lower
+            case. `"T?"` is a list along T that may be left empty. A number is a length.
 
     Raises:
         ValueError: names the first list of another length.
@@ -50,7 +50,7 @@ def check_axes(arrays: Mapping[str, tuple[str, Any]]) -> None:
                 continue
             axis = axis.removesuffix("?")
             expected, of = (int(axis), "") if axis.isdigit() else known.get(axis, (length, ""))
-            if length != expected or not length:
+            if length != expected or (not length and not axis.islower()):
                 like = f", as {of} has" if of else ""
                 raise ValueError(
                     f"{name} has {length} entries along {axis}; expected {expected or 'some'}{like}"

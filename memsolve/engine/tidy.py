@@ -60,10 +60,10 @@ def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     """Write `HEADER` and the rows; a batch of the whole population is `inf`.
 
     Step size and schedule are empty where a study does not set them. Texts that a spreadsheet would
-    take for a formula are escaped, see `FORMULA`; numbers are not.
+    take for a formula are escaped, see `FORMULA`. All texts are quoted, and no number is.
     """
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     table.writerow(HEADER)
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size

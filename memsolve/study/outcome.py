@@ -45,10 +45,10 @@ class Training(Point):
     axes: ClassVar = {
         "recovered": "T S",
         "top_rank": "T S",
-        "loss": "L? S",
+        "loss": "l S",
         "best": "T",
-        "marks": "M?",
-        "margins": "M? 5",
+        "marks": "m",
+        "margins": "m 5",
         "tried_schedule": "K",
         "tried_step_size": "K",
         "tried_recovered": "K",

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from memsolve import InputError
 from memsolve.cli import run
-from memsolve.engine import Cell, claim, folder, journal
+from memsolve.engine import Cell, claim, folder
 from memsolve.engine.lines import to_line
 from memsolve.engine.store import Store, StoreError
 from memsolve.environment import Environment
@@ -297,7 +298,7 @@ def test_lines_are_flushed_once_a_second_and_in_the_end(
 ) -> None:
     kept = store(tmp_path, resume=False)
     now, flushed = [100.0], []
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_size))
     size = (tmp_path / "cells.jsonl").stat
     lines = []
