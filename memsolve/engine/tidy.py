@@ -32,6 +32,14 @@ it possible to undo: whatever begins with an apostrophe had one put before it.
 """
 
 
+class UnixLines(io.StringIO):
+    """Rows of a CSV writer that ends them in CR LF, so that it quotes both; kept with LF alone."""
+
+    def write(self, row: str) -> int:
+        """Add a row."""
+        return super().write(row.removesuffix("\r\n") + "\n")
+
+
 class Measured(NamedTuple):
     """One number of one cell.
 
@@ -60,10 +68,10 @@ def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     """Write `HEADER` and the rows; a batch of the whole population is `inf`.
 
     Step size and schedule are empty where a study does not set them. Texts that a spreadsheet would
-    take for a formula are escaped, see `FORMULA`. All texts are quoted, and no number is.
+    take for a formula are escaped, see `FORMULA`; numbers are not.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    text = UnixLines()
+    table = csv.writer(text, lineterminator="\r\n")
     table.writerow(HEADER)
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size
