@@ -1,21 +1,23 @@
 """Results on disk, appended cell by cell, so that an interrupted or a growing study goes on."""
 
+import gc
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from memsolve_kernels.errors import InputError
-
+from memsolve.engine import claim
 from memsolve.engine.cell import Cell
-from memsolve.engine.folder import append, write
+from memsolve.engine.claim import LAYOUT, StoreError
+from memsolve.engine.folder import read, remove_partials, set_aside, write
+from memsolve.engine.journal import Journal
+from memsolve.engine.lines import from_line, to_line
 from memsolve.engine.plain import from_json
 from memsolve.environment import Environment
-
-LAYOUT = 2
-"""Of `cells.jsonl`. In layout 1 one environment, among the settings, stood for all results."""
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,16 +25,12 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Cell)
 R = TypeVar("R", bound="DataclassInstance")
 
+__all__ = ["Store", "StoreError"]
 
-class StoreError(InputError):
-    """A results directory that holds something else, or what cannot be continued."""
+log = logging.getLogger(__name__)
 
-
-class Made(NamedTuple, Generic[R]):
-    """A result and what made it: environment, and identity of the optimizer."""
-
-    result: R
-    by: Environment
+WRITTEN_WHOLE = claim.CELLS, "summary.json", "points.csv"
+"""Files that are written under the folder's lock, and may have been left in part."""
 
 
 class Store(Generic[C, R]):
@@ -40,10 +38,14 @@ class Store(Generic[C, R]):
 
     A line of settings, then one for whatever has made results, with a key, and one a finished
     cell, with the key of what made it. Results of another optimizer than the one that bears the
-    name now stay in the file, and count again if that one returns. A damaged line costs its cells.
+    name now stay in the file, and count again if that one returns.
+
+    A line that is torn, or not as it was written, costs its cell. Such lines are moved byte by
+    byte to `cells.damaged.jsonl`, and their number is logged as a warning. Lines with fields that
+    only a later version knows stay where they are.
 
     Args:
-        folder: of results, which exists.
+        folder: of results, which exists and is held (`folder.alone`).
         settings: what the cells do not say of themselves; results made with others are refused.
         cell: the class of its cells.
         result: the class of its results.
@@ -63,34 +65,47 @@ class Store(Generic[C, R]):
         *,
         resume: bool,
     ) -> None:
-        self._file = folder / "cells.jsonl"
+        self._folder = folder
+        self._file = folder / claim.CELLS
         self._settings = json.loads(json.dumps(settings))
-        self._keys: set[str] = set()
-        self._made: dict[tuple[C, str], Made[R]] = {}
-        found = self._read(cell, result)
-        if self._made:
-            self._check(found)
-            if not resume:
-                raise StoreError(
-                    f"{folder} holds results; add --resume (resume=True) to continue them, "
-                    "or choose another folder"
-                )
-        self._rewrite()
+        self._cell, self._result = cell, result
+        self._makers: dict[str, Environment] = {}
+        self._results: dict[tuple[C, str], R] = {}
+        claim.check(folder, self._settings)
+        if (content := read(self._file)) is None:
+            write(self._file, self._whole())
+        else:
+            with without_collector():
+                self._continue(content.split(b"\n"), resume=resume)
+        if aside := claim.set_damaged_summary_aside(folder):
+            log.warning("%s: summary.json is damaged; it was moved to %s", folder, aside.name)
+        for name in WRITTEN_WHOLE:
+            remove_partials(folder / name)
+        self._journal = Journal(self._file, self._whole)
 
     def find(self, cell: C, by: Environment) -> R | None:
         """The result of a cell, if this has made it."""
-        made = self._made.get((cell, _key(by)))
-        return made and made.result
+        return self._results.get((cell, _key(by)))
 
     def add(self, cell: C, result: R, by: Environment) -> None:
-        """Keep the result of a finished cell, in memory and on disk."""
-        made = self._made[cell, _key(by)] = Made(result, by)
-        append(self._file, self._lines(cell, made))
+        """Keep the result of a finished cell, in memory and on disk.
+
+        Raises:
+            FolderError: the file cannot be written.
+        """
+        key = _key(by)
+        maker = "" if key in self._makers else _maker_line(key, by)
+        self._journal.append(maker + _result_line(cell, result, key))
+        self._makers[key] = by
+        self._results[cell, key] = result
 
     def mark(self, cell: C, reason: str, by: Environment) -> None:
         """Note on disk why a cell has failed; it is tried again when the study is resumed."""
-        line = {"cell": asdict(cell), "failed": reason, "environment": by}
-        append(self._file, json.dumps(line) + "\n")
+        self._journal.append(to_line({"cell": asdict(cell), "failed": reason, "environment": by}))
+
+    def close(self) -> None:
+        """Flush what is not on disk yet; see `Journal`."""
+        self._journal.close()
 
     def expect(self, environment: Environment) -> None:
         """Refuse results of another environment than the one that would go on.
@@ -98,92 +113,100 @@ class Store(Generic[C, R]):
         Raises:
             StoreError: names the first setting in which they differ.
         """
-        for made in self._made.values():
+        made = {key for _, key in self._results}
+        for key in self._makers.keys() & made:
             for name, value in environment.items():
-                found = made.by.get(name)
+                found = self._makers[key].get(name)
                 if found != value:
                     mend = "set OMP_NUM_THREADS as there, or " if name == "threads" else ""
-                    raise self._other(name, found, value, mend)
+                    raise claim.differs(self._folder, name, found, value, mend)
 
-    def _read(self, cell: type[C], result: type[R]) -> Mapping[str, Any]:
-        """Take what whole lines hold; the first line's settings."""
-        found: dict[str, Any] = {}
-        makers: dict[str, Environment] = {}
-        entries = list(_entries(self._file))
-        for entry in entries:
-            try:
-                if isinstance(entry.get("settings"), dict):
-                    found = entry["settings"]
-                    self._refuse_old(entry)
-                elif "failed" in entry:
-                    continue
-                elif "environment" in entry:
-                    makers[entry["key"]] = dict(entry["environment"])
-                else:
-                    made = Made(from_json(result, entry["result"]), makers[entry["made"]])
-                    self._made[from_json(cell, entry["cell"]), _key(made.by)] = made
-            except StoreError:
-                raise
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # torn by a kill, or damaged: the cell runs again
-        if entries and not found:
+    def _continue(self, lines: list[bytes], *, resume: bool) -> None:
+        """Take the results of a file, and leave whole lines in it."""
+        good, damaged = self._take(lines)
+        if self._results and not resume:
             raise StoreError(
-                f"{self._file} does not say of which study it holds results, as its first line "
-                "should; choose another folder"
+                f"{self._folder} holds results; add --resume (resume=True) to continue them, "
+                "or choose another folder"
             )
-        return found
-
-    def _refuse_old(self, head: Mapping[str, Any]) -> None:
-        if head.get("layout") != LAYOUT:
-            version = head["settings"].get("memsolve", "an unknown version")
-            raise StoreError(
-                f"{self._file.parent} holds results of memsolve {version} in a layout that this "
-                "version does not continue; finish them with that one, or choose another folder"
+        if damaged:
+            aside = set_aside(self._file, _joined(damaged))
+            log.warning(
+                "%s: %d damaged %s moved to %s; what is lost by that is measured again",
+                self._file,
+                len(damaged),
+                "line was" if len(damaged) == 1 else "lines were",
+                aside.name,
             )
+        if damaged or lines[-1]:  # the next line would continue an unfinished one
+            write(self._file, _joined(good))
 
-    def _check(self, found: Mapping[str, Any]) -> None:
-        for name, value in self._settings.items():
-            if found.get(name) != value:
-                raise self._other(name, found.get(name), value)
+    def _take(self, lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Take what lines hold; those that are whole, and those that are damaged."""
+        head = claim.head_of(map(from_line, lines))
+        head = claim.check_head(self._folder, head, self._settings)
+        good: list[bytes] = []
+        damaged: list[bytes] = []
+        for raw in filter(bytes.strip, lines):
+            line = from_line(raw)
+            if line is not None and claim.is_head(line):
+                claim.check_head(self._folder, line, self._settings)
+            trusted = line if line is not None and line.checked >= head.checked else None
+            whole = trusted is not None and self._take_line(trusted.fields)
+            (good if whole else damaged).append(raw)
+        return good, damaged
 
-    def _other(self, name: str, there: object, now: object, mend: str = "") -> StoreError:
-        return StoreError(
-            f"{self._file.parent} holds results of other settings: {name} is {there!r} there and "
-            f"{now!r} now; {mend}choose another folder"
-        )
-
-    def _rewrite(self) -> None:
-        """Settings and whole lines only, at once: a torn line would swallow the next result."""
-        lines = [self._lines(cell, made) for (cell, _), made in self._made.items()]
-        head = json.dumps({"layout": LAYOUT, "settings": self._settings}) + "\n"
-        write(self._file, "".join([head, *lines]))
-
-    def _lines(self, cell: C, made: Made[R]) -> str:
-        """The cell's line, after the line of what made it if that is new."""
-        key = _key(made.by)
-        lines = []
-        if key not in self._keys:
-            self._keys.add(key)
-            lines.append({"key": key, "environment": made.by})
-        lines.append({"cell": asdict(cell), "result": asdict(made.result), "made": key})
-        return "".join(json.dumps(line) + "\n" for line in lines)
-
-
-def _entries(file: Path) -> Iterable[Any]:
-    """What the lines hold that are JSON.
-
-    Raises:
-        StoreError: the file cannot be read.
-    """
-    try:
-        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
-    except OSError as error:
-        raise StoreError(f"{file} cannot be read: {error.strerror}") from error
-    for line in lines:
+    def _take_line(self, found: Mapping[str, Any]) -> bool:
+        """Take what a line holds; False where that is damaged."""
         try:
-            yield json.loads(line)
-        except (ValueError, RecursionError):
-            yield None
+            if "settings" in found or "failed" in found:
+                return isinstance(found.get("settings", {}), dict)
+            if "environment" in found:
+                return self._take_maker(found["key"], dict(found["environment"]))
+            cell = from_json(self._cell, found["cell"])
+            result = from_json(self._result, found["result"])
+            if found["cell"].keys() <= vars(cell).keys():  # else of a later version
+                self._results[cell, found["made"]] = result
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        return True
+
+    def _take_maker(self, key: str, by: Environment) -> bool:
+        if key != _key(by):
+            return False
+        self._makers[key] = by
+        return True
+
+    def _whole(self) -> str:
+        """All that is known, as the content of the file."""
+        head = to_line({"layout": LAYOUT, "settings": self._settings})
+        makers = [_maker_line(key, by) for key, by in self._makers.items()]
+        results = [_result_line(cell, of, key) for (cell, key), of in self._results.items()]
+        return "".join([head, *makers, *results])
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """No search for reference cycles meanwhile: many objects and no cycles are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _maker_line(key: str, by: Environment) -> str:
+    return to_line({"key": key, "environment": by})
+
+
+def _result_line(cell: Cell, result: "DataclassInstance", key: str) -> str:
+    return to_line({"cell": asdict(cell), "result": asdict(result), "made": key})
+
+
+def _joined(lines: list[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _key(by: Environment) -> str:

@@ -1,17 +1,20 @@
 """What a study is: one question to optimizers, declared in one place."""
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from matplotlib.figure import Figure
 from memsolve_kernels.errors import InputError, RangeError
 
 from memsolve.engine import tidy
 from memsolve.engine.cell import Cell
+from memsolve.engine.claim import check
 from memsolve.engine.folder import alone
 from memsolve.engine.grid import Grid
 from memsolve.engine.prepare import Prepared, RefusedError, prepare
@@ -174,6 +177,7 @@ class Study(ABC, Generic[C, R, P]):
         if out is None:
             return self._run(prepared, cells, None, resume=resume, progress=progress)[0]
         folder = Path(out)
+        check(folder, self._settings(prepared.grid))  # before anything is made in it
         with alone(folder):
             summary, results = self._run(prepared, cells, folder, resume=resume, progress=progress)
             summary.write(folder)
@@ -204,12 +208,12 @@ class Study(ABC, Generic[C, R, P]):
         here = environment(grid.device)
         store = None
         if folder is not None:
-            settings = {"study": self.name, **grid.common()}
-            store = Store(folder, settings, self.cell, self.result, resume=resume)
+            store = Store(folder, self._settings(grid), self.cell, self.result, resume=resume)
             store.expect(here)
         makers = {label: here | found.identity.content for label, found in known.items()}
         run = Run(self, grid, makers, store, progress)
-        run.measure(cells)
+        with closing(store) if store else nullcontext():
+            run.measure(cells)
         for found in known.values():
             here |= found.identity.packages
         remarks = {label: found.remark for label, found in known.items() if found.remark}
@@ -228,6 +232,11 @@ class Study(ABC, Generic[C, R, P]):
             },
         )
         return summary, run.results
+
+    def _settings(self, grid: Grid) -> dict[str, Any]:
+        """What all cells of a grid have in common, as JSON values."""
+        settings: dict[str, Any] = json.loads(json.dumps({"study": self.name, **grid.common()}))
+        return settings
 
     def load(self, folder: Path) -> Summary[P]:
         """The summary of a finished study of this kind.

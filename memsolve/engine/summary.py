@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from memsolve_kernels.errors import InputError
 
+from memsolve.engine.checks import check_axes
 from memsolve.engine.fit import Estimate
+from memsolve.engine.folder import read as read_file
 from memsolve.engine.folder import write
 from memsolve.engine.plain import from_json
 from memsolve.environment import Environment
@@ -20,14 +22,19 @@ class Point:
     """What was measured at one `d`; every study has a subclass of its own.
 
     Attributes:
+        axes: of its lists by name, `"T S"` of one that runs over steps, and within over seeds; what
+            they mean is said at `checks.check_axes`.
         dim: embedding dimension `d`.
     """
+
+    axes: ClassVar[Mapping[str, str]] = {}
 
     dim: int
 
     def __post_init__(self) -> None:
         if self.dim < 1:
             raise ValueError(f"dim is {self.dim}; expected at least 1")
+        check_axes({name: (axes, getattr(self, name)) for name, axes in self.axes.items()})
 
 
 P = TypeVar("P", bound=Point)
@@ -205,12 +212,12 @@ def read(folder: Path) -> dict[str, Any]:
         InputError: there is none, or it is damaged.
     """
     file = folder / "summary.json"
+    if (content := read_file(file)) is None:
+        raise InputError(f"{folder} holds no summary.json of a finished study")
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(content.decode())
         if not isinstance(found["study"], str):
             raise TypeError("no name")
-    except OSError as error:
-        raise InputError(f"{folder} holds no summary.json of a finished study") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{file} is damaged: it holds no finished study; the command of the study writes it "

@@ -24,6 +24,22 @@ HEADER = (
 )
 
 
+FORMULA = "=", "+", "-", "@", "\t", "\r", "\n", "'"
+"""A text that begins so gets an apostrophe before it.
+
+Spreadsheets take the first six for the start of a formula (OWASP, "CSV Injection"); the last makes
+it possible to undo: whatever begins with an apostrophe had one put before it.
+"""
+
+
+class UnixLines(io.StringIO):
+    """Rows of a CSV writer that ends them in CR LF, so that it quotes both; kept with LF alone."""
+
+    def write(self, row: str) -> int:
+        """Add a row."""
+        return super().write(row.removesuffix("\r\n") + "\n")
+
+
 class Measured(NamedTuple):
     """One number of one cell.
 
@@ -51,14 +67,19 @@ def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measur
 def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     """Write `HEADER` and the rows; a batch of the whole population is `inf`.
 
-    Step size and schedule are empty where a study does not set them.
+    Step size and schedule are empty where a study does not set them. Texts that a spreadsheet would
+    take for a formula are escaped, see `FORMULA`; numbers are not.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    text = UnixLines()
+    table = csv.writer(text, lineterminator="\r\n")
     table.writerow(HEADER)
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size
         tried = (getattr(cell, name, "") for name in ("step_size", "schedule"))
         made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
-        table.writerow((*made_of, cell.seed, step, quantity, value))
+        table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value)))
     folder.write(path, text.getvalue())
+
+
+def _escaped(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

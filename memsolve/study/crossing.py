@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ class Saturation(Point):
         distinct: (K,) expected number of distinct items.
         recovered: (K, S) counts, by batch size and seed.
     """
+
+    axes: ClassVar = {"batch_sizes": "K", "distinct": "K", "recovered": "K S"}
 
     value: float | None
     low: float | None

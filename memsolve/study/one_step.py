@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class Counts(Point):
         recovered: items recovered, by seed.
         top_rank: highest recovered rank, by seed.
     """
+
+    axes: ClassVar = {"recovered": "S", "top_rank": "S"}
 
     num_items: int
     recovered: list[int]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,19 @@ class Training(Point):
         law: (T,) exponents of `d` that theory gives the number recovered; empty without a law.
         note: which of the chosen trials ended early, and when; empty if none did.
     """
+
+    axes: ClassVar = {
+        "recovered": "T S",
+        "top_rank": "T S",
+        "loss": "l S",
+        "best": "T",
+        "marks": "m",
+        "margins": "m 5",
+        "tried_schedule": "K",
+        "tried_step_size": "K",
+        "tried_recovered": "K",
+        "law": "T?",
+    }
 
     num_items: int
     limit: float

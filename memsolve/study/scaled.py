@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class Scaled(Point):
             the tuned population run reached the target, mean over seeds.
         noise_of_batches: two-batch estimate of the latter.
     """
+
+    axes: ClassVar = {"batch_sizes": "K", "step_sizes": "K", "edge": "K", "steps": "K S"}
 
     target: float
     horizon: int

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -54,6 +55,15 @@ class Standing(Point):
         took: seconds of all its runs, tuning and batches included, on this machine.
         note: which of the runs to the last horizon ended early, and when; empty if none did.
     """
+
+    axes: ClassVar = {
+        "horizons": "H",
+        "schedules": "H",
+        "step_sizes": "H",
+        "edges": "H",
+        "stored": "H S",
+        "curve": "T",
+    }
 
     num_items: int
     limit: float

@@ -14,7 +14,9 @@ import pytest
 from memsolve import InputError
 from memsolve.__main__ import main
 from memsolve.cli import run
+from memsolve.engine import folder
 from memsolve.engine.folder import alone, write
+from memsolve.engine.lines import from_line, to_line
 from memsolve.study import Grid, capacity, load
 
 SMALL = Grid(["sgd", "muon"], dims=(8, 16), seeds=2)
@@ -45,15 +47,22 @@ def line(number: int, change: Any) -> Any:
     return damage
 
 
+def signed(change: Any) -> Any:
+    """The change of what a line holds, under a checksum that is right."""
+
+    def damage(text: bytes) -> bytes:
+        found = from_line(text)
+        assert found is not None
+        del found.fields["crc"]
+        change(found.fields)
+        return to_line(found.fields).encode()
+
+    return damage
+
+
 def field(place: str, name: str, value: Any) -> Any:
     """The damage of one field of the last line."""
-
-    def change(text: bytes) -> bytes:
-        entry = json.loads(text)
-        entry[place][name] = value
-        return json.dumps(entry).encode() + b"\n"
-
-    return line(-1, change)
+    return line(-1, signed(lambda entry: entry[place].update({name: value})))
 
 
 CELLS = {
@@ -78,20 +87,45 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_damage_to_cells_costs_them_and_no_more(
-    name: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_damage_to_cells_costs_them_and_is_kept_aside(
+    name: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged(finished, tmp_path, "cells.jsonl", CELLS[name])
+    before = (tmp_path / "cells.jsonl").read_bytes().splitlines()
     assert run([*RESUME, "--out", str(tmp_path)]) == 0
     assert (tmp_path / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
+    after = set((tmp_path / "cells.jsonl").read_bytes().splitlines())
+    lost = [text for text in before if text not in after]
+    if name.endswith("lost"):
+        assert not lost
+        assert not caplog.messages
+    else:
+        assert (tmp_path / "cells.damaged.jsonl").read_bytes().splitlines() == lost
+        (told,) = caplog.messages
+        assert "1 damaged line was moved to cells.damaged.jsonl" in told
+
+
+def test_damaged_lines_are_told_on_stderr(finished: Path, tmp_path: Path) -> None:
+    damaged(finished, tmp_path, "cells.jsonl", lambda content: content + b"\xff\x00\n{}\n")
+    command = [sys.executable, "-m", "memsolve", *RESUME, "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (told,) = [each for each in done.stderr.splitlines() if "damaged" in each]
+    assert f"{tmp_path / 'cells.jsonl'}: 2 damaged lines were moved to cells.damaged.jsonl" in told
 
 
 LOST = {
     "first line lost": line(0, lambda text: b""),
     "first line torn": line(0, lambda text: text[:20] + b"\n"),
+    "first line changed": line(0, lambda text: text.replace(b"capacity", b"capacitz")),
+    "empty": lambda content: b"",
     "settings of a wrong type": line(0, lambda text: b'{"layout": 2, "settings": [3]}\n'),
-    "settings of another study": line(0, lambda text: text.replace(b"capacity", b"precision")),
-    "another layout": line(0, lambda text: text.replace(b'"layout": 2', b'"layout": 9')),
+    "settings of another study": line(
+        0, signed(lambda entry: entry["settings"].update(study="precision"))
+    ),
+    "cells of another study appended": lambda content: (
+        content + line(0, signed(lambda entry: entry["settings"].update(dtype="x")))(content)
+    ),
+    "another layout": line(0, signed(lambda entry: entry.update(layout=9))),
 }
 
 
@@ -206,15 +240,15 @@ class FullDisk:
     """A disk on which files of one name find no room for their second half."""
 
     def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        opened = Path.open
+        opened = folder.opened
 
-        def open_(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-            file: Any = opened(path, mode, *args, **options)
-            if name in path.name and mode != "r":
+        def open_(path: Path, mode: Any) -> Any:
+            file: Any = opened(path, mode)
+            if name in path.name and mode != "rb":
                 file.write = self._full(file.write)
             return file
 
-        monkeypatch.setattr(Path, "open", open_)
+        monkeypatch.setattr(folder, "opened", open_)
 
     @staticmethod
     def _full(write: Any) -> Any:

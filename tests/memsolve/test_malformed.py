@@ -1,5 +1,6 @@
 """Malformed input: one line on the command line, a typed exception in Python; never a traceback."""
 
+import csv
 import math
 import shlex
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 
 from memsolve import InputError
 from memsolve.cli import run
-from memsolve.engine import prepare
+from memsolve.engine import Cell, prepare, tidy
+from memsolve.engine.tidy import Measured
 from memsolve.study import Grid, Races, Trials
 
 LINES = (Path(__file__).parent / "data" / "malformed.txt").read_text().splitlines()
@@ -77,3 +79,15 @@ def test_a_grid_is_told_by_a_typed_exception(kind: type[Grid], field: str, wrong
     with pytest.raises(InputError) as told:
         prepare(kind(**given))
     assert len(str(told.value).splitlines()) == 1
+
+
+FORMULAS = "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", '=HYPERLINK("x";"y")'
+
+
+def test_labels_are_no_formulas_to_a_spreadsheet(tmp_path: Path) -> None:
+    cells = [Cell(label, 1.5, 8, 1024, None, 0) for label in (*FORMULAS, "sgd")]
+    tidy.write(tmp_path / "points.csv", [(cell, Measured(1, "=loss", -0.5)) for cell in cells])
+    with (tmp_path / "points.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["optimizer"] for row in rows] == [*[f"'{label}" for label in FORMULAS], "sgd"]
+    assert {(row["quantity"], row["value"]) for row in rows} == {("'=loss", "-0.5")}

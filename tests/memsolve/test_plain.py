@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import pytest
 
+from memsolve.engine import plain
 from memsolve.engine.plain import from_json
 
 
@@ -30,6 +31,11 @@ class Outer:
     pair: Pair
     anything: Any = None
     done: bool = field(default=False)
+
+
+@dataclass(frozen=True)
+class Tree:
+    below: list["Tree"]
 
 
 GIVEN = Outer(3, "a", None, (1.0, 2.5), [Inner(0.5)], {"x": 1}, Pair("p"), [1, "any"], done=True)
@@ -57,6 +63,8 @@ def test_what_was_written_comes_back_and_what_is_left_out_has_its_default() -> N
         ({"count": True}, "Outer.count is True; expected int"),
         ({"kind": "c"}, "Outer.kind is 'c'"),
         ({"value": "x"}, "Outer.value is 'x'"),
+        ({"value": 10**400}, "Outer.value is 1000"),
+        ({"ends": [10**400]}, r"Outer.ends\[0\] is 1000.*; expected float"),
         ({"ends": [1, "x"]}, r"Outer.ends\[1\] is 'x'; expected float"),
         ({"inner": [{}]}, r"Outer.inner\[0\]: .*share"),
         ({"by_name": {"x": None}}, "Outer.by_name.x is None; expected int"),
@@ -67,6 +75,27 @@ def test_what_was_written_comes_back_and_what_is_left_out_has_its_default() -> N
 def test_the_first_field_of_another_type_is_named(change: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         from_json(Outer, as_json() | change)
+
+
+def test_type_hints_are_resolved_once_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = []
+
+    def counted(kind: type) -> dict[str, Any]:
+        resolved.append(kind)
+        return get_type_hints(kind)
+
+    monkeypatch.setattr(plain, "get_type_hints", counted)
+    for cached in (plain.converter, plain._fields):
+        cached.cache_clear()
+    for _ in range(10):
+        from_json(Outer, as_json())
+    assert sorted(kind.__name__ for kind in resolved) == ["Inner", "Outer", "Pair"]
+
+
+def test_a_class_may_hold_itself() -> None:
+    assert from_json(Tree, {"below": [{"below": []}]}) == Tree([Tree([])])
+    with pytest.raises(ValueError, match=r"Tree.below\[0\].below is 3; expected list"):
+        from_json(Tree, {"below": [{"below": 3}]})
 
 
 def test_what_is_no_object_is_refused() -> None:

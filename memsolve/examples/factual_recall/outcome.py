@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Recalled(Point):
         seconds: median of a step, on this machine.
         note: what ended early; empty if nothing did.
     """
+
+    axes: ClassVar = {"sizes": "3", "marks": "M", "met": "M 3", "recalled": "M S 3"}
 
     num_items: int
     sizes: list[int]

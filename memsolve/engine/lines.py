@@ -1,0 +1,43 @@
+"""The lines of a results file: JSON objects that end in a checksum of themselves."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+CHECKSUM = b', "crc": "%08x"}'
+"""Ends a line: CRC-32 of all bytes of the line before it, in hexadecimal."""
+
+WIDTH = len(CHECKSUM % 0)
+
+
+class Line(NamedTuple):
+    """What a line holds.
+
+    Attributes:
+        fields: of its object.
+        checked: it has a checksum, which is right; lines of version 0.2 have none.
+    """
+
+    fields: dict[str, Any]
+    checked: bool
+
+
+def to_line(fields: Mapping[str, Any]) -> str:
+    """An object, which is not empty, as a line with its checksum."""
+    body = json.dumps(fields).encode()[:-1]
+    return (body + CHECKSUM % zlib.crc32(body) + b"\n").decode()
+
+
+def from_line(raw: bytes) -> Line | None:
+    """What a line holds; None where it is damaged: no JSON object, or not what was written."""
+    text = raw.strip()
+    body, end = text[:-WIDTH], text[-WIDTH:]
+    checked = end == CHECKSUM % zlib.crc32(body)
+    try:
+        fields = json.loads(text.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict) or (not checked and "crc" in fields):
+        return None
+    return Line(fields, checked)
