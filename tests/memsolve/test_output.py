@@ -155,6 +155,9 @@ def test_nothing_in_a_file_reaches_the_terminal_by_an_error(
     assert run("report", str(finished), "--out", str(tmp_path / "page")) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.isprintable()
+    assert run("report", str(tmp_path / HOSTILE[name]), "--out", str(tmp_path / "page")) == 2
+    told = capsys.readouterr().err
+    assert all(character.isprintable() for character in told if character != "\n")
 
 
 @pytest.mark.parametrize(
