@@ -43,7 +43,11 @@ def publish() -> Path:
 
     Returns:
         The folder of both.
+
+    Raises:
+        ResultError: a file of asv's results cannot be read.
     """
+    history.check()
     status = history.asv("publish", "--no-pull")
     if status:
         raise RuntimeError(f"asv publish failed with status {status}")
@@ -95,8 +99,13 @@ def last(count: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
     parser.add_argument("--commits", type=int, default=COMMITS)
-    record_missing(last(parser.parse_args().commits))
-    site = publish()
+    arguments = parser.parse_args()
+    try:
+        history.check()  # before anything is recorded
+        record_missing(last(arguments.commits))
+        site = publish()
+    except history.ResultError as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     (site / "kernels.html").write_text(kernels_page(compiled.compiled([90])))
     print(f"open it with: python -m http.server --directory {site}")
     return 0

@@ -12,14 +12,20 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from bench.lifetime import scratch
 from bench.registry import default_device
 from bench.repository import ROOT, TreeError, commit, place
 from memsolve.environment import environment
 
 FOLDER = ROOT  # of asv's configuration, results and pages
+
+
+class ResultError(ValueError):
+    """A file of asv's results that cannot be read."""
 
 
 def record(revision: str, pattern: str = "") -> int:
@@ -30,9 +36,11 @@ def record(revision: str, pattern: str = "") -> int:
 
     Raises:
         TreeError: there is no such revision, or it has no packages.
+        ResultError: what is recorded of it already cannot be read, to which asv would add.
     """
     found = commit(revision)
-    with tempfile.TemporaryDirectory() as folder:
+    recorded(found)
+    with scratch() as folder:
         tree = place(found, Path(folder, "tree"))
         packages = os.pathsep.join([str(tree), str(tree / "kernels")])
         asv("machine", "--yes", "--machine", machine())
@@ -45,13 +53,57 @@ def record(revision: str, pattern: str = "") -> int:
 
 
 def recorded(commit: str) -> dict[str, list[float]]:
-    """The values of each benchmark of a commit on this machine, less what was skipped."""
+    """The values of each benchmark of a commit on this machine, less what was skipped.
+
+    Raises:
+        ResultError: a file of it cannot be read.
+    """
     found: dict[str, list[float]] = {}
     for path in (FOLDER / ".asv" / "results" / machine()).glob(f"{commit[:8]}-*.json"):
-        for name, entry in json.loads(path.read_text())["results"].items():
-            values = entry[0] or [] if entry else []
-            found[name] = [value for value in values if value is not None and not math.isnan(value)]
+        found |= results(path)
     return found
+
+
+def results(path: Path) -> dict[str, list[float]]:
+    """The values of each benchmark in a file of asv's results, less what was skipped.
+
+    Raises:
+        ResultError: it cannot be read, or holds something else.
+    """
+    with _readable(path):
+        entries = json.loads(path.read_text())["results"].items()
+        values = {name: entry[0] or [] if entry else [] for name, entry in entries}
+        return {
+            name: [value for value in found if value is not None and not math.isnan(value)]
+            for name, found in values.items()
+        }
+
+
+def check() -> None:
+    """Make sure that asv can read all its results, of whatever machine.
+
+    Raises:
+        ResultError: names the first file that it cannot read.
+    """
+    for path in sorted((FOLDER / ".asv" / "results").rglob("*.json")):
+        with _readable(path):
+            if "-" in path.name:  # of a commit and an environment
+                results(path)
+            else:
+                json.loads(path.read_text())
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ResultError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ResultError(
+            f"{path} is not what asv has written, or half of it ({type(error).__name__}: {error}); "
+            "remove it, and record again"
+        ) from error
 
 
 def machine() -> str:
@@ -80,8 +132,8 @@ def main() -> int:
         for revision in parser.parse_args().revisions:
             count += (new := record(revision))
             print(f"{revision}: {new} values", flush=True)
-    except TreeError as error:
-        parser.error(str(error))
+    except (TreeError, ResultError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     return 0 if count else 2
 
 

@@ -1,9 +1,11 @@
 """Benchmark optimizers that store facts, against the laws of arXiv 2603.26554."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # `python -m memsolve` would take a typing.py in the current folder
 if TYPE_CHECKING:
+    from typing import Any
+
     from memsolve_kernels.errors import InputError
 
     from memsolve.problem import AssociativeMemory, Batch, Curvature
@@ -22,7 +24,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import on first use, so that the command can be interrupted while torch is imported."""
     if name == "__version__":
         return import_module("memsolve.environment").version_of("memsolve")

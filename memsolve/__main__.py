@@ -1,22 +1,31 @@
 """`python -m memsolve`, and the command memsolve: an interruption is one line, from any place."""
 
-import signal
 import sys
+
+from memsolve import startup
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line; while it is still being imported, too, it can be interrupted."""
-    try:
-        from memsolve.cli import run
+    startup.leave_current_folder()  # before anything that lies in files is imported
+    import signal
+    from contextlib import suppress
 
-        status = run(sys.argv[1:])
+    try:
+        startup.replace_what_cannot_be_shown()
+        startup.import_matplotlib()
+        from memsolve.cli import run
+        from memsolve.output import close
+
+        status = close(run(sys.argv[1:]))
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would interrupt the leaving
-        print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
+        with suppress(OSError):  # of a terminal that is gone
+            print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -1,21 +1,27 @@
 """The command `memsolve`."""
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from memsolve_kernels.errors import InputError
-from rich.console import Console
 from rich.text import Text
 
 from memsolve import __version__
 from memsolve.engine.beside import grid_beside
 from memsolve.engine.grid import Grid, options, split
 from memsolve.engine.merge import AnyStudy, Finished, merged
+from memsolve.engine.naming import FOLDER
+from memsolve.output import terminal
 from memsolve.report import notes, terminal_table, write_report
+from memsolve.report.ownership import refuse_foreign
+from memsolve.report.page import REPORT
+from memsolve.report.printable import printable
 from memsolve.report.terminal import UNBOUNDED
 from memsolve.study import find, load, studies
 
@@ -62,6 +68,7 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
             raise InputError("--to is the finished study of --add; give both, or none")
         if add is None:
             folder = out or Path("results", study.name)
+            refuse_foreign(folder, [REPORT])
             _report([(study, study(type(study.grid).parse(others), folder, **how))], folder)
         else:
             folder, finished = out or Path("results", f"{study.name}-added"), to or study.record
@@ -70,6 +77,7 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
             if folder.resolve() == finished.resolve():
                 raise InputError(f"--out and --to are both {folder}; expected another folder")
             grid = grid_beside(study, finished, split(add), others)
+            refuse_foreign(folder, [REPORT])
             beside = finished, study, study.load(finished)
             _report(merged([beside, (folder, study, study(grid, folder, **how))]), folder)
 
@@ -93,14 +101,20 @@ def _options(grid: Grid) -> Iterator[tuple[str, str | None, Any]]:
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished studies.")],
     out: Annotated[Path, typer.Option(help="Folder for the figures and report.html.")],
+    study: Annotated[
+        list[str],
+        typer.Option(help="A study of your own, as my_module.mine, that is in a folder."),
+    ] = [],  # noqa: B006 - typer copies it
 ) -> None:
     """One report of several finished studies; those of one kind share a ranked table."""
-    _report(merged([(folder, *load(folder)) for folder in folders]), out)
+    own = [find(name) for name in study]
+    _report(merged([(folder, *load(folder, own)) for folder in folders]), out)
 
 
 def run(words: list[str]) -> int:
     """Run the command line; the exit status. What a person can mend is told on stderr, with 2."""
-    sys.path.insert(0, "")  # so that `my_module.MyOptimizer` imports from the current folder
+    with suppress(OSError):  # of a current folder that is gone
+        FOLDER.set(os.getcwd())
     # The base of typer's usage errors has no name of its own in every release of typer.
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
@@ -119,15 +133,17 @@ def run(words: list[str]) -> int:
 
 def _fail(message: str) -> int:
     """Tell what is wrong: in a line, or where there are several things, a line each."""
-    lines = [" ".join(line.split()) for line in message.splitlines()]
+    lines = [printable(" ".join(line.split())) for line in message.split("\n")]
     if message:  # without arguments, the help has said it all
-        print("memsolve: error:", "\n  ".join(lines), file=sys.stderr)
+        with suppress(OSError):  # of a terminal that is gone
+            print("memsolve: error:", "\n  ".join(lines), file=sys.stderr)
     return 2
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"memsolve {__version__}")
+        with terminal() as console:
+            console.print(f"memsolve {__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -140,11 +156,13 @@ def _main(
 
 
 def _report(finished: list[Finished], out: Path) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = UNBOUNDED
-    for study, summary in finished:
-        console.print(terminal_table(study, summary, console.width))
-        for line in notes(summary):
-            console.print(Text(line), soft_wrap=True)
-    console.print(f"report: {write_report(finished, out)}", soft_wrap=True)
+    """Write the report, then tell the terminal: what happens to that costs no file."""
+    path = write_report(finished, out)
+    with terminal() as console:
+        if not console.is_terminal:
+            console.width = UNBOUNDED
+        for study, summary in finished:
+            console.print(terminal_table(study, summary, console.width))
+            for line in notes(summary):
+                console.print(Text(line), soft_wrap=True)
+        console.print(Text(printable(f"report: {path}")), soft_wrap=True)

@@ -6,7 +6,6 @@ Exits with 1 on a failure, with 2 when nothing was measured.
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,13 +21,14 @@ from bench.gate.check import (
     speed,
     told,
 )
+from bench.lifetime import cleaning_up_after_signals, scratch
 from bench.registry import default_device, matching
 from bench.repository import PACKAGES, TreeError, git, place
 
 
 def gate(base: str, head: str, device: str) -> Iterator[Finding]:
     """Compare two revisions, or directories that hold the packages."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         before = place(base, Path(folder, "base"))
         after = place(head, Path(folder, "head"))
         if head == "HEAD" and git("status", "--porcelain", "--", *PACKAGES):
@@ -58,7 +58,8 @@ def main() -> int:
     parser.add_argument("head", nargs="?", default="HEAD", help="likewise; default HEAD")
     arguments = parser.parse_args()
     try:
-        return verdict(gate(arguments.base, arguments.head, default_device()))
+        with cleaning_up_after_signals():
+            return verdict(gate(arguments.base, arguments.head, default_device()))
     except TreeError as error:
         parser.error(str(error))
 

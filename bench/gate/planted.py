@@ -7,11 +7,11 @@ the packages, and compares a revision with itself ten times. Exits with 1 if the
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from bench.cases import QUICK
 from bench.gate.check import FAILED, capacity, machine_code, speed, told
+from bench.lifetime import cleaning_up_after_signals, scratch
 from bench.registry import default_device, matching
 from bench.repository import place
 
@@ -87,7 +87,7 @@ def main() -> int:
     argparse.ArgumentParser(prog="python -m bench.gate.planted", description=__doc__).parse_args()
     names = [case.name for case in matching(QUICK, "", default_device())]
     gradient = [name for name in names if name.startswith("softmax_gradient")]
-    with tempfile.TemporaryDirectory() as folder:
+    with cleaning_up_after_signals(), scratch() as folder:
         base = place("HEAD", Path(folder, "base"))
         trees = {what: plant(what, place("HEAD", Path(folder, what))) for what in PLANTED}
         comparisons = {

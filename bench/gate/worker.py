@@ -4,15 +4,15 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench import lifetime
 from bench.cases import QUICK
 from bench.measure import Clock
 from bench.registry import Run, Unsupported
@@ -36,16 +36,21 @@ class Worker:
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        self.process = ProcessPoolExecutor(1, get_context("spawn"), _enter, (tree.resolve(),))
-        self._packages = self.process.submit(packages)  # starts it, beside the others
+        context = get_context("spawn")
+        self._answers, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there, tree.resolve()))
+        self._process.start()
+        there.close()  # of the worker alone: the pipe ends with it
+        self._answers.send((packages, ()))  # answered while the others start
 
     def check(self) -> None:
         """Make sure that it measures its tree.
 
         Raises:
             TreeError: it would import other packages.
+            WorkerError: it died.
         """
-        for package, file in self._packages.result().items():
+        for package, file in self._answer(packages).items():
             if file is None or not Path(file).is_relative_to(self.tree.resolve()):
                 raise TreeError(f"{package} is imported from {file}, and not from {self.tree}")
 
@@ -55,26 +60,36 @@ class Worker:
         Raises:
             WorkerError: the packages failed.
         """
+        with contextlib.suppress(OSError):  # it is dead, as the missing answer tells
+            self._answers.send((question, arguments))
+        return self._answer(question)
+
+    def _answer(self, question: Callable[..., Any]) -> Any:
         try:
-            answer, error = self.process.submit(_answer, question, arguments).result()
-        except BrokenProcessPool:
+            answer, error = self._answers.recv()
+        except (EOFError, OSError):
             error = f"the process died, asked for {question.__name__}"
         if error is not None:
             raise WorkerError(self.tree, error)
         return answer
 
+    def end(self) -> None:
+        """End the process, whatever it is doing, and those that it has started."""
+        self._answers.close()
+        lifetime.end(self._process)
+
 
 @contextlib.contextmanager
 def workers(*trees: Path) -> Iterator[list[Worker]]:
     """A worker for each tree."""
-    running = [Worker(tree) for tree in trees]
-    try:
+    with contextlib.ExitStack() as ending:
+        running = []
+        for tree in trees:
+            running.append(Worker(tree))
+            ending.callback(running[-1].end)
         for worker in running:
             worker.check()
         yield running
-    finally:
-        for worker in running:
-            worker.process.shutdown()
 
 
 def packages() -> dict[str, str | None]:
@@ -103,10 +118,15 @@ def sample() -> float:
 _ready: list[tuple[Clock, Run, int]] = []
 
 
-def _enter(tree: Path) -> None:
+def _serve(asked: Connection, tree: Path) -> None:
+    """Answer questions until the asker ends."""
+    lifetime.end_with_parent()
     sys.path[:0] = [str(tree), str(tree / "kernels")]
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
+    with contextlib.suppress(EOFError):
+        while True:
+            asked.send(_answer(*asked.recv()))
 
 
 def _answer(question: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str | None]:

@@ -1,6 +1,5 @@
 """Optimizers by name: the built-in three, any importable class, or any factory."""
 
-import importlib
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.optim import Optimizer
 
 from memsolve.engine.construct import WRAPPED, Make, construct
 from memsolve.engine.grid import Choice, OptimizerError, Optimizers, by_label
+from memsolve.engine.naming import import_named
 from memsolve.engine.sweep import literal
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
@@ -137,7 +137,7 @@ def _imported(path: str) -> Make:
             "in torch.optim.AdamW:lr=0.01, or that of a factory, as in my_module:make"
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(import_named(module), attribute)
     except Exception as error:  # the module may fail in any way
         raise OptimizerError(f"optimizer {path!r} does not import: {error}") from error
     is_class = isinstance(found, type)

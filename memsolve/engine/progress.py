@@ -1,8 +1,9 @@
-"""A progress bar for the terminal."""
+"""A progress bar for the terminal, on standard error: what a command prints is its results."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -15,9 +16,11 @@ Progress = Callable[[str, int, int], AbstractContextManager[Advance]]
 
 @contextmanager
 def bar(name: str, total: int, done: int) -> Iterator[Advance]:
-    """A bar with the time that is left."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Bar(*columns, TimeRemainingColumn()) as progress:
+    """A bar with the time that is left; none where standard error is no terminal."""
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+    console = Console(stderr=True)
+    seen = console.is_jupyter or console.file.isatty()
+    with Bar(*columns, TimeRemainingColumn(), console=console, disable=not seen) as progress:
         task = progress.add_task(name, total=total, completed=done)
 
         def advance(description: str) -> None:

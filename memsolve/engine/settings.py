@@ -55,7 +55,8 @@ def given(kind: type[Grid], command: str) -> dict[str, str]:
             words = [word for name, option in named for word in option.words(values.get(name))]
         else:
             words = shlex.split(command)[2:]
-    except (ValueError, TypeError, SyntaxError):  # edited, or with values that are no literals
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        # edited, with values that are no literals, or nested without end
         return dict.fromkeys((name for name, _ in named), UNKNOWN)
     texts = dict(zip(words[::2], words[1::2], strict=False))
     return {name: texts[option.flag] for name, option in named if option.flag in texts}

@@ -1,7 +1,8 @@
 """What the figures of studies share: style, colours, panels that wrap, and a key beneath them."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from textwrap import fill
 from typing import Any, NamedTuple, TypeVar
 
@@ -55,6 +56,15 @@ P = TypeVar("P", bound=Point)
 K = TypeVar("K", bound=Hashable)
 Bar = tuple[float, float, float]
 """A value and the ends of its bar."""
+
+
+@contextmanager
+def style(width: float) -> Iterator[None]:
+    """Draw by `STYLE` alone on a page of so many inches: no `matplotlibrc` changes a figure."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE | {"figure.figsize": (width, STYLE["figure.figsize"][1])})
+        yield
 
 
 class Look(NamedTuple):

@@ -7,19 +7,21 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
-from memsolve.engine.folder import write
+from memsolve.engine.folder import alone, write
 from memsolve.engine.merge import AnyStudy, Finished
 from memsolve.report.alt import describe
-from memsolve.report.drawing import NARROW, STYLE, WIDE, optimizers
+from memsolve.report.drawing import NARROW, WIDE, optimizers, style
 from memsolve.report.names import short
+from memsolve.report.ownership import GENERATOR, refuse_foreign
+from memsolve.report.printable import readable
 from memsolve.report.table import columns, notes
 
 DPI = 160
+REPORT = "report.html"
 CSS_DPI = 96
 """Pixels of a style sheet in an inch, whatever the screen."""
 
@@ -51,16 +53,25 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
 
     Returns:
         The path of the report.
+
+    Raises:
+        FolderError: another process holds the folder, a file cannot be written, or one of that
+            name was not written by this program.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return _write([(study, readable(summary)) for study, summary in finished], folder)
+
+
+def _write(finished: Sequence[Finished], folder: Path) -> Path:
+    refuse_foreign(folder, [REPORT])
     sections = []
+    files: dict[str, bytes] = {}
     seen: Counter[str] = Counter()
     for study, summary in finished:
         seen[study.name] += 1
         suffix = f"-{seen[study.name]}" if seen[study.name] > 1 else ""
         wide, narrow = (pictures(study, summary, width) for width in (WIDE, NARROW))
-        for name, picture in wide.items():
-            write(folder / f"{name}{suffix}.png", picture.png)
+        files |= {f"{name}{suffix}.png": picture.png for name, picture in wide.items()}
         sections.append(
             {
                 "id": f"{study.name}{suffix}",
@@ -74,21 +85,23 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
         )
     page = Environment(
         loader=PackageLoader("memsolve.report"), autoescape=True, undefined=StrictUndefined
-    )
-    report = folder / "report.html"
-    write(report, page.get_template("report.html.jinja").render(sections=sections))
-    return report
+    ).get_template("report.html.jinja")
+    files[REPORT] = page.render(sections=sections, generator=GENERATOR).encode()
+    refuse_foreign(folder, files)  # their names are those of the figures drawn
+    for name, content in files.items():
+        write(folder / name, content)
+    return folder / REPORT
 
 
 def pictures(study: AnyStudy, summary: Summary[Any], width: float) -> dict[str, Picture]:
     """The figures of a study on a page of so many inches, by name."""
-    with mpl.rc_context(STYLE | {"figure.figsize": (width, STYLE["figure.figsize"][1])}):
+    with style(width):
         return {name: picture(figure) for name, figure in study.figures(summary).items()}
 
 
 def picture(figure: Figure) -> Picture:
     """A figure drawn and described."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": GENERATOR})
     width, height = (round(CSS_DPI * inches) for inches in figure.get_size_inches())
     return Picture(buffer.getvalue(), describe(figure), width, height)

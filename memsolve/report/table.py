@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from memsolve.engine import Summary
 from memsolve.engine.merge import AnyStudy
 from memsolve.report.drawing import dims
+from memsolve.report.printable import readable
 
 LINE = 60
 """Letters of a cell, and no more: what is longer unfolds."""
@@ -52,6 +53,7 @@ def shown(study: AnyStudy, point: Any, remark: str) -> str:
 
 def notes(summary: Summary[Any]) -> list[str]:
     """What is to be known beside the table: settings that differ, and what is not in it."""
+    summary = readable(summary)
     return [
         *([summary.differences] if summary.differences else []),
         *(f"left out: {why}" for why in summary.refused.values()),

@@ -12,6 +12,7 @@ from memsolve.engine import Summary
 from memsolve.engine.merge import AnyStudy
 from memsolve.report.drawing import dims
 from memsolve.report.names import short
+from memsolve.report.printable import readable
 from memsolve.report.table import header, rows, shown
 
 UNBOUNDED = 10_000
@@ -31,6 +32,7 @@ def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
     says one thing, and names are short; where it still is, each `d` has a line, and then the last
     columns are left to the report.
     """
+    summary = readable(summary)
     below = [study.legend] if study.legend else []
     certain = _without_doubts(summary)
     doubts = {fit.estimate.doubts for fit in summary.fits if fit.estimate.value is not None}
@@ -64,10 +66,11 @@ def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
 
 def _drawn(title: str, columns: Columns, below: list[str], width: int) -> Table:
     caption = Text("\n".join(below), "table.caption") if below else None
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    titled = Text(title, "table.title")
+    table = Table(title=titled, caption=caption, title_justify="left", caption_justify="left")
     for head, wide in zip(columns, _widths(columns, width), strict=True):
         justify: Literal["left", "right"] = "right" if _measured(head) else "left"
-        table.add_column(head, width=wide, no_wrap=head == "optimizer", justify=justify)
+        table.add_column(Text(head), width=wide, no_wrap=head == "optimizer", justify=justify)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*map(Text, row))  # a label may hold what rich takes for markup
     return table

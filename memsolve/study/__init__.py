@@ -1,6 +1,7 @@
 """The studies, one a module: whatever is a `Study` in a module here is a command of its name."""
 
 import pkgutil
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from memsolve_kernels.errors import InputError
 
 from memsolve.engine import Fit, Grid, Study, Summary
+from memsolve.engine.naming import import_named
 from memsolve.engine.summary import read
 from memsolve.study.board import Board
 from memsolve.study.capacity import capacity
@@ -39,6 +41,9 @@ __all__ = [
 
 AnyStudy = Study[Any, Any, Any]
 
+EXAMPLES = ("memsolve.examples.factual_recall.study",)
+"""Studies of this package outside of this module, by their path."""
+
 
 def studies() -> list[AnyStudy]:
     """Every study of this package, by module."""
@@ -54,7 +59,9 @@ def studies() -> list[AnyStudy]:
 
 
 def find(name: str) -> AnyStudy:
-    """The study of a name; of one that is not in this package, its path, `module.object`.
+    """The study of a name that a person gives; of one elsewhere, its path, `module.object`.
+
+    The module of that path is imported: a name from a file is for `load`.
 
     Raises:
         InputError: there is none.
@@ -67,7 +74,7 @@ def find(name: str) -> AnyStudy:
         known = ", ".join(study.name for study in studies())
         raise InputError(f"study {name!r} is unknown; expected one of {known}, or module.object")
     try:
-        found = getattr(import_module(module), attribute)
+        found = getattr(import_named(module), attribute)
     except Exception as error:  # the module may fail in any way
         raise InputError(f"study {name!r} does not import: {error}") from error
     if not isinstance(found, Study) or found.name != name:
@@ -75,11 +82,23 @@ def find(name: str) -> AnyStudy:
     return found
 
 
-def load(folder: Path | str) -> tuple[AnyStudy, Summary[Any]]:
-    """A finished study and its summary.
+def load(folder: Path | str, own: Iterable[AnyStudy] = ()) -> tuple[AnyStudy, Summary[Any]]:
+    """A finished study and its summary. Nothing is imported because the folder names it.
+
+    Args:
+        folder: of the study.
+        own: studies that are not in this package, of which it may be one.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder holds none, or a study that is neither in this package nor given.
     """
-    study = find(read(Path(folder))["study"])
-    return study, study.load(Path(folder))
+    name = read(Path(folder))["study"]
+    known = {study.name: study for study in (*studies(), *own)}
+    if name not in known and (name in EXAMPLES or "." not in name):
+        known[name] = find(name)
+    if name not in known:
+        raise InputError(
+            f"{folder} holds a study {name!r}, which is none of memsolve's; if you trust its "
+            "module, name it by --study (in Python, load(folder, [study]))"
+        )
+    return known[name], known[name].load(Path(folder))

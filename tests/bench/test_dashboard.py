@@ -115,6 +115,49 @@ def test_what_a_commit_has_not_recorded_is_recorded(
     assert asked == missing
 
 
+TORN: dict[str, Callable[[str], str]] = {
+    "torn": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "a list": lambda text: "[]",
+    "no results": lambda text: "{}",
+    "results of a wrong type": lambda text: json.dumps({"results": 3}),
+    "values of a wrong type": lambda text: json.dumps({"results": {"a": [["x"]]}}),
+}
+
+
+@pytest.mark.parametrize("name", TORN)
+def test_a_torn_result_is_told_in_a_line_before_anything_is_recorded(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = "0123456789" * 4
+    path = tmp_path / ".asv" / "results" / history.machine() / f"{commit[:8]}-env.json"
+    path.parent.mkdir(parents=True)
+    whole = json.dumps({"results": {"a": [[1.0, None], [["x", "y"]]]}})
+    monkeypatch.setattr(history, "FOLDER", tmp_path)
+    monkeypatch.setattr(history, "commit", lambda revision: commit)
+    monkeypatch.setattr(history, "asv", lambda *arguments, **variables: pytest.fail("asv is run"))
+    monkeypatch.setattr(dashboard, "last", lambda count: [commit])
+    path.write_text(whole)
+    assert history.recorded(commit) == {"a": [1.0]}
+    path.write_text(TORN[name](whole))
+    for module in (history, dashboard):
+        monkeypatch.setattr(sys, "argv", [module.__name__])
+        with pytest.raises(SystemExit) as stop:
+            module.main()
+        assert stop.value.code == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert f"error: {path} is not what asv has written" in told
+
+
+def test_other_torn_files_of_asv_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "FOLDER", tmp_path)
+    (tmp_path / ".asv" / "results" / "machine").mkdir(parents=True)
+    (tmp_path / ".asv" / "results" / "benchmarks.json").write_text("{}")
+    (tmp_path / ".asv" / "results" / "machine" / "machine.json").write_text('{"arch')
+    with pytest.raises(history.ResultError, match=r"machine/machine\.json is not what asv"):
+        history.check()
+
+
 @pytest.mark.parametrize("npm", [True, False])
 def test_libraries_of_an_interrupted_installation_are_brought_again(
     npm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

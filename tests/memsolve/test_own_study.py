@@ -126,7 +126,18 @@ def test_from_command_line_to_report_with_an_interruption(folder: Path) -> None:
     assert summary == (folder / "whole/summary.json").read_bytes()
     assert "--power 2.0" in json.loads(summary)["command"]
 
-    report = memsolve(folder, "report", "out", "--out", "page")
+    with (folder / "toy.py").open("a") as module:
+        module.write('print("imported")\n')
+    refused = memsolve(folder, "report", "out", "--out", "page")
+    assert refused.returncode == 2
+    assert (
+        "study 'toy.norm', which is none of memsolve's; if you trust its module, name it by --study"
+        in refused.stderr
+    )
+    assert not refused.stdout
+    assert not (folder / "page").exists()
+
+    report = memsolve(folder, "report", "out", "--study", "toy.norm", "--out", "page")
     assert report.returncode == 0, report.stderr
     page = (folder / "page/report.html").read_text()
     assert "The Frobenius norm of the population gradient at zero." in page
@@ -140,8 +151,10 @@ def test_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = study(out=folder / "out")
     (fit,) = summary.fits
     assert fit.points[0].values == [
-        pytest.approx(value) for value in load(folder / "out")[1].fits[0].points[0].values
+        pytest.approx(value) for value in load(folder / "out", [study])[1].fits[0].points[0].values
     ]
+    with pytest.raises(InputError, match="none of memsolve's; if you trust its module"):
+        load(folder / "out")
     monkeypatch.delitem(sys.modules, "toy")
 
 
