@@ -5,6 +5,7 @@ A folder is a study's own if its `cells.jsonl` begins with the study's name and 
 
 import json
 from collections.abc import Iterable, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ OTHERS = (
     "report.html",
     "cells.damaged.jsonl",
     "summary.damaged.json",
-    "*.png",
 )
-"""What else a study leaves in its folder."""
+"""What else a study leaves in its folder, beside figures whose names begin with its own."""
 
 LAYOUT = 2
 """Of `cells.jsonl`. In layout 1 one environment, among the settings, stood for all results."""
@@ -45,7 +45,8 @@ def check(folder: Path, settings: Mapping[str, Any]) -> None:
     """
     if not folder.is_dir():
         return
-    others = sorted(path for name in OTHERS for path in folder.glob(name))
+    names = (*OTHERS, f"{escape(settings['study'])}*.png")
+    others = sorted(path for name in names for path in folder.glob(name))
     for path in [folder / CELLS, *others]:
         check_regular(path)
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from os.path import lexists
 from pathlib import Path
 
-from memsolve.engine.folder import FolderError
+from memsolve.engine.folder import FolderError, check_regular
 
 GENERATOR = "memsolve"
 """What pages and pictures name as their generator."""
@@ -31,6 +31,7 @@ def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
     """
     for name in names:
         path = folder / name
+        check_regular(path)
         if lexists(path) and not _ours(path):
             raise FolderError(
                 f"{path} was not written by memsolve and would be overwritten; move it away, or "

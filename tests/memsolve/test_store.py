@@ -209,7 +209,7 @@ HELD: dict[str, dict[str, bytes]] = {
     "a record": {"summary.json": b'{"study": "capacity", "command": "memsolve capacity"}'},
     "a report": {"report.html": b"<html>"},
     "a table": {"points.csv": b"mine"},
-    "a figure": {"saturation-against-d.png": b"\x89PNG"},
+    "a figure": {"capacity-against-d.png": b"\x89PNG"},
     "damaged lines": {"cells.damaged.jsonl": b"{"},
 }
 
@@ -228,7 +228,7 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
     assert contents(tmp_path) == HELD[name]
 
 
-@pytest.mark.parametrize("path", sorted({each.parent for each in RECORDS.rglob("*.png")}))
+@pytest.mark.parametrize("path", sorted({each.parent for each in RECORDS.rglob("summary.json")}))
 @pytest.mark.parametrize("study", ["capacity", "precision", "dynamics", "leaderboard"])
 def test_records_are_refused(path: Path, study: str) -> None:
     with pytest.raises(StoreError, match=r"without the cells\.jsonl"):
@@ -246,9 +246,11 @@ def test_the_summary_of_another_study_beside_the_cells_is_refused(tmp_path: Path
 
 def test_files_that_are_none_of_a_study_stay(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "loss.png").write_bytes(b"mine")
     (tmp_path / ".git").mkdir()
     assert run([*COMMAND, "--out", str(tmp_path)]) == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "loss.png").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("how", ["removed", "emptied"])
