@@ -142,7 +142,7 @@ def test_what_this_program_did_not_write_is_known(
 ) -> None:
     put(tmp_path / name)
     with pytest.raises(
-        FolderError, match="was not written by memsolve and would|expected a regular file"
+        FolderError, match=r"by memsolve and would|expected a regular"
     ):
         refuse_foreign(tmp_path, ["another", name])
 
