@@ -34,7 +34,8 @@ def test_a_kernel_is_one_matrix_of_its_output_channels(shape: tuple[int, ...]) -
 
 
 def test_the_layout_of_a_kernel_does_not_matter() -> None:
-    kernel = nn.Conv2d(8, 16, 3).to(memory_format=torch.channels_last)
+    kernel = nn.Conv2d(8, 16, 3)
+    kernel.weight.data = kernel.weight.data.to(memory_format=torch.channels_last)
     kernel(torch.randn(2, 8, 5, 5)).square().sum().backward()
     assert kernel.weight.grad is not None
     before, gradient = kernel.weight.detach().clone(), kernel.weight.grad.clone()

@@ -105,11 +105,8 @@ def test_a_group_that_was_edited_is_checked_before_the_first_steps(
 def test_after_a_failure_it_goes_on_as_if_nothing_had_been() -> None:
     params, optimizer = make(gradient_dtype=torch.float16)
     others = copy.deepcopy(params)
-    other = Muon(
-        [{"params": others[:1]}, {"params": others[1:], "gradient_dtype": torch.float16}],
-        lr=0.1,
-        weight_decay=0.1,
-    )
+    second: dict[str, Any] = {"params": others[1:], "gradient_dtype": torch.float16}
+    other = Muon([{"params": others[:1]}, second], lr=0.1, weight_decay=0.1)
     gradients = torch.randn(3, 2, 3, 3)
     for at, pair in enumerate(gradients):
         if at == 1:

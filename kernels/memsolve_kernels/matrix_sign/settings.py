@@ -24,8 +24,10 @@ It is twice the unit roundoff `u`. Rounding changes a matrix by at most `u ||G||
 norm, whatever its shape. This noise has full rank, so where `G` is of low rank it lies mostly
 outside the row and column space of `G`. Multiplied by `1 / (2 u ||G||_F)`, its norm is at most 1/2,
 while the norm of a sign of rank r is `sqrt(r) >= 1`: together at most 1.12 times the true norm.
-Measured, the norm of the noise is about 0.2, which leaves room for sums that are rounded many
-times, such as a running mean.
+Measured, the norm of the noise is about 0.2. That leaves room for sums that are rounded more than
+once: 16 outer products summed in bfloat16 end at 1.14 of the true norm. A running mean in the
+gradient's dtype carries more: of one gradient of rank 1, over and over, 1.2 in float32 and 1.7 in
+bfloat16 after 60 steps at momentum 0.95.
 
 Float64 resolves more than that, as a gradient carries errors other than its rounding."""
 
