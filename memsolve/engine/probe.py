@@ -11,6 +11,7 @@ from memsolve import theory
 from memsolve.engine.grid import Choice
 from memsolve.engine.identity import Identity, identity
 from memsolve.engine.optimizers import builder
+from memsolve.faults import MachineError, blamed
 from memsolve.objective import Objective
 from memsolve.seeds import seeded
 from memsolve.stepper import Build, StepError, tiny_objective
@@ -40,6 +41,7 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
 
     Raises:
         InputError: it cannot be used; says which one, and why in its own words.
+        MachineError: the machine failed meanwhile.
     """
     objective = tiny_objective(device, dtype)
     build = builder(choice)
@@ -47,12 +49,17 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
         first, again = (_walk(objective, build, device, seed) for seed in (0, 1))
         with seeded(device, 0):
             weight = torch.nn.Parameter(torch.zeros_like(objective.memory.output_covariance))
-            made = build([weight], objective)
+            with blamed("it cannot be made"):
+                made = build([weight], objective)
+                rates = [group.get("lr") for group in made.param_groups]
+                method = theory.method_of(made)
+                made_of = identity(choice, made)
+    except MachineError:
+        raise
     except InputError as error:
         raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
-    remarks = [] if theory.method_of(made) == "sgd" else [_direction(first[0].weight, objective)]
+    remarks = [] if method == "sgd" else [_direction(first[0].weight, objective)]
     if not first[0].weight.any():
-        rates = [group.get("lr") for group in made.param_groups]
         at_first = "at first" if first[-1].weight.any() else ""
         remarks = ["learning rate zero" if not any(rates) else f"no step taken {at_first}"]
     pairs = zip(first, again, strict=False)
@@ -60,7 +67,7 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Known:
         remarks.append("random")
     if first[0].single:
         remarks.append("in float32")
-    return Known(", ".join(each.strip() for each in remarks if each), identity(choice, made))
+    return Known(", ".join(each.strip() for each in remarks if each), made_of)
 
 
 def _walk(objective: Objective, build: Build, device: str, seed: int) -> list[State]:
