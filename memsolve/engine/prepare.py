@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, Self, TypeVar
 
 import torch
 from memsolve_kernels.errors import DeviceError, InputError
 
+from memsolve.engine.calls import Calls, Here, call
 from memsolve.engine.grid import Grid
 from memsolve.engine.probe import Known, probe
+from memsolve.faults import MachineError, OutOfMemoryError, StepError, in_units, machine_error
 from memsolve.problem import power_law
 
 AnyGrid = TypeVar("AnyGrid", bound=Grid)
@@ -24,6 +27,9 @@ class RefusedError(InputError):
             "is one, with --skip-failing (skip_failing=True)"
         )
         super().__init__("\n  ".join([head] * (len(refused) > 1) + list(refused.values())))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[str, str]]]:
+        return type(self), (self.refused,)
 
 
 @dataclass(frozen=True)
@@ -59,28 +65,53 @@ def only(grid: AnyGrid, labels: Iterable[str]) -> AnyGrid:
     return replace(grid, optimizers={label: choices[label] for label in labels}, sweep=())
 
 
-def prepare(grid: AnyGrid) -> Prepared[AnyGrid]:
+def prepare(grid: AnyGrid, calls: Calls | None = None) -> Prepared[AnyGrid]:
     """The grid with its device chosen, and what of it has been seen to work.
 
     Every optimizer takes its first steps on a tiny memory, so that what cannot work is told before
     a study.
 
+    Args:
+        grid: what is to be measured.
+        calls: runs the optimizers; by default in this process.
+
     Raises:
         RefusedError: no optimizer can be used.
         InputError: a device that cannot be used, or frequencies that underflow.
+        MachineError: there is no memory for so many frequencies.
     """
-    for alpha in grid.alphas:
-        power_law(grid.items_of(max(grid.dims)), alpha)
+    calls = calls or Here()
+    num_items = grid.items_of(max(grid.dims))
+    try:
+        for alpha in grid.alphas:
+            power_law(num_items, alpha)
+    except (RuntimeError, InputError) as error:
+        if machine_error(error) is None:
+            raise
+        size = in_units(8.0 * num_items)
+        raise OutOfMemoryError(
+            f"out of memory: the frequencies of N = {num_items} items alone take {size}; lower "
+            "--num-items or --dims"
+        ) from error
     grid = replace(grid, device=_usable(grid.device))
+    dtype = getattr(torch, grid.dtype)
     known: dict[str, Known] = {}
     refused: dict[str, str] = {}
     for label, choice in grid.choices.items():
         try:
-            known[label] = probe(label, choice, grid.device, getattr(torch, grid.dtype))
+            known[label] = call(calls, partial(probe, label, choice, grid.device, dtype))
+        except (StepError, MachineError) as error:
+            refused[label] = refusal(label, error)
         except InputError as error:
             refused[label] = str(error)
     prepared = Prepared(grid, known, {})
     return prepared.without(refused) if refused else prepared
+
+
+def refusal(label: str, error: StepError | MachineError) -> str:
+    """Why an optimizer is refused, in a sentence that names it."""
+    words = str(error)
+    return words if repr(label) in words else f"optimizer {label!r} cannot be used: {words}"
 
 
 def _usable(device: str) -> str:

@@ -78,9 +78,11 @@ class Store(Generic[C, R]):
         self._rewrite()
 
     def find(self, cell: C, by: Environment) -> R | None:
-        """The result of a cell, if this has made it."""
+        """The result of a cell, if this has made it, and it is not one of a failure."""
         made = self._made.get((cell, _key(by)))
-        return made and made.result
+        if made is None or getattr(made.result, "failed", False):
+            return None
+        return made.result
 
     def add(self, cell: C, result: R, by: Environment) -> None:
         """Keep the result of a finished cell, in memory and on disk."""
