@@ -17,6 +17,8 @@ from memsolve.engine.beside import grid_beside
 from memsolve.engine.grid import Grid, options, split
 from memsolve.engine.merge import AnyStudy, Finished, merged
 from memsolve.engine.naming import FOLDER
+from memsolve.engine.run import unfinished
+from memsolve.faults import MachineError
 from memsolve.output import terminal
 from memsolve.report import notes, terminal_table, write_report
 from memsolve.report.ownership import refuse_foreign
@@ -38,11 +40,20 @@ To = Annotated[Path | None, typer.Option(help="The finished study of --add.", sh
 SkipFailing = Annotated[
     bool, typer.Option("--skip-failing", help="Leave out optimizers that cannot be used.")
 ]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        help="Seconds for a cell; one that takes longer has failed.",
+        show_default=False,
+    ),
+]
 COMMON: list[tuple[str, Any, Any]] = [
     ("add", None, Add),
     ("to", None, To),
     ("resume", False, Resume),
     ("skip_failing", False, SkipFailing),
+    ("time_limit", None, TimeLimit),
 ]
 """Options of every study after those of its grid: name, default and annotation."""
 
@@ -63,13 +74,14 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
     """A study's command: the options of its grid, and where its results go."""
 
     def command(out: Path | None, add: str | None, to: Path | None, **others: Any) -> None:
-        how = {name: others.pop(name) for name in ("resume", "skip_failing")}
+        how = {name: others.pop(name) for name in ("resume", "skip_failing", "time_limit")}
         if add is None and to is not None:
             raise InputError("--to is the finished study of --add; give both, or none")
         if add is None:
             folder = out or Path("results", study.name)
             refuse_foreign(folder, [REPORT])
-            _report([(study, study(type(study.grid).parse(others), folder, **how))], folder)
+            summary = study(type(study.grid).parse(others), folder, **how)
+            _report([(study, summary)], folder)
         else:
             folder, finished = out or Path("results", f"{study.name}-added"), to or study.record
             if finished is None:
@@ -79,7 +91,10 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
             grid = grid_beside(study, finished, split(add), others)
             refuse_foreign(folder, [REPORT])
             beside = finished, study, study.load(finished)
-            _report(merged([beside, (folder, study, study(grid, folder, **how))]), folder)
+            summary = study(grid, folder, **how)
+            _report(merged([beside, (folder, study, summary)]), folder)
+        if machine := [failure for failure in summary.failed if failure.machine]:
+            raise MachineError(unfinished(study.name, machine))
 
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [

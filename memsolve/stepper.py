@@ -4,17 +4,17 @@ import functools
 import inspect
 import math
 import re
-import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from memsolve_kernels.errors import InputError
 from torch import Tensor
 from torch.optim import Optimizer
 
+from memsolve.faults import StepError as StepError  # where the callers of a Stepper look for it
+from memsolve.faults import blamed
 from memsolve.objective import Objective
 from memsolve.optim import NoProgressWarning
 from memsolve.problem import AssociativeMemory
@@ -26,10 +26,6 @@ TRIAL_STEPS = 3
 Parameters = list[torch.nn.Parameter]
 Build = Callable[[Parameters, Objective], Optimizer]
 """Makes the optimizer of one run. Only second-order methods look at the objective."""
-
-
-class StepError(InputError):
-    """An optimizer that cannot be made, that failed in its step, or whose step is not finite."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,7 @@ class Stepper:
 
     Raises:
         StepError: it cannot be made.
+        MachineError: the machine failed meanwhile.
     """
 
     def __init__(self, objective: Objective, build: Build, manner: Manner) -> None:
@@ -75,20 +72,50 @@ class Stepper:
         self._objective, self._graph = objective, manner.graph
         self._at_zero = True
         self.weight = torch.nn.Parameter(zero.float() if manner.single else zero)
-        try:
+        self._form = _form(self.weight)
+        with blamed("it cannot be made"):
             self.optimizer = build([self.weight], objective)
-        except (Exception, SystemExit) as error:
-            raise StepError(f"it cannot be made: {in_words(error)}") from error
+            self._holds = self._holds_weight()
+        self._check()
 
     def step(self, rate: float | None) -> float:
         """Take a step at a learning rate, None for the optimizer's own; the loss before it.
 
         Raises:
-            StepError: it has no learning rate, or raised.
+            StepError: it has no learning rate, raised, or made another tensor of the weight.
+            MachineError: the machine failed meanwhile.
         """
         evaluate = Evaluate(self._objective, self.weight, at_zero=self._at_zero, graph=self._graph)
         self._at_zero = False
-        return advance(self.optimizer, evaluate, rate)
+        loss = advance(self.optimizer, evaluate, rate)
+        self._check()
+        return loss
+
+    def _check(self) -> None:
+        """Whether the weight is what it was, and where it was."""
+        if (now := _form(self.weight)) != self._form:
+            raise StepError(f"it has made the weight {_told(now)}; expected {_told(self._form)}")
+        with blamed("its step failed"):
+            if self._holds and not self._holds_weight():
+                raise StepError("it has replaced the weight in its param_groups by another tensor")
+
+    def _holds_weight(self) -> bool:
+        """Whether the weight is in the groups; not so of what steps a copy, and copies it back."""
+        groups = self.optimizer.param_groups
+        return any(param is self.weight for group in groups for param in group.get("params", ()))
+
+
+Form = tuple[torch.Size, torch.dtype, torch.device, torch.layout]
+"""What a step must leave as it is."""
+
+
+def _form(weight: Tensor) -> Form:
+    return weight.shape, weight.dtype, weight.device, weight.layout
+
+
+def _told(form: Form) -> str:
+    shape, *others = form
+    return f"{tuple(shape)} of {', '.join(map(str, others))}"
 
 
 def advance(optimizer: Optimizer, evaluate: Callable[[], Tensor], rate: float | None) -> float:
@@ -102,19 +129,19 @@ def advance(optimizer: Optimizer, evaluate: Callable[[], Tensor], rate: float | 
 
     Raises:
         StepError: it has no learning rate, or raised.
+        MachineError: the machine failed meanwhile.
     """
-    if rate is not None:
-        _set_rate(optimizer, rate)
-    closure = [evaluate] if "closure" in inspect.signature(optimizer.step).parameters else []
-    try:
+    with blamed("its step failed"):
+        if rate is not None:
+            _set_rate(optimizer, rate)
+        takes = inspect.signature(optimizer.step).parameters
+        closure = [evaluate] if "closure" in takes else []
         _set_mode(optimizer, "train")
         loss = float(evaluate().detach())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NoProgressWarning)  # the counts will show it
             optimizer.step(*closure)  # type: ignore[arg-type]
         _set_mode(optimizer, "eval")
-    except (Exception, SystemExit) as error:
-        raise StepError(f"its step failed: {in_words(error)}") from error
     return loss
 
 
@@ -204,11 +231,3 @@ def _set_mode(optimizer: Optimizer, mode: str) -> None:
     except AttributeError as error:
         if f"attribute {mode!r}" not in str(error):  # else a wrapper's optimizer has no modes
             raise
-
-
-def in_words(error: Exception | SystemExit) -> str:
-    """What an optimizer says of itself, in a line; the kind of error where it says nothing."""
-    if isinstance(error, SystemExit):
-        return f"it exits, with {error.code!r}"
-    first = str(error).strip().partition("\n\n")[0]
-    return textwrap.shorten(first, 300) or type(error).__name__

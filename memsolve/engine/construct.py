@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from memsolve.faults import in_full
 from memsolve.objective import Objective
 from memsolve.stepper import Parameters
 
@@ -63,7 +64,7 @@ def construct(
     try:
         return _construct(make, params, objective, settings)
     except Exception as error:
-        if GROUP in settings or not re.search(TAKEN_FOR_A_GROUP, str(error)):
+        if GROUP in settings or not re.search(TAKEN_FOR_A_GROUP, in_full(error)):
             raise
     return _construct(make, params, objective, {**settings, GROUP: True})
 

@@ -12,6 +12,7 @@ from memsolve.engine.construct import WRAPPED, Make, construct
 from memsolve.engine.grid import Choice, OptimizerError, Optimizers, by_label
 from memsolve.engine.naming import import_named
 from memsolve.engine.sweep import literal
+from memsolve.faults import blamed, in_text
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
 from memsolve.stepper import Build, Parameters
@@ -42,8 +43,12 @@ def builder(choice: Choice) -> Build:
 
     def build(params: Parameters, objective: Objective) -> Optimizer:
         made = construct(make, params, objective, settings)
-        if not (hasattr(made, "step") and hasattr(made, "param_groups")):
-            raise OptimizerError(f"made {made!r}; expected a torch.optim.Optimizer")
+        if not hasattr(made, "step") or not hasattr(made, "param_groups"):
+            raise OptimizerError(f"made {in_text(made)}; expected a torch.optim.Optimizer")
+        if not isinstance(made.param_groups, list | tuple):
+            raise OptimizerError(
+                f"its param_groups is {in_text(made.param_groups)}; expected a list of groups"
+            )
         return made
 
     return build
@@ -136,14 +141,12 @@ def _imported(path: str) -> Make:
             f"optimizer {path!r} is unknown; expected sgd, muon, newton, the path of a class, as "
             "in torch.optim.AdamW:lr=0.01, or that of a factory, as in my_module:make"
         )
-    try:
+    with blamed(f"optimizer {path!r} does not import", OptimizerError):
         found = getattr(import_named(module), attribute)
-    except Exception as error:  # the module may fail in any way
-        raise OptimizerError(f"optimizer {path!r} does not import: {error}") from error
     is_class = isinstance(found, type)
     if not callable(found) or (is_class and not hasattr(found, "step")):
         raise OptimizerError(
-            f"{path!r} is {found!r}; expected a torch.optim.Optimizer, or what makes one"
+            f"{path!r} is {in_text(found)}; expected a torch.optim.Optimizer, or what makes one"
         )
     make: Make = found
     return make

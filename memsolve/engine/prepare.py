@@ -1,18 +1,22 @@
 """Before anything is measured: whether the device and every optimizer of a grid can be used."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, NamedTuple, Self, TypeVar
 
 import torch
 from memsolve_kernels.errors import DeviceError, InputError
 
+from memsolve.engine.calls import Calls, Here, call
 from memsolve.engine.grid import Grid
 from memsolve.engine.identity import Identity
 from memsolve.engine.probe import identified, probe
+from memsolve.faults import MachineError, OutOfMemoryError, StepError, in_units, machine_error
 from memsolve.problem import power_law
 
 AnyGrid = TypeVar("AnyGrid", bound=Grid)
+T = TypeVar("T")
 
 
 class RefusedError(InputError):
@@ -25,6 +29,9 @@ class RefusedError(InputError):
             "is one, with --skip-failing (skip_failing=True)"
         )
         super().__init__("\n  ".join([head] * (len(refused) > 1) + list(refused.values())))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[str, str]]]:
+        return type(self), (self.refused,)
 
 
 class Known(NamedTuple):
@@ -72,36 +79,67 @@ def only(grid: AnyGrid, labels: Iterable[str]) -> AnyGrid:
     return replace(grid, optimizers={label: choices[label] for label in labels}, sweep=())
 
 
-def prepare(grid: AnyGrid) -> Prepared[AnyGrid]:
+def prepare(grid: AnyGrid, calls: Calls | None = None) -> Prepared[AnyGrid]:
     """The grid with its device chosen, and what of it has been seen to work.
 
     Every optimizer takes its first steps on a tiny memory, so that what cannot work is told before
     a study.
 
+    Args:
+        grid: what is to be measured.
+        calls: runs the optimizers; by default in this process.
+
     Raises:
         RefusedError: no optimizer can be used.
         InputError: a device that cannot be used, or frequencies that underflow.
+        MachineError: there is no memory for so many frequencies.
     """
-    for alpha in grid.alphas:
-        power_law(grid.items_of(max(grid.dims)), alpha)
+    calls = calls or Here()
+    num_items = grid.items_of(max(grid.dims))
+    try:
+        for alpha in grid.alphas:
+            power_law(num_items, alpha)
+    except (RuntimeError, InputError) as error:
+        if machine_error(error) is None:
+            raise
+        size = in_units(8.0 * num_items)
+        raise OutOfMemoryError(
+            f"out of memory: the frequencies of N = {num_items} items alone take {size}; lower "
+            "--num-items or --dims"
+        ) from error
     grid = replace(grid, device=_usable(grid.device))
-    dtype: torch.dtype = getattr(torch, grid.dtype)
-    identities: dict[str, Identity] = {}
-    known: dict[str, Known] = {}
-    refused: dict[str, str] = {}
-    for label, choice in grid.choices.items():  # all before any steps: a step may change a value
-        try:
-            identities[label] = identified(label, choice, grid.device, dtype)
-        except InputError as error:
-            refused[label] = str(error)
-    for label, found in identities.items():
-        try:
-            remark = probe(label, grid.choices[label], grid.device, dtype)
-            known[label] = Known(remark, found)
-        except InputError as error:
-            refused[label] = str(error)
+    known, refused = _known(grid, calls)
     prepared = Prepared(grid, known, {})
     return prepared.without(refused) if refused else prepared
+
+
+def _known(grid: Grid, calls: Calls) -> tuple[dict[str, Known], dict[str, str]]:
+    """What is known of each optimizer that can be used, and why the others cannot be."""
+    dtype: torch.dtype = getattr(torch, grid.dtype)
+    choices, refused = grid.choices, dict[str, str]()
+
+    def of_each(find: Callable[..., T], labels: Iterable[str]) -> dict[str, T]:
+        """What a function of label, choice, device and dtype finds of each optimizer."""
+        found: dict[str, T] = {}
+        for label in labels:
+            given = label, choices[label], grid.device, dtype
+            try:
+                found[label] = call(calls, partial(find, *given))
+            except (StepError, MachineError) as error:
+                refused[label] = refusal(label, error)
+            except InputError as error:
+                refused[label] = str(error)
+        return found
+
+    identities = of_each(identified, choices)  # before any steps: a step may change a value
+    remarks = of_each(probe, identities)
+    return {label: Known(remarks[label], identities[label]) for label in remarks}, refused
+
+
+def refusal(label: str, error: StepError | MachineError) -> str:
+    """Why an optimizer is refused, in a sentence that names it."""
+    words = str(error)
+    return words if repr(label) in words else f"optimizer {label!r} cannot be used: {words}"
 
 
 def _usable(device: str) -> str:

@@ -1,5 +1,7 @@
 """What an optimizer's first step is like, found on a tiny memory before anything is measured."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import repeat
 
@@ -10,6 +12,7 @@ from memsolve import theory
 from memsolve.engine.grid import Choice
 from memsolve.engine.identity import Identity, identity
 from memsolve.engine.optimizers import builder
+from memsolve.faults import MachineError, blamed
 from memsolve.objective import Objective
 from memsolve.seeds import seeded
 from memsolve.stepper import Build, Manner, StepError, Stepper, tiny_objective
@@ -27,13 +30,12 @@ def identified(label: str, choice: Choice, device: str, dtype: torch.dtype) -> I
 
     Raises:
         InputError: it cannot be made; says which one, and why in its own words.
+        MachineError: the machine failed meanwhile.
     """
-    try:
-        with seeded(device, 0):
-            stepper = Stepper(tiny_objective(device, dtype), builder(choice), Manner())
-    except InputError as error:
-        raise _unusable(label, error) from error
-    return identity(choice, stepper.optimizer)
+    with _named(label), seeded(device, 0):
+        stepper = Stepper(tiny_objective(device, dtype), builder(choice), Manner())
+        with blamed("it cannot be made"):
+            return identity(choice, stepper.optimizer)
 
 
 def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> str:
@@ -41,19 +43,19 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> str:
 
     Raises:
         InputError: it cannot be used; says which one, and why in its own words.
+        MachineError: the machine failed meanwhile.
     """
     objective = tiny_objective(device, dtype)
     build = builder(choice)
-    try:
+    with _named(label):
         first, again = (_walk(objective, build, device, seed) for seed in (0, 1))
-        with seeded(device, 0):
+        with seeded(device, 0), blamed("it cannot be made"):
             weight = torch.nn.Parameter(torch.zeros_like(objective.memory.output_covariance))
             made = build([weight], objective)
-    except InputError as error:
-        raise _unusable(label, error) from error
-    remarks = [] if theory.method_of(made) == "sgd" else [_direction(first[0].weight, objective)]
+            rates = [group.get("lr") for group in made.param_groups]
+            method = theory.method_of(made)
+    remarks = [] if method == "sgd" else [_direction(first[0].weight, objective)]
     if not first[0].weight.any():
-        rates = [group.get("lr") for group in made.param_groups]
         at_first = "at first" if first[-1].weight.any() else ""
         remarks = ["learning rate zero" if not any(rates) else f"no step taken {at_first}"]
     pairs = zip(first, again, strict=False)
@@ -64,8 +66,15 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> str:
     return ", ".join(each.strip() for each in remarks if each)
 
 
-def _unusable(label: str, error: InputError) -> StepError:
-    return StepError(f"optimizer {label!r} cannot be used: {error}")
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Name the optimizer in what it fails with; failures of the machine pass."""
+    try:
+        yield
+    except MachineError:
+        raise
+    except InputError as error:
+        raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
 
 
 def _walk(objective: Objective, build: Build, device: str, seed: int) -> list[State]:

@@ -84,8 +84,9 @@ class Store(Generic[C, R]):
         self._journal = Journal(self._file, self._whole)
 
     def find(self, cell: C, by: Environment) -> R | None:
-        """The result of a cell, if this has made it."""
-        return self._results.get((cell, _key(by)))
+        """The result of a cell, if this has made it, and it is not one of a failure."""
+        result = self._results.get((cell, _key(by)))
+        return None if getattr(result, "failed", False) else result
 
     def add(self, cell: C, result: R, by: Environment) -> None:
         """Keep the result of a finished cell, in memory and on disk.

@@ -5,6 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -13,17 +14,19 @@ from matplotlib.figure import Figure
 from memsolve_kernels.errors import InputError, RangeError
 
 from memsolve.engine import tidy
+from memsolve.engine.calls import Calls, call, calls_for
 from memsolve.engine.cell import Cell
 from memsolve.engine.claim import check
 from memsolve.engine.folder import alone
 from memsolve.engine.grid import Grid
-from memsolve.engine.prepare import Prepared, RefusedError, prepare
+from memsolve.engine.prepare import Prepared, RefusedError, only, prepare, refusal
 from memsolve.engine.progress import Progress, bar
 from memsolve.engine.run import Run
 from memsolve.engine.store import Store
 from memsolve.engine.summary import Fit, Point, Summary, read
 from memsolve.engine.tidy import Measured
 from memsolve.environment import environment
+from memsolve.faults import EndedError, KilledError, MachineError, StepError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -152,6 +155,7 @@ class Study(ABC, Generic[C, R, P]):
         *,
         resume: bool = False,
         skip_failing: bool = False,
+        time_limit: float | None = None,
         progress: Progress = bar,
     ) -> Summary[P]:
         """Run it.
@@ -162,37 +166,63 @@ class Study(ABC, Generic[C, R, P]):
             resume: continue what a run left in `out`, finished or not: what it has measured with
                 the same optimizers is not measured again, whatever else the grid holds.
             skip_failing: leave out the optimizers that cannot be used.
+            time_limit: seconds that a cell may take; one that takes longer has failed. Given one,
+                optimizers run in a process of their own, which imports them anew.
             progress: shows how far it is.
 
         Raises:
             InputError: a grid, device, optimizer or folder that cannot serve.
+            MachineError: the machine failed, and left nothing to show.
         """
         if grid is not None and not isinstance(grid, type(self.grid)):
             raise GridError(
                 f"grid is a {type(grid).__name__}; {self.name} takes a {type(self.grid).__name__}"
             )
-        prepared, cells = self._ready(self.complete(self.grid if grid is None else grid))
-        if prepared.refused and not skip_failing:
-            raise RefusedError(prepared.refused)
-        if out is None:
-            return self._run(prepared, cells, None, resume=resume, progress=progress)[0]
-        folder = Path(out)
-        check(folder, self._settings(prepared.grid))  # before anything is made in it
-        with alone(folder):
-            summary, results = self._run(prepared, cells, folder, resume=resume, progress=progress)
-            summary.write(folder)
-            numbers = ((cell, found) for cell in results for found in self.tidy(results[cell]))
-            tidy.write(folder / "points.csv", numbers)
+        grid = self.complete(self.grid if grid is None else grid)
+        with calls_for(self, grid, time_limit) as calls:
+            prepared, cells = self._ready(grid, calls)
+            if prepared.refused and not skip_failing:
+                raise RefusedError(prepared.refused)
+            how: dict[str, Any] = {"calls": calls, "resume": resume, "progress": progress}
+            if out is None:
+                return self._run(prepared, cells, None, **how)[0]
+            folder = Path(out)
+            check(folder, self._settings(prepared.grid))  # before anything is made in it
+            with alone(folder):
+                summary, results = self._run(prepared, cells, folder, **how)
+                summary.write(folder)
+                numbers = ((cell, found) for cell in results for found in self.tidy(results[cell]))
+                tidy.write(folder / "points.csv", numbers)
         return summary
 
-    def _ready(self, grid: Grid) -> tuple[Prepared[Grid], list[C]]:
+    def _ready(self, grid: Grid, calls: Calls) -> tuple[Prepared[Grid], list[C]]:
         """What of a grid can be measured, and its cells."""
-        prepared = prepare(grid)
+        prepared = prepare(grid, calls)
         try:
-            return prepared, self.cells(prepared.grid)
+            return prepared, self._cells(prepared.grid, calls)
         except RefusedError as error:
-            prepared = prepared.without(error.refused)
-            return prepared, self.cells(prepared.grid)
+            refused = error.refused
+        except (EndedError, KilledError):
+            refused = self._that_end(prepared.grid, calls)
+        prepared = prepared.without(refused)
+        return prepared, self._cells(prepared.grid, calls)
+
+    def _cells(self, grid: Grid, calls: Calls) -> list[C]:
+        """The cells, where optimizers may have to take steps for them."""
+        steps = len(grid.labels) * len(grid.alphas) * len(grid.dims)
+        return call(calls, partial(self.cells, grid), worth=steps)
+
+    def _that_end(self, grid: Grid, calls: Calls) -> dict[str, str]:
+        """The optimizers that end the process where first step sizes are guessed, and how."""
+        found: dict[str, str] = {}
+        for label in grid.labels:
+            try:
+                self._cells(only(grid, [label]), calls)
+            except RefusedError as error:
+                found |= error.refused
+            except (StepError, MachineError) as error:
+                found[label] = refusal(label, error)
+        return found
 
     def _run(
         self,
@@ -200,6 +230,7 @@ class Study(ABC, Generic[C, R, P]):
         cells: list[C],
         folder: Path | None,
         *,
+        calls: Calls,
         resume: bool,
         progress: Progress,
     ) -> tuple[Summary[P], Mapping[C, R]]:
@@ -211,7 +242,7 @@ class Study(ABC, Generic[C, R, P]):
             store = Store(folder, self._settings(grid), self.cell, self.result, resume=resume)
             store.expect(here)
         makers = {label: here | found.identity.content for label, found in known.items()}
-        run = Run(self, grid, makers, store, progress)
+        run = Run(self, grid, makers, store, calls, progress)
         with closing(store) if store else nullcontext():
             run.measure(cells)
         for found in known.values():

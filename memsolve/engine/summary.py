@@ -115,6 +115,7 @@ class Failure(NamedTuple):
         optimizer, alpha, dim: the place.
         cells: how many.
         reason: of the first of them, in the optimizer's words.
+        machine: the machine failed, and not the optimizer: they have no result.
     """
 
     optimizer: str
@@ -122,6 +123,7 @@ class Failure(NamedTuple):
     dim: int
     cells: int
     reason: str
+    machine: bool = False
 
     def __str__(self) -> str:
         where = f"{self.optimizer} at alpha = {self.alpha:g}, d = {self.dim}"

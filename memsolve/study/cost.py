@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from memsolve.faults import blamed
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory
 from memsolve.stepper import Build, Stepper, manner_of
@@ -49,7 +50,8 @@ def cost(memory: AssociativeMemory, build: Build, rate: float) -> Cost:
             _wait(memory)
             seconds[each] = time.perf_counter() - start
         ratios.append(seconds[mine] / seconds[other])
-    kept = numbers(mine.optimizer.state)
+    with blamed("its state cannot be counted"):
+        kept = numbers(mine.optimizer.state)
     return Cost(float(np.median(ratios[WARM:])), kept / mine.weight.numel())
 
 

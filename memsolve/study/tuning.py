@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 from memsolve.engine import Cell
 from memsolve.engine.optimizers import resolve
 from memsolve.engine.probe import STEPS, probe
+from memsolve.engine.room import sizing
 from memsolve.objective import Objective
 from memsolve.seeds import seeded
 from memsolve.stepper import StepError
@@ -80,8 +81,16 @@ def unit_step(grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
 
     Raises:
         StepError: no learning rate does.
+        MachineError: the machine failed meanwhile.
     """
-    memory = memory_of(grid, Cell(optimizer, alpha, dim, grid.items_of(dim), None, 0))
+    cell = Cell(optimizer, alpha, dim, grid.items_of(dim), None, 0)
+    with sizing(grid, cell, f"optimizer {optimizer!r} cannot be tuned at alpha = {alpha:g}"):
+        return _unit_step(grid, cell)
+
+
+def _unit_step(grid: Trials, cell: Cell) -> float:
+    optimizer, dim = cell.optimizer, cell.dim
+    memory = memory_of(grid, cell)
     objective = Objective(memory, memory.population())
     build = resolve(grid.choices)[optimizer]
     try:

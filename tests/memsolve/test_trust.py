@@ -141,9 +141,7 @@ def test_what_this_program_did_not_write_is_known(
     name: str, put: Callable[[Path], object], tmp_path: Path
 ) -> None:
     put(tmp_path / name)
-    with pytest.raises(
-        FolderError, match=r"by memsolve and would|expected a regular"
-    ):
+    with pytest.raises(FolderError, match=r"by memsolve and would|expected a regular"):
         refuse_foreign(tmp_path, ["another", name])
 
 

@@ -14,9 +14,10 @@ from torch.optim import AdamW, Optimizer
 from memsolve.engine.construct import GROUP
 from memsolve.examples.factual_recall.facts import Prompts
 from memsolve.examples.factual_recall.model import Model
+from memsolve.faults import blamed
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
-from memsolve.stepper import Build, Parameters, StepError, advance, in_words
+from memsolve.stepper import Build, Parameters, StepError, advance
 
 FIRST_STEP = 1 / 32
 """Norm of a first step of unit size, in norms of the parameters that take it."""
@@ -128,12 +129,10 @@ def unit_rates(build: Build, model: Model, prompts: Prompts) -> list[float]:
 def _made(build: Build, params: Parameters) -> Optimizer:
     """The optimizer of these parameters, all of them and no others."""
     objective = Objective(cast("AssociativeMemory", NoMemory()), cast("Batch", None))
-    try:
+    with blamed("it cannot be made"):
         made = build(params, objective)
-    except (Exception, SystemExit) as error:
-        raise StepError(f"it cannot be made: {in_words(error)}") from error
-    if {id(param) for param in _parameters(made)} != {id(param) for param in params}:
-        raise StepError("it does not train the parameters that it was given")
+        if {id(param) for param in _parameters(made)} != {id(param) for param in params}:
+            raise StepError("it does not train the parameters that it was given")
     return made
 
 

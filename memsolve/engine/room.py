@@ -1,0 +1,40 @@
+"""What a cell takes of memory, said where there is not enough."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from memsolve_kernels.errors import InputError
+
+from memsolve.engine.cell import Cell
+from memsolve.engine.grid import Grid
+from memsolve.faults import MachineError, OutOfMemoryError, StepError, in_units, machine_error
+
+
+def sized(error: StepError | MachineError, grid: Grid, cell: Cell) -> StepError | MachineError:
+    """The error; where there was no memory, with the size of the cell and what to lower."""
+    if not isinstance(error, OutOfMemoryError):
+        return error
+    embeddings = 2 * cell.num_items * cell.dim * getattr(torch, grid.dtype).itemsize
+    batch = "population" if cell.batch_size is None else f"batch of {cell.batch_size}"
+    single = "" if grid.dtype == "float32" else ", or take --dtype float32"
+    return OutOfMemoryError(
+        f"{error} (d = {cell.dim}, N = {cell.num_items}, {batch}; the embeddings alone take "
+        f"{in_units(embeddings)}); lower --num-items, --dims or --batch-sizes{single}"
+    )
+
+
+@contextmanager
+def sizing(grid: Grid, cell: Cell, what: str) -> Iterator[None]:
+    """Say of what is done inside, where there is no memory for it, how large its cell is.
+
+    Raises:
+        OutOfMemoryError: there was none.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, InputError) as error:
+        failure = error if isinstance(error, MachineError) else machine_error(error)
+        if not isinstance(failure, OutOfMemoryError):
+            raise
+        raise OutOfMemoryError(f"{what}: {sized(failure, grid, cell)}") from error

@@ -1,0 +1,185 @@
+"""A process of their own for optimizers: if one ends it, or hangs, that is an error of that one.
+
+Requests and answers are pickled, through a pair of sockets. The process ends when its socket
+closes, however the one that started it has ended; interrupts of the terminal are not for it.
+"""
+
+import json
+import math
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from memsolve_kernels.errors import InputError
+
+from memsolve.engine.calls import Here
+from memsolve.engine.process import numerical, put
+from memsolve.faults import EndedError, KilledError, MachineError
+
+if TYPE_CHECKING:
+    from memsolve.engine.study import Study
+
+T = TypeVar("T")
+
+SUPPORTED = os.name == "posix"
+"""Elsewhere a process inherits no sockets by number."""
+
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from memsolve.engine.worker import main; main({end})"
+)
+"""With the search path of this process: another one would import other modules."""
+
+BEAT = 0.5
+"""Seconds between looks whether the process lives: what it has started may hold its socket open."""
+
+
+class Worker:
+    """Calls in another process, which is started when it is needed, and anew after it has ended.
+
+    Args:
+        study: is imported before anything is timed.
+        limit: seconds that a cell may take; infinity for any number.
+    """
+
+    def __init__(self, study: "Study[Any, Any, Any]", limit: float) -> None:
+        self._study, self._limit = study, limit
+        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
+
+    def stream(
+        self, function: Callable[..., Iterable[T]], *given: Any, worth: float = 1
+    ) -> Iterator[T]:
+        """The values of a function; see `Calls.stream`."""
+        if self._running is None:
+            self._start()
+        done = False
+        try:
+            self._send(function, given)
+            while (answer := self._receive(worth)) is not None:
+                yield answer[0]
+            done = True
+        except InputError as error:
+            done = not isinstance(error, MachineError)  # CUDA does not recover in a process
+            raise
+        finally:
+            if not done:
+                self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._running is not None:
+            (process, connection), self._running = self._running, None
+            connection.close()
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        here, there = Pipe()
+        with there:
+            end = there.fileno()
+            unwritten = ["-B"] * sys.dont_write_bytecode
+            words = [*unwritten, "-P", "-c", START.format(end=end), json.dumps(sys.path)]
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, *words], stdin=subprocess.DEVNULL, pass_fds=[end]
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        self._running = process, here
+        self._send(numerical(), self._study)
+        try:
+            self._receive(math.inf)  # that there is nothing more
+        except (EndedError, KilledError) as error:
+            raise ChildProcessError(f"a process for optimizers cannot start: {error}") from error
+
+    def _send(self, *request: object) -> None:
+        assert self._running is not None
+        with suppress(OSError):  # of a process that has ended, as it then turns out
+            self._running[1].send(request)
+
+    def _receive(self, worth: float) -> tuple[Any] | None:
+        """The next value, None after the last; raises what was raised instead."""
+        assert self._running is not None
+        process, connection = self._running
+        until = time.monotonic() + worth * self._limit
+        try:
+            while not connection.poll(max(0.0, min(BEAT, until - time.monotonic()))):
+                if time.monotonic() >= until:
+                    self.close()
+                    raise EndedError(f"it took longer than the time limit of {self._limit:g} s")
+                if process.poll() is not None and not connection.poll():
+                    raise EOFError
+            answer = connection.recv()
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise self._ended() from error
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer if answer is None else tuple(answer)
+
+    def _ended(self) -> EndedError | KilledError:
+        """Why the process has ended."""
+        assert self._running is not None
+        process, _ = self._running
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        status = process.poll()
+        self.close()
+        if status is None:
+            return EndedError("it closed the files of its process")
+        if status >= 0:
+            return EndedError(f"it ended its process, with status {status}")
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        memory = ", as where memory runs out" if name in ("SIGKILL", "SIGABRT") else ""
+        return KilledError(f"its process was ended by {name}{memory}")
+
+
+def main(descriptor: int) -> None:
+    """Answer requests until the socket closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(descriptor)
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
+    settings, _ = pickle.loads(requests.get())  # importing what a study needs takes seconds
+    put(settings)
+    answers: Iterator[bytes] = iter([pickle.dumps(None)])
+    while True:
+        with suppress(OSError):  # of a socket that is closed, as the listener finds out
+            for answer in answers:
+                connection.send_bytes(answer)
+        answers = _answers(requests.get())
+
+
+def _listen(connection: Connection, requests: "queue.SimpleQueue[bytes]") -> None:
+    """Take requests; end the process, whatever it does, when there can be no more."""
+    with suppress(EOFError, OSError):
+        while True:
+            requests.put(connection.recv_bytes())
+    os._exit(0)
+
+
+def _answers(request: bytes) -> Iterator[bytes]:
+    """Each value in a tuple, then None; or an exception, after which there is nothing more."""
+    try:
+        function, given = pickle.loads(request)
+        for value in Here().stream(function, *given):
+            yield pickle.dumps((value,))
+        answer: object = None
+    except InputError as error:
+        answer = error
+    except BaseException:
+        answer = RuntimeError(f"in the process of the optimizers:\n{traceback.format_exc()}")
+    yield pickle.dumps(answer)
