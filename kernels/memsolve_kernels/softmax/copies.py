@@ -58,10 +58,10 @@ def _begin_alike(outputs: Tensor, targets: Tensor) -> bool:
     width = min(8, 1 << (outputs.shape[1] * size).bit_length() - 1)
     first, dtype = outputs[:, : width // size], _INTEGERS[width]
     table = torch.zeros(SLOTS, dtype=torch.bool, device=outputs.device)
-    table[_slots(_bits(first[targets], dtype))] = True
+    table.index_fill_(0, _slots(_bits(first[targets], dtype)), True)
     parts = (_bits(part, dtype) for part in first.split(ROWS))
     found = torch.cat([part[table[_slots(part)]] for part in parts])
-    return found.unique().shape != found.shape
+    return found.unique().numel() < found.numel()
 
 
 def _bits(rows: Tensor, dtype: torch.dtype) -> Tensor:

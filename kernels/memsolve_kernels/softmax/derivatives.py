@@ -165,7 +165,11 @@ class _Odds(Function):
         product = _covariance(
             queries, directions, outputs, targets, log_odds, difference, ctx.backend, ctx.precision
         )
-        return (directions * difference).sum(1), product, directions.new_zeros(directions.shape[0], 2)
+        return (
+            (directions * difference).sum(1),
+            product,
+            directions.new_zeros(directions.shape[0], 2),
+        )
 
 
 class _Outputs(Function):
