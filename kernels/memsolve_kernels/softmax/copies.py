@@ -61,7 +61,8 @@ def _begin_alike(outputs: Tensor, targets: Tensor) -> bool:
     table.index_fill_(0, _slots(_bits(first[targets], dtype)), True)
     parts = (_bits(part, dtype) for part in first.split(ROWS))
     found = torch.cat([part[table[_slots(part)]] for part in parts])
-    return found.unique().numel() < found.numel()
+    distinct: Tensor = found.unique()
+    return distinct.numel() < found.numel()
 
 
 def _bits(rows: Tensor, dtype: torch.dtype) -> Tensor:
