@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 ROWS = 2**16  # whose first bytes are compared at a time
-SLOTS = 2**16  # of a hash table of first bytes; of any more, fewer rows share one by chance
+SLOT_BITS = 15  # of a hash table of first bytes; with more, fewer rows share a slot by chance
 ELEMENTS = 2**16  # that are hashed at a time, in eight bytes each: they stay in cache
 NO_ROW = -1  # a label that no row has, but for a chance of 2**-64
 _FACTOR = 0x1E3779B97F4A7C15  # odd, whose products have well mixed upper bits (Fibonacci hashing)
@@ -57,11 +57,11 @@ def _begin_alike(outputs: Tensor, targets: Tensor) -> bool:
     size = outputs.element_size()
     width = min(8, 1 << (outputs.shape[1] * size).bit_length() - 1)
     first, dtype = outputs[:, : width // size], _INTEGERS[width]
-    table = torch.zeros(SLOTS, dtype=torch.bool, device=outputs.device)
-    table[_slots(_bits(first[targets], dtype))] = True
-    parts = (_bits(part, dtype) for part in first.split(ROWS))
-    found = torch.cat([part[table[_slots(part)]] for part in parts])
-    return found.unique().shape != found.shape
+    table = torch.zeros(1 << SLOT_BITS, dtype=torch.bool, device=outputs.device)
+    table.index_fill_(0, _slots(_bits(first[targets], dtype)), True)
+    parts = (_bits(part, dtype) for part in torch.split(first, ROWS))
+    found = [bits for part in parts for bits in part[table[_slots(part)]].tolist()]
+    return len(set(found)) < len(found)
 
 
 def _bits(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -71,4 +71,4 @@ def _bits(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _slots(bits: Tensor) -> Tensor:
     """The places of integers in a table, counted from its end where negative."""
-    return (bits * _FACTOR) >> 48
+    return (bits * _FACTOR) >> 64 - SLOT_BITS

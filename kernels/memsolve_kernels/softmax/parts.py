@@ -20,4 +20,4 @@ def in_parts(rows: Tensor) -> tuple[Tensor, ...]:
     elements = elements_at_once(rows.device)
     if rows.numel() <= elements:
         return (rows,)
-    return rows.split(max(1, elements // math.prod(rows.shape[1:])))
+    return torch.split(rows, max(1, elements // math.prod(rows.shape[1:])))

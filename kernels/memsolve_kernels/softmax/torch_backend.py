@@ -182,19 +182,18 @@ class TorchBackend(Passes):
         log_odds, bests = torch.empty_like(own), torch.empty_like(own)
         above = torch.zeros_like(own, dtype=torch.int64)
         for rows in _row_blocks(queries):
-            total, top = torch.zeros_like(own[rows]), _lowest(own[rows])
-            best = torch.full_like(top, -torch.inf)
+            ours = own[rows]
+            total, top = torch.zeros_like(ours), _lowest(ours)
+            best, count = torch.full_like(ours, -torch.inf), above[rows]
             for tile in self._tiles(queries[rows], outputs, targets[rows]):
-                logits = tile.logits
-                if copied is not None:
-                    logits = _tied(tile, own[rows], copied[rows])
-                above[rows] += _count_above(logits, own[rows])
+                logits = tile.logits if copied is None else _tied(tile, ours, copied[rows])
+                count += _count_above(logits, ours)
                 best = torch.maximum(best, logits.amax(1, keepdim=True))
                 risen = torch.maximum(top, best)
                 total.mul_(torch.exp2((top - risen) * LOG2_E))
                 total.add_(logits.sub_(risen).mul_(LOG2_E).exp2_().sum(1, keepdim=True))
                 top = risen
-            log_odds[rows], bests[rows] = top + total.log() - own[rows], best
+            log_odds[rows], bests[rows] = top + total.log() - ours, best
         return RankPartial(log_odds.T, bests.T, above.T)
 
     def _tiles(
@@ -207,9 +206,9 @@ class TorchBackend(Passes):
             scaled, unit = queries * (factor / 4), 4.0
         items = self.items or _items_in_tile(queries, outputs)
         starts = range(0, num_items, items)
-        order = targets.argsort()
+        ordered, order = targets.sort()
         edges = torch.tensor([*starts, num_items], device=targets.device)
-        bounds = torch.searchsorted(targets[order], edges).tolist()
+        bounds = torch.searchsorted(ordered, edges).tolist()
         buffer = queries.new_empty(num_queries * min(items, num_items))
         for tile, start in enumerate(starts):
             values = outputs[start : start + items].to(queries.dtype)
@@ -218,8 +217,8 @@ class TorchBackend(Passes):
             torch.mm(scaled, values.T, out=logits)
             if unit != 1:
                 logits.mul_(unit)
-            own = order[bounds[tile] : bounds[tile + 1]]
-            places = own, targets[own] - start
+            own = slice(bounds[tile], bounds[tile + 1])
+            places = order[own], ordered[own] - start
             logits[places] = -torch.inf
             yield _Tile(values, logits, slice(start, start + items), places)
 
