@@ -21,9 +21,9 @@ def version(module: object) -> tuple[int, ...]:
     version(triton) < (3, 7) and version(np) >= (2, 4),
     reason="the interpreter of Triton 3.6 needs numpy < 2.4",
 )
-@pytest.mark.parametrize("family", ["softmax", "matrix_sign"])
-def test_triton_kernels_in_the_interpreter(family: str) -> None:
-    tests = Path(__file__).with_name(f"test_{family}_triton.py")
+@pytest.mark.parametrize("name", ["tensor_cores", "softmax_triton", "matrix_sign_triton"])
+def test_in_the_interpreter(name: str) -> None:
+    tests = Path(__file__).with_name(f"test_{name}.py")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
