@@ -46,6 +46,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     file = tmp_path / "mine.py"
     file.write_text(MODULE)
+    importlib.import_module("mine")  # what is imported here is measured in this process
     return file
 
 
@@ -56,6 +57,7 @@ def edit(file: Path, old: str, new: str) -> None:
     for name in ("mine", "helpers_of_mine"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
+    importlib.import_module("mine")
 
 
 def ran(folder: Path, grid: Grid, *, resume: bool = True) -> set[tuple[str, float, int, int]]:
@@ -136,7 +138,8 @@ def test_steps_that_change_a_value_change_no_identity(mine: Path, tmp_path: Path
     edit(mine, "def scale(param):\n", "SEEN = []\ndef scale(param):\n    SEEN.append(1)\n")
     folder = tmp_path / "out"
     ran(folder, Grid(["mine.Mine:momentum=0.5"], dims=(8, 16), seeds=1), resume=False)
-    sys.modules.pop("mine")  # as in another process
+    sys.modules.pop("mine")
+    importlib.import_module("mine")  # as in another process
     more = Grid(["mine.Mine", "mine.Mine:momentum=0.5"], dims=(8, 16), seeds=1)
     assert {cell[0] for cell in ran(folder, more)} == {"mine.Mine"}
 
