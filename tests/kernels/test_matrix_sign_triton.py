@@ -1,19 +1,21 @@
 """The matrix-sign kernels against their definitions: on a GPU, or in Triton's interpreter.
 
 Without a GPU this file runs in a process of its own, which test_interpreted.py starts:
-the interpreter is chosen before the kernels are defined. It multiplies bfloat16 wrongly, and every
-float32 precision alike, so that these cases need a GPU.
+the interpreter is chosen before the kernels are defined. `tensor_cores` gives it a GPU's products
+and bfloat16.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
-from memsolve_kernels import matrix_sign
+from memsolve_kernels import architectures, matrix_sign
 from memsolve_kernels.dispatch import Backend, Precision
 from memsolve_kernels.errors import BackendError, NonFiniteError
-from memsolve_kernels.matrix_sign import STOCK, certify, minimax, newton_schulz
+from memsolve_kernels.matrix_sign import STOCK, Schedule, certify, minimax, newton_schulz
 from torch import Tensor
 
 from tests.kernels.matrix_sign_cases import relative_error, spectral_norm, with_spectrum
@@ -25,7 +27,7 @@ if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
 from memsolve_kernels import tuning  # noqa: E402
 from memsolve_kernels.architectures import architecture  # noqa: E402
 from memsolve_kernels.matrix_sign.contest import Contest  # noqa: E402
-from memsolve_kernels.matrix_sign.presets import TABLE, Tile  # noqa: E402
+from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Tile, input_precision  # noqa: E402
 from memsolve_kernels.matrix_sign.torch_backend import TorchBackend  # noqa: E402
 from memsolve_kernels.matrix_sign.triton_backend import (  # noqa: E402
     KernelProducts,
@@ -33,14 +35,22 @@ from memsolve_kernels.matrix_sign.triton_backend import (  # noqa: E402
 )
 from memsolve_kernels.matrix_sign.triton_kernels import symmetric, update  # noqa: E402
 
+from tests.kernels import tensor_cores  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings(  # Triton 3.6's, in the interpreter
     "ignore:Conversion of an array:DeprecationWarning"
 )
 DEVICE = "cuda" if GPU else "cpu"
-HALVES = [torch.float16, torch.bfloat16] if GPU else [torch.float16]
+HALVES = [torch.float16, torch.bfloat16]
 PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
 SMALL = Tile(16, 16, 16, 2, warps=4, stages=2)  # many tiles from small matrices
 SIZES = [(1, 1, 8), (5, 7, 8), (16, 16, 8), (33, 20, 1), (52, 40, 2), (52, 40, 3)]
+
+
+@pytest.fixture(autouse=True)
+def interpreter_computes_as_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not GPU:
+        tensor_cores.install(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -71,16 +81,46 @@ def test_integers_multiply_exactly(
     assert torch.equal(updated.double(), 5 * X.double() + small.double() @ X.double())
 
 
-@pytest.mark.parametrize("kind", TABLE)
-def test_every_preset_multiplies_integers_exactly(kind: str) -> None:
-    dtype = torch.float16 if kind == "half" else torch.float32
-    precision: Precision = "ieee" if kind == "half" or not GPU else kind  # type: ignore[assignment]
-    X, B = integers(1, 140, 200, dtype=dtype), integers(1, 140, 140, dtype=dtype)
-    for preset in {presets[:2] for presets in TABLE[kind].values()}:  # type: ignore[index]
-        A = symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], precision)
-        assert torch.equal(A.double(), X.double() @ X.double().mT)
-        updated = update.update(X, B, 2.0, preset[1], precision)
-        assert torch.equal(updated.double(), 2 * X.double() + B.double() @ X.double())
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        *itertools.product(["half"], HALVES),
+        *((kind, torch.float32) for kind in TABLE if kind != "half"),
+    ],
+)
+def test_every_preset_multiplies_integers_exactly_and_rounds_once(
+    kind: Kind, dtype: torch.dtype
+) -> None:
+    X, B = integers(1, 140, 200, dtype=dtype), 21 * integers(1, 140, 140, dtype=dtype)
+    gram = (X.double() @ X.double().mT).to(dtype)
+    moved = (2 * X.double() + B.double() @ X.double()).to(dtype)
+    for preset in {presets[:2] for presets in TABLE[kind].values()}:
+        A = symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], input_precision(kind))
+        assert torch.equal(A, gram)
+        assert torch.equal(update.update(X, B, 2.0, preset[1], input_precision(kind)), moved)
+
+
+@pytest.mark.skipif(GPU, reason="it takes its own presets")
+@pytest.mark.parametrize("arch", TABLE["half"])
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+@pytest.mark.parametrize("columns", [0, 20])
+def test_bfloat16_in_every_preset(
+    arch: int, damping: float, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest matrix that goes through all steps in one launch, and one that is too wide."""
+    monkeypatch.setattr(architectures, "INTERPRETED", architectures.COMPILED[arch])
+    side = TABLE["half"][arch].batched_to
+    matrix = with_spectrum(torch.linspace(0.2, 1, side), (side, side + columns)).to(torch.bfloat16)
+    check_sign(matrix, damping, replace(minimax(0.02, 1e-2), wide_steps=0))
+
+
+def check_sign(matrix: Tensor, damping: float, schedule: Schedule | None = None) -> None:
+    """It errs at most twice as much as torch's products in the same dtype, or by its rounding."""
+    truth = matrix_sign(matrix.double(), damping, backend="reference")
+    ours = matrix_sign(matrix, damping, backend="triton", schedule=schedule)
+    peer = matrix_sign(matrix, damping, backend="torch", schedule=schedule)
+    bound = max(2 * relative_error(peer, truth), 4 * torch.finfo(matrix.dtype).eps)
+    assert relative_error(ours, truth) <= bound
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
@@ -105,11 +145,7 @@ def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(
 def test_one_launch_iterates_like_separate_products(
     shape: tuple[int, ...], damping: float, dtype: torch.dtype
 ) -> None:
-    matrix = torch.randn(shape, device=DEVICE).to(dtype)
-    truth = matrix_sign(matrix.double(), damping, backend="reference")
-    ours = matrix_sign(matrix, damping, backend="triton")
-    bound = 2 * relative_error(matrix_sign(matrix, damping, backend="torch"), truth)
-    assert relative_error(ours, truth) <= max(bound, 4 * torch.finfo(dtype).eps)
+    check_sign(torch.randn(shape, device=DEVICE).to(dtype), damping)
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.01])
@@ -122,7 +158,8 @@ def test_products_beyond_one_launch(damping: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "damping", "bound"), [(torch.float32, 1e-4, 1e-4), (torch.float16, 1e-3, 2e-2)]
+    ("dtype", "damping", "bound"),
+    [(torch.float32, 1e-4, 1e-4), (torch.float16, 1e-3, 2e-2), (torch.bfloat16, 1e-3, 1e-1)],
 )
 def test_damped_accuracy(dtype: torch.dtype, damping: float, bound: float) -> None:
     for values in (
@@ -156,7 +193,11 @@ def test_a_batch_gives_the_bits_of_each_matrix_alone(
 
 @pytest.mark.parametrize(
     ("dtype", "scale"),
-    [(torch.float32, 1e-38), (torch.float32, 1e38), (torch.float16, 1e-6), (torch.float16, 6e4)],
+    [
+        *itertools.product([torch.float32, torch.bfloat16], [1e-38, 1e38]),
+        (torch.float16, 1e-6),
+        (torch.float16, 6e4),
+    ],
 )
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 def test_scaling_in_the_kernel_neither_overflows_nor_vanishes(
@@ -193,8 +234,9 @@ def test_certificate_of_the_kernels() -> None:
         assert residual.max() < 1e-5
 
 
-def test_steps_without_a_rest_after_the_wide_ones() -> None:
-    matrix = torch.randn(8, 8, device=DEVICE).half()
+@pytest.mark.parametrize("dtype", HALVES)
+def test_steps_without_a_rest_after_the_wide_ones(dtype: torch.dtype) -> None:
+    matrix = torch.randn(8, 8, device=DEVICE).to(dtype)
     for damping in (0.0, 0.1):
         one = matrix_sign(matrix, damping, steps=1, backend="triton")
         torch.testing.assert_close(one, matrix_sign(matrix, damping, steps=1, backend="torch"))
