@@ -21,34 +21,50 @@ def check(case: Case, precision: Precision | None = None) -> None:
     exact, case = case.to(torch.float64), case.on(DEVICE)
     directions = case.queries.flip(0).contiguous()
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    *peers, by_outputs = *autograd(case, directions), by_torch(case)[2]
+    peers = *autograd(case, directions), by_torch(case)[2]
     torch.backends.cuda.matmul.allow_tf32 = False
     truths = functions(exact, directions.cpu().double(), "reference")
     values = functions(case, directions, "triton", precision)
     eps = torch.finfo(case.queries.dtype).eps
     rounding = eps if precision is None else TRUNCATION.get(precision, eps)
-    for value, peer, truth in zip(values, [*peers, peers[-1], by_outputs], truths, strict=True):
-        if truth.any():
-            assert peer is not None
-            bound = max(2 * relative_error(peer.cpu(), truth), rounding)
-            assert relative_error(value.cpu(), truth) <= bound
-        else:
-            assert not value.any()
+    for value, peer, truth in zip(values, peers, truths, strict=True):
+        assert peer is not None
+        assert_as_close(value.cpu(), peer.cpu(), truth, rounding)
     check_retrieval(case, exact, precision)
 
 
 def functions(
     case: Case, directions: Tensor, backend: Backend, precision: Precision | None = None
 ) -> tuple[Tensor, ...]:
-    """Loss, gradient, Hessian product in one pass and in two, and the gradient by the outputs."""
+    """Loss, gradient, Hessian product, and the gradient by the outputs."""
     how = {"backend": backend, "precision": precision}
     loss, gradient = mk.softmax_gradient(*case.args, **how)  # type: ignore[arg-type]
     product = mk.softmax_hvp(case.queries, directions, *case.args[1:], **how)  # type: ignore[arg-type]
+    return loss, gradient, product, ours(case, backend, precision)[2]
+
+
+def check_second_derivative(case: Case) -> None:
+    """As `check`, the Hessian product by autograd, which keeps the first pass for a second one."""
+    exact, case = case.to(torch.float64), case.on(DEVICE)
+    directions = case.queries.flip(0).contiguous()
     queries = case.queries.clone().requires_grad_()
-    again = mk.softmax_loss(queries, *case.args[1:], **how)  # type: ignore[arg-type]
-    (by_queries,) = torch.autograd.grad(again, queries, create_graph=True)
-    (in_two,) = torch.autograd.grad((by_queries * directions).sum(), queries)
-    return loss, gradient, product, in_two, ours(case, backend, precision)[2]
+    loss = mk.softmax_loss(queries, *case.args[1:], backend="triton")
+    (gradient,) = torch.autograd.grad(loss, queries, create_graph=True)
+    (value,) = torch.autograd.grad((gradient * directions).sum(), queries)
+    peer = autograd(case, directions)[2]
+    assert peer is not None
+    along = directions.cpu().double()
+    truth = mk.softmax_hvp(exact.queries, along, *exact.args[1:], backend="reference")
+    assert_as_close(value.cpu(), peer.cpu(), truth, torch.finfo(queries.dtype).eps)
+
+
+def assert_as_close(value: Tensor, peer: Tensor, truth: Tensor, rounding: float) -> None:
+    """The value errs at most twice as much as its peer, or by rounding."""
+    if truth.any():
+        bound = max(2 * relative_error(peer, truth), rounding)
+        assert relative_error(value, truth) <= bound
+    else:
+        assert not value.any()
 
 
 def check_retrieval(case: Case, exact: Case, precision: Precision | None = None) -> None:
