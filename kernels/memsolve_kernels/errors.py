@@ -10,7 +10,7 @@ class ShapeError(InputError):
 
 
 class DtypeError(InputError, TypeError):
-    """A dtype that the function does not take, or dtypes that differ."""
+    """A type, layout or dtype that the function does not take, or dtypes that differ."""
 
 
 class DeviceError(InputError):

@@ -6,6 +6,7 @@ import torch
 from memsolve_kernels.dispatch import Backend
 from memsolve_kernels.softmax import ops
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.kernels.softmax_cases import Case
 
@@ -109,6 +110,31 @@ def test_exports_with_any_batch_and_any_number_of_items(strict: bool) -> None:
     program = torch.export.export(Every(), args, dynamic_shapes=shapes, strict=strict)
     other = Case.random(9, 70, 6, seed=1).args[:3]
     torch.testing.assert_close(program.module()(*other), Every()(*other))
+
+
+@pytest.mark.parametrize("size", [(4, 11, 3), (1, 11, 3), (4, 1, 3), (4, 11, 1)])
+@pytest.mark.parametrize("layout", ["transposed", "every other", "expanded"])
+def test_traced_results_have_the_strides_of_eager_ones(
+    layout: str, size: tuple[int, int, int]
+) -> None:
+    def laid_out(rows: Tensor) -> Tensor:
+        if layout == "transposed":
+            return rows.T.contiguous().T
+        if layout == "expanded":
+            return rows[:1].expand_as(rows)
+        return torch.stack([rows, rows], dim=-1)[..., 0]
+
+    def results(queries: Tensor, outputs: Tensor, targets: Tensor) -> list[tuple[int, ...]]:
+        queries, outputs = (each.detach().requires_grad_() for each in (queries, outputs))
+        loss = mk.softmax_loss(queries, outputs, targets)
+        gradients = torch.autograd.grad(loss, (queries, outputs))
+        return [each.stride() for each in (*Every()(queries, outputs, targets), *gradients)]
+
+    queries, outputs, targets = Case.random(*size).args[:3]
+    args = laid_out(queries), laid_out(outputs), targets
+    with FakeTensorMode() as mode:
+        traced = results(*map(mode.from_tensor, args))
+    assert traced == results(*args)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
