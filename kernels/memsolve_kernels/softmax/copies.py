@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 ROWS = 2**16  # whose first bytes are compared at a time
-SLOT_BITS = 15  # of a hash table of first bytes; with more, fewer rows share a slot by chance
-ELEMENTS = 2**16  # that are hashed at a time, in eight bytes each: they stay in cache
+SLOTS = 2**15  # of a hash table of first bytes at least, and
+SLOTS_A_TARGET = 32  # so that of the other rows one in so many is in a target's slot by chance
+AT_A_TIME = 2**16  # that are hashed at a time, in eight bytes each: they stay in cache
 NO_ROW = -1  # a label that no row has, but for a chance of 2**-64
 _FACTOR = 0x1E3779B97F4A7C15  # odd, whose products have well mixed upper bits (Fibonacci hashing)
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -45,7 +46,9 @@ def hash_rows(rows: Tensor) -> Tensor:
     largest = torch.iinfo(torch.int64).max
     factors = torch.randint(-largest, largest, (halves,), generator=generator, device="cpu")
     factors = factors.to(rows.device)
-    parts = (part.contiguous().view(torch.int32) for part in rows.split(max(1, ELEMENTS // halves)))
+    parts = (
+        part.contiguous().view(torch.int32) for part in rows.split(max(1, AT_A_TIME // halves))
+    )
     return torch.cat([(part.long() * factors).sum(1) for part in parts])
 
 
@@ -57,11 +60,18 @@ def _begin_alike(outputs: Tensor, targets: Tensor) -> bool:
     size = outputs.element_size()
     width = min(8, 1 << (outputs.shape[1] * size).bit_length() - 1)
     first, dtype = outputs[:, : width // size], _INTEGERS[width]
-    table = torch.zeros(1 << SLOT_BITS, dtype=torch.bool, device=outputs.device)
-    table.index_fill_(0, _slots(_bits(first[targets], dtype)), True)
-    parts = (_bits(part, dtype) for part in torch.split(first, ROWS))
-    found = [bits for part in parts for bits in part[table[_slots(part)]].tolist()]
-    return len(set(found)) < len(found)
+    slot_bits = max(SLOTS, SLOTS_A_TARGET * targets.shape[0]).bit_length() - 1
+    table = torch.zeros(1 << slot_bits, dtype=torch.bool, device=outputs.device)
+    table.index_fill_(0, _slots(_bits(first[targets], dtype), slot_bits), True)
+    seen: set[int] = set()
+    for part in torch.split(first, ROWS):
+        bits = _bits(part, dtype)
+        found = bits[table[_slots(bits, slot_bits)]].tolist()
+        expected = len(seen) + len(found)
+        seen.update(found)
+        if len(seen) < expected:
+            return True
+    return False
 
 
 def _bits(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -69,6 +79,6 @@ def _bits(rows: Tensor, dtype: torch.dtype) -> Tensor:
     return rows.clone(memory_format=torch.contiguous_format).view(dtype)[:, 0].long()
 
 
-def _slots(bits: Tensor) -> Tensor:
-    """The places of integers in a table, counted from its end where negative."""
-    return (bits * _FACTOR) >> 64 - SLOT_BITS
+def _slots(bits: Tensor, slot_bits: int) -> Tensor:
+    """The places of integers in a table of that size, counted from its end where negative."""
+    return (bits * _FACTOR) >> 64 - slot_bits
