@@ -28,13 +28,13 @@ Numbers = Optional[Sequence[float]]  # noqa: UP045
 @torch.no_grad()
 @without_autocast
 def sign(matrix: Tensor, settings: Settings, backend: dispatch.Backend | None) -> Tensor:
-    """The sign of a matrix (..., m, n), in its dtype; see `matrix_sign` for the errors."""
+    """The sign of a matrix (..., m, n), in its dtype, contiguous; for errors see `matrix_sign`."""
     chosen = choose(backend, matrix, settings)
     if matrix.numel() == 0:
-        return matrix.clone()
+        return matrix.clone(memory_format=torch.contiguous_format)
     if matrix.device.type == "cpu":
         check_finite(matrix)
-    return chosen.sign(matrix, settings).to(matrix.dtype)
+    return chosen.sign(matrix, settings).to(matrix.dtype).contiguous()
 
 
 @torch.library.custom_op("memsolve::matrix_sign", mutates_args=())
@@ -47,10 +47,10 @@ def traced_sign(
     precision: Name,
     backend: Name,
 ) -> Tensor:
-    """The same of arguments that have been checked, contiguous; `schedule` by `as_numbers`."""
+    """The same of arguments that have been checked; `schedule` by `as_numbers`."""
     given = _from_numbers(schedule)
     settings = settings_for(matrix, damping, steps, given, dtype, precision)  # type: ignore[arg-type]
-    return sign(matrix, settings, backend).contiguous()
+    return sign(matrix, settings, backend)
 
 
 @traced_sign.register_fake
