@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from memsolve.engine import Fit, Summary
+from memsolve.engine.fit import mean
 from memsolve.report.names import short
-from memsolve.study.leaderboard import leaderboard, of_seeds, told
-from memsolve.study.ranking import rank, ranking, scores
+from memsolve.study.leaderboard import leaderboard, told
+from memsolve.study.ranking import behind, rank, ranking, scores
 
 ALPHA = 1.5
 """What is stored is told at this alpha and the largest `d`; the shares are of all of them."""
@@ -21,20 +22,24 @@ def recorded() -> Summary[Any]:
 
 def table(summary: Summary[Any]) -> str:
     """Markdown: a row an optimizer, the best first, then how it was made."""
-    shares = ranking(summary.fits)
+    shares, gaps = ranking(summary.fits), behind(summary.fits)
     at_alpha = {fit.optimizer: fit for fit in summary.fits if fit.alpha == ALPHA}
     names = short(shares)
     last = next(iter(at_alpha.values())).points[-1]
     counts = " | ".join(f"after {steps}" for steps in last.horizons)
     head = (
-        f"| | optimizer | share of the best [95%] | {counts} | exponent in d | B_80% "
-        "| time | state |"
+        f"| | optimizer | share of the best [95%] | behind the one above [95%] | {counts} "
+        "| exponent in d | B_80% | time | state |"
     )
     rows = [
-        _row([rank(shares, name), f"`{names[name]}`", str(share)], at_alpha[name], summary)
+        _row(
+            [rank(shares, name), f"`{names[name]}`", str(share), gaps[name]],
+            at_alpha[name],
+            summary,
+        )
         for name, share in shares.items()
     ]
-    return "\n".join([head, "|---:|---|---|" + "---|" * 6 + "---:|", *rows, "", _made(summary)])
+    return "\n".join([head, "|---:|---|---|---|" + "---|" * 6 + "---:|", *rows, "", _made(summary)])
 
 
 def _row(cells: list[str], fit: Fit[Any], summary: Summary[Any]) -> str:
@@ -44,7 +49,7 @@ def _row(cells: list[str], fit: Fit[Any], summary: Summary[Any]) -> str:
     cells = [
         *cells,
         *(
-            told(of_seeds(seeds)) if any(seeds) else summary.remarks.get(fit.optimizer, "0")
+            told(mean(seeds)) if any(seeds) else summary.remarks.get(fit.optimizer, "0")
             for seeds in point.stored
         ),
         str(fit.estimate),

@@ -1,7 +1,9 @@
-"""Exponents and saturation points with bootstrap intervals over seeds."""
+"""Estimates from few seeds, such as exponents, with intervals that cover."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +11,13 @@ from scipy import stats
 
 Floats = NDArray[np.float64]
 
-RESAMPLES = 10_000
 LEVEL = 0.95
+
+ROUNDING = 1e-12
+"""Values that differ by less agree."""
+
+AGREE = "no interval: all seeds agree"
+UNDEFINED = "no interval: without some seed there is no estimate"
 
 FEW = 10
 """Counts below it are too coarse for a slope."""
@@ -22,8 +29,8 @@ class Estimate:
 
     Attributes:
         value: the estimate from all seeds.
-        low: lower end of the 95% bootstrap interval over seeds; None with one seed,
-            or where the estimate is not identified.
+        low: lower end of the 95% interval over seeds (`jackknife`); None with one seed, where
+            all seeds agree, and where the estimate is not identified.
         high: its upper end, likewise.
         note: why a number is missing, in a few words; empty otherwise.
         doubts: why the interval is to be doubted, likewise.
@@ -45,7 +52,7 @@ class Estimate:
 
     @property
     def told(self) -> str:
-        """As text, with what there is to doubt: `1.36 [1.33, 1.39], two seeds`."""
+        """As text, with what there is to doubt: `1.36 [1.33, 1.39], two dimensions`."""
         return f"{self}, {self.doubts}" if self.doubts else str(self)
 
     @property
@@ -57,35 +64,109 @@ class Estimate:
         return self.value, low, high
 
 
-def bootstrap(samples: Sequence[Floats], statistic: Callable[[list[Floats]], Floats]) -> Estimate:
-    """Expanded percentile bootstrap, each group of seeds resampled by itself.
+class Scale(NamedTuple):
+    """On which scale an interval is symmetric, and what bounds it.
 
-    With few seeds the plain percentile interval is too short: resampling `S` seeds understates
-    their variance by `(S - 1) / S`, and a normal quantile stands where Student's belongs. Both are
-    mended in the level of the percentiles (Hesterberg 2015, *What Teachers Should Know About the
-    Bootstrap*, section 3.3).
+    Attributes:
+        to: from the values to that scale, increasing.
+        back: its inverse.
+        least, most: values that the quantity cannot pass, where the interval is cut.
+    """
+
+    to: Callable[[Floats], Floats] = np.positive
+    back: Callable[[Floats], Floats] = np.positive
+    least: float = -np.inf
+    most: float = np.inf
+
+
+REAL = Scale()
+COUNT = Scale(least=0)
+SHARE = Scale(least=0, most=1)
+POSITIVE = Scale(np.log, np.exp)
+"""Of batch sizes and ratios of variances, whose errors are factors."""
+
+
+def jackknife(
+    samples: Sequence[Floats], statistic: Callable[[list[Floats]], Floats], scale: Scale = REAL
+) -> Estimate:
+    """A statistic of all seeds, with Student's interval from its values without one seed each.
+
+    The statistic is computed `S` times, each time without one seed, in all groups at once: what
+    one seed has at different `d`, or with different optimizers, stays together and may be
+    dependent. With `c` the `S` changes of the value on the scale, the standard error is
+    `sqrt((S - 1) / S * sum c^2)`, and the interval reaches `t_{S-1}` times that to either side
+    (Tukey 1958, *Bias and confidence in not-quite large samples*; Miller 1974, *The jackknife: a
+    review*; changes from the value itself, not from their mean, so that an estimated bias widens
+    it: Efron and Tibshirani 1993, *An introduction to the bootstrap*, chapter 11). Of a mean this
+    is Student's interval, exact for normal seeds; of a slope it is Student's interval of the
+    slopes of single seeds, to first order.
+
+    With 2, 3, 5 and 10 seeds it covers 93 to 96% in simulations of means and slopes, of normal
+    data and of log-normal data whose logarithm has a standard deviation up to 0.3; nine in ten
+    counts above 10 on record vary by less (`tests/memsolve/test_fit.py`). At 0.5 and 1 the mean
+    covers 91 and 82%; slopes are not affected. Seeds that agree, as those of small counts often
+    do, show no spread: there is no interval then, in place of one of no width.
 
     Args:
-        samples: one array (S, ...) a group, seeds first.
-        statistic: takes the resampled groups, each (R, S, ...), and gives (R,) values; NaN
+        samples: one array (S, ...) a group, the same seeds first in all.
+        statistic: takes groups (R, S, ...) of any number of seeds, and gives (R,) values; NaN
             where it has none.
+        scale: of the interval; the value stays as it is.
     """
     point = float(statistic([group[None] for group in samples])[0])
     if not np.isfinite(point):
         return Estimate(None, note="not identified")
-    if min(len(group) for group in samples) < 2:
+    seeds = len(samples[0])
+    if any(len(group) != seeds for group in samples):
+        return Estimate(point, note="no interval: the numbers of seeds differ")
+    if seeds < 2:
         return Estimate(point, note="one seed, no interval")
-    generator = np.random.default_rng(0)
-    draws = [
-        group[generator.integers(len(group), size=(RESAMPLES, len(group)))] for group in samples
-    ]
-    values = statistic(draws)
-    if not np.isfinite(values).all():
-        return Estimate(point, note="no interval: some resamples have no estimate")
-    seeds = min(len(group) for group in samples)
-    quantile = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * np.sqrt(seeds / (seeds - 1))
-    low, high = np.quantile(values, stats.norm.cdf([-quantile, quantile]))
+    others = np.array([np.delete(np.arange(seeds), seed) for seed in range(seeds)])
+    without = statistic([group[others] for group in samples])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle, changed = scale.to(np.array(point)), scale.to(without)
+    changes = changed - middle
+    if not np.isfinite(changes).all():
+        return Estimate(point, note=UNDEFINED)
+    if np.allclose(changes, 0, atol=ROUNDING * max(1.0, abs(float(middle)))):
+        return Estimate(point, note=AGREE)
+    error = np.sqrt((seeds - 1) / seeds * np.square(changes).sum())
+    reach = _student(seeds - 1) * error
+    ends = scale.back(np.array([middle - reach, middle + reach]))
+    low, high = np.clip(ends, scale.least, scale.most)
     return Estimate(point, float(low), float(high))
+
+
+@cache
+def _student(freedom: int) -> float:
+    """How many standard errors the interval reaches to either side."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def identified(found: Estimate, least: float, most: float, reason: str) -> Estimate:
+    """An estimate that is defined without any one seed, too; or why it is not identified.
+
+    It is not judged by the width of its interval: of few seeds those that are shown would be the
+    ones that happen to be too short. The interval is cut where nothing was measured.
+
+    Args:
+        found: of a statistic that is NaN where it has no estimate.
+        least: of what was measured, as the smallest batch size; an end of the interval there
+            says: or less.
+        most: the largest, likewise.
+        reason: why it is not, where it is not.
+    """
+    if found.value is None or found.note == UNDEFINED:
+        return Estimate(None, note=f"not identified: {reason}")
+    if found.low is None or found.high is None:
+        return found
+    low, high = max(found.low, min(least, found.value)), min(found.high, max(most, found.value))
+    return replace(found, low=float(low), high=float(high))
+
+
+def mean(values: Sequence[float] | Floats, scale: Scale = COUNT) -> Estimate:
+    """Mean over seeds, with Student's interval."""
+    return jackknife([np.array(values, dtype=float)], lambda draws: draws[0].mean(1), scale)
 
 
 def power_law_exponent(
@@ -93,13 +174,13 @@ def power_law_exponent(
 ) -> Estimate:
     """Slope of `log value` against `log d` by least squares.
 
-    A grid too small for it is told beside it: two dimensions have no curvature to show, two
-    seeds hardly a spread, and small counts come in whole numbers.
+    A grid too small for it is told beside it: two dimensions have no curvature to show, and small
+    counts come in whole numbers.
 
     Args:
         dims: the dimensions `d`, at least two for a slope.
         samples: for each `d`, an array (S, ...) of what its seeds measured.
-        values: for each `d`, the quantity: (R, S, ...) resampled seeds to (R,).
+        values: for each `d`, the quantity: (R, S, ...) to (R,), as a `statistic` of `jackknife`.
     """
     if len(dims) < 2:
         return Estimate(None, note="one dimension, no slope")
@@ -110,13 +191,12 @@ def power_law_exponent(
             y = np.log([value(draw) for value, draw in zip(values, draws, strict=True)])
             return np.asarray(x @ y / (x @ x))
 
-    found = bootstrap(samples, slope)
+    found = jackknife(samples, slope)
     if found.value is None:
         return found
     least = min(float(value(group[None])[0]) for value, group in zip(values, samples, strict=True))
     doubts = [
         *["two dimensions"] * (len(dims) == 2),
-        *["two seeds"] * (min(map(len, samples)) == 2),
         *[f"values below {FEW}"] * (least < FEW),
     ]
     return replace(found, doubts=", ".join(doubts))

@@ -9,11 +9,11 @@ import torch
 
 from memsolve import theory
 from memsolve.engine import Point
-from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.engine.fit import POSITIVE, Estimate, Floats, identified, jackknife
 from memsolve.problem import power_law
 
 EDGE = 4.0
-"""Two octaves: how far inside the grid of batch sizes an identified interval must lie."""
+"""Two octaves: how far inside the grid of batch sizes what is identified must lie."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Crossing:
         )
 
     def asymptotes(self, counts: Floats) -> tuple[Floats, Floats]:
-        """`(rise, plateau)`, each (R,), of resampled counts (R, S, K + 1), the population last.
+        """`(rise, plateau)`, each (R,), of counts (R, S, K + 1), the population last.
 
         The rise is fitted where a batch holds at most half as many items as the plateau.
         """
@@ -87,7 +87,7 @@ class Crossing:
         return rise, plateau
 
     def __call__(self, counts: Floats) -> Floats:
-        """`B*` (R,) of resampled counts (R, S, K + 1); NaN where it lies outside the grid."""
+        """`B*` (R,) of counts (R, S, K + 1); NaN where it lies outside the grid."""
         rise, plateau = self.asymptotes(counts)
         with np.errstate(divide="ignore", invalid="ignore"):
             level = np.log(plateau / rise)
@@ -97,8 +97,10 @@ class Crossing:
 
     def point(self, dim: int, counts: Floats) -> Saturation:
         """What the report shows of a memory of dimension `dim`, from its counts (S, K + 1)."""
-        found = bootstrap([counts], lambda draws: self(draws[0]))
-        estimate = self._identified(found, seeds=len(counts))
+        found = jackknife([counts], lambda draws: self(draws[0]), POSITIVE)
+        first, last = self.batch_sizes[0], self.batch_sizes[-1]
+        reason = "no crossing inside the grid of batch sizes"
+        estimate = self._inside(identified(found, first, last, reason))
         rise, plateau = self.asymptotes(counts[None])
         return Saturation(
             dim=dim,
@@ -114,14 +116,10 @@ class Crossing:
             recovered=counts[:, :-1].T.tolist(),
         )
 
-    def _identified(self, estimate: Estimate, seeds: int) -> Estimate:
-        if estimate.value is None or (estimate.low is None and seeds > 1):
-            return Estimate(None, note="not identified: no crossing inside the grid of batch sizes")
-        low = estimate.value if estimate.low is None else estimate.low
-        high = estimate.value if estimate.high is None else estimate.high
-        if low < EDGE * self.batch_sizes[0] or high > self.batch_sizes[-1] / EDGE:
-            return Estimate(
-                None,
-                note=f"not identified: {low:.3g} to {high:.3g} is within two octaves of the edge",
-            )
+    def _inside(self, estimate: Estimate) -> Estimate:
+        if estimate.value is None:
+            return estimate
+        if not EDGE * self.batch_sizes[0] <= estimate.value <= self.batch_sizes[-1] / EDGE:
+            note = f"not identified: {estimate.value:.3g} is within two octaves of the edge"
+            return Estimate(None, note=note)
         return estimate

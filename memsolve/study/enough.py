@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.engine.fit import POSITIVE, Estimate, Floats, identified, jackknife
 
 INSIDE = 1.01
-"""How far inside the batch sizes an interval ends: what was brought to an end stands there."""
+"""How far inside the batch sizes an estimate must lie."""
 
 SHARE = 0.8
 """Of what is stored of the population, that counts as nearly all."""
@@ -17,8 +17,9 @@ def enough(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
     """The smallest batch size that stores `SHARE` of what the population does, in equal steps.
 
     The paper's critical batch size is where the number stored ceases to grow with the batch. Here
-    that is read off the counts, interpolated in `log B`, without a law of how they grow. It is
-    identified if the interval lies inside the batch sizes.
+    that is read off the counts, interpolated in `log B`, without a law of how they grow. Counts
+    that rise little between the batch sizes make it a rough number: then its interval is wide,
+    and covers 91 to 95% in simulations.
 
     Args:
         batch_sizes: (K,) increasing; the population, `inf`, is last.
@@ -27,7 +28,7 @@ def enough(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
     sizes = np.log(np.array(batch_sizes[:-1], dtype=float))
 
     def crossing(draws: Floats) -> Floats:
-        """(R,) of resampled counts (R, S, K), brought to the ends of the batch sizes."""
+        """(R,) of counts (R, S, K); NaN where it is not inside the batch sizes."""
         means = draws.mean(1)
         excess = means[:, :-1] - SHARE * means[:, -1:]
         there = excess >= 0
@@ -37,13 +38,10 @@ def enough(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
         low, high = excess[rows, before], excess[rows, after]
         rise = np.where(high > low, high - low, 1.0)
         share = np.where(there.any(1) & (after > 0), -low / rise, 1.0)
-        found: Floats = np.exp(sizes[before] + share * (sizes[after] - sizes[before]))
-        return found
+        found = np.exp(sizes[before] + share * (sizes[after] - sizes[before]))
+        inside = (smallest * INSIDE < found) & (found < largest / INSIDE)
+        return np.asarray(np.where(inside, found, np.nan))
 
-    found = bootstrap([counts], lambda draws: crossing(draws[0]))
     smallest, largest = batch_sizes[0], batch_sizes[-2]
-    bar = found.bar
-    if bar is None or not smallest * INSIDE < bar[1] <= bar[2] < largest / INSIDE:
-        span = "" if bar is None else f"{bar[1]:.3g} to {bar[2]:.3g} is "
-        return Estimate(None, note=f"not identified: {span}not inside {smallest} to {largest}")
-    return found
+    found = jackknife([counts], lambda draws: crossing(draws[0]), POSITIVE)
+    return identified(found, smallest, largest, f"not inside {smallest:g} to {largest:g}")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from memsolve import theory
 from memsolve.engine import Fit, Grid, Summary
-from memsolve.engine.fit import Estimate, bootstrap, power_law_exponent
+from memsolve.engine.fit import Estimate, mean, power_law_exponent
 from memsolve.engine.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.drawing import Bar
@@ -21,7 +21,7 @@ from memsolve.study import leaderboard_figures as figures
 from memsolve.study.board import TUNING_SEEDS, Board, Entry
 from memsolve.study.cost import cost
 from memsolve.study.many_steps import ManySteps
-from memsolve.study.ranking import rank, ranking
+from memsolve.study.ranking import behind, rank, ranking
 from memsolve.study.records import recorded
 from memsolve.study.standing import Run, Standing, best, shown, standing
 from memsolve.study.trajectory import choose, trajectory
@@ -45,9 +45,11 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
         "most by then is run again on other seeds, and those are the numbers. A run that ends "
         "early, because it diverged or a step failed, counts 0 from then on. The ranking is by the "
         "share of the best: what an optimizer stores over the most that any of those compared "
-        "does, mean over alphas, d and numbers of steps; its interval is over seeds. The critical "
-        "batch size, at the smallest d, is the smallest with which 10 steps store 80% of what 10 "
-        "steps on the population do, tuned likewise. Time is that of a step, its gradient "
+        "does, mean over alphas, d and numbers of steps; its interval is over seeds. Behind "
+        "the one above is the difference of that share to the next better one, on the same seeds; "
+        "within noise where its interval holds 0. The critical batch size, at the smallest d, is "
+        "the smallest with which 10 steps store 80% of what 10 steps on the population do, tuned "
+        "likewise. Time is that of a step, its gradient "
         "included, over that of a step of SGD in turn with it; state is what is kept from step to "
         "step, in numbers a weight. This ranks how well optimizers store facts in one linear "
         "layer, by steps. It cannot rank them by time at another size, on deep networks, or with "
@@ -132,7 +134,7 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
 
     def rows(self, fits: Sequence[Fit[Standing]]) -> list[dict[str, str]]:
         """Rank, share of the best over all alphas and at each, exponent, critical batch, costs."""
-        overall = ranking(fits)
+        overall, gaps = ranking(fits), behind(fits)
         shares = {
             alpha: ranking([fit for fit in fits if fit.alpha == alpha])
             for alpha in {fit.alpha for fit in fits}
@@ -141,6 +143,7 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
             {
                 "rank": rank(overall, fit.optimizer),
                 "share [95%]": str(overall[fit.optimizer]),
+                "behind the one above [95%]": gaps[fit.optimizer],
                 "at this alpha": str(shares[fit.alpha][fit.optimizer]),
                 "exponent in d [95%]": fit.estimate.told,
                 f"B_80% at d = {fit.points[0].dim}": _known(fit.points[0].critical),
@@ -162,7 +165,7 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
     def detail(self, point: Standing) -> str:
         """Items stored, with intervals, how the trials were tuned, and what a step costs."""
         said = [
-            f"after {steps} {told(of_seeds(seeds))} ({schedule}, step size {size:g}"
+            f"after {steps} {told(mean(seeds))} ({schedule}, step size {size:g}"
             f"{', at the edge' if edge else ''})"
             for steps, seeds, schedule, size, edge in zip(
                 point.horizons,
@@ -197,11 +200,6 @@ class Leaderboard(ManySteps[Entry, Run, Standing]):
                 summary, "items stored in the end", in_the_end, "mean and range over seeds"
             ),
         }
-
-
-def of_seeds(values: Sequence[float]) -> Estimate:
-    """Mean over seeds, with its interval."""
-    return bootstrap([np.array(values, dtype=float)], lambda draws: draws[0].mean(1))
 
 
 def told(estimate: Estimate) -> str:

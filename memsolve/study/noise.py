@@ -11,7 +11,7 @@ from memsolve_kernels import softmax_gradient
 from memsolve_kernels.errors import RangeError
 from torch import Tensor
 
-from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.engine.fit import POSITIVE, Estimate, Floats, jackknife
 from memsolve.problem import AssociativeMemory
 
 ITEMS_AT_ONCE = 1 << 14
@@ -77,4 +77,4 @@ def two_batch_noise_scale(
         found: Floats = np.where(signal > 0, trace / signal, np.nan)
         return found
 
-    return bootstrap([np.array(squares)], ratio)
+    return jackknife([np.array(squares)], ratio, POSITIVE)

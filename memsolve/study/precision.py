@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
-from memsolve.engine.fit import Estimate, bootstrap
+from memsolve.engine.fit import COUNT, Estimate, jackknife
 from memsolve.report.drawing import (
     dims,
     key,
@@ -152,7 +152,7 @@ class Precision(OneStep[Share]):
         first = next(iter(found.values()))
         first.set_xlim(left=0)
         first.set(ylim=(len(names) - 0.5, -1), yticks=range(len(names)))
-        bars = {"share and 95% bootstrap interval over seeds": {"marker": "o", "ls": "-"}}
+        bars = {"share and 95% interval over seeds": {"marker": "o", "ls": "-"}}
         key(figure, key_of_dims(shade) | bars)
         figure.set_label(self._told(summary))
         return {"precision": figure}
@@ -175,7 +175,7 @@ def share(point: Counts, exact: Counts) -> Share:
     """Add the share of the exact count; seeds are compared with themselves."""
     pairs = np.array([point.recovered, exact.recovered], dtype=float).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = bootstrap([pairs], lambda draws: np.divide(*draws[0].sum(1).T))
+        estimate = jackknife([pairs], lambda draws: np.divide(*draws[0].sum(1).T), COUNT)
     return Share(
         **vars(point), share=estimate.value, share_low=estimate.low, share_high=estimate.high
     )

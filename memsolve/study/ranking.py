@@ -1,12 +1,13 @@
 """Who is how near to the best, over all memories and numbers of steps: what a leaderboard ranks."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from memsolve.engine import Fit
-from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.engine.fit import SHARE, Estimate, Floats, jackknife
 from memsolve.study.standing import Standing
 
 
@@ -39,30 +40,62 @@ def ranking(fits: Sequence[Fit[Standing]]) -> dict[str, Estimate]:
     """Each optimizer's share of the best, mean over the problems, the largest first.
 
     On a problem the share is what an optimizer has stored, mean over seeds, over the most that any
-    has. The interval is bootstrapped over seeds, which all optimizers share, so that both change
-    together. Studies that have no problem in common have no ranking.
+    has. The interval is over seeds, which all optimizers share, so that both change together.
+    Studies that have no problem in common have no ranking.
     """
-    names = list(dict.fromkeys(fit.optimizer for fit in fits))
-    problems = scores(fits)
-    if not problems:
+    names, stored = _stored(fits)
+    if not stored.size:
         return dict.fromkeys(names, Estimate(None, note="no problem in common"))
-    seeds = min(len(counts) for of in problems.values() for counts in of.values())
-    table = np.array(
-        [[of[name][:seeds] for name in names] for of in problems.values()], dtype=float
-    )  # (P, O, S)
-
-    def shares(draws: Floats) -> Floats:
-        """(R, O) of resampled seeds (R, S); few seeds, few different resamples."""
-        rows, places = np.unique(np.sort(draws, axis=1), axis=0, return_inverse=True)
-        stored = table[:, :, rows.astype(int)].mean(3)  # (P, O, R)
-        best = np.maximum(stored.max(axis=1, keepdims=True), 1)  # of a problem that none solves
-        return np.asarray((stored / best).mean(0).T[places.reshape(-1)])
 
     def share(place: int) -> Estimate:
-        return bootstrap([np.arange(float(seeds))], lambda draws: shares(draws[0])[:, place])
+        return jackknife([stored], lambda draws: _shares(draws[0])[:, place], SHARE)
 
     found = {name: share(place) for place, name in enumerate(names)}
     return dict(sorted(found.items(), key=lambda entry: -(entry[1].value or 0)))
+
+
+def behind(fits: Sequence[Fit[Standing]]) -> dict[str, str]:
+    """By how much each optimizer's share is less than that of the next better one, as text.
+
+    `0.07 [0.04, 0.10]`: the interval is of the difference on the same seeds, which differs less
+    from seed to seed than the shares do. *Within noise* is a difference whose interval holds 0:
+    the seeds do not tell which of the two is better. Each difference is judged by itself.
+    """
+    order = list(ranking(fits))
+    names, stored = _stored(fits)
+    if not stored.size:
+        return dict.fromkeys(names, "-")
+
+    def difference(name: str, above: str) -> str:
+        own, other = names.index(name), names.index(above)
+
+        def statistic(draws: list[Floats]) -> Floats:
+            shares = _shares(draws[0])
+            return np.asarray(shares[:, other] - shares[:, own])
+
+        found = jackknife([stored], statistic)
+        open_ = found.low is None or found.high is None or found.low <= 0 <= found.high
+        return f"{found}, within noise" if open_ else str(found)
+
+    later = {name: difference(name, above) for above, name in pairwise(order)}
+    return {order[0]: "-"} | later
+
+
+def _stored(fits: Sequence[Fit[Standing]]) -> tuple[list[str], Floats]:
+    """Names (O,), and what they have stored, (S, P, O), by seed and problem."""
+    names = list(dict.fromkeys(fit.optimizer for fit in fits))
+    problems = scores(fits).values()
+    seeds = min((len(counts) for of in problems for counts in of.values()), default=0)
+    table = [[of[name][:seeds] for name in names] for of in problems]
+    stored = np.array(table, dtype=float).reshape(len(problems), len(names), seeds)
+    return names, stored.transpose(2, 0, 1)
+
+
+def _shares(stored: Floats) -> Floats:
+    """(R, O) shares of the best of (R, S, P, O) items stored."""
+    means = stored.mean(1)
+    best = np.maximum(means.max(axis=2, keepdims=True), 1)  # of a problem that none solves
+    return np.asarray((means / best).mean(1))
 
 
 def rank(shares: Mapping[str, Estimate], name: str) -> str:

@@ -95,7 +95,7 @@ class SaturationStudy(OneStep[Saturation]):
                 summary,
                 self.quantity,
                 lambda point: point.estimate.bar,
-                "estimate and 95% bootstrap interval over seeds",
+                "estimate and 95% interval over seeds",
             ),
         }
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from memsolve.engine import Point
-from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.engine.fit import POSITIVE, Estimate, Floats, mean
 from memsolve.study.batch_fit import BatchScaling, best
 from memsolve.study.race import Race, Races, Target
 from memsolve.study.trials import Trial
@@ -152,7 +152,5 @@ def table(races: Sequence[RacesByTrial]) -> Floats:
 
 def average(values: Sequence[float | None]) -> Estimate:
     """Mean over seeds, with its interval; of the seeds that have a value."""
-    known = np.array([value for value in values if value is not None])
-    if not len(known):
-        return Estimate(None, note="unknown")
-    return bootstrap([known], lambda draws: draws[0].mean(1))
+    known = [value for value in values if value is not None]
+    return mean(known, POSITIVE) if known else Estimate(None, note="unknown")

@@ -226,11 +226,11 @@ def test_the_terminal_breaks_no_word_and_cuts_no_value(name: str, width: int) ->
 def test_doubts_of_all_rows_stand_once_below_the_table() -> None:
     shared, differ = (
         printed("capacity", 200, doubts)
-        for doubts in (["two seeds", "two seeds"], ["two seeds", "values below 10"])
+        for doubts in (["two dimensions"] * 2, ["two dimensions", "values below 10"])
     )
-    assert shared.count("two seeds") == 1
-    assert shared.splitlines()[-1].startswith("to doubt in every row: two seeds")
-    assert differ.count("two seeds") == differ.count("values below 10") == 6
+    assert shared.count("two dimensions") == 1
+    assert shared.splitlines()[-1].startswith("to doubt in every row: two dimensions")
+    assert differ.count("two dimensions") == differ.count("values below 10") == 6
 
 
 class Page(HTMLParser):
@@ -272,7 +272,7 @@ def test_the_page_has_what_a_reader_needs_and_fetches_nothing(tmp_path: Path) ->
     assert "sgd" not in whole
     assert all("data-key" in cell for cell in page.all("td"))
     assert all(frame["tabindex"] == "0" for frame in page.all("div"))
-    for word in ("prefers-color-scheme: dark", "viewport", "bootstrap over seeds", "published"):
+    for word in ("prefers-color-scheme: dark", "viewport", "interval over seeds", "published"):
         assert word in text
 
 

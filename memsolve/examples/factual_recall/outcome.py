@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from memsolve.engine import Point
-from memsolve.engine.fit import Estimate, Floats, bootstrap
+from memsolve.engine.fit import SHARE, Estimate, Floats, mean
 from memsolve.examples.factual_recall.facts import BUCKETS, Facts
 from memsolve.examples.factual_recall.training import Recollection
 from memsolve.study.trajectory import choose, marks_of
@@ -57,13 +57,13 @@ class Recalled(Point):
     @property
     def total(self) -> Estimate:
         """Their mean, and the interval over seeds."""
-        return _mean(self.totals)
+        return mean(self.totals)
 
     @property
     def shares(self) -> list[Estimate]:
         """The share of each bucket, likewise."""
         ends = np.array(self.recalled[-1]) / self.sizes
-        return [_mean(ends[:, bucket]) for bucket in range(len(BUCKETS))]
+        return [mean(ends[:, bucket], SHARE) for bucket in range(len(BUCKETS))]
 
 
 def recalled(grid: Trials, place: Place, runs: Recollections) -> Recalled:
@@ -94,7 +94,3 @@ def recalled(grid: Trials, place: Place, runs: Recollections) -> Recalled:
         seconds=float(np.median([found.seconds for found in best])),
         note=f"{len(early)} of {len(best)} seeds ended early: {reasons}" if early else "",
     )
-
-
-def _mean(values: Floats) -> Estimate:
-    return bootstrap([values], lambda draws: np.asarray(draws[0].mean(1)))
