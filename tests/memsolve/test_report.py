@@ -158,9 +158,8 @@ def test_figures_in_words_have_their_numbers() -> None:
 def test_what_has_stored_nothing_is_named(name: str) -> None:
     found, summary = study(name, 3)
     lazy, *others = summary.fits
-    nothing = [replace(point, recovered=[[0, 0]] * 40) for point in lazy.points]
-    if name == "capacity":
-        nothing = [replace(point, recovered=[0, 0]) for point in lazy.points]
+    none = [0, 0] if name == "capacity" else [[0, 0]] * 40
+    nothing = [replace(point, recovered=none) for point in lazy.points]
     drawn = found.figures(replace(summary, fits=[replace(lazy, points=nothing), *others]))
     words = describe(next(iter(drawn.values())))
     assert "nothing above 0 to draw: sgd (alpha = 1.5" in words
