@@ -235,6 +235,13 @@ def test_two_optimizers_are_compared_on_the_same_seeds() -> None:
     assert [row["behind the one above [95%]"] for row in leaderboard.rows(fits)] == [*gaps.values()]
 
 
+def test_a_difference_without_an_interval_is_not_called_noise() -> None:
+    agreeing = behind([fit("a", point([100] * 3)), fit("b", point([50] * 3))])
+    assert agreeing["b"] == f"0.50 ({AGREE})"
+    single = behind([fit("a", point([100])), fit("b", point([50]))])
+    assert single["b"] == "0.50 (one seed, no interval)"
+
+
 def test_boards_without_a_common_problem_have_no_ranking() -> None:
     other = replace(point([9, 9]), num_items=256)
     found = ranking([fit("a", point([1, 1])), fit("b", other)])
