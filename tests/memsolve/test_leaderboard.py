@@ -162,7 +162,7 @@ def test_a_batch_size_at_the_edge_is_not_identified() -> None:
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 def test_the_interval_of_the_batch_that_stores_enough_covers(seeds: int) -> None:
-    """91 to 96% of those that are identified, whatever their width (800 trials each)."""
+    """91 to 95% of those that are identified, whatever their width (800 trials each)."""
     generator = np.random.default_rng(0)
     means = np.array([40 * (size / (size + 60)) ** 0.5 for size in SIZES[:-1]] + [40])
     truth = enough(SIZES, np.array([means])).value
