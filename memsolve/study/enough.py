@@ -19,7 +19,7 @@ def enough(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
     The paper's critical batch size is where the number stored ceases to grow with the batch. Here
     that is read off the counts, interpolated in `log B`, without a law of how they grow. Counts
     that rise little between the batch sizes make it a rough number: then its interval is wide,
-    and covers 91 to 95% in simulations.
+    and covers 88 to 96% in simulations of counts that vary by 5 to 25% from seed to seed.
 
     Args:
         batch_sizes: (K,) increasing; the population, `inf`, is last.

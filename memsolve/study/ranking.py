@@ -59,7 +59,8 @@ def behind(fits: Sequence[Fit[Standing]]) -> dict[str, str]:
 
     `0.07 [0.04, 0.10]`: the interval is of the difference on the same seeds, which differs less
     from seed to seed than the shares do. *Within noise* is a difference whose interval holds 0:
-    the seeds do not tell which of the two is better. Each difference is judged by itself.
+    the seeds do not tell which of the two is better. One without an interval says why it has none.
+    Each difference is judged by itself.
     """
     order = list(ranking(fits))
     names, stored = _stored(fits)
@@ -74,8 +75,9 @@ def behind(fits: Sequence[Fit[Standing]]) -> dict[str, str]:
             return np.asarray(shares[:, other] - shares[:, own])
 
         found = jackknife([stored], statistic)
-        open_ = found.low is None or found.high is None or found.low <= 0 <= found.high
-        return f"{found}, within noise" if open_ else str(found)
+        if found.low is None or found.high is None or not found.low <= 0 <= found.high:
+            return str(found)
+        return f"{found}, within noise"
 
     later = {name: difference(name, above) for above, name in pairwise(order)}
     return {order[0]: "-"} | later
