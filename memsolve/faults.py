@@ -148,4 +148,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while following is not None and not any(following is each for each in seen):
         seen.append(following)
         yield following
-        following = following.__cause__ or following.__context__
+        cause = following.__cause__
+        following = following.__context__ if cause is None else cause

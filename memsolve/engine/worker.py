@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from memsolve_kernels.errors import InputError
 
 from memsolve.engine.calls import Here
+from memsolve.engine.naming import FOLDER
 from memsolve.engine.process import numerical, put
 from memsolve.faults import EndedError, KilledError, MachineError
 
@@ -97,7 +98,7 @@ class Worker:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self._running = process, here
-        self._send(numerical(), self._study)
+        self._send(numerical(), FOLDER.get(), self._study)
         try:
             self._receive(math.inf)  # that there is nothing more
         except (EndedError, KilledError) as error:
@@ -153,13 +154,16 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
-    settings, _ = pickle.loads(requests.get())  # importing what a study needs takes seconds
+    settings, folder, _ = pickle.loads(requests.get())  # importing a study takes seconds
     put(settings)
+    FOLDER.set(folder)
     answers: Iterator[bytes] = iter([pickle.dumps(None)])
     while True:
-        with suppress(OSError):  # of a socket that is closed, as the listener finds out
+        try:
             for answer in answers:
                 connection.send_bytes(answer)
+        except OSError:  # closed by who asks, or by an optimizer, which the listener does not see
+            os._exit(0)
         answers = _answers(requests.get())
 
 

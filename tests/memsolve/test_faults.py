@@ -69,6 +69,9 @@ class UnprintableError(Exception):
     def __str__(self) -> str:
         raise SystemExit(0)
 
+    def __bool__(self) -> bool:
+        raise SystemExit(0)
+
     __repr__ = __str__
 
 
@@ -84,7 +87,7 @@ class OfGenerator(Faulty):
 
 class Silent(Faulty):
     def fault(self, param: torch.Tensor) -> None:
-        raise UnprintableError
+        raise UnprintableError from UnprintableError()
 
 
 class SilentExit(Faulty):
@@ -373,6 +376,11 @@ class Exits(Fatal):
         os._exit(0)
 
 
+class Closes(Fatal):
+    def fault(self):
+        os.closerange(3, 1000)
+
+
 class Hangs(Fatal):
     def fault(self):
         time.sleep(1000)
@@ -385,12 +393,13 @@ def test_a_process_of_their_own_ends_with_one_row_alone(
 ) -> None:
     (tmp_path / "fatal.py").write_text(FATAL)
     monkeypatch.syspath_prepend(tmp_path)
-    names = ["sgd", "fatal.Exits", "fatal.Hangs", "muon"]
+    names = ["sgd", "fatal.Exits", "fatal.Closes", "fatal.Hangs", "muon"]
     grid = Grid(names, dims=(8, 16), seeds=1, num_items=64)
     summary = capacity(grid, time_limit=10)
     assert "fatal" not in sys.modules
     assert summary.fits == capacity(replace(grid, optimizers=["sgd", "muon"])).fits
     assert [failure.reason for failure in summary.failed] == [
+        "it ended its process, with status 0",
         "it ended its process, with status 0",
         "it took longer than the time limit of 10 s",
     ]

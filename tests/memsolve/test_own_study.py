@@ -109,6 +109,18 @@ def memsolve(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_an_optimizer_in_the_current_folder_is_found_in_its_process(tmp_path: Path) -> None:
+    (tmp_path / "neighbour.py").write_text("LR = 1.0\n")
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\ndef make(params):\n"
+        "    import neighbour\n    return torch.optim.SGD(params, lr=neighbour.LR)\n"
+    )
+    grid = "--optimizers", "mine:make", "--dims", "8,16", "--seeds", "1", "--num-items", "64"
+    done = memsolve(tmp_path, "capacity", *grid, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "mine:make" in done.stdout
+
+
 def test_from_command_line_to_report_with_an_interruption(folder: Path) -> None:
     (folder / "interrupt").touch()
     stopped = memsolve(folder, "toy.norm", "--power", "2", "--out", "out")
