@@ -297,7 +297,7 @@ def _tied(tile: _Tile, own: Tensor, copied: Tensor) -> Tensor:
 
 def _exponents(outputs: Tensor) -> Tensor:
     """To base 2, the largest element of each column (d,); zero of a column of zeros."""
-    parts = [part.abs().amax(0) for part in in_parts(outputs)]
+    parts = [torch.maximum(part.amax(0), part.amin(0).neg()) for part in in_parts(outputs)]
     largest = torch.stack(parts).amax(0).to(accumulation_dtype(outputs.dtype))
     return largest.masked_fill_(largest == 0, 1).log2_()
 
