@@ -46,9 +46,9 @@ class Muon(Optimizer):
     and values with k heads each has `heads=3 * k`. A single row or column is divided by its length.
     A vector of more than two dimensions, such as (C, 1, 1), is refused.
 
-    A step that raises has changed nothing: hyperparameters and gradients are checked and all signs
-    taken before the first weight moves. So it holds the signs of all parameters at a time, as much
-    memory as the parameters.
+    A step that raises has changed nothing: hyperparameters, parameters and gradients are checked
+    and all signs taken before the first weight moves. So it holds the signs of all parameters at a
+    time, as much memory as the parameters.
 
     Gradients are never modified.
 
@@ -180,6 +180,7 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             check_hyperparameters(group)
+            check_parameters(group)
             check_gradients(group)
         compiled = torch.compiler.is_compiling()
         with nullcontext() if compiled else self._without_new_state_on_error():

@@ -1,6 +1,7 @@
 """What Muon accepts: hyperparameters, parameters and gradients, or an error that names them."""
 
 import math
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -113,5 +114,5 @@ def _check_parameter(name: str, param: Tensor, group: Group) -> None:
 
 
 def _check_range(name: str, value: Any, high: float) -> None:
-    if not 0 <= value < high:
+    if not isinstance(value, Real | Tensor) or not 0 <= value < high:
         raise RangeError(f"{name} is {value}; expected a number in [0, {high})")

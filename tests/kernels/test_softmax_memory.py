@@ -4,6 +4,7 @@ import memsolve_kernels as mk
 import pytest
 import torch
 from memsolve_kernels.errors import NonFiniteError
+from memsolve_kernels.softmax.torch_backend import TorchBackend
 from torch import Tensor
 from torch.func import grad
 
@@ -98,6 +99,16 @@ def test_a_transform_by_the_queries_makes_no_zeros_for_the_outputs() -> None:
         grad(lambda q: mk.softmax_loss(q, outputs, targets))(queries)
 
     assert extra_bytes(run, "cpu") < 2.5 * TILE
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout"), [(torch.bfloat16, "contiguous"), (torch.float32, "every other")]
+)
+def test_all_tiles_are_converted_in_one_place(dtype: torch.dtype, layout: str) -> None:
+    """One allocation a tile, each freed, let glibc's heap grow to a copy of all outputs."""
+    queries, targets = cases(1, torch.float32)
+    tiles = TorchBackend()._tiles(queries, head(dtype, layout), targets)
+    assert len({tile.values.data_ptr() for tile in tiles}) == 1
 
 
 def test_what_is_not_finite_is_found_in_any_tile() -> None:

@@ -1,6 +1,7 @@
 """A step of Muon that raises has changed nothing: no weight, no momentum, no state."""
 
 import copy
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -88,7 +89,11 @@ def test_the_other_group_has_not_stepped(
         ({"schedule": "moun"}, RangeError),
         ({"lr": torch.tensor(-0.1)}, RangeError),
         ({"lr": torch.ones(2)}, ShapeError),
+        ({"lr": Decimal("0.1")}, RangeError),
+        ({"weight_decay": "0.1"}, RangeError),
         ({"heads": 0}, RangeError),
+        ({"heads": 2}, ShapeError),
+        ({"batch_dims": 1}, ShapeError),
     ],
 )
 def test_a_group_that_was_edited_is_checked_before_the_first_steps(

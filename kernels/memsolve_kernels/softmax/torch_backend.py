@@ -38,7 +38,7 @@ LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 
 
 
 class _Tile(NamedTuple):
-    values: Tensor  # (T, d), the tile's outputs in the dtype of the sums
+    values: Tensor  # (T, d), the tile's outputs in the dtype of the sums, until the next tile
     logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
     items: slice  # the tile's
     own: tuple[Tensor, Tensor]  # where the targets are, rows and columns
@@ -200,7 +200,7 @@ class TorchBackend(Passes):
         self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
     ) -> Iterator[_Tile]:
         """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
-        num_queries, num_items = queries.shape[0], outputs.shape[0]
+        (num_queries, dim), num_items = queries.shape, outputs.shape[0]
         scaled, unit = queries * factor if factor != 1 else queries, 1.0
         if factor != 1 and not math.isfinite(scaled.sum()):  # some are near the largest number
             scaled, unit = queries * (factor / 4), 4.0
@@ -209,9 +209,13 @@ class TorchBackend(Passes):
         ordered, order = targets.sort()
         edges = torch.tensor([*starts, num_items], device=targets.device)
         bounds = torch.searchsorted(ordered, edges).tolist()
-        buffer = queries.new_empty(num_queries * min(items, num_items))
+        most = min(items, num_items)
+        buffer = queries.new_empty(num_queries * most)
+        converted = None if _is_operand(outputs, queries) else queries.new_empty(most, dim)
         for tile, start in enumerate(starts):
-            values = outputs[start : start + items].to(queries.dtype)
+            values = outputs[start : start + items]
+            if converted is not None:
+                values = converted[: values.shape[0]].copy_(values)
             shape = num_queries, values.shape[0]
             logits = buffer[: math.prod(shape)].view(shape)
             torch.mm(scaled, values.T, out=logits)
@@ -225,11 +229,15 @@ class TorchBackend(Passes):
 
 def _items_in_tile(queries: Tensor, outputs: Tensor) -> int:
     """As many as there are elements for logits, and for the outputs where they are converted."""
+    rows = queries.shape[0] if _is_operand(outputs, queries) else max(queries.shape)
+    return max(MIN_ITEMS, elements_at_once(queries.device) // rows)
+
+
+def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
+    """Whether a product with the queries reads the outputs as they are, without a copy."""
     (items, dim), (along_items, along_dim) = outputs.shape, outputs.stride()
     readable = (along_dim == 1 and along_items >= dim) or (along_items == 1 and along_dim >= items)
-    as_it_is = readable and outputs.dtype == queries.dtype
-    rows = queries.shape[0] if as_it_is else max(queries.shape)
-    return max(MIN_ITEMS, elements_at_once(queries.device) // rows)
+    return readable and outputs.dtype == queries.dtype
 
 
 def _as_one(partial: WeightedPartial) -> WeightedPartial:
@@ -289,7 +297,7 @@ def _tied(tile: _Tile, own: Tensor, copied: Tensor) -> Tensor:
 
 def _exponents(outputs: Tensor) -> Tensor:
     """To base 2, the largest element of each column (d,); zero of a column of zeros."""
-    parts = [part.abs().amax(0) for part in in_parts(outputs)]
+    parts = [torch.maximum(part.amax(0), part.amin(0).neg()) for part in in_parts(outputs)]
     largest = torch.stack(parts).amax(0).to(accumulation_dtype(outputs.dtype))
     return largest.masked_fill_(largest == 0, 1).log2_()
 
