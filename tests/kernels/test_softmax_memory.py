@@ -1,5 +1,8 @@
 """What plain torch allocates: a tile or two, and results; no copy of the outputs in any dtype."""
 
+import subprocess
+import sys
+
 import memsolve_kernels as mk
 import pytest
 import torch
@@ -134,3 +137,32 @@ def test_parts_of_a_half_precision_gradient_are_those_of_float32() -> None:
     found = gradient(case.outputs, case.queries)
     expected = gradient(case.outputs.float(), case.queries.float())
     torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-7)
+
+
+RESIDENT = """
+import resource
+import torch
+from memsolve_kernels import retrieval, softmax_loss
+
+def run(outputs):
+    queries = torch.ones(1, 512, dtype=torch.bfloat16, requires_grad=True)
+    targets = torch.zeros(1, dtype=torch.int64)
+    softmax_loss(queries, outputs, targets).backward()
+    retrieval(queries.detach(), outputs, targets)
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+run(torch.zeros(4096, 512, dtype=torch.bfloat16))
+outputs = torch.zeros(100_000, 512, dtype=torch.bfloat16).fill_(0.01)  # 102 MB
+before = peak()
+run(outputs)
+print((peak() - before) * (1 if __import__("sys").platform == "darwin" else 1024))
+"""
+
+
+def test_the_process_grows_by_tiles_too() -> None:
+    """The heap may keep what torch has freed: counted by the system, in a process of its own."""
+    pytest.importorskip("resource")
+    printed = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, check=True)
+    assert int(printed.stdout) < 32 * 2**20

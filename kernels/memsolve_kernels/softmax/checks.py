@@ -20,7 +20,7 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.modes import is_readable
-from memsolve_kernels.softmax.parts import in_parts
+from memsolve_kernels.softmax.parts import in_parts, in_parts_of
 from memsolve_kernels.softmax.passes import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -99,14 +99,16 @@ def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tens
 def check_finite(**tensors: Tensor) -> None:
     """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
     for name, tensor in tensors.items():
-        if is_readable(tensor) and not all(map(_is_finite, in_parts(tensor.detach()))):
-            _refuse_non_finite(name, tensor.detach())
+        if not is_readable(tensor):
+            continue
+        tensor = tensor.detach()
+        if not all(map(_is_finite, in_parts_of(tensor, accumulation_dtype(tensor.dtype)))):
+            _refuse_non_finite(name, tensor)
 
 
 def _is_finite(part: Tensor) -> bool:
     """Whether all elements are: by their sum, at a fraction of the cost of looking at each."""
-    total = part.sum(dtype=accumulation_dtype(part.dtype))
-    return math.isfinite(total) or bool(part.isfinite().all())  # finite ones may overflow a sum
+    return math.isfinite(part.sum()) or bool(part.isfinite().all())  # finite ones may overflow
 
 
 def _refuse_non_finite(name: str, tensor: Tensor) -> None:

@@ -5,6 +5,7 @@ one that is not contiguous where a product cannot read its strides.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,3 +22,18 @@ def in_parts(rows: Tensor) -> tuple[Tensor, ...]:
     if rows.numel() <= elements:
         return (rows,)
     return torch.split(rows, max(1, elements // math.prod(rows.shape[1:])))
+
+
+def in_parts_of(rows: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """The rows (R, ...) in another dtype, a part at a time; the next part takes its memory.
+
+    With memory of its own for each part, the heap of glibc grows by all of them, though each is
+    freed before the next: what is freed is a little too small for the next aligned block.
+    """
+    parts = in_parts(rows)
+    if rows.dtype == dtype:
+        yield from parts
+        return
+    buffer = rows.new_empty(parts[0].shape, dtype=dtype)
+    for part in parts:
+        yield buffer[: part.shape[0]].copy_(part)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.softmax.copies import hash_rows, labels
-from memsolve_kernels.softmax.parts import elements_at_once, in_parts
+from memsolve_kernels.softmax.parts import elements_at_once, in_parts, in_parts_of
 from memsolve_kernels.softmax.passes import (
     Aim,
     Passes,
@@ -307,7 +307,8 @@ def _norms(rows: Tensor) -> Tensor:
     dtype = accumulation_dtype(rows.dtype)
     if rows.shape[0] == 0:
         return rows.new_zeros((), dtype=dtype)
-    norms = [torch.linalg.vector_norm(part, dim=1, dtype=dtype).amax() for part in in_parts(rows)]
+    parts = in_parts_of(rows, dtype)
+    norms = [torch.linalg.vector_norm(part, dim=1).amax() for part in parts]
     return torch.stack(norms).amax()
 
 
