@@ -138,7 +138,7 @@ def run(words: list[str]) -> int:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (MemoryError, RecursionError) as error:
+    except (MemoryError, OverflowError, RecursionError) as error:
         return _fail(f"{type(error).__name__}: {error}")
     except usage_error as error:
         return _fail(cast("Any", error).format_message())

@@ -70,8 +70,13 @@ def check(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def head_of(lines: Iterable[Line | None]) -> Line | None:
-    """The first line of settings, if there is one."""
-    return next(filter(is_head, lines), None)
+    """The first line of settings that has a checksum, or else the first; None without any."""
+    first = None
+    for line in filter(is_head, lines):
+        if line is not None and line.checked:
+            return line
+        first = first or line
+    return first
 
 
 def is_head(line: Line | None) -> bool:

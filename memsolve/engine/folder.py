@@ -57,7 +57,7 @@ def check_regular(path: Path, *, follow: bool = False) -> None:
     Raises:
         FolderError: says what it is.
     """
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         kind = stat.S_IFMT(os.stat(path, follow_symlinks=follow).st_mode)
         if kind != stat.S_IFREG:
             raise FolderError(

@@ -150,10 +150,11 @@ class Store(Generic[C, R]):
         damaged: list[bytes] = []
         for raw in filter(bytes.strip, lines):
             line = from_line(raw)
-            if line is not None and claim.is_head(line):
+            if line is not None and line.checked < head.checked:
+                line = None
+            if claim.is_head(line):
                 claim.check_head(self._folder, line, self._settings)
-            trusted = line if line is not None and line.checked >= head.checked else None
-            whole = trusted is not None and self._take_line(trusted.fields)
+            whole = line is not None and self._take_line(line.fields)
             (good if whole else damaged).append(raw)
         return good, damaged
 

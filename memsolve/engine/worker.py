@@ -41,6 +41,9 @@ START = (
 )
 """With the search path of this process: another one would import other modules."""
 
+STDERR = 2
+"""The descriptor; Python's own object may have been replaced."""
+
 BEAT = 0.5
 """Seconds between looks whether the process lives: what it has started may hold its socket open."""
 
@@ -93,7 +96,10 @@ class Worker:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
             try:
                 process = subprocess.Popen(
-                    [sys.executable, *words], stdin=subprocess.DEVNULL, pass_fds=[end]
+                    [sys.executable, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=STDERR,  # what an optimizer prints is no result
+                    pass_fds=[end],
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -200,6 +200,17 @@ def test_lines_without_checksums_count_where_the_first_has_none(
     assert (tmp_path / "cells.jsonl").read_text() == content
 
 
+@pytest.mark.parametrize("at", [0, 3])
+def test_settings_without_a_checksum_are_damage_beside_others(
+    at: int, whole: list[bytes], tmp_path: Path
+) -> None:
+    foreign = b'{"settings": {}}\n'
+    (tmp_path / "cells.jsonl").write_bytes(b"".join([*whole[:at], foreign, *whole[at:]]))
+    kept = store(tmp_path)
+    assert all(kept.find(cell, MAKERS[place]) == of for (cell, place), of in TRUTH.items())
+    assert (tmp_path / "cells.damaged.jsonl").read_bytes() == foreign
+
+
 HELD: dict[str, dict[str, bytes]] = {
     "cells of another study": {
         "cells.jsonl": to_line({"layout": 2, "settings": {"study": "precision"}}).encode()

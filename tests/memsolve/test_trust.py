@@ -1,5 +1,6 @@
 """What lies in a folder is neither imported, nor changes figures, nor is overwritten."""
 
+import json
 import os
 import subprocess
 import sys
@@ -180,3 +181,15 @@ def test_what_it_did_write_is_written_again(tmp_path: Path) -> None:
     capacity(Grid(["sgd"], dims=[8, 16], seeds=1), tmp_path / "study")
     (tmp_path / "study" / FIGURE).write_bytes(OLD_PICTURE)
     write_report([load(tmp_path / "study")], tmp_path / "study")
+
+
+def test_a_number_that_is_too_large_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = json.loads((RECORD / "summary.json").read_text())
+    point = summary["fits"][0]["points"][0]
+    point["recovered"] = [int("9" * 400)] * len(point["recovered"])
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert run(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "OverflowError" in line
