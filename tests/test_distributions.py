@@ -63,7 +63,7 @@ def test_the_kernels_are_a_distribution_of_their_own(tmp_path: Path) -> None:
         assert packed == KERNELS
         assert others == DIST_INFO
         needed = {re.split(r"[^a-z-]", line)[0] for line in requires.splitlines()}
-        assert needed == {"numpy", "torch", "triton", "hypothesis", "pytest"}
+        assert needed == {"numpy", "torch", "triton", "hypothesis", "ml-dtypes", "pytest"}
         assert "pytest>=8; extra == 'test'" in requires
 
 

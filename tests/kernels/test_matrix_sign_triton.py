@@ -159,9 +159,10 @@ def test_products_beyond_one_launch(damping: float) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "damping", "bound"),
-    [(torch.float32, 1e-4, 1e-4), (torch.float16, 1e-3, 2e-2), (torch.bfloat16, 1e-3, 1e-1)],
+    [(torch.float32, 1e-4, 1e-4), (torch.float16, 4e-3, 2e-2), (torch.bfloat16, 3e-2, 1e-1)],
 )
 def test_damped_accuracy(dtype: torch.dtype, damping: float, bound: float) -> None:
+    """At four eps in half precision: below one eps the bound of the dtype acts instead."""
     for values in (
         torch.arange(1, 129, dtype=torch.float64) ** -2,
         torch.logspace(0, -7, 60, dtype=torch.float64),
