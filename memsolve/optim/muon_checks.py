@@ -114,5 +114,6 @@ def _check_parameter(name: str, param: Tensor, group: Group) -> None:
 
 
 def _check_range(name: str, value: Any, high: float) -> None:
-    if not isinstance(value, Real | Tensor) or not 0 <= value < high:
+    is_number = isinstance(value, Real | Tensor)
+    if not (is_number and 0 <= value < high):
         raise RangeError(f"{name} is {value}; expected a number in [0, {high})")
