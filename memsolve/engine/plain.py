@@ -60,7 +60,8 @@ def converter(kind: Any) -> Convert:
     if outer is Literal:
         return _literal(kind, inner)
     if outer in (Union, UnionType):
-        return _union(kind, tuple(map(converter, inner)))
+        optional = type(None) in inner
+        return _union(kind, tuple(map(converter, inner)), optional=optional)
     if outer is list:
         return _list(kind, inner[0] if inner else Any)
     if outer is tuple and inner[1:] == (...,):
@@ -106,8 +107,10 @@ def _literal(kind: Any, values: tuple[Any, ...]) -> Convert:
     return convert
 
 
-def _union(kind: Any, converters: tuple[Convert, ...]) -> Convert:
+def _union(kind: Any, converters: tuple[Convert, ...], *, optional: bool) -> Convert:
     def convert(found: Any) -> Any:
+        if found is None and optional:
+            return None
         for each in converters:
             with suppress(MismatchError):
                 return each(found)

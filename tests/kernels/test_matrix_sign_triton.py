@@ -35,8 +35,6 @@ from memsolve_kernels.matrix_sign.triton_backend import (  # noqa: E402
 )
 from memsolve_kernels.matrix_sign.triton_kernels import symmetric, update  # noqa: E402
 
-from tests.kernels import tensor_cores  # noqa: E402
-
 pytestmark = pytest.mark.filterwarnings(  # Triton 3.6's, in the interpreter
     "ignore:Conversion of an array:DeprecationWarning"
 )
@@ -50,6 +48,8 @@ SIZES = [(1, 1, 8), (5, 7, 8), (16, 16, 8), (33, 20, 1), (52, 40, 2), (52, 40, 3
 @pytest.fixture(autouse=True)
 def interpreter_computes_as_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     if not GPU:
+        from tests.kernels import tensor_cores  # needs ml-dtypes, which a GPU's machine may lack
+
         tensor_cores.install(monkeypatch)
 
 

@@ -38,8 +38,6 @@ from memsolve_kernels.softmax import plan, triton_backend  # noqa: E402
 from memsolve_kernels.softmax.triton_kernels import scratch  # noqa: E402
 from memsolve_kernels.softmax.variants import variants  # noqa: E402
 
-from tests.kernels import tensor_cores  # noqa: E402
-
 pytestmark = [
     pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning"),  # log2(0) is -inf, meant
     pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning"),
@@ -62,6 +60,8 @@ PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
 @pytest.fixture(autouse=True)
 def interpreter_computes_as_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     if not GPU:
+        from tests.kernels import tensor_cores  # needs ml-dtypes, which a GPU's machine may lack
+
         tensor_cores.install(monkeypatch)
 
 

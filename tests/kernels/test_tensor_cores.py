@@ -17,8 +17,6 @@ if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
 import triton  # noqa: E402
 import triton.language as tl  # noqa: E402
 
-from tests.kernels import tensor_cores  # noqa: E402
-
 pytestmark = pytest.mark.filterwarnings(  # Triton 3.6's, in the interpreter
     "ignore:Conversion of an array:DeprecationWarning"
 )
@@ -29,6 +27,8 @@ BLOCK = 4096
 @pytest.fixture(autouse=True)
 def interpreter_computes_as_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     if not GPU:
+        from tests.kernels import tensor_cores  # needs ml-dtypes, which a GPU's machine may lack
+
         tensor_cores.install(monkeypatch)
 
 

@@ -16,7 +16,7 @@ import pytest
 from memsolve import InputError
 from memsolve.cli import run
 from memsolve.engine import Cell, claim, folder
-from memsolve.engine.lines import to_line
+from memsolve.engine.lines import from_line, to_line
 from memsolve.engine.store import Store, StoreError
 from memsolve.environment import Environment
 from memsolve.study import load
@@ -410,3 +410,11 @@ def test_what_killed_processes_left_of_a_file_is_removed(tmp_path: Path) -> None
         *("cells.jsonl", ".cells.jsonl.partial"),
         ".memsolve-report.html-0123456789abcdef.partial",
     }
+
+
+@pytest.mark.parametrize("value", [float("inf"), 2**63, "\ud800", [[1.5, None]], -0.0])
+def test_a_line_gives_back_what_it_was_made_of(value: object) -> None:
+    line = from_line(to_line({"value": value}).encode())
+    assert line is not None
+    assert line.checked
+    assert repr(line.fields["value"]) == repr(value)
