@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from memsolve.engine import Fit, Summary
-from memsolve.engine.fit import mean
+from memsolve.engine.results.estimate import mean
+from memsolve.engine.results.load import load_summary
 from memsolve.report.names import short
-from memsolve.study.leaderboard import leaderboard, told
-from memsolve.study.ranking import behind, rank, ranking, scores
+from memsolve.study.leaderboard.leaderboard import leaderboard, told
+from memsolve.study.leaderboard.ranking import behind, rank, ranking, scores
 
 ALPHA = 1.5
 """What is stored is told at this alpha and the largest `d`; the shares are of all of them."""
@@ -17,7 +18,7 @@ ALPHA = 1.5
 
 def recorded() -> Summary[Any]:
     """The leaderboard on record."""
-    return leaderboard.load(leaderboard.record)
+    return load_summary(leaderboard, leaderboard.record)
 
 
 def table(summary: Summary[Any]) -> str:
@@ -50,7 +51,7 @@ def _row(cells: list[str], fit: Fit[Any], summary: Summary[Any]) -> str:
         *cells,
         *(
             told(mean(seeds)) if any(seeds) else summary.remarks.get(fit.optimizer, "0")
-            for seeds in point.stored
+            for seeds in point.recovered
         ),
         str(fit.estimate),
         "?" if critical.value is None else told(critical),
@@ -66,7 +67,7 @@ def _made(summary: Summary[Any]) -> str:
     problems = scores(summary.fits)
     hours = sum(point.took for point in points) / 3600
     here = summary.environment
-    seeds = len(points[0].stored[0])
+    seeds = len(points[0].recovered[0])
     return (
         f"{len(problems)} problems: alpha = {_told(problems, 0)}, d = {_told(problems, 1)}, after "
         f"{_told(problems, 3)} steps, N = {points[0].num_items}; {seeds} seeds beside the one of "

@@ -14,10 +14,10 @@ from torch import Tensor
 from bench.measure.ratio import LEAST_PAIRS, paired_ratio
 from bench.measure.rounds import Taken, interleaved
 from memsolve import AssociativeMemory
-from memsolve.engine.optimizers import resolve
-from memsolve.study.dynamics import dynamics
-from memsolve.study.trajectory import trajectory, walk
-from memsolve.study.trials import Place, Trials
+from memsolve.optimizers.registry import resolve
+from memsolve.study.training.dynamics import dynamics
+from memsolve.study.training.grid import TrainingGrid, TuningKey
+from memsolve.study.training.trajectory import trajectory, walk
 
 ALPHA, DIM, ITEMS, STEPS = 1.5, 64, 4096, 16
 STEP_SIZES = {"sgd": 4200.0, "muon": 180.0, "torch.optim.AdamW": 180.0}  # tuned, inverse, 50 steps
@@ -47,8 +47,8 @@ def main() -> None:
     print(f"alpha={ALPHA} d={DIM} N={ITEMS}, {torch.get_num_threads()} threads, {STEPS} steps")
     memory = AssociativeMemory(ITEMS, DIM, ALPHA, seed=0)
     for name, size in STEP_SIZES.items():
-        grid = Trials((name,), dims=(DIM,), num_items=ITEMS, steps=STEPS, device="cpu")
-        run = dynamics.trial(grid, Place(name, ALPHA, DIM, None), 0, ("inverse", size))
+        grid = TrainingGrid((name,), dims=(DIM,), num_items=ITEMS, steps=STEPS, device="cpu")
+        run = dynamics.trial(grid, TuningKey(name, ALPHA, DIM, None), 0, ("inverse", size))
         given = grid, memory, resolve([name])[name], run
         weights = [state.weight.clone() for state, _ in walk(*given)]
         samplers = {

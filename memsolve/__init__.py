@@ -8,12 +8,23 @@ if TYPE_CHECKING:
 
     from memsolve_kernels.errors import InputError
 
+    from memsolve.api import run
     from memsolve.problem import AssociativeMemory, Batch, Curvature
     from memsolve.recall import Recall
+    from memsolve.study.registry import load
 
     __version__: str
 
-__all__ = ["AssociativeMemory", "Batch", "Curvature", "InputError", "Recall", "__version__"]
+__all__ = [
+    "AssociativeMemory",
+    "Batch",
+    "Curvature",
+    "InputError",
+    "Recall",
+    "__version__",
+    "load",
+    "run",
+]
 
 _HOMES = {
     "AssociativeMemory": "memsolve.problem",
@@ -21,6 +32,8 @@ _HOMES = {
     "Curvature": "memsolve.problem",
     "InputError": "memsolve_kernels.errors",
     "Recall": "memsolve.recall",
+    "load": "memsolve.study.registry",
+    "run": "memsolve.api",
 }
 
 

@@ -16,10 +16,10 @@ def main() -> None:
     try:
         startup.replace_what_cannot_be_shown()
         startup.import_matplotlib()
-        from memsolve.cli import run
+        from memsolve.cli import run_command
         from memsolve.output import close
 
-        status = close(run(sys.argv[1:]))
+        status = close(run_command(sys.argv[1:]))
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:

@@ -13,12 +13,17 @@ from memsolve_kernels.errors import InputError
 from rich.text import Text
 
 from memsolve import __version__
-from memsolve.engine.beside import grid_beside
-from memsolve.engine.grid import Grid, options, split
-from memsolve.engine.merge import AnyStudy, Finished, merged
-from memsolve.engine.naming import FOLDER
-from memsolve.engine.run import unfinished
+from memsolve.api import run as run_study
+from memsolve.engine.extend import grid_like
+from memsolve.engine.grid import Grid
+from memsolve.engine.measure import format_unfinished
+from memsolve.engine.options import options, split
+from memsolve.engine.results.load import load_summary
+from memsolve.engine.results.merge import Finished, merge
+from memsolve.engine.run import run as run_without_report
+from memsolve.engine.study import AnyStudy
 from memsolve.faults import MachineError
+from memsolve.importing import FOLDER
 from memsolve.output import terminal
 from memsolve.report import notes, terminal_table, write_report
 from memsolve.report.ownership import refuse_foreign
@@ -79,22 +84,22 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
             raise InputError("--to is the finished study of --add; give both, or none")
         if add is None:
             folder = out or Path("results", study.name)
-            refuse_foreign(folder, [REPORT])
-            summary = study(type(study.grid).parse(others), folder, **how)
-            _report([(study, summary)], folder)
+            summary = run_study(study, type(study.grid).parse(others), out=folder, **how)
+            _print([(study, summary)], folder / REPORT)
         else:
             folder, finished = out or Path("results", f"{study.name}-added"), to or study.record
             if finished is None:
                 raise InputError("--add needs a finished study to be shown with: --to FOLDER")
             if folder.resolve() == finished.resolve():
                 raise InputError(f"--out and --to are both {folder}; expected another folder")
-            grid = grid_beside(study, finished, split(add), others)
+            grid = grid_like(study, finished, split(add), others)
             refuse_foreign(folder, [REPORT])
-            beside = finished, study, study.load(finished)
-            summary = study(grid, folder, **how)
-            _report(merged([beside, (folder, study, summary)]), folder)
+            summary = run_without_report(study, grid, folder, **how)
+            recorded = finished, study, load_summary(study, finished)
+            merged = merge([recorded, (folder, study, summary)])
+            _print(merged, write_report(merged, folder))
         if machine := [failure for failure in summary.failed if failure.machine]:
-            raise MachineError(unfinished(study.name, machine))
+            raise MachineError(format_unfinished(study.name, machine))
 
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -108,9 +113,9 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
 
 def _options(grid: Grid) -> Iterator[tuple[str, str | None, Any]]:
     """Name, default and annotation of the options of a grid."""
-    for name, option in options(type(grid)):
+    for name, option in options(grid):
         text = Annotated[str | None, typer.Option(option.flag, help=option.help)]
-        yield name, option.text(getattr(grid, name)), text
+        yield name, option.format(getattr(grid, name)), text
 
 
 def report(
@@ -123,10 +128,11 @@ def report(
 ) -> None:
     """One report of several finished studies; those of one kind share a ranked table."""
     own = [find(name) for name in study]
-    _report(merged([(folder, *load(folder, own)) for folder in folders]), out)
+    merged = merge([(folder, *load(folder, own)) for folder in folders])
+    _print(merged, write_report(merged, out))
 
 
-def run(words: list[str]) -> int:
+def run_command(words: list[str]) -> int:
     """Run the command line; the exit status. What a person can mend is told on stderr, with 2."""
     with suppress(OSError):  # of a current folder that is gone
         FOLDER.set(os.getcwd())
@@ -170,9 +176,8 @@ def _main(
     """Benchmark optimizers that store facts, against the laws of arXiv 2603.26554."""
 
 
-def _report(finished: list[Finished], out: Path) -> None:
-    """Write the report, then tell the terminal: what happens to that costs no file."""
-    path = write_report(finished, out)
+def _print(finished: list[Finished], report_path: Path) -> None:
+    """Print the tables, after all files are written: a closed terminal costs no file."""
     with terminal() as console:
         if not console.is_terminal:
             console.width = UNBOUNDED
@@ -180,4 +185,4 @@ def _report(finished: list[Finished], out: Path) -> None:
             console.print(terminal_table(study, summary, console.width))
             for line in notes(summary):
                 console.print(Text(line), soft_wrap=True)
-        console.print(Text(printable(f"report: {path}")), soft_wrap=True)
+        console.print(Text(printable(f"report: {report_path}")), soft_wrap=True)

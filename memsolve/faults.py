@@ -57,7 +57,7 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @contextmanager
-def blamed(what: str, kind: type[InputError] = StepError) -> Iterator[None]:
+def attribute_errors(what: str, kind: type[InputError] = StepError) -> Iterator[None]:
     """Raise what the code of an optimizer raises as an error that says whose failure it is.
 
     An optimizer may raise anything, `SystemExit` and `GeneratorExit` too. `KeyboardInterrupt` may
@@ -78,7 +78,7 @@ def blamed(what: str, kind: type[InputError] = StepError) -> Iterator[None]:
     except BaseException as error:
         if is_interrupt(error):
             raise
-        raise machine_error(error) or kind(f"{what}: {in_words(error)}") from error
+        raise machine_error(error) or kind(f"{what}: {format_error(error)}") from error
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -93,27 +93,27 @@ def machine_error(error: BaseException) -> MachineError | None:
     None if it reports none: then the failure is that of the code that raised it.
     """
     for each in _chain(error):
-        words = in_full(each)
+        words = full_message(each)
         worded = isinstance(each, RuntimeError | OSError)
         if isinstance(each, MemoryError) or (worded and re.search(NO_MEMORY, words)):
             asked = re.search(ASKED_FOR, words)
-            much = f", {in_units(_bytes(*asked.groups()))} were asked for" if asked else ""
+            much = f", {format_bytes(_bytes(*asked.groups()))} were asked for" if asked else ""
             return OutOfMemoryError(f"out of memory{much}")
         short = isinstance(each, OSError) and each.errno in SHORTAGES
         if short or (isinstance(each, RuntimeError) and re.search(LOST_DEVICE, words)):
-            return MachineError(f"the machine failed: {in_words(each)}")
+            return MachineError(f"the machine failed: {format_error(each)}")
     return None
 
 
-def in_words(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """What an exception says, in a line; its type where it says nothing, or cannot be printed."""
     if isinstance(error, SystemExit):
-        return f"it exits, with {in_text(error.code)}"
-    first = in_full(error).strip().partition("\n\n")[0]
+        return f"it exits, with {format_value(error.code)}"
+    first = full_message(error).strip().partition("\n\n")[0]
     return textwrap.shorten(first, 300) or type(error).__name__
 
 
-def in_full(error: BaseException) -> str:
+def full_message(error: BaseException) -> str:
     """The message of an exception; empty if it cannot be printed."""
     try:
         return str(error)
@@ -121,7 +121,7 @@ def in_full(error: BaseException) -> str:
         return ""
 
 
-def in_text(value: object) -> str:
+def format_value(value: object) -> str:
     """The `repr` of a value; its type if it has none."""
     try:
         return textwrap.shorten(repr(value), 300)
@@ -129,7 +129,7 @@ def in_text(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def in_units(size: float) -> str:
+def format_bytes(size: float) -> str:
     """A number of bytes for a person: `3.2 GiB`."""
     power = 0
     while size >= 1024 and power < len(UNITS) - 1:

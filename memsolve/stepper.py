@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from memsolve.faults import StepError as StepError  # where the callers of a Stepper look for it
-from memsolve.faults import blamed
+from memsolve.faults import attribute_errors
 from memsolve.objective import Objective
 from memsolve.optim import NoProgressWarning
 from memsolve.problem import AssociativeMemory
@@ -73,7 +73,7 @@ class Stepper:
         self._at_zero = True
         self.weight = torch.nn.Parameter(zero.float() if manner.single else zero)
         self._form = _form(self.weight)
-        with blamed("it cannot be made"):
+        with attribute_errors("it cannot be made"):
             self.optimizer = build([self.weight], objective)
             self._holds = self._holds_weight()
         self._check()
@@ -95,7 +95,7 @@ class Stepper:
         """Whether the weight is what it was, and where it was."""
         if (now := _form(self.weight)) != self._form:
             raise StepError(f"it has made the weight {_told(now)}; expected {_told(self._form)}")
-        with blamed("its step failed"):
+        with attribute_errors("its step failed"):
             if self._holds and not self._holds_weight():
                 raise StepError("it has replaced the weight in its param_groups by another tensor")
 
@@ -131,7 +131,7 @@ def advance(optimizer: Optimizer, evaluate: Callable[[], Tensor], rate: float | 
         StepError: it has no learning rate, or raised.
         MachineError: the machine failed meanwhile.
     """
-    with blamed("its step failed"):
+    with attribute_errors("its step failed"):
         if rate is not None:
             _set_rate(optimizer, rate)
         takes = inspect.signature(optimizer.step).parameters

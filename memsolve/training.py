@@ -10,6 +10,7 @@ import torch
 from memsolve_kernels.errors import RangeError
 from torch import Tensor
 
+from memsolve.faults import StepError
 from memsolve.objective import Objective
 from memsolve.problem import Batch
 from memsolve.stepper import Build, Stepper, manner_of
@@ -88,3 +89,14 @@ def train(
             return
         seconds = time.perf_counter() - start
         yield State(step, weight.to(zero.dtype), loss, seconds, manner.single)
+
+
+def step_from_zero(objective: Objective, build: Build) -> Tensor:
+    """The weight (d, d) after one step from `W = 0` on the batch of an objective.
+
+    Raises:
+        StepError: the optimizer raised (its own error is the cause), or made NaN or infinity.
+    """
+    for state in train(objective, build, [objective.batch], [None]):
+        return state.weight
+    raise StepError("its step made NaN or infinity")

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 from memsolve_kernels.errors import DeviceError, InputError
 
-from memsolve.engine.calls import Calls, Here, call
+from memsolve.engine.execution.executor import Executor, call
+from memsolve.engine.execution.local import LocalExecutor
 from memsolve.engine.grid import Grid
-from memsolve.engine.identity import Identity
-from memsolve.engine.probe import identified, probe
-from memsolve.faults import MachineError, OutOfMemoryError, StepError, in_units, machine_error
+from memsolve.faults import MachineError, OutOfMemoryError, StepError, format_bytes, machine_error
+from memsolve.optimizers.probe import ProbeResult, identify, probe
 from memsolve.problem import power_law
 
-AnyGrid = TypeVar("AnyGrid", bound=Grid)
+G = TypeVar("G", bound=Grid)
 T = TypeVar("T")
 
 
@@ -34,30 +34,18 @@ class RefusedError(InputError):
         return type(self), (self.refused,)
 
 
-class Known(NamedTuple):
-    """What is known of an optimizer before it is measured.
-
-    Attributes:
-        remark: what its first step is, in a few words; empty where there is nothing to remark.
-        identity: what it is made of.
-    """
-
-    remark: str
-    identity: Identity
-
-
 @dataclass(frozen=True)
-class Prepared(Generic[AnyGrid]):
+class Prepared(Generic[G]):
     """A grid that can be measured.
 
     Attributes:
         grid: with its device chosen, and only optimizers that can be used.
-        known: what was found of each of them, by label.
+        probes: what their first steps showed, by label.
         refused: why the others cannot be used, in a sentence, by label.
     """
 
-    grid: AnyGrid
-    known: dict[str, Known]
+    grid: G
+    probes: dict[str, ProbeResult]
     refused: dict[str, str]
 
     def without(self, refused: dict[str, str]) -> Self:
@@ -66,35 +54,37 @@ class Prepared(Generic[AnyGrid]):
         Raises:
             RefusedError: none is left.
         """
-        known = {label: found for label, found in self.known.items() if label not in refused}
-        together = self.refused | refused
-        if not known:
-            raise RefusedError(together)
-        return replace(self, grid=only(self.grid, known), known=known, refused=together)
+        probes = {label: each for label, each in self.probes.items() if label not in refused}
+        all_refused = self.refused | refused
+        if not probes:
+            raise RefusedError(all_refused)
+        return replace(
+            self, grid=with_optimizers(self.grid, probes), probes=probes, refused=all_refused
+        )
 
 
-def only(grid: AnyGrid, labels: Iterable[str]) -> AnyGrid:
-    """The grid with these of its optimizers."""
+def with_optimizers(grid: G, labels: Iterable[str]) -> G:
+    """The grid with some of its optimizers only."""
     choices = grid.choices
     return replace(grid, optimizers={label: choices[label] for label in labels}, sweep=())
 
 
-def prepare(grid: AnyGrid, calls: Calls | None = None) -> Prepared[AnyGrid]:
-    """The grid with its device chosen, and what of it has been seen to work.
+def prepare(grid: G, executor: Executor | None = None) -> Prepared[G]:
+    """The grid with its device chosen, and only the optimizers that work.
 
-    Every optimizer takes its first steps on a tiny memory, so that what cannot work is told before
-    a study.
+    Every optimizer takes its first steps on a tiny memory, so that one that cannot work is reported
+    before anything is measured.
 
     Args:
-        grid: what is to be measured.
-        calls: runs the optimizers; by default in this process.
+        grid: to be measured.
+        executor: runs the optimizers; by default in this process.
 
     Raises:
         RefusedError: no optimizer can be used.
         InputError: a device that cannot be used, or frequencies that underflow.
         MachineError: there is no memory for so many frequencies.
     """
-    calls = calls or Here()
+    executor = executor or LocalExecutor()
     num_items = grid.items_of(max(grid.dims))
     try:
         for alpha in grid.alphas:
@@ -102,47 +92,47 @@ def prepare(grid: AnyGrid, calls: Calls | None = None) -> Prepared[AnyGrid]:
     except (RuntimeError, InputError) as error:
         if machine_error(error) is None:
             raise
-        size = in_units(8.0 * num_items)
+        size = format_bytes(8.0 * num_items)
         raise OutOfMemoryError(
             f"out of memory: the frequencies of N = {num_items} items alone take {size}; lower "
             "--num-items or --dims"
         ) from error
-    grid = replace(grid, device=_usable(grid.device))
-    known, refused = _known(grid, calls)
-    prepared = Prepared(grid, known, {})
+    grid = replace(grid, device=_resolve_device(grid.device))
+    probes, refused = _probe_all(grid, executor)
+    prepared = Prepared(grid, probes, {})
     return prepared.without(refused) if refused else prepared
 
 
-def _known(grid: Grid, calls: Calls) -> tuple[dict[str, Known], dict[str, str]]:
-    """What is known of each optimizer that can be used, and why the others cannot be."""
+def _probe_all(grid: Grid, executor: Executor) -> tuple[dict[str, ProbeResult], dict[str, str]]:
+    """Probes of the optimizers that can be used, and why the others cannot, by label."""
     dtype: torch.dtype = getattr(torch, grid.dtype)
     choices, refused = grid.choices, dict[str, str]()
 
-    def of_each(find: Callable[..., T], labels: Iterable[str]) -> dict[str, T]:
-        """What a function of label, choice, device and dtype finds of each optimizer."""
-        found: dict[str, T] = {}
+    def run_each(function: Callable[..., T], labels: Iterable[str]) -> dict[str, T]:
+        """Values of a function of label, choice, device and dtype, by label."""
+        values: dict[str, T] = {}
         for label in labels:
-            given = label, choices[label], grid.device, dtype
+            arguments = label, choices[label], grid.device, dtype
             try:
-                found[label] = call(calls, partial(find, *given))
+                values[label] = call(executor, partial(function, *arguments))
             except (StepError, MachineError) as error:
-                refused[label] = refusal(label, error)
+                refused[label] = format_refusal(label, error)
             except InputError as error:
                 refused[label] = str(error)
-        return found
+        return values
 
-    identities = of_each(identified, choices)  # before any steps: a step may change a value
-    remarks = of_each(probe, identities)
-    return {label: Known(remarks[label], identities[label]) for label in remarks}, refused
+    identities = run_each(identify, choices)  # before any steps: a step may change a value
+    remarks = run_each(probe, identities)
+    return {label: ProbeResult(remarks[label], identities[label]) for label in remarks}, refused
 
 
-def refusal(label: str, error: StepError | MachineError) -> str:
+def format_refusal(label: str, error: StepError | MachineError) -> str:
     """Why an optimizer is refused, in a sentence that names it."""
     words = str(error)
     return words if repr(label) in words else f"optimizer {label!r} cannot be used: {words}"
 
 
-def _usable(device: str) -> str:
+def _resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

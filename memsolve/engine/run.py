@@ -1,166 +1,179 @@
-"""Measuring the cells of a study: each once, what is on disk not again, what fails marked."""
+"""Running a study: prepare, measure, fit, and write cells and summary."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any
 
-from memsolve.engine.calls import Calls, call
-from memsolve.engine.cell import Cell
+from memsolve_kernels.errors import InputError
+
+from memsolve.engine.execution.choose import default_executor
+from memsolve.engine.execution.executor import Executor, call
 from memsolve.engine.grid import Grid
-from memsolve.engine.prepare import only
-from memsolve.engine.progress import Advance, Progress
-from memsolve.engine.room import sized
-from memsolve.engine.store import Store
-from memsolve.engine.summary import Failure, Fit
-from memsolve.environment import Environment
-from memsolve.faults import MachineError, OutOfMemoryError, StepError
+from memsolve.engine.measure import Measurement
+from memsolve.engine.prepare import (
+    Prepared,
+    RefusedError,
+    format_refusal,
+    prepare,
+    with_optimizers,
+)
+from memsolve.engine.progress import Progress, bar
+from memsolve.engine.results import tidy
+from memsolve.engine.results.load import write_summary
+from memsolve.engine.results.summary import P, Summary
+from memsolve.engine.storage.folder import alone
+from memsolve.engine.storage.ownership import check
+from memsolve.engine.storage.store import Store
+from memsolve.engine.study import AnyStudy, C, G, Study
+from memsolve.environment import environment
+from memsolve.faults import EndedError, KilledError, MachineError, StepError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-    from memsolve.engine.study import Study
-
-C = TypeVar("C", bound=Cell)
-R = TypeVar("R", bound="DataclassInstance")
+class GridError(InputError):
+    """A grid of another kind than a study takes."""
 
 
-@dataclass
-class Run(Generic[C, R]):
-    """The run of a study.
+def run(
+    study: Study[G, C, Any, P],
+    grid: G | None = None,
+    out: Path | str | None = None,
+    *,
+    resume: bool = False,
+    skip_failing: bool = False,
+    time_limit: float | None = None,
+    executor: Executor | None = None,
+    progress: Progress = bar,
+) -> Summary[P]:
+    """Run a study without a report; `memsolve.run` writes that, too, and documents the arguments.
 
-    Attributes:
-        study: what is run.
-        grid: what it varies.
-        makers: what makes the results of each optimizer, by label.
-        store: keeps them, if anything does.
-        calls: runs the optimizers.
-        progress: shows how far it is.
-        results: of the cells that were measured, in their order.
-        failed: why the others could not be.
+    Raises:
+        InputError: a grid, device, optimizer or folder that cannot be used.
+        MachineError: the machine failed, and no fit is left.
     """
+    if grid is not None and not isinstance(grid, type(study.grid)):
+        raise GridError(
+            f"grid is a {type(grid).__name__}; {study.name} takes a {type(study.grid).__name__}"
+        )
+    grid = study.complete(study.grid if grid is None else grid)
+    with _executor(executor, study, grid, time_limit) as executor:
+        prepared, cells = _prepare(study, grid, executor)
+        if prepared.refused and not skip_failing:
+            raise RefusedError(prepared.refused)
+        with _store(study, prepared.grid, out, resume=resume) as store:
+            measurement = _measurement(study, prepared, store, executor, progress)
+            with closing(store) if store else nullcontext():
+                measurement.run(cells)
+            summary = _summarize(measurement, prepared)
+            if out is not None:
+                write_summary(summary, Path(out))
+                _write_points(study, measurement.results, Path(out))
+    return summary
 
-    study: "Study[C, R, Any]"
-    grid: Grid
-    makers: Mapping[str, Environment]
-    store: Store[C, R] | None
-    calls: Calls
-    progress: Progress
-    results: dict[C, R] = field(default_factory=dict)
-    failed: dict[C, StepError | MachineError] = field(default_factory=dict)
 
-    def measure(self, cells: list[C]) -> None:
-        """Measure cells, and the further ones that their results call for.
+@contextmanager
+def _executor(
+    executor: Executor | None, study: AnyStudy, grid: Grid, time_limit: float | None
+) -> Iterator[Executor]:
+    if executor is not None:
+        if time_limit is not None:
+            raise InputError("time_limit and executor exclude each other: the limit is executor's")
+        yield executor
+        return
+    with default_executor(study, grid, time_limit) as chosen:
+        yield chosen
 
-        Where a cell has failed, no further one is measured: its optimizer at that alpha is left
-        out, and what would be called for may depend on the result that is missing.
-        """
-        done: list[C] = []
-        while cells:
-            self._take(cells)
-            done += cells
-            bad = {(cell.optimizer, cell.alpha) for cell in self.failed}
-            whole = {
-                cell: result
-                for cell, result in self.results.items()
-                if (cell.optimizer, cell.alpha) not in bad
-            }
-            cells = self.study.more(self.grid, whole)
-        # in one order, whatever was kept
-        self.results = {cell: self.results[cell] for cell in done if cell in self.results}
 
-    def fits(self) -> list[Fit[Any]]:
-        """What the results come to, where no cell has failed.
+def _prepare(
+    study: Study[G, C, Any, P], grid: G, executor: Executor
+) -> tuple[Prepared[G], list[C]]:
+    """The part of a grid that can be measured, and its cells."""
+    prepared = prepare(grid, executor)
+    try:
+        return prepared, _cells(study, prepared.grid, executor)
+    except RefusedError as error:
+        refused = error.refused
+    except (EndedError, KilledError):
+        refused = _that_end_the_process(study, prepared.grid, executor)
+    prepared = prepared.without(refused)
+    return prepared, _cells(study, prepared.grid, executor)
 
-        Raises:
-            StepError: there is no such optimizer.
-            MachineError: there is none, because the machine failed.
-        """
-        if not self.failed:
-            return self._fits(self.grid)
-        fits: list[Fit[Any]] = []
-        for alpha in self.grid.alphas:
-            bad = {cell.optimizer for cell in self.failed if cell.alpha == alpha}
-            whole = [label for label in self.grid.labels if label not in bad]
-            if whole:
-                part = replace(only(self.grid, whole), alphas=[alpha])
-                fits += self._fits(part)
-        if not fits:
-            failures = self.failures()
-            if machine := [failure for failure in failures if failure.machine]:
-                raise MachineError(unfinished(self.study.name, machine))
-            raise StepError(f"every optimizer failed: {'; '.join(map(str, failures))}")
-        return fits
 
-    def failures(self) -> list[Failure]:
-        """Cells that failed, and runs that ended in a failure, together where they are alike."""
-        ended = {
-            cell: StepError(reason)
-            for cell, result in self.results.items()
-            if (reason := str(getattr(result, "failed", "")))
-        }
-        alike: dict[tuple[str, float, int, bool], list[str]] = {}
-        for cell, error in (self.failed | ended).items():
-            kind = cell.optimizer, cell.alpha, cell.dim, isinstance(error, MachineError)
-            alike.setdefault(kind, []).append(str(error))
-        return [
-            Failure(name, alpha, dim, len(reasons), reasons[0], machine)
-            for (name, alpha, dim, machine), reasons in alike.items()
-        ]
+def _cells(study: Study[G, C, Any, P], grid: G, executor: Executor) -> list[C]:
+    """The cells to begin with, for which optimizers may have to take steps."""
+    steps = len(grid.labels) * len(grid.alphas) * len(grid.dims)
+    return call(executor, partial(study.cells, grid), cells=steps)
 
-    def _fits(self, grid: Grid) -> list[Fit[Any]]:
+
+def _that_end_the_process(
+    study: Study[G, C, Any, P], grid: G, executor: Executor
+) -> dict[str, str]:
+    """Optimizers that end the process while cells are made, with the reason, by label."""
+    refused: dict[str, str] = {}
+    for label in grid.labels:
         try:
-            return call(self.calls, partial(self.study.fits, grid, self.results), math.inf)
-        except OutOfMemoryError as error:
-            raise OutOfMemoryError(
-                f"{error} for the fits of {self.study.name}; all results are kept in --out, and "
-                "--resume goes on from them"
-            ) from error
-
-    def _take(self, cells: Sequence[C]) -> None:
-        """Take the results that are kept, and measure the others."""
-        kept = {cell: self.store.find(cell, self._maker(cell)) for cell in cells if self.store}
-        self.results |= {cell: result for cell, result in kept.items() if result is not None}
-        left = [cell for cell in cells if kept.get(cell) is None]
-        with self.progress(self.study.name, len(cells), len(cells) - len(left)) as advance:
-            for _, group in groupby(left, lambda cell: cell.memory):
-                together = list(group)
-                while together:
-                    cell = self._measure_until_failure(together, advance)
-                    together = [] if cell is None else together[together.index(cell) + 1 :]
-
-    def _measure_until_failure(self, cells: Sequence[C], advance: Advance) -> C | None:
-        """Measure cells of one memory; the first that fails, which ends it, if one does."""
-        waiting = iter(cells)
-        cell = next(waiting, None)
-        try:
-            for result in self.calls.stream(self.study.measure, self.grid, cells):
-                assert cell is not None
-                self.results[cell] = result
-                if self.store is not None:
-                    self.store.add(cell, result, self._maker(cell))
-                advance(f"{self.study.name} d={cell.dim}")
-                cell = next(waiting, None)
+            _cells(study, with_optimizers(grid, [label]), executor)
+        except RefusedError as error:
+            refused |= error.refused
         except (StepError, MachineError) as error:
-            assert cell is not None
-            self.failed[cell] = failure = sized(error, self.grid, cell)
-            if self.store is not None:
-                self.store.mark(cell, str(failure), self._maker(cell))
-            advance(f"{self.study.name} d={cell.dim}")
-        return cell
-
-    def _maker(self, cell: C) -> Environment:
-        return self.makers[cell.optimizer]
+            refused[label] = format_refusal(label, error)
+    return refused
 
 
-def unfinished(study: str, failures: Sequence[Failure]) -> str:
-    """That cells have no result because the machine failed: the first of them, and what to do."""
-    cells = sum(failure.cells for failure in failures)
-    first = failures[0]
-    return (
-        f"{study} has no result in {cells} cells, because the machine failed: {first.optimizer} at "
-        f"alpha = {first.alpha:g}, d = {first.dim}: {first.reason}; all other results are kept in "
-        "--out, and --resume measures these"
+@contextmanager
+def _store(
+    study: Study[G, C, Any, P], grid: G, out: Path | str | None, *, resume: bool
+) -> Iterator[Store[C, Any] | None]:
+    """The store in a folder, which is held meanwhile; None without a folder."""
+    if out is None:
+        yield None
+        return
+    folder = Path(out)
+    settings = json.loads(json.dumps({"study": study.name, **grid.shared_settings()}))
+    check(folder, settings)  # before anything is made in it
+    with alone(folder):
+        store = Store(folder, settings, study.cell, study.result, resume=resume)
+        store.expect(environment(grid.device))
+        yield store
+
+
+def _measurement(
+    study: Study[G, C, Any, P],
+    prepared: Prepared[G],
+    store: Store[C, Any] | None,
+    executor: Executor,
+    progress: Progress,
+) -> Measurement[G, C, Any, P]:
+    here = environment(prepared.grid.device)
+    provenance = {label: here | probe.identity.content for label, probe in prepared.probes.items()}
+    return Measurement(study, prepared.grid, provenance, store, executor, progress)
+
+
+def _summarize(measurement: Measurement[G, C, Any, P], prepared: Prepared[G]) -> Summary[P]:
+    study, grid, probes = measurement.study, prepared.grid, prepared.probes
+    here = environment(grid.device)
+    for probe in probes.values():
+        here |= probe.identity.packages
+    return Summary(
+        study.name,
+        grid.command(study.name),
+        here,
+        measurement.fits(),
+        {label: probe.remark for label, probe in probes.items() if probe.remark},
+        prepared.refused,
+        measurement.failures(),
+        unidentified={
+            label: probe.identity.unknown
+            for label, probe in probes.items()
+            if probe.identity.unknown
+        },
+        grid=grid.as_json(),
     )
+
+
+def _write_points(study: AnyStudy, results: Mapping[Any, Any], folder: Path) -> None:
+    """Write `points.csv`."""
+    numbers = ((cell, number) for cell in results for number in study.tidy(results[cell]))
+    tidy.write(folder / "points.csv", numbers)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from os.path import lexists
 from pathlib import Path
 
-from memsolve.engine.folder import FolderError, check_regular
+from memsolve.engine.storage.folder import FolderError, check_regular
 
 GENERATOR = "memsolve"
 """What pages and pictures name as their generator."""

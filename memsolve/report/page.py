@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
-from memsolve.engine.folder import alone, write
-from memsolve.engine.merge import AnyStudy, Finished
+from memsolve.engine.results.merge import Finished
+from memsolve.engine.storage.folder import alone, write
+from memsolve.engine.study import AnyStudy
 from memsolve.report.alt import describe
 from memsolve.report.drawing import NARROW, WIDE, optimizers, style
 from memsolve.report.names import short

@@ -4,7 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 from memsolve.engine import Summary
-from memsolve.engine.merge import AnyStudy
+from memsolve.engine.study import AnyStudy
 from memsolve.report.drawing import dims
 from memsolve.report.printable import readable
 

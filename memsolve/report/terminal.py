@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memsolve.engine import Summary
-from memsolve.engine.merge import AnyStudy
+from memsolve.engine.study import AnyStudy
 from memsolve.report.drawing import dims
 from memsolve.report.names import short
 from memsolve.report.printable import readable

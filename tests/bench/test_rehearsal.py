@@ -15,7 +15,7 @@ from bench.cases import CASES, softmax
 from bench.registry import Case, Result, Unsupported, matching
 from memsolve import AssociativeMemory
 from memsolve.engine.cell import Cell
-from memsolve.study.capacity import capacity
+from memsolve.study.one_step.capacity import capacity
 
 pytest.importorskip("triton")
 

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from memsolve import theory
-from memsolve.engine import Fit, Point, Study, Summary
-from memsolve.engine.fit import Estimate
+from memsolve.engine import Fit, Point, Summary
+from memsolve.engine.results.estimate import Estimate
+from memsolve.engine.study import AnyStudy
 from memsolve.study import capacity, critical_batch, dynamics, leaderboard, precision, saturation
-from memsolve.study.crossing import Saturation
-from memsolve.study.one_step import Counts
-from memsolve.study.outcome import Training
-from memsolve.study.precision import Share
-from memsolve.study.scaled import Scaled
-from memsolve.study.standing import Standing
+from memsolve.study.critical_batch.point import BatchScalingPoint
+from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.one_step.crossing import SaturationPoint
+from memsolve.study.one_step.one_step import CapacityPoint
+from memsolve.study.one_step.precision import PrecisionPoint
+from memsolve.study.training.dynamics_point import DynamicsPoint
 
 DIMS = 32, 64, 128
 STEPS = 40
@@ -39,9 +40,9 @@ def names(count: int) -> list[str]:
     return [*FAMOUS, *invented][:count]
 
 
-def study(name: str, count: int) -> tuple[Study[Any, Any, Any], Summary[Any]]:
+def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
     """A study of that name and its summary."""
-    known: dict[str, tuple[Study[Any, Any, Any], Callable[[int, float], Point]]] = {
+    known: dict[str, tuple[AnyStudy, Callable[[int, float], Point]]] = {
         "capacity": (capacity, counts),
         "saturation": (saturation, saturating),
         "precision": (precision, share),
@@ -75,35 +76,35 @@ def interval(value: float) -> Estimate:
     return Estimate(value, 0.9 * value, 1.1 * value)
 
 
-def counts(dim: int, mean: float) -> Counts:
+def counts(dim: int, mean: float) -> CapacityPoint:
     recovered = [round(0.9 * mean), round(1.1 * mean)]
-    return Counts(dim, 64 * dim, recovered, recovered)
+    return CapacityPoint(dim, 64 * dim, recovered, recovered)
 
 
-def share(dim: int, mean: float) -> Share:
+def share(dim: int, mean: float) -> PrecisionPoint:
     part = min(1, mean / dim)
-    return Share(dim, 64 * dim, [round(mean)], [round(mean)], part, 0.9 * part, 1.1 * part)
+    return PrecisionPoint(dim, 64 * dim, [round(mean)], [round(mean)], part, 0.9 * part, 1.1 * part)
 
 
-def saturating(dim: int, mean: float) -> Saturation:
+def saturating(dim: int, mean: float) -> SaturationPoint:
     distinct = [float(batch) ** 0.7 for batch in BATCHES]
     recovered = [[min(mean, seen), min(1.1 * mean, seen)] for seen in distinct]
     value = mean ** (1 / 0.7)
-    return Saturation(
+    return SaturationPoint(
         dim, value, 0.8 * value, 1.2 * value, "", 1.0, mean, mean, BATCHES, distinct, recovered
     )
 
 
-def training(dim: int, mean: float) -> Training:
+def training(dim: int, mean: float) -> DynamicsPoint:
     steps = np.arange(1, STEPS + 1)
     curve = mean * (1 - np.exp(-steps / 10))
     recovered = [[round(0.9 * count), round(1.1 * count)] for count in curve]
-    return Training(
+    return DynamicsPoint(
         dim=dim,
         num_items=64 * dim,
         limit=theory.limit(dim, 64 * dim),
         schedule="constant",
-        step_size=0.1,
+        lr=0.1,
         edge=dim == 32,
         seconds=0.001,
         recovered=recovered,
@@ -115,23 +116,23 @@ def training(dim: int, mean: float) -> Training:
             [-9.0, -4.0, mean / 100 * mark - 3, 2.0, 4.0] for mark in (1, 2, 4, 8, 16, 32, 40)
         ],
         tried_schedule=["constant"] * 5 + ["cosine"] * 5,
-        tried_step_size=[4.0**power for power in range(5)] * 2,
+        tried_lr=[4.0**power for power in range(5)] * 2,
         tried_recovered=[mean * part for part in (0.2, 0.6, 1, 0.7, 0.3, 0.1, 0.5, 0.8, 0.9, 0.2)],
         law=[1.3 + 0.02 * step for step in range(STEPS)],
     )
 
 
-def standing(dim: int, mean: float) -> Standing:
+def standing(dim: int, mean: float) -> LeaderboardPoint:
     curve = [float(mean * (1 - math.exp(-step / 10))) for step in range(1, STEPS + 1)]
-    return Standing(
+    return LeaderboardPoint(
         dim=dim,
         num_items=64 * dim,
         limit=theory.limit(dim, 64 * dim),
         horizons=[1, 10, STEPS],
         schedules=["inverse", "constant", "constant"],
-        step_sizes=[1.0, 4.0, 16.0],
+        lrs=[1.0, 4.0, 16.0],
         edges=[False, False, dim == 32],
-        stored=[[round(0.9 * curve[at]), round(1.1 * curve[at])] for at in (0, 9, -1)],
+        recovered=[[round(0.9 * curve[at]), round(1.1 * curve[at])] for at in (0, 9, -1)],
         curve=curve,
         time=[1.1, 1.2],
         state=2.0,
@@ -140,15 +141,15 @@ def standing(dim: int, mean: float) -> Standing:
     )
 
 
-def scaled(dim: int, mean: float) -> Scaled:
+def scaled(dim: int, mean: float) -> BatchScalingPoint:
     steps = [math.ceil(4 * (1 + mean / batch)) for batch in BATCHES] + [4]
     some = interval(mean)
-    return Scaled(
+    return BatchScalingPoint(
         dim=dim,
         target=mean,
         horizon=100,
         batch_sizes=[*BATCHES, None],
-        step_sizes=[0.1] * len(steps),
+        lrs=[0.1] * len(steps),
         edge=[False] * len(steps),
         steps=[[count if count < 100 else None] * 2 for count in steps],
         floor=4.0,

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from memsolve import InputError
-from memsolve.engine.grid import Choice
 from memsolve.engine.prepare import RefusedError
-from memsolve.engine.probe import probe
-from memsolve.study import Grid, Trials, capacity, dynamics
+from memsolve.engine.run import run
+from memsolve.optimizers.choices import Choice
+from memsolve.optimizers.probe import probe
+from memsolve.study import Grid, TrainingGrid, capacity, dynamics
 
 SMALL: dict[str, Any] = {"dims": (8, 16), "seeds": 2}
 
@@ -229,40 +230,42 @@ def test_it_is_refused_in_its_own_words(choice: str, reason: str) -> None:
 def test_all_that_cannot_run_are_refused_at_once_and_the_rest_runs() -> None:
     names = ["sgd", "torch.optim.SparseAdam", "adam", f"{HERE}.Wrapper"]
     with pytest.raises(RefusedError) as told:
-        capacity(Grid(names, **SMALL))
+        run(capacity, Grid(names, **SMALL))
     lines = str(told.value).splitlines()
     assert len(lines) == 4
     assert "3 optimizers cannot be used" in lines[0]
-    summary = capacity(Grid(names, **SMALL), skip_failing=True)
+    summary = run(capacity, Grid(names, **SMALL), skip_failing=True)
     assert [fit.optimizer for fit in summary.fits] == ["sgd"]
     assert set(summary.refused) == set(names[1:])
     assert summary.command.endswith("--optimizers sgd")
     with pytest.raises(RefusedError, match="'adam' is unknown"):
-        capacity(Grid(["adam"], **SMALL), skip_failing=True)
+        run(capacity, Grid(["adam"], **SMALL), skip_failing=True)
 
 
-def test_step_sizes_that_cannot_be_guessed_are_refused_with_the_rest() -> None:
-    grid = Trials(["sgd", f"{HERE}.Late", f"{HERE}.Uphill", "adam"], dims=(8,), seeds=1, steps=2)
+def test_lrs_that_cannot_be_guessed_are_refused_with_the_rest() -> None:
+    grid = TrainingGrid(
+        ["sgd", f"{HERE}.Late", f"{HERE}.Uphill", "adam"], dims=(8,), seeds=1, steps=2
+    )
     with pytest.raises(RefusedError, match=r"2 optimizers(.|\n)*Uphill(.|\n)*logit"):
-        dynamics(grid)
+        run(dynamics, grid)
 
 
 def test_a_late_failure_marks_its_cells_and_the_study_goes_on(tmp_path: Path) -> None:
     grid = Grid(["sgd", f"{HERE}.TooLarge", "muon"], **SMALL)
-    summary = capacity(grid, tmp_path)
+    summary = run(capacity, grid, tmp_path)
     assert [fit.optimizer for fit in summary.fits] == ["sgd", "muon"]
     (failure,) = summary.failed
     assert (failure.dim, failure.cells) == (16, 2)
     assert "eigh did not converge" in failure.reason
     assert (tmp_path / "cells.jsonl").read_text().count('"failed"') == 2
-    assert capacity(grid, tmp_path, resume=True) == summary
+    assert run(capacity, grid, tmp_path, resume=True) == summary
     with pytest.raises(InputError, match=r"every optimizer failed: .*eigh did not converge"):
-        capacity(Grid([f"{HERE}.TooLarge"], **SMALL))
+        run(capacity, Grid([f"{HERE}.TooLarge"], **SMALL))
 
 
 def test_a_run_that_fails_counts_zero_from_then_on(tmp_path: Path) -> None:
-    grid = Trials([f"{HERE}.Tiring"], dims=(8,), seeds=1, steps=16, schedules=("constant",))
-    summary = dynamics(grid, tmp_path)
+    grid = TrainingGrid([f"{HERE}.Tiring"], dims=(8,), seeds=1, steps=16, schedules=("constant",))
+    summary = run(dynamics, grid, tmp_path)
     (point,) = summary.fits[0].points
     assert [0] not in point.recovered[1:14]
     assert point.recovered[14:] == [[0], [0]]
@@ -286,7 +289,7 @@ def generators() -> Iterator[list[float]]:
 @pytest.mark.usefixtures("generators")
 def test_random_optimizers_repeat_and_leave_the_callers_numbers_alone() -> None:
     grid = Grid([f"{HERE}.Random", f"{HERE}.Plain"], **SMALL)
-    first = capacity(grid)
-    assert capacity(grid) == first
-    alone = capacity(Grid([f"{HERE}.Random"], **SMALL))
+    first = run(capacity, grid)
+    assert run(capacity, grid) == first
+    alone = run(capacity, Grid([f"{HERE}.Random"], **SMALL))
     assert alone.fits[0] == first.fits[0]  # whatever else is measured

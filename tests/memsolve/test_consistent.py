@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from memsolve import InputError
+from memsolve.checks import check_axes
 from memsolve.engine import Summary
-from memsolve.engine.checks import check_axes
 from memsolve.study import load
 from tests.memsolve.report_cases import study
 

@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 from memsolve import InputError
 from memsolve.__main__ import main
 from memsolve.engine import Fit, Summary
-from memsolve.engine.fit import Estimate, Floats
-from memsolve.engine.optimizers import resolve
+from memsolve.engine.results.estimate import Estimate, Floats
+from memsolve.engine.run import run
 from memsolve.environment import environment
+from memsolve.optimizers.registry import resolve
 from memsolve.study import find, load
-from memsolve.study.batch_fit import BatchScaling, best
-from memsolve.study.critical_batch import critical_batch
-from memsolve.study.one_step import memory_of
-from memsolve.study.race import Race, Races, race
-from memsolve.study.scaled import Scaled
-from memsolve.study.trajectory import trajectory
-from memsolve.study.trials import Place, Trial
-from memsolve.study.tuning import BUDGET
+from memsolve.study.critical_batch.batch_scaling import BatchScaling, best
+from memsolve.study.critical_batch.critical_batch import critical_batch
+from memsolve.study.critical_batch.point import BatchScalingPoint
+from memsolve.study.critical_batch.race import Race, RaceGrid, race
+from memsolve.study.memory import memory_of
+from memsolve.study.training.grid import Trial, TuningKey
+from memsolve.study.training.trajectory import trajectory
+from memsolve.study.training.tuning import BUDGET
 
 fast = settings(max_examples=50, deadline=None)
 SIZES = [4.0**power for power in range(7)] + [math.inf]
@@ -137,7 +138,7 @@ def test_without_any_run_at_the_target_nothing_is_identified() -> None:
     assert np.isnan(scaling.model(np.full((1, 3, len(SIZES), 2), np.inf)).critical)
 
 
-def test_intervals_cover_the_truth_with_the_step_size_chosen_anew() -> None:
+def test_intervals_cover_the_truth_with_the_lr_chosen_anew() -> None:
     generator = np.random.default_rng(0)
     scaling = BatchScaling(SIZES, horizon=10**9)
     trials = np.array([1.0, 1.05, 1.5])  # two that are hard to tell apart
@@ -152,7 +153,7 @@ def test_intervals_cover_the_truth_with_the_step_size_chosen_anew() -> None:
     assert covered >= 33  # 38 expected
 
 
-def test_the_choice_of_the_step_size_widens_the_interval() -> None:
+def test_the_choice_of_the_lr_widens_the_interval() -> None:
     """At every batch size either of two trials is best, by the seeds: choosing adds to doubt."""
     steps = np.tile(curve(60)[None, :, None], (4, 1, 2))
     steps[:2, 2:4, 0] *= 3
@@ -211,14 +212,14 @@ def test_the_trial_with_the_fewest_censored_runs_and_then_steps_is_chosen(
         assert found == costs.index(min(costs))
 
 
-GRID = Races(
+GRID = RaceGrid(
     ("sgd",), dims=(8,), seeds=2, num_items=96, steps=20, target="recovered=3", device="cpu"
 )
 
 
-def made(grid: Races, batch_size: int | None, step_size: float) -> tuple[Race, list[int]]:
+def made(grid: RaceGrid, batch_size: int | None, lr: float) -> tuple[Race, list[int]]:
     """A race, and what its whole trajectory recovers."""
-    one = critical_batch.trial(grid, Place("sgd", 1.5, 8, batch_size), 0, ("constant", step_size))
+    one = critical_batch.trial(grid, TuningKey("sgd", 1.5, 8, batch_size), 0, ("constant", lr))
     memory, build = memory_of(grid, one), resolve(grid.optimizers)["sgd"]
     return race(grid, memory, build, one), trajectory(grid, memory, build, one).recovered
 
@@ -245,7 +246,7 @@ def test_a_race_that_does_not_get_there_goes_on_to_the_end() -> None:
 
 
 def races(steps: dict[float, list[int | None]]) -> dict[Trial, Race]:
-    place = Place("sgd", 1.5, 8, 4)
+    place = TuningKey("sgd", 1.5, 8, 4)
     return {
         critical_batch.trial(GRID, place, seed, ("constant", size)): Race(of, [], [])
         for size, by_seed in steps.items()
@@ -253,31 +254,31 @@ def races(steps: dict[float, list[int | None]]) -> dict[Trial, Race]:
     }
 
 
-def test_the_best_step_size_at_the_edge_is_seen_and_widened() -> None:
-    assert critical_batch.choose(races({1: [9, 9], 4: [5, 6], 16: [7, 7]})).edge is False
-    low = critical_batch.choose(races({1: [4, 4], 4: [None, 1], 16: [None, None]}))
-    assert (low.step_size, low.edge) == (1, True)
-    given = replace(GRID, step_sizes=(1, 4, 16))
-    more = critical_batch.more(given, races({1: [9, 9], 4: [8, 8], 16: [7, 7]}))
-    assert [(one.step_size, one.seed) for one in more] == [(64.0, 0), (64.0, 1)]
+def test_the_best_lr_at_the_edge_is_seen_and_widened() -> None:
+    assert critical_batch.select(races({1: [9, 9], 4: [5, 6], 16: [7, 7]})).edge is False
+    low = critical_batch.select(races({1: [4, 4], 4: [None, 1], 16: [None, None]}))
+    assert (low.lr, low.edge) == (1, True)
+    given = replace(GRID, lrs=(1, 4, 16))
+    more = critical_batch.next_cells(given, races({1: [9, 9], 4: [8, 8], 16: [7, 7]}))
+    assert [(one.lr, one.seed) for one in more] == [(64.0, 0), (64.0, 1)]
 
 
 def test_where_no_race_gets_there_tuning_follows_the_nearest_as_far_as_its_budget() -> None:
     def stored(run: Trial) -> Race:
-        return Race(None, [0, round(run.step_size)], [])
+        return Race(None, [0, round(run.lr)], [])
 
     trials, runs = critical_batch.cells(replace(GRID, batch_sizes=(4,))), dict[Trial, Race]()
     while trials:
         runs |= {run: stored(run) for run in trials}
-        trials = critical_batch.more(GRID, runs)
+        trials = critical_batch.next_cells(GRID, runs)
     one = {run: runs[run] for run in runs if run.batch_size == 4}
-    chosen = critical_batch.choose(one)
-    assert chosen.step_size == max(run.step_size for run in one)
+    chosen = critical_batch.select(one)
+    assert chosen.lr == max(run.lr for run in one)
     assert not chosen.edge
     assert len(one) == BUDGET * GRID.seeds
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["memsolve", "critical-batch", *arguments])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -285,13 +286,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 SMALL = "--optimizers sgd --dims 8 --num-items 96 --seeds 2 --steps 40 --batch-sizes 1,8,64,512"
-SMALL += " --step-sizes 4,16,64 --target recovered=4"
+SMALL += " --lrs 4,16,64 --target recovered=4"
 
 
 def test_from_command_line_to_report_with_an_interruption(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, *SMALL.split(), "--out", str(tmp_path)) == 0
+    assert run_cli(monkeypatch, *SMALL.split(), "--out", str(tmp_path)) == 0
     told = capsys.readouterr().out
     assert "B_crit" in told
     assert "?: not identified; the report says why" in told
@@ -299,7 +300,7 @@ def test_from_command_line_to_report_with_an_interruption(
     cells = tmp_path / "cells.jsonl"
     lines = cells.read_text().splitlines(keepends=True)
     cells.write_text("".join(lines[:-5]) + '{"cell": {"opt')
-    assert run(monkeypatch, *SMALL.split(), "--out", str(tmp_path), "--resume") == 0
+    assert run_cli(monkeypatch, *SMALL.split(), "--out", str(tmp_path), "--resume") == 0
     assert (tmp_path / "summary.json").read_bytes() == summary
     assert len(cells.read_text().splitlines()) == len(lines)
 
@@ -307,7 +308,7 @@ def test_from_command_line_to_report_with_an_interruption(
     assert study is critical_batch is find("critical-batch")
     assert loaded.as_json() == json.loads(summary)
     (point,) = loaded.fits[0].points
-    assert isinstance(point, Scaled)
+    assert isinstance(point, BatchScalingPoint)
     assert point.batch_sizes == [1, 8, 64, 512, None]
     assert point.noise_at_zero.value == pytest.approx(
         np.mean(list(noise_at_zero(cells))), rel=1e-12
@@ -320,13 +321,13 @@ def test_from_command_line_to_report_with_an_interruption(
     with (tmp_path / "points.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["quantity"] == "steps to target"]
     assert len(rows) == len(lines) - 2
-    tuned = dict(zip(point.batch_sizes, point.step_sizes, strict=True))
-    at = [row for row in rows if row["batch"] == "64" and float(row["step_size"]) == tuned[64]]
+    tuned = dict(zip(point.batch_sizes, point.lrs, strict=True))
+    at = [row for row in rows if row["batch"] == "64" and float(row["lr"]) == tuned[64]]
     steps = [math.inf if steps is None else steps for steps in point.steps[2]]
     assert [float(row["value"]) for row in at] == steps
 
 
-def fitted_curves(fit: Fit[Scaled], point: Scaled) -> int:
+def fitted_curves(fit: Fit[BatchScalingPoint], point: BatchScalingPoint) -> int:
     """How many fitted curves the figure has, where a fit has this point alone."""
     summary = Summary("critical-batch", "", environment("cpu"), [replace(fit, points=[point])])
     (axes,) = critical_batch.figures(summary)["critical-batch"].axes
@@ -334,16 +335,16 @@ def fitted_curves(fit: Fit[Scaled], point: Scaled) -> int:
 
 
 def test_the_fitted_curve_is_drawn_only_where_it_is_identified() -> None:
-    grid = replace(GRID, batch_sizes=(1, 8, 64), step_sizes=(16.0,), steps=10)
-    (fit,) = critical_batch(grid).fits
+    grid = replace(GRID, batch_sizes=(1, 8, 64), lrs=(16.0,), steps=10)
+    (fit,) = run(critical_batch, grid).fits
     found = replace(fit.points[0], floor=3.0, slope=8.0, critical=Estimate(8.0, 4.0, 16.0))
     assert fitted_curves(fit, found) == 1
     assert fitted_curves(fit, replace(found, critical=Estimate(None, note="not identified"))) == 0
 
 
 def test_the_key_says_what_is_not_identified_and_promises_no_fit_that_is_not_drawn() -> None:
-    grid = replace(GRID, batch_sizes=(1, 8, 64), step_sizes=(16.0,), steps=10)
-    (fit,) = critical_batch(grid).fits  # of one d: no slope
+    grid = replace(GRID, batch_sizes=(1, 8, 64), lrs=(16.0,), steps=10)
+    (fit,) = run(critical_batch, grid).fits  # of one d: no slope
     found = replace(fit.points[0], critical=Estimate(8.0, 4.0, 16.0))
     assert keys(fit, found) == ["estimate and 95% interval over seeds"]
     missing = replace(found, critical=Estimate(None, note="not identified"))
@@ -351,7 +352,7 @@ def test_the_key_says_what_is_not_identified_and_promises_no_fit_that_is_not_dra
     assert "fitted power of d" in keys(replace(fit, estimate=Estimate(1.5)), found)[1]
 
 
-def keys(fit: Fit[Scaled], point: Scaled) -> list[str]:
+def keys(fit: Fit[BatchScalingPoint], point: BatchScalingPoint) -> list[str]:
     """What the key of `B_crit` against `d` lists, where a fit has this point alone."""
     summary = Summary("critical-batch", "", environment("cpu"), [replace(fit, points=[point])])
     (key,) = critical_batch.figures(summary)["critical-batch-against-d"].legends
@@ -368,7 +369,7 @@ def test_a_target_that_no_run_reaches_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = SMALL.replace("recovered=4", "recovered=60").replace("--steps 40", "--steps 2")
-    assert run(monkeypatch, *options.split(), "--out", str(tmp_path)) == 0
+    assert run_cli(monkeypatch, *options.split(), "--out", str(tmp_path)) == 0
     assert "target not reached" in capsys.readouterr().out
     study, loaded = load(tmp_path)
     detail = study.detail(loaded.fits[0].points[0])
@@ -400,7 +401,7 @@ def test_a_target_that_no_run_reaches_is_said(
         ("--schedules cosine", "which depends on the number of steps"),
         ("--steps 0", "steps is 0"),
         ("--batch-sizes 0", "batch_sizes holds 0"),
-        ("--step-sizes ,", "step_sizes is []"),
+        ("--lrs ,", "lrs is []"),
     ],
 )
 def test_nonsense_is_told_in_one_line_before_anything_runs(
@@ -410,7 +411,7 @@ def test_nonsense_is_told_in_one_line_before_anything_runs(
     options: str,
     message: str,
 ) -> None:
-    assert run(monkeypatch, *options.split(), "--out", str(tmp_path / "out")) == 2
+    assert run_cli(monkeypatch, *options.split(), "--out", str(tmp_path / "out")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out").exists()
@@ -418,5 +419,5 @@ def test_nonsense_is_told_in_one_line_before_anything_runs(
 
 def test_targets_are_taken_at_every_d() -> None:
     with pytest.raises(InputError, match=r"from 1 to 64"):
-        Races(dims=(8, 16), num_items=64, target="recovered=65")
-    assert Races(dims=(16,)).batch_sizes_of(1.5, 16) == [1, 4, 16, 64, 256]
+        RaceGrid(dims=(8, 16), num_items=64, target="recovered=65")
+    assert RaceGrid(dims=(16,)).batch_sizes_of(1.5, 16) == [1, 4, 16, 64, 256]

@@ -13,10 +13,11 @@ import pytest
 
 from memsolve import InputError
 from memsolve.__main__ import main
-from memsolve.cli import run
-from memsolve.engine import folder
-from memsolve.engine.folder import alone, write
-from memsolve.engine.lines import from_line, to_line
+from memsolve.cli import run_command
+from memsolve.engine.run import run
+from memsolve.engine.storage import folder
+from memsolve.engine.storage.folder import alone, write
+from memsolve.engine.storage.lines import from_line, to_line
 from memsolve.study import Grid, capacity, load
 
 SMALL = Grid(["sgd", "muon"], dims=(8, 16), seeds=2)
@@ -26,7 +27,7 @@ RESUME = ["capacity", "--optimizers", "sgd,muon", "--dims", "8,16", "--seeds", "
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    capacity(SMALL, folder)
+    run(capacity, SMALL, folder)
     return folder
 
 
@@ -92,7 +93,7 @@ def test_damage_to_cells_costs_them_and_is_kept_aside(
 ) -> None:
     damaged(finished, tmp_path, "cells.jsonl", CELLS[name])
     before = (tmp_path / "cells.jsonl").read_bytes().splitlines()
-    assert run([*RESUME, "--out", str(tmp_path)]) == 0
+    assert run_command([*RESUME, "--out", str(tmp_path)]) == 0
     assert (tmp_path / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
     after = set((tmp_path / "cells.jsonl").read_bytes().splitlines())
     lost = [text for text in before if text not in after]
@@ -135,7 +136,7 @@ def test_cells_of_no_known_study_are_refused_in_one_line(
 ) -> None:
     damaged(finished, tmp_path, "cells.jsonl", LOST[name])
     before = (tmp_path / "cells.jsonl").read_bytes()
-    assert run([*RESUME, "--out", str(tmp_path)]) == 2
+    assert run_command([*RESUME, "--out", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert (tmp_path / "cells.jsonl").read_bytes() == before
 
@@ -205,7 +206,7 @@ def test_a_damaged_summary_is_refused_in_one_line(
     name: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged(finished, tmp_path, "summary.json", SUMMARIES[name])
-    assert run(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
+    assert run_command(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert name == "unknown study" or str(tmp_path / "summary.json") in told
     assert ("is damaged" in told) == (name in NO_STUDY)
@@ -217,7 +218,7 @@ def test_a_damaged_summary_is_refused_in_one_line(
 def test_a_second_process_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = f"""
 from pathlib import Path
-from memsolve.engine.folder import alone
+from memsolve.engine.storage.folder import alone
 
 with alone(Path({str(tmp_path)!r})):
     print("in", flush=True)
@@ -228,7 +229,7 @@ with alone(Path({str(tmp_path)!r})):
     )
     assert first.stdout is not None
     assert first.stdout.readline() == b"in\n"
-    assert run([*RESUME, "--out", str(tmp_path)]) == 2
+    assert run_command([*RESUME, "--out", str(tmp_path)]) == 2
     assert "is in use by another process; wait" in capsys.readouterr().err
     first.kill()  # the lock goes with the process
     first.communicate()
@@ -272,12 +273,12 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_of_it(
     command = [*RESUME, "--out", str(tmp_path)]
     with monkeypatch.context() as full:
         FullDisk(name, full)
-        assert run(command) == 2
+        assert run_command(command) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / name} cannot be written: No space left on device" in told
     assert not (tmp_path / name).exists()
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob(".*.partial"))
-    assert run(command) == 0
+    assert run_command(command) == 0
     assert (tmp_path / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
 
 
@@ -300,8 +301,8 @@ def test_what_was_there_stays_until_the_new_one_is_whole(
     ("words", "place", "advice"),
     [
         (["capacity"], "memsolve.engine.study.prepare", "goes on with --resume"),
-        (["capacity"], "memsolve.study.one_step.step_from_zero", "goes on with --resume"),
-        (["capacity"], "memsolve.engine.summary.write", "goes on with --resume"),
+        (["capacity"], "memsolve.study.one_step.one_step.step_from_zero", "goes on with --resume"),
+        (["capacity"], "memsolve.engine.results.summary.write", "goes on with --resume"),
         (["capacity"], "memsolve.cli.write_report", "goes on with --resume"),
         (["report", "FINISHED"], "memsolve.cli.load", "no file is half-written; run it again"),
         (["report", "FINISHED"], "memsolve.report.page.write", "run it again"),
@@ -362,5 +363,5 @@ def test_an_interruption_during_the_imports_is_one_line() -> None:
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     import memsolve
 
-    assert run(["--version"]) == 0
+    assert run_command(["--version"]) == 0
     assert capsys.readouterr().out == f"memsolve {memsolve.__version__}\n"

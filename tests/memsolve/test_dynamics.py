@@ -16,16 +16,20 @@ import torch
 
 from memsolve import AssociativeMemory, InputError, theory
 from memsolve.engine import Grid
-from memsolve.engine.optimizers import resolve
+from memsolve.engine.results.load import load_summary
+from memsolve.engine.run import run
 from memsolve.objective import Objective
-from memsolve.study.dynamics import dynamics
-from memsolve.study.outcome import training
-from memsolve.study.trajectory import Trajectory, choose, margins, remaining
-from memsolve.study.trials import Place, Trial, Trials
-from memsolve.study.tuning import BUDGET, WIDENINGS, first_sizes, next_size, unit_step
+from memsolve.optimizers.registry import resolve
+from memsolve.study.training.dynamics import dynamics
+from memsolve.study.training.dynamics_point import training
+from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey
+from memsolve.study.training.trajectory import Trajectory, choose, margins, remaining
+from memsolve.study.training.tuning import BUDGET, WIDENINGS, first_lrs, next_lr, unit_lr
 from memsolve.training import Schedule, factor, train
 
-SMALL = Trials(("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine"))
+SMALL = TrainingGrid(
+    ("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine")
+)
 
 
 def trial(size: float, *, seed: int = 0) -> Trial:
@@ -45,18 +49,18 @@ def test_the_best_in_the_end_is_chosen_then_the_lower_loss_then_the_middle() -> 
     runs = {trial(1.0): reaching(9, 3), trial(2.0): reaching(1, 5), trial(4.0): reaching(1, 4)}
     assert choose(runs) == ("constant", 2.0, False)
     assert choose(runs | {trial(4.0): reaching(1, 5, loss=0.5)}) == ("constant", 4.0, True)
-    assert choose(runs | {trial(4.0): reaching(1, 5)}).step_size == 2.0
+    assert choose(runs | {trial(4.0): reaching(1, 5)}).lr == 2.0
 
 
 def test_a_run_that_diverged_is_not_chosen_however_much_it_had() -> None:
     runs = {trial(1.0): reaching(1, 2), trial(2.0): diverged(50), trial(4.0): diverged()}
-    assert choose(runs).step_size == 1.0
+    assert choose(runs).lr == 1.0
 
 
 def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
     runs = {trial(1.0): diverged(3, 3), trial(2.0): diverged(50), trial(4.0): diverged()}
     assert choose(runs) == ("constant", 1.0, True)
-    point = training(TUNED, "sgd", Place("sgd", 1.5, 8, None), runs)
+    point = training(TUNED, "sgd", TuningKey("sgd", 1.5, 8, None), runs)
     assert point.plateau == [0]
     assert dynamics.value(point).endswith(", edge, diverged")
 
@@ -64,21 +68,21 @@ def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
 def test_the_mean_over_seeds_counts() -> None:
     runs = {trial(1.0): reaching(0, 9), trial(1.0, seed=1): reaching(0, 1)}
     runs |= {trial(2.0, seed=seed): reaching(0, 6) for seed in (0, 1)}
-    assert choose(runs).step_size == 2.0
+    assert choose(runs).lr == 2.0
 
 
-def tuned(grid: Trials, recovered: Callable[[Trial], float]) -> dict[Trial, Trajectory]:
+def tuned(grid: TrainingGrid, recovered: Callable[[Trial], float]) -> dict[Trial, Trajectory]:
     """Every trial that tuning asks for, where a run recovers what a function says."""
     runs: dict[Trial, Trajectory] = {}
     trials = dynamics.cells(grid)
     while trials:
         runs |= {run: reaching(0, round(recovered(run))) for run in trials}
-        trials = dynamics.more(grid, runs)
+        trials = dynamics.next_cells(grid, runs)
     return runs
 
 
 def sizes(runs: Iterable[Trial], schedule: str) -> list[float]:
-    return sorted({run.step_size for run in runs if run.schedule == schedule})
+    return sorted({run.lr for run in runs if run.schedule == schedule})
 
 
 TUNED = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, device="cpu")
@@ -90,7 +94,7 @@ def test_every_schedule_has_the_same_budget_and_finds_its_optimum(power: int) ->
     optimum = {"constant": middle["constant"] * 3.0**power, "cosine": middle["cosine"]}
 
     def recovered(run: Trial) -> float:
-        return 1000 - 100 * abs(math.log(run.step_size / optimum[run.schedule]))
+        return 1000 - 100 * abs(math.log(run.lr / optimum[run.schedule]))
 
     runs = tuned(TUNED, recovered)
     for schedule in TUNED.schedules:
@@ -102,47 +106,47 @@ def test_every_schedule_has_the_same_budget_and_finds_its_optimum(power: int) ->
 
 
 def test_an_optimum_at_an_end_is_followed_with_its_schedule_alone_and_then_told() -> None:
-    runs = tuned(TUNED, lambda run: 1000 + run.step_size * (run.schedule == "cosine"))
+    runs = tuned(TUNED, lambda run: 1000 + run.lr * (run.schedule == "cosine"))
     assert len(sizes(runs, "cosine")) == BUDGET + WIDENINGS
     assert len(sizes(runs, "constant")) == BUDGET
     assert choose(runs).edge
 
 
-def test_given_step_sizes_are_all_tried_and_only_widened() -> None:
-    given = replace(TUNED, step_sizes=(1.0, 2.0, 4.0))
-    inside = tuned(given, lambda run: 10 * (run.step_size == 2))
+def test_given_lrs_are_all_tried_and_only_widened() -> None:
+    given = replace(TUNED, lrs=(1.0, 2.0, 4.0))
+    inside = tuned(given, lambda run: 10 * (run.lr == 2))
     assert sizes(inside, "constant") == sizes(inside, "cosine") == [1, 2, 4]
-    end = tuned(given, lambda run: min(run.step_size, 16) * (run.schedule == "constant"))
+    end = tuned(given, lambda run: min(run.lr, 16) * (run.schedule == "constant"))
     assert sizes(end, "constant") == [1, 2, 4, 16, 64]
     assert sizes(end, "cosine") == [1, 2, 4]
 
 
-def test_an_lr_in_a_name_is_its_step_size() -> None:
+def test_an_lr_in_a_name_is_its_lr() -> None:
     name = "torch.optim.SGD:lr=0.5"
-    grid = replace(TUNED, optimizers=(name, "sgd"), step_sizes=(1.0, 2.0))
-    runs = tuned(grid, lambda run: run.step_size)
+    grid = replace(TUNED, optimizers=(name, "sgd"), lrs=(1.0, 2.0))
+    runs = tuned(grid, lambda run: run.lr)
     named = [run for run in runs if run.optimizer == name]
     assert sizes(named, "constant") == sizes(named, "cosine") == [0.5]
     assert len(sizes([run for run in runs if run.optimizer == "sgd"], "constant")) > 2
 
 
-def test_the_next_step_size_is_beyond_an_end_or_beside_the_best() -> None:
-    assert next_size([1.0, 4.0, 16.0], max) == 64
-    assert next_size([1.0, 4.0, 16.0], min) == 0.25
+def test_the_next_lr_is_beyond_an_end_or_beside_the_best() -> None:
+    assert next_lr([1.0, 4.0, 16.0], max) == 64
+    assert next_lr([1.0, 4.0, 16.0], min) == 0.25
     nearest = partial(min, key=lambda size: abs(size - 5))
-    assert next_size([1.0, 4.0, 16.0], nearest) == 2
+    assert next_lr([1.0, 4.0, 16.0], nearest) == 2
 
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse", "cosine", "linear"])
 def test_schedules_begin_with_the_same_mean_learning_rate(schedule: Schedule) -> None:
-    found = first_sizes(3.0, schedule, 20)
+    found = first_lrs(3.0, schedule, 20)
     means = [size * np.mean([factor(schedule, step, 20) for step in range(20)]) for size in found]
     assert means == pytest.approx([0.75, 3, 12], rel=0.05)  # two digits
 
 
 @pytest.mark.parametrize("name", ["sgd", "muon", "torch.optim.AdamW:weight_decay=0"])
 def test_the_unit_step_is_as_large_as_a_weight_that_stores_what_d_can_hold(name: str) -> None:
-    size = unit_step(Trials((name,), device="cpu"), name, 1.5, 32)
+    size = unit_lr(TrainingGrid((name,), device="cpu"), name, 1.5, 32)
     memory = AssociativeMemory(64 * 32, 32, 1.5, seed=0)
     objective = Objective(memory, memory.population())
     (state,) = train(objective, resolve([name])[name], [objective.batch], [size])
@@ -168,17 +172,17 @@ class Lost(torch.optim.SGD):
 
 
 @pytest.mark.parametrize(("made", "why"), [(Lazy, "no step taken"), (Lost, "uphill, random")])
-def test_why_step_sizes_cannot_be_guessed_is_said(
-    made: type[torch.optim.Optimizer], why: str
-) -> None:
+def test_why_lrs_cannot_be_guessed_is_said(made: type[torch.optim.Optimizer], why: str) -> None:
     with pytest.raises(InputError) as told:
-        unit_step(Trials({"mine": made}, device="cpu"), "mine", 1.5, 8)
-    assert f"({why}), so step sizes cannot be guessed: give them by --step-sizes" in str(told.value)
+        unit_lr(TrainingGrid({"mine": made}, device="cpu"), "mine", 1.5, 8)
+    assert f"({why}), so step sizes cannot be guessed: give them by --lrs" in str(told.value)
 
 
 def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
-    grid = Trials(("sgd", "muon"), dims=(32,), seeds=1, steps=12, schedules=("constant", "inverse"))
-    sgd, muon = (fit.points[0] for fit in dynamics(grid).fits)
+    grid = TrainingGrid(
+        ("sgd", "muon"), dims=(32,), seeds=1, steps=12, schedules=("constant", "inverse")
+    )
+    sgd, muon = (fit.points[0] for fit in run(dynamics, grid).fits)
     assert muon.recovered[2][0] >= 1.3 * muon.recovered[0][0]
     assert muon.recovered[2][0] > sgd.recovered[5][0]
     assert muon.best[2] >= muon.recovered[2][0]
@@ -194,7 +198,9 @@ def test_the_threshold_drops_what_is_stored() -> None:
     assert left.items.tolist() == [i for i in range(50) if i not in (0, 3)]
     assert torch.equal(left.weights, memory.population().weights[left.items])
     exact, dropped = (
-        dynamics(replace(SMALL, optimizers=("muon",), dims=(16,), gradient=kind)).fits[0].points[0]
+        run(dynamics, replace(SMALL, optimizers=("muon",), dims=(16,), gradient=kind))
+        .fits[0]
+        .points[0]
         for kind in ("exact", "thresholded")
     )
     assert exact.recovered[0] == dropped.recovered[0]  # nothing is stored at zero
@@ -213,8 +219,8 @@ def test_margins_are_quantiles_over_the_items_that_d_could_hold() -> None:
 
 
 def test_minibatches_and_the_tidy_table(tmp_path: Path) -> None:
-    grid = replace(SMALL, dims=(8,), batch_sizes=(16, 64), step_sizes=(1.0, 8.0, 64.0))
-    summary = dynamics(grid, tmp_path)
+    grid = replace(SMALL, dims=(8,), batch_sizes=(16, 64), lrs=(1.0, 8.0, 64.0))
+    summary = run(dynamics, grid, tmp_path)
     assert [fit.quantity for fit in summary.fits] == [
         f"plateau at B = {size}" for size in (16, 64) for _ in ("sgd", "muon")
     ]
@@ -228,7 +234,7 @@ def test_minibatches_and_the_tidy_table(tmp_path: Path) -> None:
         and row["batch"] == "16"
         and row["quantity"] == "recovered"
         and row["schedule"] == point.schedule
-        and float(row["step_size"]) == point.step_size
+        and float(row["lr"]) == point.lr
     ]
     assert counts == [count for (count,) in point.recovered]
     assert {row["quantity"] for row in rows} >= {
@@ -248,7 +254,7 @@ def test_a_run_that_ends_early_counts_nothing_from_then_on_and_is_marked() -> No
     grid = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, steps=4)
     early = replace(until(2), diverged=True)
     runs = {trial(1.0): until(4), trial(1.0, seed=1): early}
-    point = training(grid, "sgd", Place("sgd", 1.5, 8, None), runs)
+    point = training(grid, "sgd", TuningKey("sgd", 1.5, 8, None), runs)
     assert point.recovered == point.top_rank == [[1, 1], [2, 2], [3, 0], [4, 0]]
     assert [np.mean(point.plateau)] == point.tried_recovered == [2]
     assert len(point.loss) == 2
@@ -257,21 +263,21 @@ def test_a_run_that_ends_early_counts_nothing_from_then_on_and_is_marked() -> No
     assert dynamics.value(point).endswith(", diverged")
     assert "diverged after step 2 (1 of 2 seeds)" in dynamics.detail(point)
     runs |= {trial(1.0, seed=1): replace(until(3), failed="no")}
-    point = training(grid, "sgd", Place("sgd", 1.5, 8, None), runs)
+    point = training(grid, "sgd", TuningKey("sgd", 1.5, 8, None), runs)
     assert point.note == "failed after step 3 (1 of 2 seeds)"
 
 
-def test_a_step_size_at_which_all_runs_diverge_is_told() -> None:
-    grid = replace(SMALL, optimizers=("torch.optim.SGD:weight_decay=1",), step_sizes=(1e100,))
-    (fit,) = dynamics(replace(grid, schedules=("constant",))).fits
+def test_a_lr_at_which_all_runs_diverge_is_told() -> None:
+    grid = replace(SMALL, optimizers=("torch.optim.SGD:weight_decay=1",), lrs=(1e100,))
+    (fit,) = run(dynamics, replace(grid, schedules=("constant",))).fits
     assert all(point.plateau == [0] for point in fit.points)
     assert all("diverged after step 3 (1 of 1 seeds)" in dynamics.detail(p) for p in fit.points)
     assert fit.estimate.value is None
 
 
 def test_a_grid_of_another_kind_is_told() -> None:
-    with pytest.raises(InputError, match="grid is a Grid; dynamics takes a Trials"):
-        dynamics(Grid(dims=(8,)))
+    with pytest.raises(InputError, match="grid is a Grid; dynamics takes a TrainingGrid"):
+        run(dynamics, Grid(dims=(8,)))
 
 
 def without_times(path: Path) -> object:
@@ -283,23 +289,23 @@ def without_times(path: Path) -> object:
 
 
 def test_the_recorded_command_resumes_and_gives_the_same_again(tmp_path: Path) -> None:
-    dynamics(SMALL, tmp_path / "whole")
+    run(dynamics, SMALL, tmp_path / "whole")
     lines = (tmp_path / "whole/cells.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "half").mkdir()
     (tmp_path / "half/cells.jsonl").write_text("".join(lines[: len(lines) // 2]))
-    dynamics(SMALL, tmp_path / "half", resume=True)
+    run(dynamics, SMALL, tmp_path / "half", resume=True)
     first = without_times(tmp_path / "whole/summary.json")
     assert first == without_times(tmp_path / "half/summary.json")
-    assert dynamics.load(tmp_path / "half").fits[1].points[0].recovered
+    assert load_summary(dynamics, tmp_path / "half").fits[1].points[0].recovered
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"steps": 0}, "steps is 0; expected a whole number of at least 1"),
-        ({"step_sizes": ()}, "step_sizes is (); expected a list of finite numbers above 0"),
-        ({"step_sizes": (0.0,)}, "step_sizes holds 0.0"),
-        ({"step_sizes": (1.0, float("inf"))}, "step_sizes holds inf"),
+        ({"lrs": ()}, "lrs is (); expected a list of finite numbers above 0"),
+        ({"lrs": (0.0,)}, "lrs holds 0.0"),
+        ({"lrs": (1.0, float("inf"))}, "lrs holds inf"),
         ({"schedules": ("warm",)}, "schedules holds 'warm'; expected names of"),
         ({"schedules": ()}, "schedules is ()"),
         ({"gradient": "rough"}, "gradient is 'rough'; expected one of"),
@@ -307,7 +313,7 @@ def test_the_recorded_command_resumes_and_gives_the_same_again(tmp_path: Path) -
 )
 def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as told:
-        Trials(**arguments)  # type: ignore[arg-type]
+        TrainingGrid(**arguments)  # type: ignore[arg-type]
     assert message in str(told.value)
 
 
@@ -315,9 +321,9 @@ def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message:
     ("options", "message"),
     [
         ("--steps 0", "steps is 0"),
-        ("--step-sizes ,", "step_sizes is []"),
+        ("--lrs ,", "lrs is []"),
         ("--gradient ,", "--gradient is ','; expected one value"),
-        ("--sweep lr=1,2 --step-sizes 3,4", "expected one of them"),
+        ("--sweep lr=1,2 --lrs 3,4", "expected one of them"),
         ("--optimizers torch.optim.SGD:maximize=True", "1 (uphill), so step sizes cannot be"),
         ("--optimizers torch.optim.SGD:lr=0", "lr is 0 in 'torch.optim.SGD:lr=0'; expected"),
     ],

@@ -13,8 +13,7 @@ from torch.nn.utils import parameters_to_vector
 
 from memsolve import InputError
 from memsolve.engine import Summary
-from memsolve.engine.grid import Choice
-from memsolve.engine.optimizers import builder
+from memsolve.engine.run import run
 from memsolve.examples.factual_recall import study
 from memsolve.examples.factual_recall.beside import agreement, by_problem
 from memsolve.examples.factual_recall.facts import LENGTH, RELATIONS, Facts
@@ -23,15 +22,17 @@ from memsolve.examples.factual_recall.model import Model
 from memsolve.examples.factual_recall.outcome import Recalled
 from memsolve.examples.factual_recall.team import FIRST_STEP, Evaluate, Team, unit_rates
 from memsolve.examples.factual_recall.training import Lesson, recollect
+from memsolve.optimizers.choices import Choice
+from memsolve.optimizers.registry import builder
 from memsolve.problem import power_law
 from memsolve.stepper import StepError
 from memsolve.study import load
-from memsolve.study.ranking import Problem
-from memsolve.study.standing import Standing
-from memsolve.study.trials import Trials
+from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.leaderboard.ranking import Problem
+from memsolve.study.training.grid import TrainingGrid
 from tests.memsolve.test_leaderboard import fit, point
 
-TINY = Trials(
+TINY = TrainingGrid(
     ("sgd", "muon:momentum=0.95"),
     dims=(8,),
     seeds=2,
@@ -44,14 +45,14 @@ TINY = Trials(
 )
 
 
-def lesson(name: Choice, *, seed: int = 0, grid: Trials = TINY, dim: int = 8) -> Lesson:
+def lesson(name: Choice, *, seed: int = 0, grid: TrainingGrid = TINY, dim: int = 8) -> Lesson:
     return Lesson(grid, Facts(64, 1.5, seed=seed), builder(name), dim, 16, seed)
 
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary[Recalled]]:
     folder = tmp_path_factory.mktemp("run")
-    return folder, study(TINY, folder)
+    return folder, run(study, TINY, folder)
 
 
 def test_subjects_are_met_by_the_law_and_relations_alike() -> None:
@@ -229,7 +230,7 @@ def test_a_run_that_ends_early_says_so(choice: Choice, failed: str) -> None:
 
 
 def test_a_run_repeated_gives_the_same(summary: tuple[Path, Summary[Recalled]]) -> None:
-    again = study(TINY)
+    again = run(study, TINY)
 
     def numbers(run: Summary[Recalled]) -> list[Recalled]:
         return [replace(fit.points[0], seconds=0.0) for fit in run.fits]
@@ -242,8 +243,8 @@ def test_the_seed_that_tunes_is_not_shown(summary: tuple[Path, Summary[Recalled]
     lines = (folder / "points.csv").read_text().splitlines()
     rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
     sgd = [row for row in rows if row["optimizer"] == "sgd" and row["quantity"] == "recovered"]
-    tried = {row["step_size"] for row in sgd if row["seed"] == "0"}
-    shown = {row["step_size"] for row in sgd if row["seed"] != "0"}
+    tried = {row["lr"] for row in sgd if row["seed"] == "0"}
+    shown = {row["lr"] for row in sgd if row["seed"] != "0"}
     assert {row["seed"] for row in sgd} == {"0", "1", "2"}
     assert 5 <= len(tried) <= 9
     assert len(shown) == 1
@@ -282,7 +283,7 @@ def test_its_figure_has_a_panel_a_bucket(summary: tuple[Path, Summary[Recalled]]
 )
 def test_nonsense_is_told_in_a_line(changes: Mapping[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words) as told:
-        study(replace(TINY, **changes))
+        run(study, replace(TINY, **changes))
     assert len(str(told.value).splitlines()) == 1
 
 
@@ -317,7 +318,7 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
     of_alpha = {
         alpha: [fit(name, of, alpha=alpha) for name, of in named.items()] for alpha in (1.5, 2.0)
     }
-    board: Summary[Standing] = Summary("leaderboard", "", {}, of_alpha[1.5] + of_alpha[2.0])
+    board: Summary[LeaderboardPoint] = Summary("leaderboard", "", {}, of_alpha[1.5] + of_alpha[2.0])
     assert len({one.points[0].totals.mean() for one in run.fits}) == 2
     taus = {problem: found.tau for problem, found in by_problem(run, board).items()}
     assert taus == {

@@ -20,23 +20,25 @@ import torch
 from memsolve_kernels.errors import RangeError
 
 from memsolve import InputError
-from memsolve.cli import run
-from memsolve.engine.calls import Here, call, calls_for
+from memsolve.cli import run_command
+from memsolve.engine.execution.executor import call
+from memsolve.engine.execution.process_settings import numerical
+from memsolve.engine.execution.worker import Worker
 from memsolve.engine.prepare import RefusedError, prepare
-from memsolve.engine.process import numerical
-from memsolve.engine.worker import Worker
-from memsolve.faults import KilledError, MachineError, StepError, blamed
+from memsolve.engine.results.load import load_summary
+from memsolve.engine.run import run
+from memsolve.faults import KilledError, MachineError, StepError, attribute_errors
 from memsolve.study import (
-    Board,
     Grid,
-    Races,
-    Trials,
+    LeaderboardGrid,
+    RaceGrid,
+    TrainingGrid,
     capacity,
     critical_batch,
     dynamics,
     leaderboard,
 )
-from memsolve.study.one_step import memory_of
+from memsolve.study.memory import memory_of
 
 HERE = __name__
 LARGE = 8
@@ -130,8 +132,8 @@ FAULTS = {
 def test_each_fault_has_its_row_and_the_others_are_right() -> None:
     grid = Grid(["sgd", *(f"{HERE}.{kind.__name__}" for kind in FAULTS), "muon"], dims=(8, 16))
     grid = replace(grid, seeds=1, num_items=64)
-    summary = capacity(grid)
-    alone = capacity(replace(grid, optimizers=["sgd", "muon"]))
+    summary = run(capacity, grid)
+    alone = run(capacity, replace(grid, optimizers=["sgd", "muon"]))
     assert summary.fits == alone.fits
     assert len(summary.failed) == len(FAULTS)
     for failure, words in zip(summary.failed, FAULTS.values(), strict=True):
@@ -203,9 +205,9 @@ def state() -> list[object]:
 def test_the_state_of_the_process_is_put_back() -> None:
     before = state()
     grid = Grid([f"{HERE}.Meddler", "sgd", "muon"], dims=(8, 16), seeds=1, num_items=64)
-    fits = capacity(grid).fits[1:]
+    fits = run(capacity, grid).fits[1:]
     assert state() == before
-    assert fits == capacity(replace(grid, optimizers=["sgd", "muon"])).fits
+    assert fits == run(capacity, replace(grid, optimizers=["sgd", "muon"])).fits
 
 
 ALLOCATOR = RuntimeError(
@@ -216,7 +218,10 @@ MACHINE: dict[str, tuple[BaseException, str]] = {
     "python": (MemoryError(), "out of memory"),
     "numpy": (MemoryError("Unable to allocate 8.00 TiB for an array"), "out of memory, 8.0 TiB"),
     "torch": (ALLOCATOR, "out of memory, 32.0 GiB were asked for"),
-    "GPU": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "2.0 GiB"),
+    "GPU": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        "2.0 GiB",
+    ),
     "C++": (RuntimeError("std::bad_alloc"), "out of memory"),
     "files": (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
     "disk": (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
@@ -227,9 +232,9 @@ MACHINE: dict[str, tuple[BaseException, str]] = {
 @pytest.mark.parametrize("name", MACHINE)
 def test_failures_of_the_machine_are_known(name: str) -> None:
     error, words = MACHINE[name]
-    with pytest.raises(MachineError, match=words), blamed("its step failed"):
+    with pytest.raises(MachineError, match=words), attribute_errors("its step failed"):
         raise error
-    with pytest.raises(MachineError, match=words), blamed("its step failed"):
+    with pytest.raises(MachineError, match=words), attribute_errors("its step failed"):
         raise ValueError("cannot step") from error
 
 
@@ -237,7 +242,7 @@ def test_failures_of_the_machine_are_known(name: str) -> None:
     "error", [FileNotFoundError(2, "No such file"), RuntimeError("eigh did not converge"), Base()]
 )
 def test_other_failures_are_the_optimizers(error: BaseException) -> None:
-    with pytest.raises(StepError), blamed("its step failed"):
+    with pytest.raises(StepError), attribute_errors("its step failed"):
         raise error
 
 
@@ -255,15 +260,15 @@ TRAINING: dict[str, Any] = {
     "seeds": 1,
     "steps": 3,
     "schedules": ("constant",),
-    "step_sizes": (4.0,),
+    "lrs": (4.0,),
 }
 STUDIES: dict[str, tuple[Any, Any]] = {
-    "dynamics": (dynamics, Trials([f"{HERE}.Flaky", "sgd"], **TRAINING)),
+    "dynamics": (dynamics, TrainingGrid([f"{HERE}.Flaky", "sgd"], **TRAINING)),
     "critical-batch": (
         critical_batch,
-        Races([f"{HERE}.Flaky", "sgd"], target="recovered=2", **TRAINING),
+        RaceGrid([f"{HERE}.Flaky", "sgd"], target="recovered=2", **TRAINING),
     ),
-    "leaderboard": (leaderboard, Board([f"{HERE}.Flaky", "sgd"], **TRAINING)),
+    "leaderboard": (leaderboard, LeaderboardGrid([f"{HERE}.Flaky", "sgd"], **TRAINING)),
 }
 
 
@@ -316,13 +321,13 @@ def test_no_memory_for_a_memory_is_one_line_and_keeps_what_there_is(
 ) -> None:
     command = [*COMMAND, "--out", str(tmp_path)]
     with monkeypatch.context() as short:
-        short.setattr("memsolve.study.one_step.memory_of", memory_of_small)
-        assert run(command) == 2
+        short.setattr("memsolve.study.one_step.one_step.memory_of", memory_of_small)
+        assert run_command(command) == 2
     line = error_line(capsys)
     for words in ("sgd at alpha = 1.5", "32.0 GiB", "d = 16", "N = 2048", "512.0 KiB", "--dims"):
         assert words in line
     assert (tmp_path / "cells.jsonl").read_text().count('"result"') == 2
-    assert run(command) == 0
+    assert run_command(command) == 0
     assert (tmp_path / "cells.jsonl").read_text().count('"result"') == 4
 
 
@@ -330,31 +335,31 @@ def test_no_memory_for_one_optimizer_leaves_the_report_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FLAKY", "torch")
-    options = "dynamics --dims 16 --num-items 64 --seeds 1 --steps 3 --step-sizes 1 --schedules"
+    options = "dynamics --dims 16 --num-items 64 --seeds 1 --steps 3 --lrs 1 --schedules"
     words = [*options.split(), "constant", "--optimizers", f"sgd,{HERE}.Flaky", "--resume"]
     command = [*words, "--out", str(tmp_path)]
-    assert run(command) == 2
+    assert run_command(command) == 2
     assert f"{HERE}.Flaky at alpha = 1.5, d = 16: out of memory, 32.0 GiB" in error_line(capsys)
     assert (tmp_path / "report.html").exists()
-    assert [fit.optimizer for fit in dynamics.load(tmp_path).fits] == ["sgd"]
+    assert [fit.optimizer for fit in load_summary(dynamics, tmp_path).fits] == ["sgd"]
     monkeypatch.delenv("FLAKY")
-    assert run(command) == 0
-    assert not dynamics.load(tmp_path).failed
+    assert run_command(command) == 0
+    assert not load_summary(dynamics, tmp_path).failed
 
 
 def test_no_memory_before_anything_is_measured_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("memsolve.study.tuning.memory_of", memory_of_small)
+    monkeypatch.setattr("memsolve.study.training.tuning.memory_of", memory_of_small)
     command = ["dynamics", "--dims", "16", "--steps", "2", "--out", str(tmp_path / "out")]
-    assert run(command) == 2
+    assert run_command(command) == 2
     assert "optimizer 'sgd' cannot be tuned at alpha = 1.5: out of memory" in error_line(capsys)
 
     def short(*_: object) -> None:
         raise ALLOCATOR
 
     monkeypatch.setattr(sys.modules["memsolve.engine.prepare"], "power_law", short)
-    assert run(["capacity", "--num-items", str(2**40), "--out", str(tmp_path / "out")]) == 2
+    assert run_command(["capacity", "--num-items", str(2**40), "--out", str(tmp_path / "out")]) == 2
     line = error_line(capsys)
     assert "N = 1099511627776 items alone take 8.0 TiB; lower --num-items or --dims" in line
 
@@ -395,9 +400,9 @@ def test_a_process_of_their_own_ends_with_one_row_alone(
     monkeypatch.syspath_prepend(tmp_path)
     names = ["sgd", "fatal.Exits", "fatal.Closes", "fatal.Hangs", "muon"]
     grid = Grid(names, dims=(8, 16), seeds=1, num_items=64)
-    summary = capacity(grid, time_limit=10)
+    summary = run(capacity, grid, time_limit=10)
     assert "fatal" not in sys.modules
-    assert summary.fits == capacity(replace(grid, optimizers=["sgd", "muon"])).fits
+    assert summary.fits == run(capacity, replace(grid, optimizers=["sgd", "muon"])).fits
     assert [failure.reason for failure in summary.failed] == [
         "it ended its process, with status 0",
         "it ended its process, with status 0",
@@ -410,7 +415,7 @@ def kill() -> None:
 
 
 def interrupted() -> Iterator[None]:
-    with blamed("its step failed"):
+    with attribute_errors("its step failed"):
         raise KeyboardInterrupt
     yield
 
@@ -467,12 +472,12 @@ class Own(torch.optim.SGD):
     ],
 )
 def test_who_has_a_process_of_its_own(optimizers: Any, own: bool) -> None:
-    with calls_for(capacity, Grid(optimizers), None) as calls:
-        assert isinstance(calls, Worker if own else Here)
+    with default_executor(capacity, Grid(optimizers), None) as executor:
+        assert isinstance(executor, Worker if own else LocalExecutor)
 
 
 def test_a_time_limit_that_cannot_be_kept_is_refused() -> None:
     with pytest.raises(InputError, match="time_limit is 0; expected a number of seconds above 0"):
-        capacity(Grid(["sgd"]), time_limit=0)
+        run(capacity, Grid(["sgd"]), time_limit=0)
     with pytest.raises(InputError, match="a time limit needs a process that can import"):
-        capacity(Grid({"mine": lambda params: Own(params)}), time_limit=1)
+        run(capacity, Grid({"mine": lambda params: Own(params)}), time_limit=1)

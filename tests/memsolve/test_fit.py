@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from memsolve.engine.fit import (
+from memsolve.engine.results.estimate import (
     AGREE,
     COUNT,
     POSITIVE,
@@ -20,7 +20,7 @@ from memsolve.engine.fit import (
     mean,
     power_law_exponent,
 )
-from memsolve.study.crossing import Crossing
+from memsolve.study.one_step.crossing import Crossing
 
 DIMS = [64, 128, 256]
 

@@ -11,10 +11,10 @@ import torch
 
 from memsolve import InputError
 from memsolve.engine import Grid
-from memsolve.engine.merge import merged
-from memsolve.engine.settings import differences, settings
+from memsolve.engine.results.merge import differences, merge
+from memsolve.engine.run import run
 from memsolve.report import notes, write_report
-from memsolve.study import Trials, capacity, dynamics, load
+from memsolve.study import TrainingGrid, capacity, dynamics, load
 
 SMALL: dict[str, Any] = {"dims": (8, 16), "seeds": 2}
 
@@ -69,7 +69,7 @@ def ran(folder: Path, grid: Grid, *, resume: bool = True) -> set[tuple[str, floa
         return [line for line in lines if '"cell"' in line]
 
     before = cells()
-    capacity(grid, folder, resume=resume)
+    run(capacity, grid, folder, resume=resume)
     new = [json.loads(line)["cell"] for line in cells()[len(before) :]]
     return {(each["optimizer"], each["alpha"], each["dim"], each["seed"]) for each in new}
 
@@ -86,8 +86,8 @@ def test_only_new_cells_run(tmp_path: Path) -> None:
     }
     assert ran(tmp_path, Grid(["sgd"], dims=(8, 16, 32), seeds=1)) == {("sgd", 1.5, 32, 0)}
     assert ran(tmp_path, Grid(["sgd"], alphas=(1.5, 2), dims=(8,), seeds=1)) == {("sgd", 2, 8, 0)}
-    grown = capacity(more, tmp_path, resume=True)
-    assert grown == capacity(more)
+    grown = run(capacity, more, tmp_path, resume=True)
+    assert grown == run(capacity, more)
 
 
 def test_an_edited_optimizer_runs_alone(mine: Path, tmp_path: Path) -> None:
@@ -145,19 +145,19 @@ def test_steps_that_change_a_value_change_no_identity(mine: Path, tmp_path: Path
 
 
 def test_settings_that_cells_do_not_carry_are_refused(tmp_path: Path) -> None:
-    grid = Trials(["sgd"], dims=(8,), seeds=1, steps=2, schedules=("constant",))
-    dynamics(grid, tmp_path)
-    longer = Trials(["sgd"], dims=(8,), seeds=1, steps=3, schedules=("constant",))
+    grid = TrainingGrid(["sgd"], dims=(8,), seeds=1, steps=2, schedules=("constant",))
+    run(dynamics, grid, tmp_path)
+    longer = TrainingGrid(["sgd"], dims=(8,), seeds=1, steps=3, schedules=("constant",))
     with pytest.raises(InputError, match="steps is 2 there and 3 now"):
-        dynamics(longer, tmp_path, resume=True)
+        run(dynamics, longer, tmp_path, resume=True)
 
 
 def test_studies_of_a_kind_merge_into_one_ranking(tmp_path: Path) -> None:
     for name, optimizers in (("a", ["sgd", "torch.optim.AdamW"]), ("b", ["muon", "sgd"])):
-        capacity(Grid(optimizers, **SMALL), tmp_path / name)
-    capacity(Grid(["sgd"], dims=(8, 16), seeds=3), tmp_path / "c")
+        run(capacity, Grid(optimizers, **SMALL), tmp_path / name)
+    run(capacity, Grid(["sgd"], dims=(8, 16), seeds=3), tmp_path / "c")
     loaded = [(tmp_path / name, *load(tmp_path / name)) for name in ("a", "b", "c")]
-    ((study, one),) = merged(loaded)
+    ((study, one),) = merge(loaded)
     assert study is capacity
     assert one.fits[0].optimizer == "muon"
     assert {fit.optimizer for fit in one.fits} == {"muon", "sgd", "sgd (c)", "torch.optim.AdamW"}
@@ -168,25 +168,37 @@ def test_studies_of_a_kind_merge_into_one_ranking(tmp_path: Path) -> None:
 
 def test_settings_that_differ_are_told_beside_the_ranking(tmp_path: Path) -> None:
     for name, steps, seeds in (("a", 2, 1), ("b", 3, 2), ("c", 2, 1)):
-        once: dict[str, Any] = {"schedules": ("constant",), "step_sizes": (1.0,)}
-        grid = Trials(["sgd"], dims=(8,), seeds=seeds, steps=steps, **once)
-        dynamics(grid, tmp_path / name)
+        once: dict[str, Any] = {"schedules": ("constant",), "lrs": (1.0,)}
+        grid = TrainingGrid(["sgd"], dims=(8,), seeds=seeds, steps=steps, **once)
+        run(dynamics, grid, tmp_path / name)
     loaded = [(tmp_path / name, *load(tmp_path / name)) for name in ("a", "b", "c")]
-    ((_, alike),) = merged([loaded[0], loaded[2]])
+    ((_, alike),) = merge([loaded[0], loaded[2]])
     assert alike.differences == ""
-    ((study, one),) = merged(loaded[:2])
+    ((study, one),) = merge(loaded[:2])
     told = "settings differ (a / b): steps 2 / 3; seeds 1 / 2"
     assert notes(one) == [told]
     assert told in write_report([(study, one)], tmp_path / "page").read_text()
 
 
-def test_settings_are_read_from_commands_and_calls_alike() -> None:
-    named = Trials(["muon"], dims=(8, 16), step_sizes=(0.1, 1), num_items=64)
-    called = Trials({"mine": torch.optim.SGD}, dims=(8, 16), step_sizes=(0.1, 1), dtype="float32")
-    commands = [grid.command("dynamics") for grid in (named, called)]
+def test_settings_of_grids_differ_by_name_whether_optimizers_are_named_or_given() -> None:
+    named = TrainingGrid(["muon"], dims=(8, 16), lrs=(0.1, 1), num_items=64)
+    given = TrainingGrid({"mine": torch.optim.SGD}, dims=(8, 16), lrs=(0.1, 1), dtype="float32")
+    commands = [grid.command("dynamics") for grid in (named, given)]
     assert [command.startswith("memsolve dynamics") for command in commands] == [True, False]
-    made = [(Path("a"), commands[0]), (Path("b"), commands[1])]
-    told = "settings differ (a / b): dtype float64 / float32; num-items 64 / default"
-    assert differences(dynamics, made) == told
-    for broken in ("memsolve dynamics 'x", "memsolve.study.dynamics(Trials(**{'steps': x}))"):
-        assert set(settings(Trials, broken).values()) == {"unknown"}
+    grids = [(Path("a"), named.as_json()), (Path("b"), given.as_json())]
+    text = "settings differ (a / b): dtype float64 / float32; num-items 64 / default"
+    assert differences(dynamics, grids) == text
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        TrainingGrid(
+            ["muon"], dims=(8, 16), lrs=(0.1, 1), num_items=64, sweep={"momentum": [0, 1]}
+        ),
+        TrainingGrid({"mine": "sgd:lr=1"}, alphas=[1.2, 2], batch_sizes=(4, 1), gradient="exact"),
+    ],
+    ids=["names", "labels"],
+)
+def test_a_grid_is_its_json_and_back(grid: TrainingGrid) -> None:
+    assert TrainingGrid.from_json(json.loads(json.dumps(grid.as_json()))) == grid

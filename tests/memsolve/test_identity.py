@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import ops
 
-from memsolve.engine.identity import Identity, content, identity, origin
-from memsolve.engine.probe import identified
+from memsolve.optimizers.identity import Identity, content, identity, origin
+from memsolve.optimizers.probe import identify
 from tests.memsolve.identity_cases import cases, files
 
 EDITS = cases("identity_edits.txt")
@@ -52,7 +52,7 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
         with monkeypatch.context() as patch:
             patch.syspath_prepend(folder)
             try:
-                return identified(
+                return identify(
                     "it", name or importlib.import_module("opt").make, "cpu", torch.float64
                 )
             finally:
@@ -79,12 +79,12 @@ SHELL = """
 import json, sys
 from importlib import import_module
 import torch
-from memsolve.engine.probe import identified
+from memsolve.optimizers.probe import identify
 
 found = []
 for folder in sys.argv[1:]:
     sys.path.insert(0, folder)
-    found.append(identified("it", import_module("opt").make, "cpu", torch.float64))
+    found.append(identify("it", import_module("opt").make, "cpu", torch.float64))
     del sys.path[0], sys.modules["opt"]
     sys.modules.pop("helpers", None)
 print(json.dumps(found))

@@ -13,42 +13,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memsolve import AssociativeMemory, InputError
-from memsolve.cli import run
+from memsolve.cli import run_command
 from memsolve.engine import Fit, Summary
-from memsolve.engine.fit import AGREE, Estimate
-from memsolve.engine.optimizers import builder
+from memsolve.engine.results.estimate import AGREE, Estimate
+from memsolve.engine.run import run
+from memsolve.optimizers.registry import builder
 from memsolve.report.table import shown
 from memsolve.study import find, load
-from memsolve.study.board import FAMOUS, Board, Entry
-from memsolve.study.cost import cost, numbers
-from memsolve.study.enough import SHARE, enough
-from memsolve.study.leaderboard import leaderboard
-from memsolve.study.ranking import behind, rank, ranking, scores
-from memsolve.study.standing import Run, Standing, best
+from memsolve.study.leaderboard.cost import cost, numbers
+from memsolve.study.leaderboard.grid import FAMOUS, LeaderboardGrid, LeaderboardTrial
+from memsolve.study.leaderboard.leaderboard import leaderboard
+from memsolve.study.leaderboard.point import LeaderboardPoint, LeaderboardRun, best
+from memsolve.study.leaderboard.ranking import behind, rank, ranking, scores
+from memsolve.study.leaderboard.saturating_batch import SHARE, enough
 
-SMALL = Board(("sgd", "muon"), dims=(8, 12), num_items=128, seeds=2, steps=12, batch_sizes=(16, 64))
-
-
-def entry(size: float, *, seed: int = 0) -> Entry:
-    return Entry("sgd", 1.5, 8, 128, None, seed, "constant", size, 3)
+SMALL = LeaderboardGrid(
+    ("sgd", "muon"), dims=(8, 12), num_items=128, seeds=2, steps=12, batch_sizes=(16, 64)
+)
 
 
-def reaching(*recovered: int) -> Run:
+def entry(size: float, *, seed: int = 0) -> LeaderboardTrial:
+    return LeaderboardTrial("sgd", 1.5, 8, 128, None, seed, "constant", size, 3)
+
+
+def reaching(*recovered: int) -> LeaderboardRun:
     counts = list(recovered)
-    return Run(counts, counts, [1.0] * len(counts), 0.0, [], [])
+    return LeaderboardRun(counts, counts, [1.0] * len(counts), 0.0, [], [])
 
 
-def point(*stored: list[int], dim: int = 8) -> Standing:
+def point(*stored: list[int], dim: int = 8) -> LeaderboardPoint:
     horizons = [1, 10, 50][: len(stored)]
-    return Standing(
+    return LeaderboardPoint(
         dim=dim,
         num_items=128,
         limit=6.6,
         horizons=horizons,
         schedules=["constant"] * len(stored),
-        step_sizes=[1.0] * len(stored),
+        lrs=[1.0] * len(stored),
         edges=[False] * len(stored),
-        stored=[*stored],
+        recovered=[*stored],
         curve=[float(np.mean(stored[-1]))],
         time=[1.0],
         state=1.0,
@@ -57,14 +60,14 @@ def point(*stored: list[int], dim: int = 8) -> Standing:
     )
 
 
-def fit(name: str, *points: Standing, alpha: float = 1.5) -> Fit[Standing]:
+def fit(name: str, *points: LeaderboardPoint, alpha: float = 1.5) -> Fit[LeaderboardPoint]:
     return Fit(name, alpha, "stored", Estimate(1.0), None, [*points])
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary[Standing]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary[LeaderboardPoint]]:
     folder = tmp_path_factory.mktemp("board")
-    return folder, leaderboard(SMALL, folder)
+    return folder, run(leaderboard, SMALL, folder)
 
 
 def cells(folder: Path) -> list[dict[str, Any]]:
@@ -73,20 +76,20 @@ def cells(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_no_number_is_of_a_seed_that_was_tuned_on(
-    finished: tuple[Path, Summary[Standing]],
+    finished: tuple[Path, Summary[LeaderboardPoint]],
 ) -> None:
     found = cells(finished[0])
     assert {cell["seed"] for cell in found} == {0, 1, 2}
     for fit in finished[1].fits:
         for point in fit.points:
-            assert [len(seeds) for seeds in point.stored] == [2, 2, 2]
+            assert [len(seeds) for seeds in point.recovered] == [2, 2, 2]
     tuned = [cell for cell in found if cell["seed"] == 0]
     assert all(cell["steps"] == (10 if cell["batch_size"] else 12) for cell in tuned)
     assert {cell["steps"] for cell in found if cell["seed"]} == {1, 10, 12}
 
 
 def test_batches_are_seen_at_the_smallest_dimension_alone(
-    finished: tuple[Path, Summary[Standing]],
+    finished: tuple[Path, Summary[LeaderboardPoint]],
 ) -> None:
     batches = {(cell["dim"], cell["batch_size"]) for cell in cells(finished[0])}
     assert batches == {(8, 16), (8, 64), (8, None), (12, None)}
@@ -94,8 +97,10 @@ def test_batches_are_seen_at_the_smallest_dimension_alone(
         assert "measured at d = 8 alone" in fit.points[1].critical.note
 
 
-def test_every_optimizer_has_the_same_budget(finished: tuple[Path, Summary[Standing]]) -> None:
-    from memsolve.study.tuning import BUDGET, WIDENINGS
+def test_every_optimizer_has_the_same_budget(
+    finished: tuple[Path, Summary[LeaderboardPoint]],
+) -> None:
+    from memsolve.study.training.tuning import BUDGET, WIDENINGS
 
     tried: dict[tuple[object, ...], int] = {}
     for cell in cells(finished[0]):
@@ -106,22 +111,24 @@ def test_every_optimizer_has_the_same_budget(finished: tuple[Path, Summary[Stand
     assert all(2 * BUDGET <= count <= 2 * BUDGET + WIDENINGS for count in tried.values())
 
 
-def test_a_resumed_board_measures_nothing_again(finished: tuple[Path, Summary[Standing]]) -> None:
+def test_a_resumed_board_measures_nothing_again(
+    finished: tuple[Path, Summary[LeaderboardPoint]],
+) -> None:
     folder, summary = finished
     before = (folder / "cells.jsonl").read_text()
-    again = leaderboard(SMALL, folder, resume=True)
+    again = run(leaderboard, SMALL, folder, resume=True)
     assert (folder / "cells.jsonl").read_text() == before
     assert again.fits == summary.fits
     assert load(folder)[1].fits == summary.fits
 
 
 def test_another_run_gives_the_same_counts(
-    finished: tuple[Path, Summary[Standing]], tmp_path: Path
+    finished: tuple[Path, Summary[LeaderboardPoint]], tmp_path: Path
 ) -> None:
     only_muon = replace(SMALL, optimizers=["muon"], dims=[8])
-    again = leaderboard(only_muon, tmp_path)
+    again = run(leaderboard, only_muon, tmp_path)
     (of,) = [fit for fit in finished[1].fits if fit.optimizer == "muon"]
-    assert again.fits[0].points[0].stored == of.points[0].stored
+    assert again.fits[0].points[0].recovered == of.points[0].recovered
     assert again.fits[0].points[0].critical == of.points[0].critical
 
 
@@ -132,13 +139,13 @@ def test_each_number_of_steps_has_its_own_best_trial() -> None:
         entry(4.0): reaching(9, 1, 1),
         entry(8.0, seed=1): reaching(99, 99, 99),  # is shown, and decides nothing
     }
-    assert [best(runs, steps).step_size for steps in (1, 2, 3)] == [4.0, 2.0, 2.0]
+    assert [best(runs, steps).lr for steps in (1, 2, 3)] == [4.0, 2.0, 2.0]
 
 
 def test_a_run_that_diverged_later_counts_where_it_had_not() -> None:
     late = replace(reaching(9, 9), diverged=True)
     runs = {entry(1.0): reaching(5, 6, 7), entry(2.0): late, entry(4.0): reaching(1, 1, 1)}
-    assert [best(runs, steps).step_size for steps in (1, 2, 3)] == [2.0, 2.0, 1.0]
+    assert [best(runs, steps).lr for steps in (1, 2, 3)] == [2.0, 2.0, 1.0]
 
 
 SIZES = [4.0**power for power in range(6)] + [math.inf]
@@ -272,7 +279,7 @@ def test_numbers_of_a_state_are_counted_however_it_nests_them() -> None:
 
 def test_schedules_that_know_their_end_are_refused() -> None:
     with pytest.raises(InputError, match="depends on the number of steps"):
-        Board(schedules=["cosine"])
+        LeaderboardGrid(schedules=["cosine"])
 
 
 def test_the_famous_optimizers_are_distinct_and_about_fifteen() -> None:
@@ -281,10 +288,12 @@ def test_the_famous_optimizers_are_distinct_and_about_fifteen() -> None:
 
 
 def test_one_more_is_measured_as_the_others_were(
-    finished: tuple[Path, Summary[Standing]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, Summary[LeaderboardPoint]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["leaderboard", "--add", "torch.optim.Adam", "--to", str(finished[0])]
-    assert run([*words, "--out", str(tmp_path)]) == 0
+    assert run_command([*words, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("muon", "sgd", "torch.optim.Adam"))
     assert "settings differ" not in printed
@@ -295,10 +304,13 @@ def test_one_more_is_measured_as_the_others_were(
 
 
 def test_a_finished_study_is_not_written_over_by_what_is_added(
-    finished: tuple[Path, Summary[Standing]], capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, Summary[LeaderboardPoint]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(finished[0])
-    assert run(["leaderboard", "--add", "sgd", "--to", folder, "--out", folder, "--resume"]) == 2
+    assert (
+        run_command(["leaderboard", "--add", "sgd", "--to", folder, "--out", folder, "--resume"])
+        == 2
+    )
     assert "expected another folder" in capsys.readouterr().err
     assert load(finished[0])[1].fits == finished[1].fits
 
@@ -318,7 +330,7 @@ def test_a_finished_study_is_not_written_over_by_what_is_added(
 def test_nonsense_is_refused_in_a_line(
     words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([*words.split(), "--out", str(tmp_path / "out")]) == 2
+    assert run_command([*words.split(), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1

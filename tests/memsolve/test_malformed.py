@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from memsolve import InputError
-from memsolve.cli import run
-from memsolve.engine import Cell, prepare, tidy
-from memsolve.engine.tidy import Measured
-from memsolve.study import Grid, Races, Trials
+from memsolve.cli import run_command
+from memsolve.engine import Cell, prepare
+from memsolve.engine.results import tidy
+from memsolve.engine.results.tidy import Measured
+from memsolve.study import Grid, RaceGrid, TrainingGrid
 
 LINES = (Path(__file__).parent / "data" / "malformed.txt").read_text().splitlines()
 
@@ -23,8 +24,8 @@ FIELDS: dict[type[Grid], tuple[str, ...]] = {
         *("optimizers", "alphas", "dims", "seeds", "num_items", "batch_sizes"),
         *("sweep", "device", "dtype"),
     ),
-    Trials: ("steps", "schedules", "step_sizes", "gradient"),
-    Races: ("target",),
+    TrainingGrid: ("steps", "schedules", "lrs", "gradient"),
+    RaceGrid: ("target",),
 }
 
 WRONG: dict[str, Any] = {
@@ -62,7 +63,7 @@ def test_a_command_line_is_told_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(shlex.split(line)) == 2
+    assert run_command(shlex.split(line)) == 2
     said = capsys.readouterr()
     (told,) = said.err.splitlines()
     assert told.startswith("memsolve: error: ")

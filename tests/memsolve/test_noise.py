@@ -9,8 +9,8 @@ from torch import Tensor
 
 from memsolve import AssociativeMemory, Batch, InputError
 from memsolve.objective import Objective
-from memsolve.study import noise
-from memsolve.study.noise import noise_scale, two_batch_noise_scale
+from memsolve.study.critical_batch import noise
+from memsolve.study.critical_batch.noise import noise_scale, two_batch_noise_scale
 from memsolve.training import train
 
 

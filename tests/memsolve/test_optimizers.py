@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from memsolve.engine.step import step_from_zero
 
 from memsolve import AssociativeMemory, InputError
 from memsolve.engine import Grid
-from memsolve.engine.optimizers import resolve
 from memsolve.engine.prepare import prepare
-from memsolve.engine.step import step_from_zero
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
+from memsolve.optimizers.registry import resolve
 
 
 def build(name: str) -> torch.optim.Optimizer:

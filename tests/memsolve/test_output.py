@@ -13,6 +13,8 @@ import pytest
 
 from memsolve.__main__ import main
 from memsolve.engine.progress import bar
+from memsolve.engine.results.load import write_summary
+from memsolve.engine.run import run as run_study
 from memsolve.output import CLOSED_PIPE
 from memsolve.report.printable import printable
 from memsolve.study import Grid, capacity
@@ -24,7 +26,7 @@ FILES = ("summary.json", "points.csv", "report.html", "capacity-against-d.png")
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     (tmp_path / "finished").mkdir()
-    capacity(Grid(["sgd"], dims=[8, 16], seeds=1)).write(tmp_path / "finished")
+    write_summary(run_study(capacity, Grid(["sgd"], dims=[8, 16], seeds=1)), tmp_path / "finished")
     return tmp_path / "finished"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memsolve import InputError
+from memsolve import InputError, run
 from memsolve.study import find, load
 
 TOY = '''
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from memsolve import AssociativeMemory
 from memsolve.engine import Cell, Fit, Grid, Point, Study, option
-from memsolve.engine.fit import power_law_exponent
+from memsolve.engine.results.estimate import power_law_exponent
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Powers(Grid):
     power: float = option(1.0, "--power", float, "Of the norm.", many=False)
 
 
-class NormStudy(Study[Cell, Norm, Norms]):
+class NormStudy(Study[Powers, Cell, Norm, Norms]):
     name = "toy.norm"
     question = "Norm of the gradient."
     quantity = "norm of the gradient"
@@ -160,7 +160,7 @@ def test_from_command_line_to_report_with_an_interruption(folder: Path) -> None:
 def test_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
     study = find("toy.norm")
-    summary = study(out=folder / "out")
+    summary = run(study, out=folder / "out")
     (fit,) = summary.fits
     assert fit.points[0].values == [
         pytest.approx(value) for value in load(folder / "out", [study])[1].fits[0].points[0].values

@@ -27,7 +27,7 @@ def test_recovered_is_the_dense_argmax(num_items: int, dim: int, rows: int, seed
 
 
 @given(st.integers(0, 99), st.floats(1e-3, 1e3))
-def test_recovery_does_not_depend_on_the_step_size(seed: int, scale: float) -> None:
+def test_recovery_does_not_depend_on_the_lr(seed: int, scale: float) -> None:
     memory = AssociativeMemory(300, 8, 1.5, seed=seed)
     weight = -memory.gradient_at_zero(memory.population())
     assert torch.equal(memory.recall(weight).recovered, memory.recall(scale * weight).recovered)

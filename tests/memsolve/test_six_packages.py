@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from memsolve import InputError
-from memsolve.engine.probe import probe
+from memsolve.optimizers.probe import probe
 
 OUTCOMES = Path(__file__).parent / "data" / "optimizers.csv"
 

@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 
 from memsolve import InputError
-from memsolve.cli import run
-from memsolve.engine import Cell, claim, folder
-from memsolve.engine.lines import from_line, to_line
-from memsolve.engine.store import Store, StoreError
+from memsolve.cli import run_command
+from memsolve.engine import Cell
+from memsolve.engine.storage import folder, ownership
+from memsolve.engine.storage.lines import from_line, to_line
+from memsolve.engine.storage.store import Store, StoreError
 from memsolve.environment import Environment
 from memsolve.study import load
-from memsolve.study.one_step import Recalled
+from memsolve.study.one_step.one_step import StepResult
 
 RECORDS = Path(__file__).parents[2] / "bench/results"
 SETTINGS = {"study": "capacity", "dtype": "float64"}
 MAKERS: list[Environment] = [{"torch": "2", "source": source} for source in ("a", "b")]
 TRUTH = {
-    (Cell(name, 1.5, dim, 128 * dim, None, seed), place): Recalled(100 * place + dim + seed, seed)
+    (Cell(name, 1.5, dim, 128 * dim, None, seed), place): StepResult(100 * place + dim + seed, seed)
     for place, name in enumerate(("sgd", "muon"))
     for dim in (8, 16)
     for seed in range(4)
@@ -34,11 +35,11 @@ TRUTH = {
 COMMAND = ["capacity", "--optimizers", "sgd", "--dims", "8", "--seeds", "1"]
 
 
-def store(directory: Path, *, resume: bool = True) -> Store[Cell, Recalled]:
-    return Store(directory, SETTINGS, Cell, Recalled, resume=resume)
+def store(directory: Path, *, resume: bool = True) -> Store[Cell, StepResult]:
+    return Store(directory, SETTINGS, Cell, StepResult, resume=resume)
 
 
-def fill(kept: Store[Cell, Recalled]) -> None:
+def fill(kept: Store[Cell, StepResult]) -> None:
     for (cell, place), result in TRUTH.items():
         if kept.find(cell, MAKERS[place]) is None:
             kept.add(cell, result, MAKERS[place])
@@ -145,7 +146,7 @@ def test_a_thousand_resumes_of_damaged_folders_lose_and_delete_nothing(
 
 
 def check_resumed(
-    kept: Store[Cell, Recalled], directory: Path, before: dict[str, bytes], whole: list[bytes]
+    kept: Store[Cell, StepResult], directory: Path, before: dict[str, bytes], whole: list[bytes]
 ) -> None:
     """No undamaged cell is lost, no damaged one believed, and no byte is gone."""
     left = set(before["cells.jsonl"].split(b"\n"))
@@ -232,7 +233,7 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
 ) -> None:
     for file, content in HELD[name].items():
         (tmp_path / file).write_bytes(content)
-    assert run([*COMMAND, *resume, "--out", str(tmp_path)]) == 2
+    assert run_command([*COMMAND, *resume, "--out", str(tmp_path)]) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path) in told
     assert "choose another folder" in told
@@ -243,7 +244,7 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
 @pytest.mark.parametrize("study", ["capacity", "precision", "dynamics", "leaderboard"])
 def test_records_are_refused(path: Path, study: str) -> None:
     with pytest.raises(StoreError, match=r"without the cells\.jsonl"):
-        claim.check(path, {"study": study})
+        ownership.check(path, {"study": study})
 
 
 def test_the_summary_of_another_study_beside_the_cells_is_refused(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_files_that_are_none_of_a_study_stay(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "loss.png").write_bytes(b"mine")
     (tmp_path / ".git").mkdir()
-    assert run([*COMMAND, "--out", str(tmp_path)]) == 0
+    assert run_command([*COMMAND, "--out", str(tmp_path)]) == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert (tmp_path / "loss.png").read_bytes() == b"mine"
 
@@ -350,7 +351,7 @@ def test_what_is_no_regular_file_is_refused_at_once(
 ) -> None:
     (tmp_path / "target").write_text("mine")
     put(tmp_path / name)
-    assert run([*COMMAND, "--resume", "--out", str(tmp_path)]) == 2
+    assert run_command([*COMMAND, "--resume", "--out", str(tmp_path)]) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / name} is a" in told
     assert "expected a regular file" in told

@@ -15,20 +15,21 @@ from memsolve_kernels import matrix_sign
 
 from memsolve import AssociativeMemory, InputError
 from memsolve.engine import Cell, prepare
-from memsolve.engine.grid import Choice
-from memsolve.engine.lines import to_line
-from memsolve.engine.store import Store
+from memsolve.engine.run import run
+from memsolve.engine.storage.lines import to_line
+from memsolve.engine.storage.store import Store
 from memsolve.environment import environment
+from memsolve.optimizers.choices import Choice
 from memsolve.study import Grid, capacity, load, precision, saturation
-from memsolve.study.one_step import Recalled, draw
-from memsolve.study.precision import EXACT
+from memsolve.study.one_step.one_step import StepResult, draw
+from memsolve.study.one_step.precision import EXACT
 
 SMALL = Grid(dims=(8, 16), seeds=2)
 CELL = Cell("sgd", 1.5, 8, 1024, None, 0)
 
 
 def test_capacity_orders_the_optimizers_as_the_laws_do() -> None:
-    summary = capacity(Grid(dims=(32, 64), seeds=2))
+    summary = run(capacity, Grid(dims=(32, 64), seeds=2))
     exponents = {fit.optimizer: fit.estimate.value for fit in summary.fits}
     assert None not in exponents.values()
     assert exponents["sgd"] < 0.8 < exponents["muon"]  # type: ignore[operator]
@@ -37,13 +38,13 @@ def test_capacity_orders_the_optimizers_as_the_laws_do() -> None:
 
 def test_stock_muon_stores_less_than_the_exact_one() -> None:
     grid = Grid(("muon", "torch.optim.Muon"), alphas=(2.0,), dims=(128,), seeds=2)
-    exact, stock = (np.mean(fit.points[0].recovered) for fit in capacity(grid).fits)
+    exact, stock = (np.mean(fit.points[0].recovered) for fit in run(capacity, grid).fits)
     assert stock < 0.8 * exact
 
 
 def test_precision_is_relative_to_the_exact_polar_factor() -> None:
     names = ("muon", "torch.optim.Muon", "muon:relative_damping=0.1")
-    fits = precision(Grid(names, alphas=(2.0,), dims=(128,), seeds=2)).fits
+    fits = run(precision, Grid(names, alphas=(2.0,), dims=(128,), seeds=2)).fits
     assert [fit.optimizer for fit in fits] == [EXACT, *names]
     exact, default, stock, damped = (float(fit.points[0].share or 0) for fit in fits)
     assert exact == 1
@@ -52,7 +53,7 @@ def test_precision_is_relative_to_the_exact_polar_factor() -> None:
 
 
 def test_saturation_of_muon_lies_above_that_of_sgd() -> None:
-    fits = saturation(Grid(("sgd", "muon"), dims=(32, 64), seeds=3)).fits
+    fits = run(saturation, Grid(("sgd", "muon"), dims=(32, 64), seeds=3)).fits
     sgd, muon = (np.array([point.value for point in fit.points], float) for fit in fits)
     assert muon[1] > 4 * sgd[1]
     assert muon[1] > 2 * muon[0]
@@ -60,7 +61,7 @@ def test_saturation_of_muon_lies_above_that_of_sgd() -> None:
 
 def test_the_same_grid_gives_the_same_summary(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        capacity(SMALL, tmp_path / name)
+        run(capacity, SMALL, tmp_path / name)
     first, second = ((tmp_path / name / "summary.json").read_bytes() for name in ("a", "b"))
     assert first == second
     study, loaded = load(tmp_path / "a")
@@ -73,7 +74,7 @@ def test_own_optimizers_take_part() -> None:
         "mine": lambda params: torch.optim.SGD(params, lr=1),
         "muon": torch.optim.RMSprop,
     }
-    mine, other = capacity(Grid(choices, dims=(8, 16), seeds=2)).fits
+    mine, other = run(capacity, Grid(choices, dims=(8, 16), seeds=2)).fits
     assert (mine.optimizer, other.optimizer) == ("mine", "muon")
     assert mine.law is not None  # it is SGD, whatever it is called
     assert mine.law.exponent == pytest.approx(1 / 3)
@@ -82,24 +83,24 @@ def test_own_optimizers_take_part() -> None:
 
 @pytest.mark.parametrize("torn", ["", '{"cell": {"optimizer": "sg', "[]\n", "\x00\x00\n", "\xff"])
 def test_a_torn_line_costs_one_cell(tmp_path: Path, torn: str) -> None:
-    capacity(SMALL, tmp_path)
+    run(capacity, SMALL, tmp_path)
     complete = (tmp_path / "summary.json").read_bytes()
     cells = tmp_path / "cells.jsonl"
     lines = cells.read_bytes().splitlines(keepends=True)
     cells.write_bytes(b"".join(lines[:-3]) + torn.encode("latin-1"))
-    capacity(SMALL, tmp_path, resume=True)
+    run(capacity, SMALL, tmp_path, resume=True)
     assert (tmp_path / "summary.json").read_bytes() == complete
     assert len(cells.read_bytes().splitlines()) == len(lines)
 
 
 def test_finished_cells_are_not_run_again(tmp_path: Path) -> None:
-    capacity(SMALL, tmp_path)
+    run(capacity, SMALL, tmp_path)
     lines = (tmp_path / "cells.jsonl").read_text().splitlines()
     entry = json.loads(lines[-1])
     entry["result"]["recovered"] = 10**6
     del entry["crc"]
     (tmp_path / "cells.jsonl").write_text("\n".join([*lines[:-1], to_line(entry)]))
-    fits = capacity(SMALL, tmp_path, resume=True).fits
+    fits = run(capacity, SMALL, tmp_path, resume=True).fits
     assert max(max(point.recovered) for fit in fits for point in fit.points) == 10**6
 
 
@@ -110,7 +111,7 @@ def test_a_cell_is_one_step_recalled(batch_size: int | None, dtype: torch.dtype)
         Grid(dims=(16,), seeds=3, batch_sizes=(40,) if batch_size else None, dtype=str(dtype)[6:])
     ).grid
     study = saturation if batch_size else capacity
-    results: dict[Cell, Recalled] = {}
+    results: dict[Cell, StepResult] = {}
     for seed in range(3):
         cells = [Cell(name, 1.5, 16, 2048, batch_size, seed) for name in grid.labels]
         results |= dict(zip(cells, study.measure(grid, cells), strict=True))
@@ -126,7 +127,7 @@ def test_a_cell_is_one_step_recalled(batch_size: int | None, dtype: torch.dtype)
         }
         for name, step in steps.items():
             recall = memory.recall(-step, batch.items)
-            expected = Recalled(recall.count, recall.top_rank())
+            expected = StepResult(recall.count, recall.top_rank())
             assert results[Cell(name, 1.5, 16, 2048, batch_size, seed)] == expected
 
 
@@ -163,37 +164,37 @@ def test_an_interrupted_run_resumes_to_the_same_summary(
 
 
 def test_another_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    capacity(Grid({"mine": "sgd"}, dims=(8, 16), seeds=1), tmp_path)
+    run(capacity, Grid({"mine": "sgd"}, dims=(8, 16), seeds=1), tmp_path)
     monkeypatch.setattr(torch, "__version__", "0.0")
     with pytest.raises(InputError, match=r"torch is .* there and '0.0' now"):
-        capacity(Grid({"mine": "sgd"}, dims=(8, 16), seeds=1), tmp_path, resume=True)
+        run(capacity, Grid({"mine": "sgd"}, dims=(8, 16), seeds=1), tmp_path, resume=True)
 
 
 def test_batches_of_astronomic_size_are_told() -> None:
     with pytest.raises(InputError, match=r"d\^\(alpha \+ 1/2\)"):
-        saturation(Grid(alphas=(9.0,), dims=(256,)))
+        run(saturation, Grid(alphas=(9.0,), dims=(256,)))
 
 
-def store(folder: Path, settings: dict[str, object], *, resume: bool) -> Store[Cell, Recalled]:
+def store(folder: Path, settings: dict[str, object], *, resume: bool) -> Store[Cell, StepResult]:
     folder.mkdir(exist_ok=True)
-    return Store(folder, settings, Cell, Recalled, resume=resume)
+    return Store(folder, settings, Cell, StepResult, resume=resume)
 
 
 def test_folders_that_cannot_serve_are_told(tmp_path: Path) -> None:
     settings: dict[str, object] = {"study": "capacity", "dtype": "float64"}
     here = environment("cpu")
     store(tmp_path / "a", settings, resume=False)
-    store(tmp_path / "a", settings, resume=False).add(CELL, Recalled(1, 1), here)  # no cells yet
+    store(tmp_path / "a", settings, resume=False).add(CELL, StepResult(1, 1), here)  # no cells yet
     with pytest.raises(InputError, match=r"holds results; add --resume"):
         store(tmp_path / "a", settings, resume=False)
     with pytest.raises(InputError, match=r"other settings: dtype is 'float64' there and 'x' now"):
         store(tmp_path / "a", settings | {"dtype": "x"}, resume=True)
     again = store(tmp_path / "a", settings, resume=True)
-    assert again.find(CELL, here) == Recalled(1, 1)
+    assert again.find(CELL, here) == StepResult(1, 1)
     assert again.find(CELL, here | {"source": "edited"}) is None
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be used for results"):
-        capacity(SMALL, tmp_path / "file" / "b")
+        run(capacity, SMALL, tmp_path / "file" / "b")
     with pytest.raises(InputError, match=r"no summary.json"):
         load(tmp_path)
 
@@ -203,10 +204,10 @@ def test_each_result_carries_the_environment_that_made_it(tmp_path: Path) -> Non
     cells = [CELL, Cell("muon", 1.5, 8, 1024, None, 0)]
     environments = [environment("cpu"), environment("cpu") | {"threads": 64}]
     for cell, made_in in zip(cells, environments, strict=True):  # as two workers would
-        store(tmp_path, settings, resume=True).add(cell, Recalled(1, 1), made_in)
+        store(tmp_path, settings, resume=True).add(cell, StepResult(1, 1), made_in)
     found = store(tmp_path, settings, resume=True)
     for cell, here, there in zip(cells, environments, environments[::-1], strict=True):
-        assert found.find(cell, here) == Recalled(1, 1)
+        assert found.find(cell, here) == StepResult(1, 1)
         assert found.find(cell, there) is None
 
 
@@ -217,7 +218,7 @@ def test_results_of_an_older_layout_are_refused_by_their_version(tmp_path: Path)
     (tmp_path / "cells.jsonl").write_text(lines)
     for resume in (False, True):
         with pytest.raises(InputError, match=r"results of memsolve 0\.1\.0 in a layout"):
-            capacity(SMALL, tmp_path, resume=resume)
+            run(capacity, SMALL, tmp_path, resume=resume)
     assert (tmp_path / "cells.jsonl").read_text() == lines
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from memsolve import InputError
 from memsolve.engine import Grid
-from memsolve.engine.optimizers import resolve
-from memsolve.engine.sweep import swept, words
-from memsolve.study.trials import Trials
+from memsolve.optimizers.registry import resolve
+from memsolve.optimizers.sweep import parse_sweep, to_words
+from memsolve.study.training.grid import TrainingGrid
 
 SGD = "torch.optim.SGD"
 
@@ -31,9 +31,9 @@ def test_a_factory_is_swept_as_a_name_is() -> None:
     assert build([weight], None).defaults["momentum"] == 0.5  # type: ignore[arg-type]
 
 
-def test_the_learning_rates_of_a_study_of_training_are_its_step_sizes() -> None:
-    grid = Trials([SGD], sweep=["lr=1e-1", "1", "momentum=0", "0.9"])
-    assert grid.step_sizes == [0.1, 1.0]
+def test_the_learning_rates_of_a_study_of_training_are_its_lrs() -> None:
+    grid = TrainingGrid([SGD], sweep=["lr=1e-1", "1", "momentum=0", "0.9"])
+    assert grid.lrs == [0.1, 1.0]
     assert grid.labels == [f"{SGD}:momentum={m}" for m in ("0", "0.9")]
     assert "--sweep lr=1e-1,1,momentum=0,0.9" in grid.command("dynamics")
 
@@ -44,7 +44,9 @@ values = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)
 
 @given(st.dictionaries(keys, values, max_size=3))
 def test_words_and_values_say_the_same(sweep: dict[str, list[int]]) -> None:
-    assert swept(words(sweep)) == {key: [str(v) for v in found] for key, found in sweep.items()}
+    assert parse_sweep(to_words(sweep)) == {
+        key: [str(v) for v in found] for key, found in sweep.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -65,5 +67,5 @@ def test_sweeps_that_mean_nothing_are_told(sweep: object, message: str) -> None:
 
 
 def test_learning_rates_that_are_none_are_told() -> None:
-    with pytest.raises(InputError, match="step_sizes holds 'fast'"):
-        Trials([SGD], sweep=["lr=fast"])
+    with pytest.raises(InputError, match="lrs holds 'fast'"):
+        TrainingGrid([SGD], sweep=["lr=fast"])

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memsolve import AssociativeMemory, Batch, InputError
-from memsolve.engine.optimizers import resolve
 from memsolve.objective import Objective
+from memsolve.optimizers.registry import resolve
 from memsolve.stepper import Build
 from memsolve.training import Schedule, State, factor, train
 

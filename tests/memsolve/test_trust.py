@@ -6,14 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
 
-from memsolve.cli import run
-from memsolve.engine.folder import FolderError, alone
-from memsolve.engine.naming import FOLDER, import_named
-from memsolve.engine.settings import UNKNOWN, given
+from memsolve.cli import run_command
+from memsolve.engine.run import run
+from memsolve.engine.storage.folder import FolderError, alone
+from memsolve.importing import FOLDER, import_named
 from memsolve.report import write_report
 from memsolve.report.ownership import refuse_foreign
 from memsolve.study import Grid, capacity, load
@@ -106,9 +107,37 @@ def test_the_study_of_an_example_is_ours_and_its_neighbours_are_not(tmp_path: Pa
         load(tmp_path)
 
 
-def test_a_command_in_a_summary_that_is_nested_without_end_is_unknown() -> None:
-    command = "memsolve.study.capacity(Grid(**{" + "[" * 10**5 + "]" * 10**5 + "}))"
-    assert set(given(Grid, command).values()) == {UNKNOWN}
+@pytest.mark.parametrize(
+    ("grid", "reason"),
+    [
+        ({"dims": "many"}, "expected a list of whole numbers"),
+        ({"seeds": None}, "expected a whole number of at least 1"),
+        ({"alphas": {}}, "expected a list of finite numbers above 1"),
+        ({"sweep": 3}, "expected values by setting"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_damaged_grid_in_a_summary_is_refused_in_a_line(
+    grid: dict[str, Any], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((RECORD / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps(content | {"grid": content["grid"] | grid}))
+    assert run_command(["capacity", "--add", "sgd:lr=2", "--to", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not say how it was measured" in line
+    assert reason in line
+
+
+def test_a_summary_of_another_layout_is_refused_by_its_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((RECORD / "summary.json").read_text())
+    del content["layout"], content["grid"]
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    assert run_command(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"was written by memsolve {content['environment']['memsolve']} in a layout" in line
+    assert f"run the study again: {content['command']}" in line
 
 
 REPORT = ["report", str(RECORD), "--out"]
@@ -119,11 +148,11 @@ def test_a_report_is_written_under_the_lock_of_its_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with alone(tmp_path):
-        assert run([*REPORT, str(tmp_path)]) == 2
+        assert run_command([*REPORT, str(tmp_path)]) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert "is in use by another process; wait" in told
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == []
-    assert run([*REPORT, str(tmp_path)]) == 0
+    assert run_command([*REPORT, str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("name", ["report.html", FIGURE])
@@ -151,7 +180,7 @@ def test_what_this_program_did_not_write_is_not_overwritten(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text("of someone else")
-    assert run([*REPORT, str(tmp_path)]) == 2
+    assert run_command([*REPORT, str(tmp_path)]) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / name} was not written by memsolve" in told
     assert (tmp_path / name).read_text() == "of someone else"
@@ -162,7 +191,7 @@ def test_a_study_is_not_begun_where_its_report_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "report.html").write_text("of someone else")
-    assert run(["capacity", "--out", str(tmp_path)]) == 2
+    assert run_command(["capacity", "--out", str(tmp_path)]) == 2
     assert "was not written by memsolve" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
@@ -172,13 +201,13 @@ def test_what_it_did_write_is_written_again(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text(old)  # of version 0.2.0
     (tmp_path / FIGURE).write_bytes(OLD_PICTURE)
     for _ in range(2):
-        assert run([*REPORT, str(tmp_path)]) == 0
+        assert run_command([*REPORT, str(tmp_path)]) == 0
         assert (
             '<meta name="generator" content="memsolve">' in (tmp_path / "report.html").read_text()
         )
     (tmp_path / "report.html").unlink()  # interrupted before it
-    assert run([*REPORT, str(tmp_path)]) == 0
-    capacity(Grid(["sgd"], dims=[8, 16], seeds=1), tmp_path / "study")
+    assert run_command([*REPORT, str(tmp_path)]) == 0
+    run(capacity, Grid(["sgd"], dims=[8, 16], seeds=1), tmp_path / "study")
     (tmp_path / "study" / FIGURE).write_bytes(OLD_PICTURE)
     write_report([load(tmp_path / "study")], tmp_path / "study")
 
@@ -190,6 +219,6 @@ def test_a_number_that_is_too_large_is_one_line(
     point = summary["fits"][0]["points"][0]
     point["recovered"] = [int("9" * 400)] * len(point["recovered"])
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    assert run(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
+    assert run_command(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "OverflowError" in line

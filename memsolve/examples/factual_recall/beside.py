@@ -17,11 +17,12 @@ from rich.table import Table
 from scipy.stats import kendalltau
 
 from memsolve.engine import Summary
+from memsolve.engine.results.load import load_summary
 from memsolve.examples.factual_recall.comparison import study
 from memsolve.examples.factual_recall.outcome import Recalled
-from memsolve.study.leaderboard import leaderboard
-from memsolve.study.ranking import Problem, scores
-from memsolve.study.standing import Standing
+from memsolve.study.leaderboard.leaderboard import leaderboard
+from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.leaderboard.ranking import Problem, scores
 
 
 class Agreement(NamedTuple):
@@ -55,7 +56,9 @@ def agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Agreeme
     return Agreement(float(tau), float(p), len(common))
 
 
-def by_problem(ours: Summary[Recalled], board: Summary[Standing]) -> dict[Problem, Agreement]:
+def by_problem(
+    ours: Summary[Recalled], board: Summary[LeaderboardPoint]
+) -> dict[Problem, Agreement]:
     """Facts recalled in the end beside items stored, at each alpha, `d` and number of steps.
 
     Of ours it is the widest model of the same alpha.
@@ -84,7 +87,9 @@ def main(
 ) -> None:
     """Print how far the leaderboard's order carries over."""
     table = Table("alpha", "d", "N", "steps", "optimizers", "tau", "p")
-    for problem, found in by_problem(study.load(folder), leaderboard.load(board)).items():
+    for problem, found in by_problem(
+        load_summary(study, folder), load_summary(leaderboard, board)
+    ).items():
         place = [f"{number:g}" for number in problem]
         table.add_row(*place, str(found.common), f"{found.tau:.2f}", f"{found.p:.2g}")
     Console().print(table)

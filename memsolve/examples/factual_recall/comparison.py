@@ -6,20 +6,20 @@ from itertools import product
 from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
 
-from memsolve.engine import Cell, Fit, Grid, Summary
-from memsolve.engine.fit import Estimate, power_law_exponent
-from memsolve.engine.optimizers import builder
-from memsolve.engine.tidy import Measured
+from memsolve.engine import Cell, Fit, Summary
+from memsolve.engine.results.estimate import Estimate, power_law_exponent
+from memsolve.engine.results.tidy import Measured
 from memsolve.examples.factual_recall.facts import ANSWERS, BUCKETS, RELATIONS, Facts
 from memsolve.examples.factual_recall.figure import by_bucket
 from memsolve.examples.factual_recall.outcome import TUNED_ON, Recalled, Recollections, recalled
 from memsolve.examples.factual_recall.training import Lesson, Recollection, recollect
+from memsolve.optimizers.registry import builder
 from memsolve.seeds import seeded
 from memsolve.stepper import StepError
-from memsolve.study.many_steps import Tuned
-from memsolve.study.trajectory import choose
-from memsolve.study.trials import Place, Trial, Trials, by_place
-from memsolve.study.tuning import Chosen
+from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
+from memsolve.study.training.trajectory import choose
+from memsolve.study.training.tuned_study import TunedStudy
+from memsolve.study.training.tuning import Selection
 
 OPTIMIZERS = (
     "sgd",
@@ -32,7 +32,7 @@ OPTIMIZERS = (
 )
 
 
-class FactualRecall(Tuned[Trial, Recollection, Recalled]):
+class FactualRecall(TunedStudy[TrainingGrid, Trial, Recollection, Recalled]):
     """Facts of head, torso and tail that a small model recalls, each optimizer tuned alike."""
 
     name = "memsolve.examples.factual_recall.study"
@@ -52,7 +52,7 @@ class FactualRecall(Tuned[Trial, Recollection, Recalled]):
         "first step relative to what it trains. A run that ends early counts 0."
     )
     legend = "head, torso, tail: share of their facts recalled in the end, at the largest d"
-    grid = Trials(
+    grid = TrainingGrid(
         OPTIMIZERS,
         dims=(64,),
         seeds=3,
@@ -66,13 +66,12 @@ class FactualRecall(Tuned[Trial, Recollection, Recalled]):
     result = Recollection
     point = Recalled
 
-    def complete(self, grid: Grid) -> Grid:
+    def complete(self, grid: TrainingGrid) -> TrainingGrid:
         """The grid, which has batches; the facts of every model are whole subjects.
 
         Raises:
             RangeError: a grid that has not.
         """
-        assert isinstance(grid, Trials)
         if grid.gradient != "exact":
             raise RangeError(
                 f"gradient is {grid.gradient!r}; expected 'exact', since a model has no items to "
@@ -84,7 +83,7 @@ class FactualRecall(Tuned[Trial, Recollection, Recalled]):
             Facts(grid.items_of(dim), grid.alphas[0], seed=0)
         return grid
 
-    def unit(self, grid: Trials, optimizer: str, alpha: float, dim: int) -> float:
+    def unit(self, grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float:
         """The learning rate whose first step is of unit size, on the largest batch.
 
         Raises:
@@ -98,46 +97,43 @@ class FactualRecall(Tuned[Trial, Recollection, Recalled]):
         except StepError as error:
             raise StepError(f"optimizer {optimizer!r} cannot train the model: {error}") from error
 
-    def tuned_on(self, grid: Trials) -> range:
+    def tuned_on(self, grid: TrainingGrid) -> range:
         """The seed that is not shown."""
         return TUNED_ON
 
-    def more(self, grid: Grid, results: Recollections) -> list[Trial]:
+    def next_cells(self, grid: TrainingGrid, results: Recollections) -> list[Trial]:
         """What tuning asks for; once it has ended, the best on the seeds that are shown."""
-        assert isinstance(grid, Trials)
         tuned = {run: result for run, result in results.items() if run.seed in TUNED_ON}
-        if further := super().more(grid, tuned):
+        if further := super().next_cells(grid, tuned):
             return further
-        best = {place: self.choose(runs)[:2] for place, runs in by_place(tuned).items()}
+        best = {place: self.select(runs)[:2] for place, runs in by_tuning_key(tuned).items()}
         shown = range(len(TUNED_ON), len(TUNED_ON) + grid.seeds)
         wanted = [self.trial(grid, place, seed, best[place]) for seed in shown for place in best]
         return [run for run in wanted if run not in results]
 
-    def measure(self, grid: Grid, cells: Sequence[Trial]) -> Iterator[Recollection]:
+    def measure(self, grid: TrainingGrid, cells: Sequence[Trial]) -> Iterator[Recollection]:
         """Each trial's run."""
-        assert isinstance(grid, Trials)
         for cell in cells:
             with seeded(grid.device, cell.seed, cell.dim):
-                result = recollect(_lesson(grid, cell), cell.schedule, cell.step_size)
+                result = recollect(_lesson(grid, cell), cell.schedule, cell.lr)
             yield result
 
-    def choose(self, runs: Recollections) -> Chosen:
+    def select(self, runs: Recollections) -> Selection:
         """What has recalled most in the end."""
         return choose(runs)
 
-    def fits(self, grid: Grid, results: Recollections) -> list[Fit[Recalled]]:
+    def fits(self, grid: TrainingGrid, results: Recollections) -> list[Fit[Recalled]]:
         """One fit an optimizer, alpha and batch size, the best first."""
-        assert isinstance(grid, Trials)
-        places = by_place(results)
+        places = by_tuning_key(results)
 
         def fit(name: str, alpha: float, size: int) -> Fit[Recalled]:
-            at = [Place(name, alpha, dim, size) for dim in grid.dims]
+            at = [TuningKey(name, alpha, dim, size) for dim in grid.dims]
             points = [recalled(grid, place, places[place]) for place in at]
             totals = [point.totals for point in points]
             slope = power_law_exponent(
                 grid.dims, totals, [lambda draws: draws.mean(1)] * len(totals)
             )
-            return Fit(name, alpha, f"{self.quantity} at B = {size}", slope, None, points)
+            return Fit(name, alpha, self.quantity, slope, None, points, size)
 
         sizes = grid.batch_sizes or []
         every = product(grid.alphas, sizes, grid.labels)
@@ -163,7 +159,7 @@ class FactualRecall(Tuned[Trial, Recollection, Recalled]):
         early = f"{point.note}; " if point.note else ""
         return (
             f"{self.value(point)} of {point.num_items} after {point.marks[-1]} steps; {early}"
-            f"{point.schedule}, step size {point.step_size:g}{edge}; "
+            f"{point.schedule}, step size {point.lr:g}{edge}; "
             f"{1e3 * point.seconds:.0f} ms a step"
         )
 
@@ -184,7 +180,7 @@ class FactualRecall(Tuned[Trial, Recollection, Recalled]):
 study = FactualRecall()
 
 
-def _lesson(grid: Trials, cell: Cell) -> Lesson:
+def _lesson(grid: TrainingGrid, cell: Cell) -> Lesson:
     """What decides the run of a cell but its step size."""
     assert cell.batch_size is not None
     facts = Facts(cell.num_items, cell.alpha, seed=cell.seed)

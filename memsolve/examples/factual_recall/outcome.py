@@ -7,11 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from memsolve.engine import Point
-from memsolve.engine.fit import SHARE, Estimate, Floats, mean
+from memsolve.engine.results.estimate import SHARE, Estimate, Floats, mean
 from memsolve.examples.factual_recall.facts import BUCKETS, Facts
 from memsolve.examples.factual_recall.training import Recollection
-from memsolve.study.trajectory import choose, marks_of
-from memsolve.study.trials import Place, Trial, Trials
+from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey
+from memsolve.study.training.trajectory import choose, marks_of
 from memsolve.training import Schedule
 
 TUNED_ON = range(1)
@@ -30,7 +30,7 @@ class Recalled(Point):
         marks: (M,) steps after which all facts were asked for.
         met: (M, 3) facts that the prompts have asked for by then, expected.
         recalled: (M, S, 3) facts recalled, by seed; 0 from where a run ended early.
-        schedule, step_size: as tuned.
+        schedule, lr: as tuned.
         edge: the step size is the smallest or largest that was tried.
         seconds: median of a step, on this machine.
         note: what ended early; empty if nothing did.
@@ -44,7 +44,7 @@ class Recalled(Point):
     met: list[list[float]]
     recalled: list[list[list[int]]]
     schedule: Schedule
-    step_size: float
+    lr: float
     edge: bool
     seconds: float
     note: str = ""
@@ -66,13 +66,13 @@ class Recalled(Point):
         return [mean(ends[:, bucket], SHARE) for bucket in range(len(BUCKETS))]
 
 
-def recalled(grid: Trials, place: Place, runs: Recollections) -> Recalled:
+def recalled(grid: TrainingGrid, place: TuningKey, runs: Recollections) -> Recalled:
     """What the runs at one place have come to."""
     chosen = choose({run: found for run, found in runs.items() if run.seed in TUNED_ON})
     best = [
         found
         for run, found in runs.items()
-        if run.seed not in TUNED_ON and (run.schedule, run.step_size) == chosen[:2]
+        if run.seed not in TUNED_ON and (run.schedule, run.lr) == chosen[:2]
     ]
     marks = marks_of(grid.steps)
     nothing = [0] * len(BUCKETS)
@@ -89,7 +89,7 @@ def recalled(grid: Trials, place: Place, runs: Recollections) -> Recalled:
         met=[facts.met(mark * place.batch_size) for mark in marks],
         recalled=[list(seeds) for seeds in zip(*by_seed, strict=True)],
         schedule=chosen.schedule,
-        step_size=chosen.step_size,
+        lr=chosen.lr,
         edge=chosen.edge,
         seconds=float(np.median([found.seconds for found in best])),
         note=f"{len(early)} of {len(best)} seeds ended early: {reasons}" if early else "",

@@ -11,11 +11,11 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 
-from memsolve.engine.construct import GROUP
 from memsolve.examples.factual_recall.facts import Prompts
 from memsolve.examples.factual_recall.model import Model
-from memsolve.faults import blamed
+from memsolve.faults import attribute_errors
 from memsolve.objective import Objective
+from memsolve.optimizers.construct import GROUP
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.stepper import Build, Parameters, StepError, advance
 
@@ -129,7 +129,7 @@ def unit_rates(build: Build, model: Model, prompts: Prompts) -> list[float]:
 def _made(build: Build, params: Parameters) -> Optimizer:
     """The optimizer of these parameters, all of them and no others."""
     objective = Objective(cast("AssociativeMemory", NoMemory()), cast("Batch", None))
-    with blamed("it cannot be made"):
+    with attribute_errors("it cannot be made"):
         made = build(params, objective)
         if {id(param) for param in _parameters(made)} != {id(param) for param in params}:
             raise StepError("it does not train the parameters that it was given")

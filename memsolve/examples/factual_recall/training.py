@@ -14,8 +14,8 @@ from memsolve.examples.factual_recall.model import Model
 from memsolve.examples.factual_recall.team import Evaluate, Team, unit_rates
 from memsolve.seeds import seeded
 from memsolve.stepper import Build, StepError
-from memsolve.study.trajectory import marks_of
-from memsolve.study.trials import Trials
+from memsolve.study.training.grid import TrainingGrid
+from memsolve.study.training.trajectory import marks_of
 from memsolve.training import Schedule, factor
 
 
@@ -63,7 +63,7 @@ class Lesson:
         seed: of the model's first weights and of the prompts.
     """
 
-    grid: Trials
+    grid: TrainingGrid
     facts: Facts
     build: Build
     dim: int
@@ -87,7 +87,7 @@ class Lesson:
         """`team.unit_rates` on the first batch."""
         return unit_rates(self.build, self.model(), next(self.batches()))
 
-    def walk(self, schedule: Schedule, step_size: float) -> Iterator[tuple[Model, float, float]]:
+    def walk(self, schedule: Schedule, lr: float) -> Iterator[tuple[Model, float, float]]:
         """The model after each step, the loss before it, and the seconds that it took.
 
         Ends early at a parameter that is not finite.
@@ -100,7 +100,7 @@ class Lesson:
         units = self.unit_rates() if len(team.members) > 1 else [1.0]
         for step, prompts in zip(range(self.grid.steps), self.batches(), strict=False):
             start = time.perf_counter()
-            rate = step_size * factor(schedule, step, self.grid.steps)
+            rate = lr * factor(schedule, step, self.grid.steps)
             loss = team.step(Evaluate(model, prompts), [rate * unit / units[0] for unit in units])
             if not get_total_norm(model.parameters()).isfinite():
                 return
@@ -111,14 +111,14 @@ class Lesson:
         return Prompts(*(column.to(self.grid.device) for column in prompts))
 
 
-def recollect(lesson: Lesson, schedule: Schedule, step_size: float) -> Recollection:
+def recollect(lesson: Lesson, schedule: Schedule, lr: float) -> Recollection:
     """A run, and what the model recalls of all facts at the marks."""
     found = Recollection([], [], [], math.nan)
     every, marks = lesson.on_device(lesson.facts.all()), marks_of(lesson.grid.steps)
     losses: list[float] = []
     seconds: list[float] = []
     try:
-        for model, loss, took in lesson.walk(schedule, step_size):
+        for model, loss, took in lesson.walk(schedule, lr):
             losses.append(loss)
             seconds.append(took)
             if len(seconds) in marks:

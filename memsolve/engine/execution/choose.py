@@ -1,0 +1,85 @@
+"""Which executor a study runs in by default: this process, or a worker."""
+
+import math
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from memsolve_kernels.errors import InputError, RangeError
+
+from memsolve.checks import is_positive
+from memsolve.engine.execution.executor import Executor
+from memsolve.engine.execution.local import LocalExecutor
+from memsolve.engine.grid import Grid
+from memsolve.engine.study import AnyStudy
+from memsolve.optimizers.choices import Choice
+from memsolve.optimizers.construct import WRAPPED
+from memsolve.optimizers.registry import BUILT_IN, parse
+
+
+@contextmanager
+def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> Iterator[Executor]:
+    """The executor of a grid: a worker process where one helps, else this process.
+
+    A worker serves a time limit, and optimizers that are neither built in nor torch's. It cannot
+    serve an optimizer that this process may have changed since its import: one given as a class
+    or a function, or from a package that is already imported here.
+
+    Args:
+        study: to be run.
+        grid: what it varies.
+        time_limit: seconds for a cell; None for no limit.
+
+    Raises:
+        InputError: the limit is no number above 0, or cannot be enforced.
+    """
+    if time_limit is not None and not is_positive(time_limit):
+        raise RangeError(f"time_limit is {time_limit!r}; expected a number of seconds above 0")
+    if time_limit is None and not _has_foreign_optimizers(grid):
+        yield LocalExecutor()
+        return
+    from memsolve.engine.execution.worker import SUPPORTED, Worker
+
+    if not (SUPPORTED and _is_importable_elsewhere(study, grid)):
+        if time_limit is not None:
+            raise InputError(
+                "a time limit needs a process that can import study and optimizers: give the "
+                "optimizers by name, or as classes and functions of a module"
+            )
+        yield LocalExecutor()
+        return
+    with closing(Worker(study, time_limit or math.inf)) as worker:
+        yield worker
+
+
+def _has_foreign_optimizers(grid: Grid) -> bool:
+    """Whether some optimizers are from other packages, none of which is imported here."""
+    foreign = {choice for choice in grid.choices.values() if not _is_built_in(choice)}
+    imported = {name.partition(".")[0] for name in sys.modules}
+    return bool(foreign) and all(
+        isinstance(choice, str) and choice.replace(":", ".").partition(".")[0] not in imported
+        for choice in foreign
+    )
+
+
+def _is_built_in(choice: Choice) -> bool:
+    """Whether an optimizer, and every optimizer that it wraps, is memsolve's or torch's."""
+    if not isinstance(choice, str):
+        return str(getattr(choice, "__module__", "")).startswith("torch.optim")
+    try:
+        path, settings = parse(choice)
+    except InputError:
+        return True  # is refused later
+    wrapped = [settings[key] for key in WRAPPED if isinstance(settings.get(key), str)]
+    invalid = "." not in path and ":" not in path  # is refused later
+    built_in = invalid or path in BUILT_IN or path.startswith("torch.optim.")
+    return built_in and all(map(_is_built_in, wrapped))
+
+
+def _is_importable_elsewhere(*values: object) -> bool:
+    """Whether another process can import everything that the values refer to."""
+    try:
+        return b"__main__" not in pickle.dumps(values)
+    except Exception:
+        return False

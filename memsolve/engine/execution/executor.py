@@ -1,0 +1,36 @@
+"""What an executor is: it runs functions that run optimizers, here or elsewhere."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Executor(Protocol):
+    """Runs pure functions of values that run optimizers."""
+
+    def stream(
+        self, function: Callable[..., Iterable[T]], *arguments: Any, cells: float = 1
+    ) -> Iterator[T]:
+        """Yield the values of a function, each as soon as it is there.
+
+        Args:
+            function: of `arguments`; both can be pickled.
+            arguments: of the function.
+            cells: a value may take as long as this many cells, where a time limit holds.
+
+        Raises:
+            StepError: an optimizer ended the process, or exceeded the time limit.
+            MachineError: the machine failed.
+            Exception: whatever else the function raises.
+        """
+
+
+def call(executor: Executor, function: Callable[[], T], cells: float = 1) -> T:
+    """The value of a function without arguments; see `Executor.stream`."""
+    values: list[T] = list(executor.stream(_yield_once, function, cells=cells))
+    return values[0]
+
+
+def _yield_once(function: Callable[[], T]) -> Iterator[T]:
+    yield function()

@@ -1,0 +1,85 @@
+"""Every measured number as a row of one table, for one's own tools."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from memsolve.engine.storage import folder
+from memsolve.engine.cell import Cell
+
+HEADER = (
+    "optimizer",
+    "alpha",
+    "d",
+    "N",
+    "batch",
+    "step_size",
+    "schedule",
+    "seed",
+    "step",
+    "quantity",
+    "value",
+)
+
+
+FORMULA = "=", "+", "-", "@", "\t", "\r", "\n", "'"
+"""A text that begins so gets an apostrophe before it.
+
+Spreadsheets take the first six for the start of a formula (OWASP, "CSV Injection"); the last makes
+it possible to undo: whatever begins with an apostrophe had one put before it.
+"""
+
+
+class UnixLines(io.StringIO):
+    """Rows of a CSV writer that ends them in CR LF, so that it quotes both; kept with LF alone."""
+
+    def write(self, row: str) -> int:
+        """Add a row."""
+        return super().write(row.removesuffix("\r\n") + "\n")
+
+
+class Measured(NamedTuple):
+    """One number of one cell.
+
+    Attributes:
+        step: after which it was taken; 0 where it belongs to the whole run.
+        quantity: what it is.
+        value: the number.
+    """
+
+    step: int
+    quantity: str
+    value: float
+
+
+def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measured]:
+    """Numbers of a result: of a list one a step from 1, of a single one at `step`."""
+    for name, value in fields:
+        if isinstance(value, int | float):
+            yield Measured(step, name, value)
+        elif isinstance(value, list):
+            for place, entry in enumerate(value, start=1):
+                yield Measured(place, name, entry)
+
+
+def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
+    """Write `HEADER` and the rows; a batch of the whole population is `inf`.
+
+    Step size and schedule are empty where a study does not set them. Texts that a spreadsheet would
+    take for a formula are escaped, see `FORMULA`; numbers are not.
+    """
+    text = UnixLines()
+    table = csv.writer(text, lineterminator="\r\n")
+    table.writerow(HEADER)
+    for cell, (step, quantity, value) in rows:
+        batch = "inf" if cell.batch_size is None else cell.batch_size
+        tried = (getattr(cell, name, "") for name in ("step_size", "schedule"))
+        made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
+        table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value)))
+    folder.write(path, text.getvalue())
+
+
+def _escaped(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

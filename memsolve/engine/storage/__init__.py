@@ -1,0 +1,1 @@
+"""Results on disk: a folder of a study's own, written cell by cell."""

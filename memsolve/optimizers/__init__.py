@@ -1,0 +1,1 @@
+"""Optimizers that take part: by name, construction, requirements, identity, first step."""

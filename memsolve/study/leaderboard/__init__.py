@@ -1,0 +1,1 @@
+"""The leaderboard: optimizers tuned with one budget, and ranked."""

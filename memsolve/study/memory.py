@@ -1,0 +1,18 @@
+"""The memory that a cell is measured on."""
+
+import torch
+
+from memsolve.engine import Cell, Grid
+from memsolve.problem import AssociativeMemory
+
+
+def memory_of(grid: Grid, cell: Cell) -> AssociativeMemory:
+    """The memory of a cell."""
+    return AssociativeMemory(
+        cell.num_items,
+        cell.dim,
+        cell.alpha,
+        seed=cell.seed,
+        device=grid.device,
+        dtype=getattr(torch, grid.dtype),
+    )

@@ -1,0 +1,1 @@
+"""Studies of one step from `W = 0`: capacity, saturation, precision."""

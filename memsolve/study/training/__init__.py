@@ -1,0 +1,1 @@
+"""Studies of whole training runs: tuning, trajectories, dynamics."""
