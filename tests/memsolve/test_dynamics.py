@@ -197,10 +197,9 @@ def test_the_threshold_drops_what_is_stored() -> None:
     left = remaining(memory.population(), stored)
     assert left.items.tolist() == [i for i in range(50) if i not in (0, 3)]
     assert torch.equal(left.weights, memory.population().weights[left.items])
+    grid = replace(SMALL, optimizers=("muon",), dims=(16,))
     exact, dropped = (
-        run(dynamics, replace(SMALL, optimizers=("muon",), dims=(16,), gradient=kind))
-        .fits[0]
-        .points[0]
+        run(dynamics, replace(grid, gradient=kind)).fits[0].points[0]
         for kind in ("exact", "thresholded")
     )
     assert exact.recovered[0] == dropped.recovered[0]  # nothing is stored at zero
@@ -277,7 +276,7 @@ def test_a_lr_at_which_all_runs_diverge_is_told() -> None:
 
 def test_a_grid_of_another_kind_is_told() -> None:
     with pytest.raises(InputError, match="grid is a Grid; dynamics takes a TrainingGrid"):
-        run(dynamics, Grid(dims=(8,)))
+        run(dynamics, Grid(dims=(8,)))  # type: ignore[misc]
 
 
 def without_times(path: Path) -> object:

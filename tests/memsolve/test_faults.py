@@ -21,7 +21,9 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve import InputError
 from memsolve.cli import run_command
+from memsolve.engine.execution.choose import default_executor
 from memsolve.engine.execution.executor import call
+from memsolve.engine.execution.local import LocalExecutor
 from memsolve.engine.execution.process_settings import numerical
 from memsolve.engine.execution.worker import Worker
 from memsolve.engine.prepare import RefusedError, prepare

@@ -61,6 +61,7 @@ Results = Mapping[Cell, StepResult]
 class OneStep(Study[Grid, Cell, StepResult, P]):
     """A study of what one step from `W = 0` stores."""
 
+    grid = Grid()
     cell = Cell
     result = StepResult
 
