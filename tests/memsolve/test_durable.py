@@ -300,10 +300,10 @@ def test_what_was_there_stays_until_the_new_one_is_whole(
 @pytest.mark.parametrize(
     ("words", "place", "advice"),
     [
-        (["capacity"], "memsolve.engine.study.prepare", "goes on with --resume"),
+        (["capacity"], "memsolve.engine.run.prepare", "goes on with --resume"),
         (["capacity"], "memsolve.study.one_step.one_step.step_from_zero", "goes on with --resume"),
-        (["capacity"], "memsolve.engine.results.summary.write", "goes on with --resume"),
-        (["capacity"], "memsolve.cli.write_report", "goes on with --resume"),
+        (["capacity"], "memsolve.engine.results.load.write", "goes on with --resume"),
+        (["capacity"], "memsolve.api.write_report", "goes on with --resume"),
         (["report", "FINISHED"], "memsolve.cli.load", "no file is half-written; run it again"),
         (["report", "FINISHED"], "memsolve.report.page.write", "run it again"),
         (["--help"], "memsolve.cli.studies", "run it again"),
