@@ -135,8 +135,8 @@ def _study_of(summary: Path) -> str | None:
     """The study of a `summary.json`; None if the file is missing or damaged."""
     content = read(summary) or b""
     try:
-        summary = json.loads(content.decode())
-        study, command = summary["study"], summary["command"]
+        fields = json.loads(content.decode())
+        study, command = fields["study"], fields["command"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return study if isinstance(study, str) and isinstance(command, str) else None
