@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "docs"
 TUTORIAL = ROOT / "docs" / "tutorial.py"
 
@@ -79,19 +79,19 @@ def render_tutorial(script: str, figures: Path) -> str:
 def lay_out(source: Path, names: Iterable[Path]) -> None:
     """Copy pages, and the files that they link to, to the same places below `source`."""
     for name in names:
-        text = (ROOT / name).read_text()
+        text = (ROOT / name).read_text().replace("tutorial.py)", "tutorial.md)")
         for target in relative_links(text):
-            _copy((ROOT / name.parent / target).resolve().relative_to(ROOT), source)
-        page = source / name
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text.replace("tutorial.py)", "tutorial.md)"))
+            linked = (ROOT / name.parent / target).resolve()
+            if linked.is_dir():  # a site cannot show it
+                text = re.sub(rf"\[([^]]*)\]\({re.escape(target)}\)", r"\1", text)
+            elif linked.suffix != ".md":  # pages are copied by name, and the builder checks links
+                _write(source / linked.relative_to(ROOT), linked.read_bytes())
+        _write(source / name, text.encode())
 
 
-def _copy(name: Path, source: Path) -> None:
-    """Copy a linked file; a page is copied by `lay_out`, and its link is checked by the builder."""
-    if name.suffix != ".md":
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, source / name)
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def main() -> int:
