@@ -21,13 +21,15 @@ BEST = 5
 def pages() -> dict[Path, str]:
     """Pages with tables, with all their tables up to date."""
     ranking = board.table(board.recorded())
-    tables = {
+    blocks = {
         "README.md": ("best", best(ranking)),
         "docs/leaderboard.md": ("leaderboard", ranking),
-        "docs/performance.md": ("bench", format_machines(record.machines())),
+        "docs/performance.md": ("bench", tables(record.machines())),
     }
-    paths = {ROOT / name: block for name, block in tables.items()}
-    return {path: replace_block(path.read_text(), *block) for path, block in paths.items()}
+    return {
+        ROOT / name: replace_block((ROOT / name).read_text(), *block)
+        for name, block in blocks.items()
+    }
 
 
 def replace_block(text: str, name: str, table: str) -> str:
@@ -52,7 +54,7 @@ def best(ranking: str) -> str:
     return "\n".join(f"{' | '.join(cells)} |" for cells in lines)
 
 
-def format_machines(machines: Iterable[dict[str, Any]]) -> str:
+def tables(machines: Iterable[dict[str, Any]]) -> str:
     """Markdown of every machine: what it is, then how many times as fast ours is."""
     return "\n\n".join(_format_machine(machine) for machine in machines)
 
