@@ -175,6 +175,7 @@ def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     config = (ROOT / "mkdocs.yml").read_text()
     config = config.replace("docs_dir: build/docs", f"docs_dir: {source.name}")
     config = config.replace("paths: [., kernels]", f"paths: [{ROOT}, {ROOT / 'kernels'}]")
+    config = config.replace("[docs/options.py]", f"[{ROOT / 'docs' / 'options.py'}]")
     (tmp_path / "mkdocs.yml").write_text(config)
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
