@@ -18,7 +18,7 @@ from memsolve import theory
 from memsolve.optim import Muon
 from memsolve.study import Grid, capacity
 
-ALPHA, DIMS = 1.5, (32, 64, 128, 256)
+ALPHA, DIMS = 1.5, (32, 64, 128)
 
 memory = memsolve.AssociativeMemory(num_items=8192, dim=64, alpha=ALPHA, seed=0)
 print(f"{memory.num_items} facts, one {memory.dim} x {memory.dim} matrix")

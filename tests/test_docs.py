@@ -15,15 +15,11 @@ from typing import Any, cast
 import pytest
 import typer
 
-import memsolve
 from memsolve.cli import commands
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "kernels" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_WORDS = 1000
-
-# The pages describe memsolve.run, which replaces the call of a study.
-needs_run = pytest.mark.skipif(not hasattr(memsolve, "run"), reason="memsolve.run is not there yet")
 
 
 def name_of(path: Path) -> str:
@@ -96,8 +92,6 @@ PYTHON = [(name_of(path), block) for path in PAGES for block in blocks(path, "py
 @pytest.mark.parametrize(("page", "block"), PYTHON, ids=[page for page, _ in PYTHON])
 def test_python_compiles_and_its_imports_resolve(page: str, block: str) -> None:
     tree = ast.parse(block)
-    if "memsolve.run(" in block and not hasattr(memsolve, "run"):
-        pytest.skip("memsolve.run is not there yet")
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -114,8 +108,6 @@ RUN = [(page, block) for page, block in PYTHON if page != "kernels/README.md"]
 def test_python_runs(
     page: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "memsolve.run(" in block and not hasattr(memsolve, "run"):
-        pytest.skip("memsolve.run is not there yet")
     monkeypatch.chdir(tmp_path)
     exec(compile(block, page, "exec"), {"__name__": "page"})
 
@@ -142,8 +134,6 @@ def test_options_in_the_text_exist() -> None:
     named = {
         flag for path in docs for flag in re.findall(r"`(--[a-z-]+)(?: [^`]*)?`", path.read_text())
     }
-    if not hasattr(memsolve, "run"):
-        named.discard("--lrs")
     assert named - known == set()
 
 
@@ -157,7 +147,6 @@ def test_modules_and_targets_exist() -> None:
                 assert re.search(rf"^([a-z-]+ )*{words[1]}( [a-z-]+)*:", makefile, re.M), words
 
 
-@needs_run
 def test_the_tutorial_runs(tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path):
         text = BUILDER.render_tutorial(BUILDER.TUTORIAL.read_text(), tmp_path)
@@ -166,7 +155,6 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("tutorial-*.png"))) == 1
 
 
-@needs_run
 def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     pytest.importorskip("zensical", reason="builds the site")
     source = tmp_path / "source"
