@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 from memsolve_kernels.compiled import source
-from memsolve_kernels.launch import Launch, recorded, signature
+from memsolve_kernels.launch import Launch, record_launches, signature
 from memsolve_kernels.matrix_sign import ops as sign_ops
 from memsolve_kernels.matrix_sign.triton_kernels.batched import _coefficients
 from memsolve_kernels.softmax import ops
@@ -100,7 +100,7 @@ def faked_gpu() -> Iterator[list[Launch]]:
         stack.enter_context(patch.object(Tensor, "cuda", lambda tensor: _to(tensor, "cuda")))
         stack.enter_context(mode)
         stack.callback(_coefficients.cache_clear)  # of fake ones
-        yield stack.enter_context(recorded())
+        yield stack.enter_context(record_launches())
 
 
 def _read(tensor: Tensor) -> float | int | bool:

@@ -2,7 +2,7 @@
 
 import memsolve_kernels as mk
 import torch
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import BackendName, Precision
 from torch import Tensor
 
 from tests.kernels.softmax_cases import Case, autograd, by_torch, ours, relative_error
@@ -34,7 +34,7 @@ def check(case: Case, precision: Precision | None = None) -> None:
 
 
 def functions(
-    case: Case, directions: Tensor, backend: Backend, precision: Precision | None = None
+    case: Case, directions: Tensor, backend: BackendName, precision: Precision | None = None
 ) -> tuple[Tensor, ...]:
     """Loss, gradient, Hessian product, and the gradient by the outputs."""
     how = {"backend": backend, "precision": precision}

@@ -4,7 +4,8 @@ import pytest
 import torch
 from memsolve_kernels import matrix_sign
 from memsolve_kernels.matrix_sign import minimax, newton_schulz
-from memsolve_kernels.matrix_sign.newton_schulz import Pair, gram_fits, normalise
+from memsolve_kernels.matrix_sign.newton_schulz import gram_fits
+from memsolve_kernels.matrix_sign.scaling import Pair, normalise
 from memsolve_kernels.matrix_sign.torch_backend import TorchBackend
 from torch import Tensor
 

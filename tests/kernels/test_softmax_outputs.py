@@ -8,8 +8,8 @@ from typing import Any
 import memsolve_kernels as mk
 import pytest
 import torch
-from memsolve_kernels.dispatch import Backend
-from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.dispatch import BackendName
+from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.torch_backend import TorchBackend
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from bench.measure import extra_bytes
 from tests.kernels.softmax_cases import Case, by_torch, exact_rows, gradients, ours, relative_error
 
-BACKENDS: list[Backend] = ["reference", "torch"]
+BACKENDS: list[BackendName] = ["reference", "torch"]
 README = Path(mk.__file__).parents[1] / "README.md"
 README_BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
@@ -25,7 +25,9 @@ SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2),
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_autograd_through_all_logits(backend: Backend, size: tuple[int, int, int]) -> None:
+def test_equals_autograd_through_all_logits(
+    backend: BackendName, size: tuple[int, int, int]
+) -> None:
     case = Case.random(*size, scale=3.0)
     torch.testing.assert_close(ours(case, backend), by_torch(case))
 
@@ -113,9 +115,9 @@ def test_a_head_over_frozen_features_trains() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_shards_of_the_outputs_have_their_own_rows(backend: Backend) -> None:
+def test_shards_of_the_outputs_have_their_own_rows(backend: BackendName) -> None:
     q, v, y, scale = Case.random(30, 100, 6, scale=3.0).args
-    run = choose(q, backend, None)
+    run = select_backend(q, backend, None)
     args = run.odds(q, v, y)[2], scale
     parts = [run.outputs_gradient(q, v[i : i + 35], y - i, *args) for i in range(0, 100, 35)]
     torch.testing.assert_close(torch.cat(parts), run.outputs_gradient(q, v, y, *args))

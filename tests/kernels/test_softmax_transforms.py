@@ -5,7 +5,7 @@ from collections.abc import Callable
 import memsolve_kernels as mk
 import pytest
 import torch
-from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.dispatch import BackendName
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.functional import hvp, vhp
@@ -43,7 +43,7 @@ def torch_loss(queries: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("backend", ["reference", "torch"])
-def test_equals_that_of_all_logits(backend: Backend, name: str) -> None:
+def test_equals_that_of_all_logits(backend: BackendName, name: str) -> None:
     transform = TRANSFORMS[name]
 
     def loss(queries: Tensor) -> Tensor:

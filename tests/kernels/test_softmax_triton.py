@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from memsolve_kernels import architectures
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError
-from memsolve_kernels.launch import Launch, recorded
+from memsolve_kernels.launch import Launch, record_launches
 from memsolve_kernels.softmax import ops
-from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.softmax.backends import select_backend
 
 from tests.kernels.softmax_bounds import (
     DEVICE,
@@ -28,7 +28,7 @@ from tests.kernels.softmax_bounds import (
     check_retrieval,
     check_second_derivative,
 )
-from tests.kernels.softmax_cases import Case, by_parts, ours, relative_error, whole
+from tests.kernels.softmax_cases import Case, by_parts, ours, relative_error, run_all
 
 GPU = torch.cuda.is_available()
 if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
@@ -134,9 +134,9 @@ def tile(launch: Launch) -> tuple[object, ...]:
 def tiles(case: Case) -> set[tuple[object, ...]]:
     """Of the kernels that the two tests above launch, without running them."""
     q, v, y, weights = case.args
-    run = choose(q, "triton", None)
-    with recorded() as launches:
-        whole(run, case)
+    run = select_backend(q, "triton", None)
+    with record_launches() as launches:
+        run_all(run, case)
         run.curvature(q, q, v, y)
         run.outputs_gradient(q, v, y, run.odds(q, v, y)[2], weights)
     return {tile(launch) for launch in launches}
@@ -148,7 +148,7 @@ def test_calls_take_every_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     for arch, batch, dim in CALLS:
         in_the_presets_of(arch, monkeypatch)
         taken |= tiles(Case.random(batch, 66, dim, dtype=torch.bfloat16))
-    for arch in {row.presets for row in architectures.COMPILED.values()}:
+    for arch in {row.preset_arch for row in architectures.COMPILED.values()}:
         launches = (variant.launch for variant in variants(arch))
         halves = {tile(one) for one in launches if one.arguments["outputs"].dtype == torch.bfloat16}
         assert halves <= taken, arch
@@ -163,16 +163,16 @@ def test_splits_and_chunks_merge(
 ) -> None:
     rows = 17 if dim > 256 else 4  # more than FEW, for which a sum of 260 columns is kept on chip
     case = Case.random(rows + 2, 300, dim, dtype=dtype, scale=3.0).on(DEVICE)
-    whole = mk.softmax_gradient(*case.args, backend="triton")
+    unsplit = mk.softmax_gradient(*case.args, backend="triton")
     product = mk.softmax_hvp(case.queries, case.queries, *case.args[1:], backend="triton")
     few = replace(case, outputs=case.outputs[:37], targets=case.targets % 37)
     by_outputs = ours(few, "triton")[2]
-    monkeypatch.setattr(plan, "processors", lambda _: 5)
+    monkeypatch.setattr(plan, "count_sms", lambda _: 5)
     monkeypatch.setattr(triton_backend, "ROWS_IN_SCRATCH", rows)
     monkeypatch.setattr(scratch, "SCRATCH_BYTES", 4 * 300 * dtype.itemsize)
     close = 20 * torch.finfo(dtype).eps
     split = mk.softmax_gradient(*case.args, backend="triton")
-    torch.testing.assert_close(split, whole, rtol=close, atol=close)
+    torch.testing.assert_close(split, unsplit, rtol=close, atol=close)
     torch.testing.assert_close(
         mk.softmax_hvp(case.queries, case.queries, *case.args[1:], backend="triton"),
         product,
@@ -200,10 +200,10 @@ def test_parts_of_the_items_merge_to_the_whole(
     more = 16 if dim > 256 else 0  # queries: FEW would keep a sum of 260 columns on chip
     case = Case.random(batch + more, items, dim, dtype=dtype, scale=3.0, seed=seed)
     exact, case = case.to(torch.float64), case.on(DEVICE)
-    run = choose(case.queries, "triton", None)
+    run = select_backend(case.queries, "triton", None)
     merged, close = by_parts(run, case, cuts), 20 * torch.finfo(dtype).eps
-    torch.testing.assert_close(merged, whole(run, case), rtol=close, atol=close)
-    truth = whole(choose(exact.queries, "reference", None), exact)
+    torch.testing.assert_close(merged, run_all(run, case), rtol=close, atol=close)
+    truth = run_all(select_backend(exact.queries, "reference", None), exact)
     for value, true in zip(merged, truth, strict=True):
         torch.testing.assert_close(value.cpu().to(true.dtype), true, rtol=close, atol=close)
 
@@ -211,7 +211,7 @@ def test_parts_of_the_items_merge_to_the_whole(
 @pytest.mark.parametrize("dtype", HALVES)
 def test_sums_of_rounded_weights_are_those_to_the_nearest(dtype: torch.dtype) -> None:
     case = Case.random(16, 300, 64, dtype=dtype, scale=0.5).on(DEVICE)
-    partial = choose(case.queries, "triton", None).partial_odds(*case.args[:3])
+    partial = select_backend(case.queries, "triton", None).partial_odds(*case.args[:3])
     rounding = partial.norm.double() / partial.total.double() - 1
     assert rounding.any()
     assert rounding.mean().abs() <= torch.finfo(dtype).eps / 16  # cut, they lose eps / 3
@@ -252,7 +252,7 @@ def test_small_weights_do_not_underflow_in_the_gradient_by_outputs(
     dim: int, dtype: torch.dtype
 ) -> None:
     case = Case.random(4, 60, dim, dtype=dtype).on(DEVICE)
-    run = choose(case.queries, "triton", None)
+    run = select_backend(case.queries, "triton", None)
     args = *case.args[:3], run.odds(*case.args[:3])[2]
     weights = case.weights.float()
     small = run.outputs_gradient(*args, 2.0**-40 * weights)
@@ -291,7 +291,7 @@ def test_a_target_that_is_no_item_gives_nan_and_reads_nothing(dtype: torch.dtype
     case = Case.random(5, 40, 8, dtype=dtype).on(DEVICE)
     targets = case.targets.clone()
     targets[1], targets[3] = -1, 2**40
-    run = choose(case.queries, "triton", None)
+    run = select_backend(case.queries, "triton", None)
     log_odds, difference, others = run.odds(case.queries, case.outputs, targets)
     *statistics, rank = run.ranks(case.queries, case.outputs, targets)
     product = run.covariance(
@@ -312,7 +312,7 @@ def test_nan_reaches_the_result() -> None:
     case = Case.random(5, 40, 8, dtype=torch.float32).on(DEVICE)
     outputs = case.outputs.clone()
     outputs[7, 3] = torch.nan
-    run = choose(case.queries, "triton", None)
+    run = select_backend(case.queries, "triton", None)
     targets = torch.zeros_like(case.targets)
     log_odds, difference, _ = run.odds(case.queries, outputs, targets)
     assert torch.all(log_odds.isnan())

@@ -1,11 +1,11 @@
-"""How good a computed matrix sign is, measured after the fact by two products in float64."""
+"""The accuracy of a computed matrix sign, measured by two products in float64."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.matrix_sign.newton_schulz import Pair, fold, normalise, unfold
+from memsolve_kernels.matrix_sign.scaling import Pair, fold, normalise, unfold
 
 PROBES = 16
 _KRYLOV = 3
@@ -20,7 +20,7 @@ class Certificate(NamedTuple):
     so that a single direction that was not resolved is seen.
 
     Attributes:
-        sign: (..., m, n), what `matrix_sign` returns by that iteration.
+        sign: (..., m, n), as `matrix_sign` returns it from that iteration.
         orthogonality: `||P P^T - I||_F`, which bounds how far any squared singular value is from
             one; about `sqrt(k)` when `k` directions were not resolved.
         asymmetry: `||P Z^T - Z P^T||_F / (2 ||Z||_F)`.
@@ -36,7 +36,7 @@ class Certificate(NamedTuple):
 
 
 def certificate(polar: Pair, matrix: Tensor, damping: float) -> Certificate:
-    """The certificate of what an iteration made of `matrix` (..., m, n), which is not empty."""
+    """The certificate of an iteration's result for `matrix` (..., m, n), which is not empty."""
     residuals = estimates(polar, normalise(fold(matrix), damping, torch.float64)[0])
     sign = unfold(polar.X, matrix).to(matrix.dtype)
     return Certificate(sign, *(each.reshape(matrix.shape[:-2]) for each in residuals))
