@@ -225,9 +225,7 @@ def _cycles(body: Sequence[Instruction], warps: int, row: Architecture) -> dict[
     for i in body:
         if i.predicate != "@!PT":
             counts[PIPE.get(i.name, "")] += 1
-    narrow = (
-        row.floats < WARP * QUARTERS
-    )  # half a warp a cycle; multiplications use the full pipe
+    narrow = row.floats < WARP * QUARTERS  # half a warp a cycle; multiplications use the full pipe
     number, multiply = counts["float"] * (2 if narrow else 1), 2 * counts["multiply"]
     busy = {
         "issue": len(body),

@@ -12,6 +12,7 @@ measurements on the device.
 """
 
 import sys
+from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -95,11 +96,13 @@ TABLE = {kind: with_fallbacks(rows) for kind, rows in _ROWS.items()}
 """By kind of product and architecture."""
 
 
-def find_policy(kind: Kind, arch: int) -> ProductPolicy:
-    """The policy of an architecture, or of its fallback."""
-    policy = TABLE[kind].get(arch)
-    assert policy is not None, f"no preset for {kind}, sm_{arch}"
-    return policy
+@cache
+def select_policy(
+    dtype: torch.dtype, precision: Precision | None, arch: int
+) -> tuple[ProductPolicy, Precision]:
+    """The policy for products in a dtype, and Triton's `input_precision` of them."""
+    kind = kind_of(dtype, precision)
+    return TABLE[kind][arch], input_precision(kind)
 
 
 def kind_of(dtype: torch.dtype, precision: Precision | None) -> Kind:

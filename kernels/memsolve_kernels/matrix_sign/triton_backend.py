@@ -14,9 +14,8 @@ from memsolve_kernels.matrix_sign.newton_schulz import (
 )
 from memsolve_kernels.matrix_sign.presets import (
     ProductPolicy,
-    find_policy,
-    input_precision,
     kind_of,
+    select_policy,
 )
 from memsolve_kernels.matrix_sign.product_benchmark import Product, ProductBenchmark
 from memsolve_kernels.matrix_sign.scaling import Pair
@@ -38,24 +37,21 @@ class KernelProducts:
     preset_arch: int
     precision: Precision | None
 
-    def policy(self, dtype: torch.dtype) -> ProductPolicy:
-        """The row of presets for products in a dtype."""
-        return find_policy(kind_of(dtype, self.precision), self.preset_arch)
-
-    def input_precision(self, dtype: torch.dtype) -> Precision:
-        """Triton's `input_precision` of products in a dtype."""
-        return input_precision(kind_of(dtype, self.precision))
+    def policy(self, dtype: torch.dtype) -> tuple[ProductPolicy, Precision]:
+        """The row of presets for products in a dtype, and Triton's `input_precision` of them."""
+        return select_policy(dtype, self.precision, self.preset_arch)
 
     def symmetric(
         self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
     ) -> Tensor:
         """`alpha X Y^T + beta Z`, if symmetric."""
-        tile, precision = self.policy(X.dtype).symmetric, self.input_precision(X.dtype)
-        return symmetric.symmetric(X, Y, alpha, Z, beta, tile, precision)
+        policy, precision = self.policy(X.dtype)
+        return symmetric.symmetric(X, Y, alpha, Z, beta, policy.symmetric, precision)
 
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
         """`a X + B X`."""
-        return update.update(X, B, a, self.policy(X.dtype).update, self.input_precision(X.dtype))
+        policy, precision = self.policy(X.dtype)
+        return update.update(X, B, a, policy.update, precision)
 
     def rounding(self, X: Tensor) -> float:
         """That of the kind of product, relative to its factors; tf32 truncates, not rounds."""
@@ -84,11 +80,10 @@ class TritonBackend(NewtonSchulzBackend):
 
         Small matrices take one launch, after the schedule's wide steps.
         """
-        small = self._kernels.policy(settings.dtype).batched_to
+        policy, precision = self._kernels.policy(settings.dtype)
         with torch.cuda.device_of(matrix):  # Triton launches on the current device
-            if batched.padded(max(matrix.shape[-2:])) > small:
+            if batched.padded(max(matrix.shape[-2:])) > policy.batched_to:
                 return super().polar(matrix, settings)
-            precision = self._kernels.input_precision(settings.dtype)
             no_wide_steps = settings.schedule is not None and settings.schedule.wide_steps == 0
             if no_wide_steps and matrix.dtype == settings.dtype:
                 schedule = settings.schedule_for(matrix.shape[-2])
@@ -119,7 +114,7 @@ class TritonBackend(NewtonSchulzBackend):
         kernels = self._kernels
         if self._everywhere or not torch_honours(X.dtype, X.device, kernels.precision):
             return kernels
-        policy = kernels.policy(X.dtype)
+        policy, _ = kernels.policy(X.dtype)
         threshold = policy.symmetric_from if product == "symmetric" else policy.update_from
         candidates: tuple[Products, ...] = kernels, self._blas
         return fastest(

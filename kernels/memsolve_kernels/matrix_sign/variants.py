@@ -12,7 +12,6 @@ from memsolve_kernels.matrix_sign.presets import (
     TABLE,
     Kind,
     ProductPolicy,
-    find_policy,
     input_precision,
 )
 from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
@@ -24,7 +23,7 @@ _SCHEDULE = STOCK["polar-express"]
 def variants(arch: int) -> Iterator[Variant]:
     """Each row of the table as it is launched, with every optional argument."""
     for kind in TABLE:
-        for name, call in _calls(kind, find_policy(kind, arch)):
+        for name, call in _calls(kind, TABLE[kind][arch]):
             with record_launches() as launches:
                 call()
             (launch,) = launches

@@ -19,7 +19,7 @@ from memsolve_kernels.modes import without_autocast
 from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.checks import Reduction, check_finite, check_inputs, check_reduction
 from memsolve_kernels.softmax.interface import accumulation_dtype
-from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
+from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
 
 
 class Retrieval(NamedTuple):
@@ -141,8 +141,8 @@ def softmax_hvp(
     weights = _check_and_weigh(queries, outputs, targets, weights, directions)
     inputs = queries, directions, outputs
     queries, directions, outputs = (derivatives.refuse(i, derivatives.TWICE) for i in inputs)
-    log_odds, difference, product = softmax_curvature(
-        queries, directions, outputs, targets, backend, precision
+    log_odds, difference, product = run(
+        softmax_curvature, queries, directions, outputs, targets, backend, precision
     )
     along = (difference * directions).sum(1) * (-log_odds).sigmoid()
     hessian: Tensor = product.addcmul_(difference, along[:, None])
@@ -166,8 +166,8 @@ def retrieval(
     check_inputs(queries, outputs, targets)
     why = "retrieval has no derivative; use that of softmax_loss"
     queries, outputs = (derivatives.refuse(each, why) for each in (queries, outputs))
-    log_odds, target_logit, margin, rank = softmax_rank(
-        queries, outputs, targets, backend, precision
+    log_odds, target_logit, margin, rank = run(
+        softmax_rank, queries, outputs, targets, backend, precision
     )
     loss = _loss(log_odds)
     return Retrieval(target_logit + loss, target_logit, margin, rank, loss)

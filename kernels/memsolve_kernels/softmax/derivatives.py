@@ -6,6 +6,7 @@ the same `backward`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.autograd import Function, forward_ad
 
 from memsolve_kernels.softmax.ops import (
+    run,
     softmax_covariance,
     softmax_odds,
     softmax_outputs,
@@ -51,7 +53,7 @@ def odds(
 ) -> tuple[Tensor, Tensor]:
     """Differentiable log-odds and their gradient by the queries (the difference)."""
     inputs = queries, outputs, targets, backend, precision
-    log_odds, difference, others = _run(_Odds, softmax_odds, *inputs)
+    log_odds, difference, others = _run(_Odds, partial(run, softmax_odds), *inputs)
     if torch.is_grad_enabled() and _is_differentiated(outputs):
         by_outputs = outputs, queries, targets, others, backend, precision
         log_odds = log_odds + _apply(
@@ -68,7 +70,7 @@ def log_odds(
     tracked = queries.requires_grad or outputs.requires_grad
     if torch.is_grad_enabled() and (tracked or TransformType.Grad in _transforms()):
         return odds(*inputs)[0]
-    result: Tensor = _run(_LogOdds, lambda *args: softmax_rank(*args)[0], *inputs)
+    result: Tensor = _run(_LogOdds, lambda *args: run(softmax_rank, *args)[0], *inputs)
     return result
 
 
@@ -85,7 +87,7 @@ def _covariance(queries: Tensor, directions: Tensor, *others: Any) -> Tensor:
     inputs = (
         refuse(queries, TWICE), directions, refuse(outputs, ONCE), targets, *constants, *options
     )  # fmt: skip
-    product: Tensor = _run(_Covariance, softmax_covariance, *inputs)
+    product: Tensor = _run(_Covariance, partial(run, softmax_covariance), *inputs)
     return product
 
 
@@ -128,7 +130,7 @@ class _Odds(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        log_odds, difference, others = softmax_odds(*args)
+        log_odds, difference, others = run(softmax_odds, *args)
         return log_odds, difference, others
 
     @staticmethod
@@ -195,7 +197,7 @@ class _Outputs(Function):
         outputs, queries, targets, others = ctx.saved_tensors
         inputs = queries, outputs, targets, others, by[0], ctx.backend, ctx.precision
         with torch.no_grad():
-            gradient = softmax_outputs(*inputs)
+            gradient = run(softmax_outputs, *inputs)
         return refuse(gradient, BY_OUTPUTS, outputs, queries, by[0]), *[None] * 5
 
 
@@ -225,7 +227,7 @@ class _LogOdds(Function):
 
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        log_odds: Tensor = softmax_rank(*args)[0]
+        log_odds: Tensor = run(softmax_rank, *args)[0]
         return log_odds
 
     @staticmethod
@@ -255,7 +257,7 @@ class _Covariance(Function):
 
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        product: Tensor = softmax_covariance(*args)
+        product: Tensor = run(softmax_covariance, *args)
         return product
 
     @staticmethod

@@ -4,21 +4,45 @@ Each runs on the backend that its arguments select, and in full precision under 
 which would lower the precision of torch's products. For derivatives see `derivatives.py`.
 """
 
+from collections.abc import Callable
 from typing import Any, Optional
 
 import torch
 from torch import Tensor
+from torch.library import CustomOpDef
 
-from memsolve_kernels.modes import without_autocast
+from memsolve_kernels.modes import is_traced, without_autocast
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
 from memsolve_kernels.softmax.interface import accumulation_dtype
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
+Function = Callable[..., Any]
+
+_implementations: dict[CustomOpDef, Function] = {}
 
 
-@torch.library.custom_op("memsolve::softmax_odds", mutates_args=())
+def run(operator: CustomOpDef, *inputs: Any) -> Any:
+    """Call an operator if its inputs are traced, or else its implementation.
+
+    An operator's dispatch costs time, and its first call loads `torch._dynamo`.
+    """
+    if torch.compiler.is_compiling() or any(isinstance(i, Tensor) and is_traced(i) for i in inputs):
+        return operator(*inputs)
+    return _implementations[operator](*inputs)
+
+
+def _operator(name: str) -> Callable[[Function], CustomOpDef]:
+    def register(function: Function) -> CustomOpDef:
+        operator = torch.library.custom_op(f"memsolve::{name}", function, mutates_args=())
+        _implementations[operator] = function
+        return operator
+
+    return register
+
+
+@_operator("softmax_odds")
 @without_autocast
 def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
@@ -30,7 +54,7 @@ def softmax_odds(
     return run.odds(queries, outputs, targets)
 
 
-@torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
+@_operator("softmax_covariance")
 @without_autocast
 def softmax_covariance(
     queries: Tensor,
@@ -48,7 +72,7 @@ def softmax_covariance(
     return run.covariance(queries, directions, outputs, targets.long(), log_odds, difference)
 
 
-@torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
+@_operator("softmax_curvature")
 @without_autocast
 def softmax_curvature(
     queries: Tensor,
@@ -65,7 +89,7 @@ def softmax_curvature(
     return run.curvature(queries, directions, outputs, targets)
 
 
-@torch.library.custom_op("memsolve::softmax_outputs", mutates_args=())
+@_operator("softmax_outputs")
 @without_autocast
 def softmax_outputs(
     queries: Tensor,
@@ -81,7 +105,7 @@ def softmax_outputs(
     return run.rounded_outputs_gradient(queries, outputs, targets, others, by_log_odds)
 
 
-@torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
+@_operator("softmax_rank")
 @without_autocast
 def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
