@@ -126,11 +126,11 @@ def test_scales_mix_in_a_batch(backend: BackendName | None, dtype: torch.dtype) 
 def test_wide_leading_steps_pay_in_half_precision(dtype: torch.dtype) -> None:
     matrix = with_spectrum(SPECTRA["power law"], (128, 128)).to(dtype)
     truth = matrix_sign(matrix.double(), 1e-3, backend="reference")
-    plain = minimax(5e-4, 1e-2)
-    wide = replace(plain, wide_steps=2)
+    narrow = minimax(5e-4, 1e-2)
+    wide = replace(narrow, wide_steps=2)
     assert (
         relative_error(matrix_sign(matrix, 1e-3, schedule=wide), truth)
-        < relative_error(matrix_sign(matrix, 1e-3, schedule=plain), truth) / 3
+        < relative_error(matrix_sign(matrix, 1e-3, schedule=narrow), truth) / 3
     )
 
 

@@ -1,4 +1,4 @@
-"""What the matrix sign refuses, and how it says so."""
+"""Invalid arguments of the matrix sign, and the messages of their errors."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the softmax family refuses, and what it says."""
+"""Invalid arguments of the softmax functions, and the messages of their errors."""
 
 import re
 from typing import Any

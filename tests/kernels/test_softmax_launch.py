@@ -1,4 +1,4 @@
-"""How the Triton kernels are launched: splits, and tuning where it is asked for."""
+"""How the Triton kernels are launched: splits, and opt-in tuning."""
 
 from collections.abc import Callable
 

@@ -45,8 +45,8 @@ def test_errs_no_more_than_twice_torch(
     dtype: torch.dtype, size: tuple[int, int, int], scale: float
 ) -> None:
     case = Case.random(*size, dtype=dtype, scale=scale)
-    truth, found, peer = ours(case.to(torch.float64), "reference"), ours(case), by_torch(case)
-    for each, theirs, exact in zip(found, peer, truth, strict=True):
+    truth, results, peer = ours(case.to(torch.float64), "reference"), ours(case), by_torch(case)
+    for each, theirs, exact in zip(results, peer, truth, strict=True):
         assert relative_error(each, exact) <= max(
             2 * relative_error(theirs, exact), torch.finfo(theirs.dtype).eps
         )
@@ -128,8 +128,8 @@ def test_the_same_bits_in_every_run_and_tile() -> None:
     assert torch.equal(ours(case)[2], ours(case)[2])
     q, v, y, scale = Case.random(1500, 300, 8).args
     args = q, v, y, TorchBackend().odds(q, v, y)[2], scale
-    found = TorchBackend(17).outputs_gradient(*args), TorchBackend().outputs_gradient(*args)
-    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+    gradients = TorchBackend(17).outputs_gradient(*args), TorchBackend().outputs_gradient(*args)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", [-100, 11])
