@@ -192,7 +192,7 @@ class _Outputs(Function):
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        if not ctx.needs_input_grad[0]:  # a transform by the queries alone
+        if not ctx.needs_input_grad[0]:  # a transform by the queries only
             return _zeros(ctx.saved_tensors[0]), *[None] * 5
         outputs, queries, targets, others = ctx.saved_tensors
         inputs = queries, outputs, targets, others, by[0], ctx.backend, ctx.precision

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.library import CustomOpDef
+from torch._library.custom_ops import CustomOpDef
 
 from memsolve_kernels.modes import is_traced, without_autocast
 from memsolve_kernels.softmax.backends import select_backend

@@ -56,7 +56,7 @@ class TileConfig:
         return share if share < 256 else None
 
     @property
-    def compiler_options(self) -> dict[str, int | None]:
+    def compiler_options(self) -> dict[str, Any]:
         """Arguments of `launch` that concern the compiler."""
         return {
             "num_warps": self.num_warps,

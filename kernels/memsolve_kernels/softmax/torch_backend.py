@@ -1,4 +1,4 @@
-"""The backend in torch alone: any device, one tile of logits at a time, never a B x N matrix.
+"""The torch backend: any device, one tile of logits at a time, never a B x N matrix.
 
 A tile of logits is written by one matrix product, exponentiated in place, and read by the next.
 On a CPU it should stay in cache, but be large enough to start two threads for each of about eight

@@ -96,7 +96,7 @@ def normalise(x, damping):
 def iterate(pair: Pair, schedule: Schedule, precision: Precision) -> Pair:
     """`newton_schulz.iterate` of a pair of small matrices, in its own dtype and in one launch.
 
-    The blocks are contiguous; `X` is (k, m, n). Deterministic, and the same in a batch as alone.
+    The blocks are contiguous; `X` is (k, m, n). Deterministic, and independent of the batch.
     """
     return _launch(pair.X, pair.Y, None, schedule, precision)
 
@@ -106,7 +106,7 @@ def scale_and_iterate(
 ) -> Pair:
     """`scaling.normalise` and `iterate` of small matrices (k, m, n), in one launch.
 
-    All steps are in the dtype of the matrix. Deterministic, and the same in a batch as alone.
+    All steps are in the dtype of the matrix. Deterministic, and independent of the batch.
     """
     return _launch(matrix, None, damping, schedule, precision)
 

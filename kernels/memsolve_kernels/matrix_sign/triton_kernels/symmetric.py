@@ -133,7 +133,7 @@ def symmetric(
 ) -> Tensor:
     """`alpha X Y^T + beta Z` of contiguous `X`, `Y` (k, m, n) and `Z` (k, m, m), if symmetric.
 
-    Accumulates in float32 whatever the dtype. Deterministic, and the same in a batch as alone.
+    Accumulates in float32 for every dtype. Deterministic, and independent of the batch.
     """
     batch, size, depth = X.shape
     out = torch.empty(batch, size, size, dtype=X.dtype, device=X.device)

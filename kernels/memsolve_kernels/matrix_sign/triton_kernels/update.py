@@ -64,7 +64,7 @@ def grouped_tile(index, tile_rows, tile_columns, GROUP: tl.constexpr):
 def update(X: Tensor, B: Tensor, a: float, tile: TileConfig, precision: Precision) -> Tensor:
     """`a X + B X` of contiguous `X` (k, m, n) and `B` (k, m, m).
 
-    Accumulates in float32 whatever the dtype. Deterministic, and the same in a batch as alone.
+    Accumulates in float32 for every dtype. Deterministic, and independent of the batch.
     """
     batch, rows, columns = X.shape
     out = torch.empty_like(X)

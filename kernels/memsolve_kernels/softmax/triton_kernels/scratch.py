@@ -169,7 +169,7 @@ def covariance_by_scratch(
 
 def launch_by_chunks(
     kernel: Any,
-    inputs: dict[str, Tensor],
+    inputs: dict[str, Any],
     outputs: Tensor,
     weigh: LaunchConfig,
     add: LaunchConfig,
