@@ -90,7 +90,7 @@ def faked_gpu() -> Iterator[list[Launch]]:
         stack.enter_context(patch.dict(op_implementations_dict, DATA_DEPENDENT))
         for operator in OPERATORS:  # for fake tensors, run the implementation
             stack.enter_context(patch.object(operator, "_abstract_fn", operator._init_fn))
-        # Torch's C++ checks for a CUDA device, which a CPU build does not have. Hence tensors are on
+        # Torch's C++ checks for a CUDA device, which a CPU build lacks. Hence tensors are on
         # "meta" for C++, and only Python sees their device.
         stack.enter_context(patch.object(fake_tensor, "init_gpu_context", lambda device: None))
         stack.enter_context(
