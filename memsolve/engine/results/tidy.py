@@ -15,7 +15,7 @@ HEADER = (
     "d",
     "N",
     "batch",
-    "step_size",
+    "lr",
     "schedule",
     "seed",
     "step",
@@ -67,7 +67,7 @@ def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measur
 def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     """Write `HEADER` and the rows; a batch of the whole population is `inf`.
 
-    Step size and schedule are empty where a study does not set them. Texts that a spreadsheet would
+    Learning rate and schedule are empty where a study does not set them. Texts that a spreadsheet would
     take for a formula are escaped, see `FORMULA`; numbers are not.
     """
     text = UnixLines()
@@ -75,7 +75,7 @@ def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     table.writerow(HEADER)
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size
-        tried = (getattr(cell, name, "") for name in ("step_size", "schedule"))
+        tried = (getattr(cell, name, "") for name in ("lr", "schedule"))
         made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
         table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value)))
     folder.write(path, text.getvalue())
