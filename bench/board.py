@@ -8,7 +8,7 @@ import numpy as np
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import mean
 from memsolve.engine.results.load import load_summary
-from memsolve.report.names import short
+from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.leaderboard import leaderboard, told
 from memsolve.study.leaderboard.ranking import behind, rank, ranking, scores
 
@@ -25,7 +25,7 @@ def table(summary: Summary[Any]) -> str:
     """Markdown: a row an optimizer, the best first, then how it was made."""
     shares, gaps = ranking(summary.fits), behind(summary.fits)
     at_alpha = {fit.optimizer: fit for fit in summary.fits if fit.alpha == ALPHA}
-    names = short(shares)
+    names = shorten_names(shares)
     last = next(iter(at_alpha.values())).points[-1]
     counts = " | ".join(f"after {steps}" for steps in last.horizons)
     head = (

@@ -40,7 +40,9 @@ def test_the_shares_are_the_recorded_ones() -> None:
 
 def test_the_examples_table_is_the_recorded_one() -> None:
     found, summary = load(RESULTS / "factual-recall")
-    columns = {fit.optimizer: found.columns(fit).values() for fit in summary.fits}
+    columns = {
+        fit.optimizer: [cell.text for cell in found.columns(fit).values()] for fit in summary.fits
+    }
     lines = re.findall(r"^\| `(\S*)` \| (\d+%.*\].*) \|$", README, re.MULTILINE)
     assert len(lines) > 5
     assert all(written == " | ".join(columns[name]) for name, written in lines)

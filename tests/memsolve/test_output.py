@@ -16,7 +16,7 @@ from memsolve.engine.progress import bar
 from memsolve.engine.results.load import write_summary
 from memsolve.engine.run import run as run_study
 from memsolve.output import CLOSED_PIPE
-from memsolve.report.printable import printable
+from memsolve.report.escape import escape_unprintable
 from memsolve.study import Grid, capacity
 
 SMALL = ["--optimizers", "sgd", "--dims", "8,16", "--seeds", "1"]
@@ -141,7 +141,7 @@ def test_nothing_in_a_file_reaches_the_terminal_or_the_page_as_a_command(
     for text in (said.out, said.err, page):
         assert all(character.isprintable() for character in text if character != "\n")
     for given in HOSTILE.values():
-        assert f"left out: {printable(given)}" in said.out
+        assert f"left out: {escape_unprintable(given)}" in said.out
     assert "memsolve: all is well" not in said.out.splitlines()
 
 
@@ -172,5 +172,5 @@ def test_nothing_in_a_file_reaches_the_terminal_by_an_error(
     ],
 )
 def test_printable(given: str, shown: str) -> None:
-    assert printable(given) == shown
-    assert printable(shown) == shown
+    assert escape_unprintable(given) == shown
+    assert escape_unprintable(shown) == shown

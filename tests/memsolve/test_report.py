@@ -19,18 +19,18 @@ from matplotlib.transforms import Bbox
 from rich.console import Console
 
 from memsolve.report import terminal_table, write_report
-from memsolve.report.alt import describe
-from memsolve.report.curves import named, spread
-from memsolve.report.drawing import COLORS, MARKERS, NARROW, STYLE, WIDE, looks
-from memsolve.report.names import LONGEST, short
-from memsolve.report.profile import performance_profile, ratios
+from memsolve.report.alt_text import describe
+from memsolve.report.curves import labeled_curves, spread
+from memsolve.report.drawing import COLORS, DESKTOP_WIDTH, MARKERS, PHONE_WIDTH, STYLE, curve_styles
+from memsolve.report.names import MAX_LENGTH, shorten_names
+from memsolve.report.performance_profile import performance_profile, ratios_to_best
 from memsolve.report.table import columns, details, header, rows
 from tests.memsolve.report_cases import DIMS, names, study
 
 STUDIES = "capacity", "saturation", "precision", "dynamics", "critical-batch", "leaderboard"
 
 
-def figures(name: str, count: int, page: float = WIDE) -> dict[str, Figure]:
+def figures(name: str, count: int, page: float = DESKTOP_WIDTH) -> dict[str, Figure]:
     """The figures of a study on a page of so many inches."""
     found, summary = study(name, count)
     with mpl.rc_context(STYLE | {"figure.figsize": (page, 4.4)}):
@@ -51,9 +51,9 @@ def overlap(first: Bbox, second: Bbox) -> bool:
 
 def test_names_are_short_and_differ() -> None:
     given = names(40)
-    found = short(given)
+    found = shorten_names(given)
     assert list(found) == given
-    assert max(map(len, found.values())) <= LONGEST
+    assert max(map(len, found.values())) <= MAX_LENGTH
     assert len(set(found.values())) == 40
     assert found["sgd"] == "sgd"
     assert found["heavyball.ForeachSOAP"] == "ForeachSOAP"
@@ -66,11 +66,11 @@ def test_names_are_short_and_differ() -> None:
 
 @given(st.lists(st.text("ab.:=", min_size=1, max_size=60), min_size=1, max_size=9, unique=True))
 def test_no_two_names_are_shortened_to_one(given: list[str]) -> None:
-    assert len(set(short(given).values())) == len(given)
+    assert len(set(shorten_names(given).values())) == len(given)
 
 
 def test_the_same_class_of_two_packages_keeps_its_path() -> None:
-    assert short(["torch.optim.Muon", "timm.optim.Muon"]) == {
+    assert shorten_names(["torch.optim.Muon", "timm.optim.Muon"]) == {
         "torch.optim.Muon": "torch.optim.Muon",
         "timm.optim.Muon": "timm.optim.Muon",
     }
@@ -79,7 +79,7 @@ def test_the_same_class_of_two_packages_keeps_its_path() -> None:
 def test_looks_do_not_repeat() -> None:
     count = len(COLORS) * len(MARKERS)
     assert count > 80
-    assert max(Counter(looks(map(str, range(count))).values()).values()) == 1
+    assert max(Counter(curve_styles(map(str, range(count))).values()).values()) == 1
 
 
 @given(st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=40), st.floats(0.001, 0.05))
@@ -97,7 +97,7 @@ def test_names_are_spread_in_their_order_and_no_more_than_needed(
         assert found == pytest.approx(given)
 
 
-@pytest.mark.parametrize("page", [WIDE, NARROW])
+@pytest.mark.parametrize("page", [DESKTOP_WIDTH, PHONE_WIDTH])
 @pytest.mark.parametrize(
     ("name", "count"), [("capacity", 3), ("capacity", 12), ("capacity", 40), ("dynamics", 12)]
 )
@@ -107,7 +107,7 @@ def test_every_curve_has_its_name_beside_it_and_none_covers_another(
     figure = next(iter(figures(name, count, page).values()))
     figure.draw_without_rendering()
     for axes in figure.axes:
-        assert len(named(axes)) == len(axes.texts) == count
+        assert len(labeled_curves(axes)) == len(axes.texts) == count
         boxes = letters(axes)
         assert not any(overlap(*pair) for pair in combinations(boxes, 2))
         assert not any(overlap(box, axes.bbox) for box in boxes)
@@ -123,7 +123,7 @@ def figure_columns(figure: Figure) -> int:
     return spec.get_gridspec().ncols
 
 
-@pytest.mark.parametrize("page", [WIDE, NARROW])
+@pytest.mark.parametrize("page", [DESKTOP_WIDTH, PHONE_WIDTH])
 @pytest.mark.parametrize("name", STUDIES)
 def test_panels_wrap_and_the_key_covers_none(name: str, page: float) -> None:
     for figure in figures(name, 9, page).values():
@@ -280,12 +280,12 @@ def test_a_profile_is_the_share_of_problems_within_a_factor_of_the_best() -> Non
     scores = {"a": [10.0, 4.0, None, 0.0], "b": [5.0, 8.0, 3.0, 0.0], "c": [2.0, 8.0, np.nan, 0.0]}
     inf = float("inf")
     expected = {"a": [1, 2, inf, inf], "b": [2, 1, 1, inf], "c": [5, 1, inf, inf]}
-    found = ratios(scores)
+    found = ratios_to_best(scores)
     assert {name: list(row) for name, row in found.items()} == expected
     with mpl.rc_context(STYLE):
         figure = performance_profile(scores, "items")
         figure.draw_without_rendering()
-    drawn = {curve.name: curve for curve in named(figure.axes[0])}
+    drawn = {curve.name: curve for curve in labeled_curves(figure.axes[0])}
     for name, worse in expected.items():
         for factor, share in zip(drawn[name].x, drawn[name].y, strict=True):
             assert share == np.mean(np.array(worse) <= factor)

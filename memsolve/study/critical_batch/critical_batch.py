@@ -8,22 +8,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.drawing import (
-    Bar,
+    ErrorBar,
+    add_legend,
+    create_panels,
     dims,
-    key,
-    key_of_dims,
+    dims_legend,
+    optimizer_titles,
     panel_size,
-    panels,
     shades,
-    titles_by_optimizer,
 )
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
 from memsolve.stepper import Build
 from memsolve.study.critical_batch import point as scaled
 from memsolve.study.critical_batch.batch_scaling import OVERHEAD, BatchScaling
@@ -94,9 +94,9 @@ class CriticalBatch(TrainingStudy[RaceGrid, Trial, Race, BatchScalingPoint]):
 
         return [fit(name, alpha) for alpha in grid.alphas for name in grid.labels]
 
-    def columns(self, fit: Fit[BatchScalingPoint]) -> dict[str, str]:
+    def columns(self, fit: Fit[BatchScalingPoint]) -> dict[str, TableCell]:
         """The exponent of `B_crit`."""
-        return {"exponent of B_crit in d [95%]": fit.estimate.format()}
+        return {"exponent of B_crit in d [95%]": TableCell.of_estimate(fit.estimate)}
 
     def value(self, point: BatchScalingPoint) -> str:
         """Both critical batch sizes."""
@@ -135,7 +135,7 @@ class CriticalBatch(TrainingStudy[RaceGrid, Trial, Race, BatchScalingPoint]):
         """Steps to the target against the batch size, and `B_crit` against `d`."""
         return {
             "critical-batch": _against_batch(summary),
-            "critical-batch-against-d": against_dim(
+            "critical-batch-against-d": power_law_figure(
                 summary,
                 "B_crit",
                 lambda point: point.critical.bar,
@@ -145,20 +145,23 @@ class CriticalBatch(TrainingStudy[RaceGrid, Trial, Race, BatchScalingPoint]):
 
 
 def _short(estimate: Estimate) -> str:
-    return "?" if estimate.value is None else count(estimate.value)
+    return "?" if estimate.value is None else format_count(estimate.value)
 
 
 def _long(estimate: Estimate) -> str:
     if estimate.value is None or estimate.low is None or estimate.high is None:
-        return estimate.note if estimate.value is None else count(estimate.value)
-    return f"{count(estimate.value)} [{count(estimate.low)}, {count(estimate.high)}]"
+        return estimate.note if estimate.value is None else format_count(estimate.value)
+    low, high = format_count(estimate.low), format_count(estimate.high)
+    return f"{format_count(estimate.value)} [{low}, {high}]"
 
 
 def _against_batch(summary: Summary[BatchScalingPoint]) -> Figure:
     """A panel an alpha and optimizer."""
-    titles = titles_by_optimizer(summary, _both)
+    titles = optimizer_titles(summary, _both)
     labels = "batch size B (to the right: population)", "steps to the target"
-    figure, found = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
+    figure, found = create_panels(
+        titles, size=panel_size(len(titles)), axes=labels, share=(True, True)
+    )
     shade = shades(dims(summary))
     for fit in summary.fits:
         axes = found[fit.alpha, fit.optimizer]
@@ -167,7 +170,7 @@ def _against_batch(summary: Summary[BatchScalingPoint]) -> Figure:
         axes.set(xscale="log", yscale="log")
         axes.minorticks_off()
     hollow = {"ls": "", "mfc": "white", "mew": 1.5}
-    meanings = key_of_dims(shade)
+    meanings = dims_legend(shade)
     meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 4}
     meanings["of the population"] = {"marker": ">", "ls": ""}
     meanings["not reached: at least so many"] = {"marker": "^", "ls": "", "mfc": "none"}
@@ -175,7 +178,7 @@ def _against_batch(summary: Summary[BatchScalingPoint]) -> Figure:
     meanings["linear scaling"] = {"ls": "--", "lw": 1}
     meanings["B_crit, 95% interval over seeds"] = {"marker": "D", **hollow}
     meanings["B_20%, 95% interval over seeds"] = {"marker": "s", **hollow}
-    key(figure, meanings)
+    add_legend(figure, meanings)
     return figure
 
 
@@ -208,7 +211,7 @@ def _falling(axes: Axes, point: BatchScalingPoint, color: Any) -> None:
         _mark(axes, overhead, OVERHEAD * examples.min() / value, "s", color)
 
 
-def _mark(axes: Axes, bar: Bar, height: float, marker: str, color: Any) -> None:
+def _mark(axes: Axes, bar: ErrorBar, height: float, marker: str, color: Any) -> None:
     """A critical batch size with its interval."""
     value, low, high = bar
     axes.errorbar(

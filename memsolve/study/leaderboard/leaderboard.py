@@ -4,18 +4,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve import theory
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, mean, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.drawing import Bar
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
+from memsolve.report.drawing import ErrorBar
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
 from memsolve.stepper import Build, StepError
 from memsolve.study.leaderboard import figures
 from memsolve.study.leaderboard.cost import cost
@@ -143,31 +144,36 @@ class Leaderboard(
         order = list(ranking(fits))
         return sorted(fits, key=lambda fit: (fit.alpha, order.index(fit.optimizer)))
 
-    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, str]]:
+    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, TableCell]]:
         """Rank, share of the best over all alphas and at each, exponent, critical batch, costs."""
         overall, gaps = ranking(fits), behind(fits)
+        gap_keys = _gaps(overall)
         shares = {
             alpha: ranking([fit for fit in fits if fit.alpha == alpha])
             for alpha in {fit.alpha for fit in fits}
         }
-        return [
-            {
-                "rank": rank(overall, fit.optimizer),
-                "share [95%]": str(overall[fit.optimizer]),
-                "behind the one above [95%]": gaps[fit.optimizer],
-                "at this alpha": str(shares[fit.alpha][fit.optimizer]),
-                "exponent in d [95%]": fit.estimate.format(),
-                f"B_80% at d = {fit.points[0].dim}": _known(fit.points[0].critical),
-                "time": f"{np.median(fit.points[-1].time):.1f}" if fit.points[-1].time else "-",
-                "state": f"{fit.points[-1].state:.1f}",
+
+        def row(fit: Fit[LeaderboardPoint]) -> dict[str, TableCell]:
+            name, first, last = fit.optimizer, fit.points[0], fit.points[-1]
+            share, critical = overall[name], first.critical
+            time = float(np.median(last.time)) if last.time else None
+            return {
+                "rank": TableCell(rank(overall, name), share.value and -share.value),
+                "share [95%]": TableCell.of_estimate(share),
+                "behind the one above [95%]": TableCell(gaps[name], gap_keys.get(name)),
+                "at this alpha": TableCell.of_estimate(shares[fit.alpha][name]),
+                "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
+                f"B_80% at d = {first.dim}": TableCell(_known(critical), critical.value),
+                "time": TableCell("-" if time is None else f"{time:.1f}", time),
+                "state": TableCell(f"{last.state:.1f}", last.state),
             }
-            for fit in fits
-        ]
+
+        return [row(fit) for fit in fits]
 
     def value(self, point: LeaderboardPoint) -> str:
         """Items stored after 1, 10 and all steps."""
         early = f", {point.note.split()[0]}" if point.note else ""
-        return " / ".join(count(float(np.mean(seeds))) for seeds in point.recovered) + early
+        return " / ".join(format_count(float(np.mean(seeds))) for seeds in point.recovered) + early
 
     def score(self, point: LeaderboardPoint) -> float:
         """The most that was stored by any number of steps."""
@@ -207,7 +213,7 @@ class Leaderboard(
             "leaderboard": figures.shares(summary),
             "leaderboard-steps": figures.against_steps(summary),
             "leaderboard-profile": figures.profile(summary),
-            "leaderboard-against-d": against_dim(
+            "leaderboard-against-d": power_law_figure(
                 summary, "items stored in the end", in_the_end, "mean and range over seeds"
             ),
         }
@@ -216,15 +222,25 @@ class Leaderboard(
 def told(estimate: Estimate) -> str:
     """A number of items or examples with its interval: `133 [120, 141]`; or why there is none."""
     if estimate.value is None or estimate.low is None or estimate.high is None:
-        return estimate.note if estimate.value is None else count(estimate.value)
-    return f"{count(estimate.value)} [{count(estimate.low)}, {count(estimate.high)}]"
+        return estimate.note if estimate.value is None else format_count(estimate.value)
+    low, high = format_count(estimate.low), format_count(estimate.high)
+    return f"{format_count(estimate.value)} [{low}, {high}]"
+
+
+def _gaps(shares: Mapping[str, Estimate]) -> dict[str, float]:
+    """By how much each share is less than the next better one, by name."""
+    return {
+        name: better.value - share.value
+        for (_, better), (name, share) in pairwise(shares.items())
+        if better.value is not None and share.value is not None
+    }
 
 
 def _known(estimate: Estimate) -> str:
     return "?" if estimate.value is None else told(estimate)
 
 
-def in_the_end(point: LeaderboardPoint) -> Bar:
+def in_the_end(point: LeaderboardPoint) -> ErrorBar:
     """Items stored after all steps, mean and range."""
     seeds = point.recovered[-1]
     return float(np.mean(seeds)), float(min(seeds)), float(max(seeds))

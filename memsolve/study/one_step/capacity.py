@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
 from memsolve.study.one_step.one_step import CapacityPoint, OneStep, Results, exponent, laws, points
 
 
@@ -34,7 +34,7 @@ class Capacity(OneStep[CapacityPoint]):
 
     def value(self, point: CapacityPoint) -> str:
         """Items recovered."""
-        return count(point.mean)
+        return format_count(point.mean)
 
     def score(self, point: CapacityPoint) -> float:
         """Items recovered."""
@@ -51,7 +51,7 @@ class Capacity(OneStep[CapacityPoint]):
             return point.mean, min(point.recovered), max(point.recovered)
 
         bars = "mean and range over seeds"
-        return {"capacity-against-d": against_dim(summary, self.quantity, bar, bars)}
+        return {"capacity-against-d": power_law_figure(summary, self.quantity, bar, bars)}
 
 
 capacity = Capacity()

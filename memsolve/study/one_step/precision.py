@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from memsolve.engine import Fit, Grid, Summary
+from memsolve.engine import Fit, Grid, Summary, TableCell
 from memsolve.engine.results.estimate import COUNT, Estimate, jackknife
 from memsolve.report.drawing import (
+    add_legend,
+    alpha_titles,
+    create_panels,
     dims,
-    key,
-    key_of_dims,
+    dims_legend,
+    escape_mathtext,
     optimizers,
-    panels,
-    plain,
     shades,
-    titles_of_alpha,
 )
 from memsolve.study.one_step.one_step import CapacityPoint, OneStep, Results, exponent, laws, points
 
@@ -100,7 +100,7 @@ class Precision(OneStep[PrecisionPoint]):
 
         return [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
 
-    def columns(self, fit: Fit[PrecisionPoint]) -> dict[str, str]:
+    def columns(self, fit: Fit[PrecisionPoint]) -> dict[str, TableCell]:
         """None: the exponent is not the point."""
         return {}
 
@@ -122,8 +122,8 @@ class Precision(OneStep[PrecisionPoint]):
     def figures(self, summary: Summary[PrecisionPoint]) -> dict[str, Figure]:
         """One panel an alpha, one row an optimizer: its share at each `d`."""
         names = optimizers(summary)
-        figure, found = panels(
-            titles_of_alpha(summary),
+        figure, found = create_panels(
+            alpha_titles(summary),
             size=(3.4, 0.3 * len(names) + 1),
             axes=("share of the exact capacity", ""),
             share=(True, True),
@@ -134,7 +134,7 @@ class Precision(OneStep[PrecisionPoint]):
             axes.tick_params(left=False, labelleft=False)
             if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
                 for row, name in enumerate(names):  # above its bars: it may be as long as they
-                    axes.text(0.01, row - 0.22, plain(name), va="bottom", fontsize=7)
+                    axes.text(0.01, row - 0.22, escape_mathtext(name), va="bottom", fontsize=7)
         for fit in summary.fits:
             row, axes = names.index(fit.optimizer), found[fit.alpha]
             for point in fit.points:
@@ -153,7 +153,7 @@ class Precision(OneStep[PrecisionPoint]):
         first.set_xlim(left=0)
         first.set(ylim=(len(names) - 0.5, -1), yticks=range(len(names)))
         bars = {"share and 95% interval over seeds": {"marker": "o", "ls": "-"}}
-        key(figure, key_of_dims(shade) | bars)
+        add_legend(figure, dims_legend(shade) | bars)
         figure.set_label(self._told(summary))
         return {"precision": figure}
 

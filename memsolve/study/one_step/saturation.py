@@ -9,16 +9,16 @@ from matplotlib.figure import Figure
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.results.estimate import Estimate, Floats, power_law_exponent
 from memsolve.report.drawing import (
+    add_legend,
+    create_panels,
     dims,
-    key,
-    key_of_dims,
+    dims_legend,
+    optimizer_titles,
     panel_size,
-    panels,
     shades,
-    titles_by_optimizer,
 )
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
 from memsolve.study.one_step.crossing import Crossing, SaturationPoint
 from memsolve.study.one_step.one_step import OneStep, Results, counts, laws
 
@@ -74,7 +74,7 @@ class SaturationStudy(OneStep[SaturationPoint]):
 
     def value(self, point: SaturationPoint) -> str:
         """The batch size."""
-        return "?" if point.value is None else count(point.value)
+        return "?" if point.value is None else format_count(point.value)
 
     def score(self, point: SaturationPoint) -> float | None:
         """The batch size."""
@@ -84,14 +84,14 @@ class SaturationStudy(OneStep[SaturationPoint]):
         """The batch size with its interval, and how far the count overshoots."""
         if point.low is None or point.high is None:
             return point.note if point.value is None else self.value(point)
-        crossing = f"{self.value(point)} [{count(point.low)}, {count(point.high)}]"
+        crossing = f"{self.value(point)} [{format_count(point.low)}, {format_count(point.high)}]"
         return f"{crossing}, peak {point.peak / point.plateau:.2f} of the plateau"
 
     def figures(self, summary: Summary[SaturationPoint]) -> dict[str, Figure]:
         """Recovered items against the batch size, and the saturation batch size against `d`."""
         return {
             "saturation-against-batch": _against_batch(summary),
-            "saturation-against-d": against_dim(
+            "saturation-against-d": power_law_figure(
                 summary,
                 self.quantity,
                 lambda point: point.estimate.bar,
@@ -102,11 +102,13 @@ class SaturationStudy(OneStep[SaturationPoint]):
 
 def _against_batch(summary: Summary[SaturationPoint]) -> Figure:
     """A panel an alpha and optimizer."""
-    titles = titles_by_optimizer(
+    titles = optimizer_titles(
         summary, lambda points: f"B* = {', '.join(map(saturation.value, points))}"
     )
     labels = "batch size B", "recovered items"
-    figure, found = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
+    figure, found = create_panels(
+        titles, size=panel_size(len(titles)), axes=labels, share=(True, True)
+    )
     shade = shades(dims(summary))
     for fit in summary.fits:
         axes = found[fit.alpha, fit.optimizer]
@@ -115,11 +117,11 @@ def _against_batch(summary: Summary[SaturationPoint]) -> Figure:
         axes.set(xscale="log", yscale="log")
         axes.minorticks_off()
     next(iter(found.values())).set_ylim(bottom=0.7)
-    meanings = key_of_dims(shade)
+    meanings = dims_legend(shade)
     meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 3.5}
     meanings["of small batches, and of the population"] = {"ls": "--", "lw": 1}
     diamond = {"marker": "D", "ls": "", "mfc": "white", "mew": 1.5}
-    key(figure, meanings | {"B*, with its 95% interval over seeds": diamond})
+    add_legend(figure, meanings | {"B*, with its 95% interval over seeds": diamond})
     return figure
 
 

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve import theory
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.words import count
+from memsolve.report.formatting import format_count
 from memsolve.stepper import Build
 from memsolve.study.one_step.one_step import methods
 from memsolve.study.training import dynamics_figures as figures
@@ -89,16 +89,20 @@ class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
             for name in grid.labels
         ]
 
-    def columns(self, fit: Fit[DynamicsPoint]) -> dict[str, str]:
+    def columns(self, fit: Fit[DynamicsPoint]) -> dict[str, TableCell]:
         """The batch, the exponent of the plateau and its limit."""
         batch = "population" if fit.batch_size is None else str(fit.batch_size)
-        return {"batch": batch, "exponent in d [95%]": fit.estimate.format(), "limit": str(fit.law)}
+        return {
+            "batch": TableCell(batch, fit.batch_size),
+            "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
+            "limit": TableCell.of_law(fit.law),
+        }
 
     def value(self, point: DynamicsPoint) -> str:
         """Items recovered in the end, beside about what any weight can store."""
         edge = ", edge" if point.edge else ""
         early = f", {point.note.split()[0]}" if point.note else ""
-        return f"{count(float(np.mean(point.plateau)))} of {point.limit:.0f}{edge}{early}"
+        return f"{format_count(float(np.mean(point.plateau)))} of {point.limit:.0f}{edge}{early}"
 
     def score(self, point: DynamicsPoint) -> float:
         """Items recovered in the end."""
@@ -110,7 +114,7 @@ class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
         share, edge = plateau / point.limit, ", at the grid's edge" if point.edge else ""
         early = f"{point.note}; " if point.note else ""
         return (
-            f"{count(plateau)} after {len(point.recovered)} steps, {share:.2f} of "
+            f"{format_count(plateau)} after {len(point.recovered)} steps, {share:.2f} of "
             f"d^2 / (2 ln N); {early}{point.schedule}, step size {point.lr:g}{edge}; "
             f"{1e3 * point.seconds:.0f} ms a step"
         )
