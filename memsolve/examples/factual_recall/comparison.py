@@ -11,15 +11,15 @@ from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.engine.results.tidy import Measured
 from memsolve.examples.factual_recall.facts import ANSWERS, BUCKETS, RELATIONS, Facts
 from memsolve.examples.factual_recall.figure import by_bucket
-from memsolve.examples.factual_recall.outcome import TUNED_ON, Recalled, Recollections, recalled
+from memsolve.examples.factual_recall.outcome import Recalled, Recollections, recalled
 from memsolve.examples.factual_recall.training import Lesson, Recollection, recollect
 from memsolve.optimizers.registry import builder
 from memsolve.seeds import seeded
 from memsolve.stepper import StepError
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
-from memsolve.study.training.trajectory import choose
+from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.tuned_study import TunedStudy
-from memsolve.study.training.tuning import Selection
+from memsolve.study.training.tuning import TUNING_SEEDS
 
 OPTIMIZERS = (
     "sgd",
@@ -83,31 +83,31 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, Recollection, Recalled]):
             Facts(grid.items_of(dim), grid.alphas[0], seed=0)
         return grid
 
-    def unit(self, grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float:
+    def unit_lr(self, grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float:
         """The learning rate whose first step is of unit size, on the largest batch.
 
         Raises:
             StepError: the optimizer cannot train the model.
         """
         size = self.batch_sizes(grid, alpha, dim)[-1]
-        cell = Cell(optimizer, alpha, dim, grid.items_of(dim), size, TUNED_ON[0])
+        cell = Cell(optimizer, alpha, dim, grid.items_of(dim), size, TUNING_SEEDS[0])
         try:
-            with seeded(grid.device, TUNED_ON[0], dim):
+            with seeded(grid.device, TUNING_SEEDS[0], dim):
                 return _lesson(grid, cell).unit_rates()[0]
         except StepError as error:
             raise StepError(f"optimizer {optimizer!r} cannot train the model: {error}") from error
 
-    def tuned_on(self, grid: TrainingGrid) -> range:
+    def tuning_seeds(self, grid: TrainingGrid) -> range:
         """The seed that is not shown."""
-        return TUNED_ON
+        return TUNING_SEEDS
 
     def next_cells(self, grid: TrainingGrid, results: Recollections) -> list[Trial]:
         """What tuning asks for; once it has ended, the best on the seeds that are shown."""
-        tuned = {run: result for run, result in results.items() if run.seed in TUNED_ON}
+        tuned = {run: result for run, result in results.items() if run.seed in TUNING_SEEDS}
         if further := super().next_cells(grid, tuned):
             return further
-        best = {place: self.select(runs)[:2] for place, runs in by_tuning_key(tuned).items()}
-        shown = range(len(TUNED_ON), len(TUNED_ON) + grid.seeds)
+        best = {place: self.select(runs).candidate for place, runs in by_tuning_key(tuned).items()}
+        shown = range(len(TUNING_SEEDS), len(TUNING_SEEDS) + grid.seeds)
         wanted = [self.trial(grid, place, seed, best[place]) for seed in shown for place in best]
         return [run for run in wanted if run not in results]
 
@@ -120,7 +120,7 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, Recollection, Recalled]):
 
     def select(self, runs: Recollections) -> Selection:
         """What has recalled most in the end."""
-        return choose(runs)
+        return select(runs)
 
     def fits(self, grid: TrainingGrid, results: Recollections) -> list[Fit[Recalled]]:
         """One fit an optimizer, alpha and batch size, the best first."""

@@ -11,11 +11,10 @@ from memsolve.engine.results.estimate import SHARE, Estimate, Floats, mean
 from memsolve.examples.factual_recall.facts import BUCKETS, Facts
 from memsolve.examples.factual_recall.training import Recollection
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey
-from memsolve.study.training.trajectory import choose, marks_of
+from memsolve.study.training.selection import select
+from memsolve.study.training.trajectory import marks_of
+from memsolve.study.training.tuning import TUNING_SEEDS
 from memsolve.training import Schedule
-
-TUNED_ON = range(1)
-"""Seeds that step sizes are tuned on; what is shown is of those that follow."""
 
 Recollections = Mapping[Trial, Recollection]
 
@@ -68,16 +67,16 @@ class Recalled(Point):
 
 def recalled(grid: TrainingGrid, place: TuningKey, runs: Recollections) -> Recalled:
     """What the runs at one place have come to."""
-    chosen = choose({run: found for run, found in runs.items() if run.seed in TUNED_ON})
+    chosen = select({run: found for run, found in runs.items() if run.seed in TUNING_SEEDS})
     best = [
         found
         for run, found in runs.items()
-        if run.seed not in TUNED_ON and (run.schedule, run.lr) == chosen[:2]
+        if run.seed not in TUNING_SEEDS and run.candidate == chosen.candidate
     ]
     marks = marks_of(grid.steps)
     nothing = [0] * len(BUCKETS)
     by_seed = [found.buckets + [nothing] * (len(marks) - len(found.marks)) for found in best]
-    early = [found for found in best if not found.whole]
+    early = [found for found in best if not found.complete]
     reasons = "; ".join(dict.fromkeys(found.failed or "it diverged" for found in early))
     assert place.batch_size is not None
     facts = Facts(grid.items_of(place.dim), place.alpha, seed=0)
@@ -90,7 +89,7 @@ def recalled(grid: TrainingGrid, place: TuningKey, runs: Recollections) -> Recal
         recalled=[list(seeds) for seeds in zip(*by_seed, strict=True)],
         schedule=chosen.schedule,
         lr=chosen.lr,
-        edge=chosen.edge,
+        edge=chosen.at_edge,
         seconds=float(np.median([found.seconds for found in best])),
         note=f"{len(early)} of {len(best)} seeds ended early: {reasons}" if early else "",
     )

@@ -45,7 +45,7 @@ class Recollection:
         return [sum(counts) for counts in self.buckets]
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """It has made all its steps; one that has not counts 0 from there on."""
         return not (self.failed or self.diverged)
 

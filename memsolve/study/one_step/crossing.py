@@ -82,7 +82,11 @@ class Crossing:
     def _unless_near_edge(self, estimate: Estimate) -> Estimate:
         if estimate.value is None:
             return estimate
-        if not EDGE_FACTOR * self.batch_sizes[0] <= estimate.value <= self.batch_sizes[-1] / EDGE_FACTOR:
+        if (
+            not EDGE_FACTOR * self.batch_sizes[0]
+            <= estimate.value
+            <= self.batch_sizes[-1] / EDGE_FACTOR
+        ):
             note = f"not identified: {estimate.value:.3g} is within two octaves of the edge"
             return Estimate(None, note=note)
         return estimate
