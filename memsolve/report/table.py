@@ -69,7 +69,7 @@ def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
     }
 
 
-def format_value(study: AnyStudy, point: Any, remark: str) -> str:
+def format_point(study: AnyStudy, point: Any, remark: str) -> str:
     """The value of a point as text; where it is 0, the remark on the first step, if any."""
     return remark if remark and study.score(point) == 0 else study.value(point)
 

@@ -13,7 +13,7 @@ from memsolve.engine.study import AnyStudy
 from memsolve.report.drawing import dims
 from memsolve.report.escape import escape_all
 from memsolve.report.names import shorten_names
-from memsolve.report.table import format_value, header, rows
+from memsolve.report.table import format_point, header, rows
 
 UNBOUNDED = 10_000
 """Width for a file or a pipe, in which nothing is shortened."""
@@ -75,7 +75,7 @@ def _fit_columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]
 def _points(study: AnyStudy, summary: Summary[Any]) -> list[list[str]]:
     """The values of the points of each fit."""
     return [
-        [format_value(study, point, summary.remarks.get(fit.optimizer, "")) for point in fit.points]
+        [format_point(study, point, summary.remarks.get(fit.optimizer, "")) for point in fit.points]
         for fit in summary.fits
     ]
 

@@ -18,7 +18,7 @@ from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import AGREE, Estimate
 from memsolve.engine.run import run
 from memsolve.optimizers.registry import builder
-from memsolve.report.table import format_value
+from memsolve.report.table import format_point
 from memsolve.study import find, load
 from memsolve.study.leaderboard.cost import cost, numbers
 from memsolve.study.leaderboard.grid import FAMOUS, LeaderboardGrid, LeaderboardTrial
@@ -239,7 +239,7 @@ def test_two_optimizers_are_compared_on_the_same_seeds() -> None:
     assert gaps["b"] == "0.05 [0.03, 0.07]"
     assert gaps["c"].startswith("0.01 [-")
     assert gaps["c"].endswith("within noise")
-    cells = [row["behind the one above [95%]"] for row in leaderboard.rows(fits)]
+    cells = [row["gap to the next better [95%]"] for row in leaderboard.rows(fits)]
     assert [cell.text for cell in cells] == [*gaps.values()]
 
 
@@ -261,8 +261,8 @@ def test_boards_without_a_common_problem_have_no_ranking() -> None:
 def test_what_was_stored_by_an_earlier_step_is_shown() -> None:
     """Not the first step's remark in its place, which serves where nothing was ever stored."""
     summary = Summary("leaderboard", "", {}, [fit("a", point([3, 3], [0, 0]))], {"a": "random"})
-    assert format_value(leaderboard, summary.fits[0].points[0], "random") == "3.0 / 0.0"
-    assert format_value(leaderboard, point([0, 0], [0, 0]), "random") == "random"
+    assert format_point(leaderboard, summary.fits[0].points[0], "random") == "3.0 / 0.0"
+    assert format_point(leaderboard, point([0, 0], [0, 0]), "random") == "random"
 
 
 def test_costs_are_beside_sgds() -> None:

@@ -102,7 +102,7 @@ class Facts:
         return self._prompts(subjects, relations, torch.Generator().manual_seed(0))
 
     def count_by_bucket(self, recovered: Tensor) -> list[int]:
-        """Number of recovered facts in each bucket, from (N,) bool in the order of `all_prompts`."""
+        """Number of recovered facts in each bucket; (N,) bool in the order of `all_prompts`."""
         by_subject = recovered.view(-1, NUM_RELATIONS).sum(1)
         return [int(by_subject[bucket].sum()) for bucket in self.buckets]
 

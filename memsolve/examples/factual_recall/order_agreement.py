@@ -1,7 +1,7 @@
-"""Whether the leaderboard's order carries over to the example.
+"""Compare the order of the optimizers on the example with that of a leaderboard.
 
-`python -m memsolve.examples.factual_recall.beside results/factual-recall` says it of a finished run
-and the recorded leaderboard.
+`python -m memsolve.examples.factual_recall.order_agreement results/factual-recall` prints it for a
+finished run and the recorded leaderboard.
 """
 
 import sys
@@ -19,79 +19,84 @@ from scipy.stats import kendalltau
 from memsolve.engine import Summary
 from memsolve.engine.results.load import load_summary
 from memsolve.examples.factual_recall.comparison import study
-from memsolve.examples.factual_recall.outcome import Recalled
+from memsolve.examples.factual_recall.point import RecallPoint
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import Problem, scores
 
 
 class Agreement(NamedTuple):
-    """How far two orders of the same optimizers agree.
+    """The rank correlation of two scores of the same optimizers.
 
     Attributes:
-        tau: Kendall's, with ties (tau-b): 1 where they are the same, 0 where one tells nothing of
-            the other, -1 where they are reversed; NaN where one of them is all ties.
-        p: the chance of a tau so far from 0 if one order told nothing of the other.
-        common: how many optimizers are in both.
+        tau: Kendall's tau-b: 1 for the same order, 0 for unrelated orders, -1 for reversed ones;
+            NaN if all values of a score are equal.
+        p: probability of a tau at least as far from 0 for unrelated orders.
+        num_common: number of optimizers with both scores.
     """
 
     tau: float
     p: float
-    common: int
+    num_common: int
 
 
-def agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Agreement:
-    """Of two scores by optimizer, over those that both have.
+def order_agreement(first: Mapping[str, float], second: Mapping[str, float]) -> Agreement:
+    """The agreement of two scores by optimizer, over the optimizers that have both.
 
     Raises:
-        InputError: fewer than two are in both.
+        InputError: fewer than two optimizers have both.
     """
-    common = [name for name in ours if name in theirs]
+    common = [name for name in first if name in second]
     if len(common) < 2:
         raise InputError(
-            f"{len(common)} optimizers are in both {', '.join(ours)} and {', '.join(theirs)}; "
+            f"{len(common)} optimizers are in both {', '.join(first)} and {', '.join(second)}; "
             "expected at least two, under the same names"
         )
-    tau, p = kendalltau([ours[name] for name in common], [theirs[name] for name in common])
+    tau, p = kendalltau([first[name] for name in common], [second[name] for name in common])
     return Agreement(float(tau), float(p), len(common))
 
 
-def by_problem(
-    ours: Summary[Recalled], board: Summary[LeaderboardPoint]
+def agreement_by_problem(
+    recall: Summary[RecallPoint], board: Summary[LeaderboardPoint]
 ) -> dict[Problem, Agreement]:
-    """Facts recalled in the end beside items stored, at each alpha, `d` and number of steps.
+    """Compare the facts recovered on the example with the items recovered on each problem.
 
-    Of ours it is the widest model of the same alpha.
+    Each problem is compared with the widest model of the same alpha.
 
     Raises:
         InputError: no alpha, or fewer than two optimizers, in common.
     """
-    recalled: dict[float, dict[str, float]] = {}
-    for fit in ours.fits:
-        recalled.setdefault(fit.alpha, {})[fit.optimizer] = float(fit.points[-1].totals.mean())
-    found = {
-        problem: agreement(
-            recalled[problem[0]], {name: float(np.mean(of)) for name, of in stored.items()}
+    totals: dict[float, dict[str, float]] = {}
+    for fit in recall.fits:
+        totals.setdefault(fit.alpha, {})[fit.optimizer] = float(fit.points[-1].totals.mean())
+    agreements = {
+        problem: order_agreement(
+            totals[problem.alpha],
+            {name: float(np.mean(counts)) for name, counts in by_optimizer.items()},
         )
-        for problem, stored in scores(board.fits).items()
-        if problem[0] in recalled
+        for problem, by_optimizer in scores(board.fits).items()
+        if problem.alpha in totals
     }
-    if not found:
-        raise InputError(f"the leaderboard has none of the alphas {sorted(recalled)}")
-    return found
+    if not agreements:
+        raise InputError(f"the leaderboard has none of the alphas {sorted(totals)}")
+    return agreements
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Of a finished run of the example.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run of the example.")],
     board: Annotated[Path, typer.Option(help="Folder of a leaderboard.")] = leaderboard.record,
 ) -> None:
-    """Print how far the leaderboard's order carries over."""
+    """Print the agreement of the orders for every problem of the leaderboard."""
     table = Table("alpha", "d", "N", "steps", "optimizers", "tau", "p")
-    for problem, found in by_problem(
-        load_summary(study, folder), load_summary(leaderboard, board)
-    ).items():
-        place = [f"{number:g}" for number in problem]
-        table.add_row(*place, str(found.common), f"{found.tau:.2f}", f"{found.p:.2g}")
+    agreements = agreement_by_problem(load_summary(study, folder), load_summary(leaderboard, board))
+    for problem, agreement in agreements.items():
+        coordinates = [f"{number:g}" for number in problem]
+        table.add_row(
+            *coordinates,
+            str(agreement.num_common),
+            f"{agreement.tau:.2f}",
+            f"{agreement.p:.2g}",
+        )
     Console().print(table)
 
 

@@ -11,11 +11,10 @@ from memsolve.engine.results.estimate import SHARE, Estimate, Floats, mean
 from memsolve.examples.factual_recall.facts import BUCKETS, Facts
 from memsolve.examples.factual_recall.training import RecallRun
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey
-from memsolve.study.training.trajectory import choose, marks_of
+from memsolve.study.training.selection import select
+from memsolve.study.training.trajectory import marks_of
+from memsolve.study.training.tuning import TUNING_SEEDS
 from memsolve.training import Schedule
-
-TUNING_SEEDS = range(1)
-"""Seeds for tuning; the report shows the seeds that follow."""
 
 Runs = Mapping[Trial, RecallRun]
 
@@ -73,16 +72,16 @@ class RecallPoint(Point):
 
 def recall_point(grid: TrainingGrid, key: TuningKey, runs: Runs) -> RecallPoint:
     """The point of one tuning key: its best trial on the seeds that are not for tuning."""
-    best = choose({trial: run for trial, run in runs.items() if trial.seed in TUNING_SEEDS})
+    best = select({trial: run for trial, run in runs.items() if trial.seed in TUNING_SEEDS})
     reported = [
         run
         for trial, run in runs.items()
-        if trial.seed not in TUNING_SEEDS and (trial.schedule, trial.lr) == best[:2]
+        if trial.seed not in TUNING_SEEDS and trial.candidate == best.candidate
     ]
     marks = marks_of(grid.steps)
     zeros = [0] * len(BUCKETS)
     by_seed = [run.buckets + [zeros] * (len(marks) - len(run.marks)) for run in reported]
-    early = [run for run in reported if not run.whole]
+    early = [run for run in reported if not run.complete]
     reasons = "; ".join(dict.fromkeys(run.failed or "it diverged" for run in early))
     assert key.batch_size is not None
     facts = Facts(grid.items_of(key.dim), key.alpha, seed=0)
@@ -95,7 +94,7 @@ def recall_point(grid: TrainingGrid, key: TuningKey, runs: Runs) -> RecallPoint:
         recovered=[list(seeds) for seeds in zip(*by_seed, strict=True)],
         schedule=best.schedule,
         lr=best.lr,
-        at_edge=best.edge,
+        at_edge=best.at_edge,
         seconds=float(np.median([run.seconds for run in reported])),
         note=f"{len(early)} of {len(reported)} seeds ended early: {reasons}" if early else "",
     )

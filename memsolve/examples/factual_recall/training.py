@@ -45,7 +45,7 @@ class RecallRun:
         return [sum(counts) for counts in self.buckets]
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether the run took all its steps; if not, it counts as 0 from its end on."""
         return not (self.failed or self.diverged)
 
