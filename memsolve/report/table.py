@@ -41,12 +41,13 @@ def point_columns(study: AnyStudy, summary: Summary[Any]) -> Columns:
     """A column for each `d`; empty cells where a fit of a merged study was not measured."""
     columns: Columns = {}
     for dim in dims(summary):
-        column: list[TableCell] = []
+        column = columns[f"d = {dim}"] = []
         for fit in summary.fits:
             remark = summary.remarks.get(fit.optimizer, "")
             points = [point for point in fit.points if point.dim == dim]
             column += [_point_cell(study, point, remark) for point in points] or [TableCell("")]
-        columns[f"d = {dim}"] = _with_keys(column)
+    if all(cell.key is None for column in columns.values() for cell in column):
+        return _sorted_by_text(columns)
     return columns
 
 
@@ -100,8 +101,9 @@ def _point_cell(study: AnyStudy, point: Any, remark: str) -> TableCell:
     return TableCell(study.value(point), key, details)
 
 
-def _with_keys(column: list[TableCell]) -> list[TableCell]:
-    """Sort by text if no point of the column has a score."""
-    if any(cell.key is not None for cell in column):
-        return column
-    return [cell._replace(key=cell.text or None) for cell in column]
+def _sorted_by_text(columns: Columns) -> Columns:
+    """The columns of a study without scores."""
+    return {
+        title: [cell._replace(key=cell.text or None) for cell in column]
+        for title, column in columns.items()
+    }
