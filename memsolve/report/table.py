@@ -83,8 +83,8 @@ def notes(summary: Summary[Any]) -> list[str]:
         *(f"left out: {why}" for why in summary.refused.values()),
         *(f"failed: {failure}" for failure in summary.failed),
         *(
-            f"measured anew in every run, even with --resume: {label}, because an edit of it could "
-            f"not be noticed ({why})"
+            f"measured anew in every run, even with --resume: {label}, because its edits cannot be "
+            f"detected ({why})"
             for label, why in summary.unidentified.items()
         ),
     ]

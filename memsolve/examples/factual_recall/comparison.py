@@ -48,7 +48,7 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
         "torso, up to its square; tail, the rest. Every optimizer is tuned on seed 0 by the rule "
         "of dynamics, around the learning rate whose first step is 1/32 as large as the "
         "parameters; the trial that recovers most is run on the other seeds. Optimizers for "
-        "matrices only, as Muon, train those of attention and MLP, and AdamW the other "
+        "matrices only, such as Muon, train those of attention and MLP, and AdamW the other "
         "parameters, with a first step of the same relative size. A run that ends early counts 0."
     )
     legend = (
@@ -161,7 +161,7 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
 
     def detail(self, point: RecallPoint) -> str:
         """Facts recovered, of how many, and the settings that recovered them."""
-        edge = ", at the edge of those tried" if point.at_edge else ""
+        edge = ", at the edge of the range" if point.at_edge else ""
         note = f"{point.note}; " if point.note else ""
         return (
             f"{self.value(point)} of {point.num_items} after {point.marks[-1]} steps; {note}"
