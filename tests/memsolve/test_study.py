@@ -120,9 +120,8 @@ def test_finished_cells_are_not_run_again(copy_of_finished: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch_size", [40, None])
 def test_a_cell_is_one_evaluated_step(batch_size: int | None, dtype: torch.dtype) -> None:
-    grid = prepare(
-        Grid(dims=(16,), seeds=3, batch_sizes=(40,) if batch_size else None, dtype=str(dtype)[6:])
-    ).grid
+    sizes = (40,) if batch_size else None
+    grid = Grid(dims=(16,), seeds=3, batch_sizes=sizes, device="cpu", dtype=str(dtype)[6:])
     study = saturation if batch_size else capacity
     results: dict[Cell, StepResult] = {}
     for seed in range(3):
