@@ -8,9 +8,10 @@ import numpy as np
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import mean
 from memsolve.engine.results.load import load_summary
-from memsolve.report.names import short
-from memsolve.study.leaderboard.leaderboard import leaderboard, told
-from memsolve.study.leaderboard.ranking import behind, rank, ranking, scores
+from memsolve.report.names import shorten_names
+from memsolve.study.formatting import format_estimate
+from memsolve.study.leaderboard.leaderboard import leaderboard
+from memsolve.study.leaderboard.ranking import gaps, rank, ranking, scores
 
 ALPHA = 1.5
 """What is stored is told at this alpha and the largest `d`; the shares are of all of them."""
@@ -23,9 +24,9 @@ def recorded() -> Summary[Any]:
 
 def table(summary: Summary[Any]) -> str:
     """Markdown: a row an optimizer, the best first, then how it was made."""
-    shares, gaps = ranking(summary.fits), behind(summary.fits)
+    shares, gap = ranking(summary.fits), gaps(summary.fits)
     at_alpha = {fit.optimizer: fit for fit in summary.fits if fit.alpha == ALPHA}
-    names = short(shares)
+    names = shorten_names(shares)
     last = next(iter(at_alpha.values())).points[-1]
     counts = " | ".join(f"after {steps}" for steps in last.horizons)
     head = (
@@ -34,7 +35,7 @@ def table(summary: Summary[Any]) -> str:
     )
     rows = [
         _row(
-            [rank(shares, name), f"`{names[name]}`", str(share), gaps[name]],
+            [rank(shares, name), f"`{names[name]}`", str(share), gap[name]],
             at_alpha[name],
             summary,
         )
@@ -46,15 +47,15 @@ def table(summary: Summary[Any]) -> str:
 def _row(cells: list[str], fit: Fit[Any], summary: Summary[Any]) -> str:
     """A row that begins with these cells."""
     point = fit.points[-1]
-    critical = fit.points[0].critical
+    critical = fit.points[0].saturating_batch_size
     cells = [
         *cells,
         *(
-            told(mean(seeds)) if any(seeds) else summary.remarks.get(fit.optimizer, "0")
+            format_estimate(mean(seeds)) if any(seeds) else summary.remarks.get(fit.optimizer, "0")
             for seeds in point.recovered
         ),
         str(fit.estimate),
-        "?" if critical.value is None else told(critical),
+        "?" if critical.value is None else format_estimate(critical),
         f"{np.median(point.time):.1f}" if point.time else "-",
         f"{point.state:.1f}",
     ]
@@ -65,7 +66,7 @@ def _made(summary: Summary[Any]) -> str:
     """Problems, seeds, time, versions and command."""
     points = [point for fit in summary.fits for point in fit.points]
     problems = scores(summary.fits)
-    hours = sum(point.took for point in points) / 3600
+    hours = sum(point.total_seconds for point in points) / 3600
     here = summary.environment
     seeds = len(points[0].recovered[0])
     return (

@@ -16,7 +16,7 @@ from bench.measure.rounds import Taken, interleaved
 from memsolve import AssociativeMemory
 from memsolve.optimizers.registry import resolve
 from memsolve.study.training.dynamics import dynamics
-from memsolve.study.training.grid import TrainingGrid, TuningKey
+from memsolve.study.training.grid import Candidate, TrainingGrid, TuningKey
 from memsolve.study.training.trajectory import trajectory, walk
 
 ALPHA, DIM, ITEMS, STEPS = 1.5, 64, 4096, 16
@@ -48,7 +48,7 @@ def main() -> None:
     memory = AssociativeMemory(ITEMS, DIM, ALPHA, seed=0)
     for name, size in STEP_SIZES.items():
         grid = TrainingGrid((name,), dims=(DIM,), num_items=ITEMS, steps=STEPS, device="cpu")
-        run = dynamics.trial(grid, TuningKey(name, ALPHA, DIM, None), 0, ("inverse", size))
+        run = dynamics.trial(grid, TuningKey(name, ALPHA, DIM, None), 0, Candidate("inverse", size))
         given = grid, memory, resolve([name])[name], run
         weights = [state.weight.clone() for state, _ in walk(*given)]
         samplers = {

@@ -301,7 +301,7 @@ def test_what_was_there_stays_until_the_new_one_is_whole(
     ("words", "place", "advice"),
     [
         (["capacity"], "memsolve.engine.run.prepare", "goes on with --resume"),
-        (["capacity"], "memsolve.study.one_step.one_step.step_from_zero", "goes on with --resume"),
+        (["capacity"], "memsolve.study.one_step.base.step_from_zero", "goes on with --resume"),
         (["capacity"], "memsolve.engine.results.load.write", "goes on with --resume"),
         (["capacity"], "memsolve.api.write_report", "goes on with --resume"),
         (["report", "FINISHED"], "memsolve.cli.load", "no file is half-written; run it again"),

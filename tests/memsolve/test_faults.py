@@ -323,7 +323,7 @@ def test_no_memory_for_a_memory_is_one_line_and_keeps_what_there_is(
 ) -> None:
     command = [*COMMAND, "--out", str(tmp_path)]
     with monkeypatch.context() as short:
-        short.setattr("memsolve.study.one_step.one_step.memory_of", memory_of_small)
+        short.setattr("memsolve.study.one_step.base.memory_of", memory_of_small)
         assert run_command(command) == 2
     line = error_line(capsys)
     for words in ("sgd at alpha = 1.5", "32.0 GiB", "d = 16", "N = 2048", "512.0 KiB", "--dims"):

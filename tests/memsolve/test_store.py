@@ -21,7 +21,7 @@ from memsolve.engine.storage.lines import from_line, to_line
 from memsolve.engine.storage.store import Store, StoreError
 from memsolve.environment import Environment
 from memsolve.study import load
-from memsolve.study.one_step.one_step import StepResult
+from memsolve.study.one_step.base import StepResult
 
 RECORDS = Path(__file__).parents[2] / "bench/results"
 SETTINGS = {"study": "capacity", "dtype": "float64"}

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from memsolve.engine.storage import folder
 from memsolve.engine.cell import Cell
+from memsolve.engine.storage import folder
 
 HEADER = (
     "optimizer",

@@ -1,9 +1,9 @@
-"""One step from `W = 0`, measured: what the studies of one step share."""
+"""The base of the one-step studies: measure one step from `W = 0`, and look up its law."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,50 +16,29 @@ from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.seeds import seeded
 from memsolve.study.memory import memory_of
+from memsolve.study.one_step.points import CapacityPoint
 from memsolve.training import step_from_zero
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step has stored of the items of its batch.
+    """Outcome of one step, over the items of its batch.
 
     Attributes:
-        recovered: items whose own logit is the largest.
-        top_rank: highest rank of which 99% of the items up to it are recovered.
+        recovered: number of items whose own logit is the largest.
+        top_rank: highest rank such that 99% of the items up to it are recovered.
     """
 
     recovered: int
     top_rank: int
 
 
-@dataclass(frozen=True)
-class CapacityPoint(Point):
-    """What every seed has stored at one `d`.
-
-    Attributes:
-        num_items: number of facts `N`.
-        recovered: items recovered, by seed.
-        top_rank: highest recovered rank, by seed.
-    """
-
-    axes: ClassVar = {"recovered": "S", "top_rank": "S"}
-
-    num_items: int
-    recovered: list[int]
-    top_rank: list[int]
-
-    @property
-    def mean(self) -> float:
-        """Items recovered, mean over seeds."""
-        return float(np.mean(self.recovered))
-
-
 P = TypeVar("P", bound=Point)
 Results = Mapping[Cell, StepResult]
 
 
-class OneStep(Study[Grid, Cell, StepResult, P]):
-    """A study of what one step from `W = 0` stores."""
+class OneStepStudy(Study[Grid, Cell, StepResult, P]):
+    """A study of the items that one step from `W = 0` recovers."""
 
     grid = Grid()
     cell = Cell
@@ -70,7 +49,7 @@ class OneStep(Study[Grid, Cell, StepResult, P]):
         memory = memory_of(grid, cells[0])
         builders = resolve(grid.choices)
         for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
-            batch = draw(memory, batch_size, cells[0].seed)
+            batch = draw_batch(memory, batch_size, cells[0].seed)
             objective = Objective(memory, batch)
             for cell in same_batch:
                 with seeded(grid.device, cell.seed, cell.dim):
@@ -79,37 +58,49 @@ class OneStep(Study[Grid, Cell, StepResult, P]):
                 yield StepResult(recall.count, recall.top_rank())
 
 
-def draw(memory: AssociativeMemory, batch_size: int | None, seed: int) -> Batch:
-    """The batch of a cell: the same for every optimizer; the population without a size."""
+def draw_batch(memory: AssociativeMemory, batch_size: int | None, seed: int) -> Batch:
+    """A batch that is the same for every optimizer; the population if the size is None."""
     if batch_size is None:
         return memory.population()
     (state,) = np.random.SeedSequence([seed, memory.dim, batch_size]).generate_state(1, np.uint64)
     return memory.sample(batch_size, torch.Generator().manual_seed(int(state)))
 
 
-def counts(
-    grid: Grid, results: Results, optimizer: str, alpha: float, dim: int, size: int | None = None
+def step_results(
+    grid: Grid,
+    results: Results,
+    optimizer: str,
+    alpha: float,
+    dim: int,
+    batch_size: int | None = None,
 ) -> list[StepResult]:
-    """What every seed has stored at one place of the grid."""
+    """The results of every seed."""
     num_items = grid.items_of(dim)
     return [
-        results[Cell(optimizer, alpha, dim, num_items, size, seed)] for seed in range(grid.seeds)
+        results[Cell(optimizer, alpha, dim, num_items, batch_size, seed)]
+        for seed in range(grid.seeds)
     ]
 
 
-def points(grid: Grid, results: Results, optimizer: str, alpha: float) -> list[CapacityPoint]:
-    """What one optimizer stores of the population at one alpha, at each `d`."""
-    found = [counts(grid, results, optimizer, alpha, dim) for dim in grid.dims]
-    return [
-        CapacityPoint(
-            dim, grid.items_of(dim), [r.recovered for r in here], [r.top_rank for r in here]
+def capacity_points(
+    grid: Grid, results: Results, optimizer: str, alpha: float
+) -> list[CapacityPoint]:
+    """Items that one step on the population gradient recovers, at each `d`."""
+
+    def capacity_point(dim: int) -> CapacityPoint:
+        by_seed = step_results(grid, results, optimizer, alpha, dim)
+        return CapacityPoint(
+            dim,
+            grid.items_of(dim),
+            [result.recovered for result in by_seed],
+            [result.top_rank for result in by_seed],
         )
-        for dim, here in zip(grid.dims, found, strict=True)
-    ]
+
+    return [capacity_point(dim) for dim in grid.dims]
 
 
-def exponent(grid: Grid, points: Sequence[CapacityPoint]) -> Estimate:
-    """Exponent in `d` of the number recovered, mean over seeds."""
+def capacity_exponent(grid: Grid, points: Sequence[CapacityPoint]) -> Estimate:
+    """Exponent in `d` of the number of items recovered, mean over seeds."""
     return power_law_exponent(
         grid.dims,
         [np.array(point.recovered, dtype=float) for point in points],
@@ -129,7 +120,7 @@ def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
 
 
 def laws(grid: Grid, quantity: theory.Quantity) -> dict[tuple[str, float], theory.Law | None]:
-    """The law of every optimizer and alpha of a grid."""
+    """The law of each optimizer and alpha; None where there is no law."""
     return {
         (label, alpha): theory.law(method, quantity, alpha)
         for label, method in methods(grid).items()
