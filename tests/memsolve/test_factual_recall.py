@@ -22,10 +22,10 @@ from memsolve.examples.factual_recall.model import Model
 from memsolve.examples.factual_recall.outcome import Recalled
 from memsolve.examples.factual_recall.team import FIRST_STEP, Evaluate, Team, unit_rates
 from memsolve.examples.factual_recall.training import Lesson, recollect
+from memsolve.faults import StepError
 from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.registry import builder
 from memsolve.problem import power_law
-from memsolve.stepper import StepError
 from memsolve.study import load
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import Problem

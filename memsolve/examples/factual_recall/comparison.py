@@ -13,9 +13,9 @@ from memsolve.examples.factual_recall.facts import ANSWERS, BUCKETS, RELATIONS, 
 from memsolve.examples.factual_recall.figure import by_bucket
 from memsolve.examples.factual_recall.outcome import TUNED_ON, Recalled, Recollections, recalled
 from memsolve.examples.factual_recall.training import Lesson, Recollection, recollect
+from memsolve.faults import StepError
 from memsolve.optimizers.registry import builder
 from memsolve.seeds import seeded
-from memsolve.stepper import StepError
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
 from memsolve.study.training.trajectory import choose
 from memsolve.study.training.tuned_study import TunedStudy

@@ -13,11 +13,11 @@ from torch.optim import AdamW, Optimizer
 
 from memsolve.examples.factual_recall.facts import Prompts
 from memsolve.examples.factual_recall.model import Model
-from memsolve.faults import attribute_errors
+from memsolve.faults import StepError, attribute_errors
 from memsolve.objective import Objective
 from memsolve.optimizers.construct import GROUP
 from memsolve.problem import AssociativeMemory, Batch
-from memsolve.stepper import Build, Parameters, StepError, advance
+from memsolve.training import Builder, Parameters, take_step
 
 FIRST_STEP = 1 / 32
 """Norm of a first step of unit size, in norms of the parameters that take it."""
@@ -71,7 +71,7 @@ class Team:
         StepError: the optimizer cannot be made.
     """
 
-    def __init__(self, build: Build, model: Model) -> None:
+    def __init__(self, build: Builder, model: Model) -> None:
         params = list(model.parameters())
         try:
             self.members = [_made(build, params)]
@@ -91,14 +91,15 @@ class Team:
             StepError: the optimizer has no learning rate, or raised.
         """
         (leader, *partners), (rate, *others) = self.members, rates
-        loss = advance(leader, evaluate, rate)
+        with attribute_errors("its step failed"):
+            loss = take_step(leader, evaluate, rate)
         for partner, other in zip(partners, others, strict=True):
             partner.param_groups[0]["lr"] = other
             partner.step()  # by the gradients of where the leader stood
         return loss
 
 
-def unit_rates(build: Build, model: Model, prompts: Prompts) -> list[float]:
+def unit_rates(build: Builder, model: Model, prompts: Prompts) -> list[float]:
     """The learning rate of each member of a team at which its first step is of unit size.
 
     Whatever units an optimizer counts its steps in, this is where tuning begins; and it couples
@@ -126,7 +127,7 @@ def unit_rates(build: Build, model: Model, prompts: Prompts) -> list[float]:
     )
 
 
-def _made(build: Build, params: Parameters) -> Optimizer:
+def _made(build: Builder, params: Parameters) -> Optimizer:
     """The optimizer of these parameters, all of them and no others."""
     objective = Objective(cast("AssociativeMemory", NoMemory()), cast("Batch", None))
     with attribute_errors("it cannot be made"):

@@ -12,11 +12,11 @@ from torch.nn.utils import get_total_norm
 from memsolve.examples.factual_recall.facts import Facts, Prompts
 from memsolve.examples.factual_recall.model import Model
 from memsolve.examples.factual_recall.team import Evaluate, Team, unit_rates
+from memsolve.faults import StepError
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError
 from memsolve.study.training.grid import TrainingGrid
 from memsolve.study.training.trajectory import marks_of
-from memsolve.training import Schedule, factor
+from memsolve.training import Builder, Schedule, schedule_factor
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Lesson:
 
     grid: TrainingGrid
     facts: Facts
-    build: Build
+    build: Builder
     dim: int
     batch_size: int
     seed: int
@@ -100,7 +100,7 @@ class Lesson:
         units = self.unit_rates() if len(team.members) > 1 else [1.0]
         for step, prompts in zip(range(self.grid.steps), self.batches(), strict=False):
             start = time.perf_counter()
-            rate = lr * factor(schedule, step, self.grid.steps)
+            rate = lr * schedule_factor(schedule, step, self.grid.steps)
             loss = team.step(Evaluate(model, prompts), [rate * unit / units[0] for unit in units])
             if not get_total_norm(model.parameters()).isfinite():
                 return

@@ -30,7 +30,7 @@ from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.identity.content import Content, UnidentifiedError
 from memsolve.optimizers.identity.describe import describe
 from memsolve.optimizers.identity.origin import distributions
-from memsolve.optimizers.registry import named
+from memsolve.optimizers.registry import load_named
 
 
 class Identity(NamedTuple):
@@ -59,7 +59,7 @@ def identity(choice: Choice, made: Optimizer) -> Identity:
         choice: a name or a factory.
         made: what it has made, before its first step.
     """
-    make, settings = named(choice) if isinstance(choice, str) else (choice, {})
+    make, settings = load_named(choice) if isinstance(choice, str) else (choice, {})
     content = Content(describe)
     unknown = ""
     try:

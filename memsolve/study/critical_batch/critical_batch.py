@@ -24,7 +24,6 @@ from memsolve.report.drawing import (
 )
 from memsolve.report.powers import against_dim
 from memsolve.report.words import count
-from memsolve.stepper import Build
 from memsolve.study.critical_batch import point as scaled
 from memsolve.study.critical_batch.batch_scaling import OVERHEAD, BatchScaling
 from memsolve.study.critical_batch.point import BatchScalingPoint, RacesByTrial
@@ -32,6 +31,7 @@ from memsolve.study.critical_batch.race import Race, RaceGrid, race
 from memsolve.study.training.grid import Trial, TuningKey, by_tuning_key
 from memsolve.study.training.tuned_study import TrainingStudy
 from memsolve.study.training.tuning import Selection
+from memsolve.training import Builder
 
 
 class CriticalBatch(TrainingStudy[RaceGrid, Trial, Race, BatchScalingPoint]):
@@ -62,7 +62,7 @@ class CriticalBatch(TrainingStudy[RaceGrid, Trial, Race, BatchScalingPoint]):
     result = Race
     point = BatchScalingPoint
 
-    def run(self, grid: RaceGrid, memory: AssociativeMemory, build: Build, cell: Trial) -> Race:
+    def run(self, grid: RaceGrid, memory: AssociativeMemory, build: Builder, cell: Trial) -> Race:
         """The run until the target."""
         return race(grid, memory, build, cell)
 

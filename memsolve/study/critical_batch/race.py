@@ -11,12 +11,12 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.engine import option
+from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
-from memsolve.stepper import Build, StepError
 from memsolve.study.critical_batch.noise import noise_scale, two_batch_noise_scale
 from memsolve.study.training.grid import TrainingGrid, Trial, check_horizon_free
 from memsolve.study.training.trajectory import walk
-from memsolve.training import Schedule
+from memsolve.training import Builder, Schedule
 
 SMALL, BIG, PAIRS = 16, 1 << 14, 32
 """Batches of the two-batch estimate of the noise scale."""
@@ -156,7 +156,7 @@ class Race:
         return -self.recovered[-1] if self.recovered else math.inf
 
 
-def race(grid: RaceGrid, memory: AssociativeMemory, build: Build, cell: Trial) -> Race:
+def race(grid: RaceGrid, memory: AssociativeMemory, build: Builder, cell: Trial) -> Race:
     """Run until the target is reached, or to the end of the grid's steps."""
     target = Target.parse(grid.target)
     goal = target.at(memory.alpha, memory.dim, memory.num_items)

@@ -12,11 +12,11 @@ from memsolve import theory
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import Estimate, mean, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
+from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
 from memsolve.report.drawing import Bar
 from memsolve.report.powers import against_dim
 from memsolve.report.words import count
-from memsolve.stepper import Build, StepError
 from memsolve.study.leaderboard import figures
 from memsolve.study.leaderboard.cost import cost
 from memsolve.study.leaderboard.grid import TUNING_SEEDS, LeaderboardGrid, LeaderboardTrial
@@ -27,6 +27,7 @@ from memsolve.study.training.grid import TuningKey, by_tuning_key
 from memsolve.study.training.trajectory import choose, trajectory
 from memsolve.study.training.tuned_study import TrainingStudy
 from memsolve.study.training.tuning import Candidate, Selection
+from memsolve.training import Builder
 
 
 class Leaderboard(
@@ -104,7 +105,11 @@ class Leaderboard(
         return sorted(set(wanted) - set(results), key=lambda run: (run.memory, str(run)))
 
     def run(
-        self, grid: LeaderboardGrid, memory: AssociativeMemory, build: Build, cell: LeaderboardTrial
+        self,
+        grid: LeaderboardGrid,
+        memory: AssociativeMemory,
+        build: Builder,
+        cell: LeaderboardTrial,
     ) -> LeaderboardRun:
         """The run, with its costs where it is the longest that is shown."""
         start = time.perf_counter()

@@ -11,7 +11,6 @@ from memsolve.engine.results.estimate import power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.words import count
-from memsolve.stepper import Build
 from memsolve.study.one_step.one_step import methods
 from memsolve.study.training import dynamics_figures as figures
 from memsolve.study.training.dynamics_point import DynamicsPoint, training
@@ -25,6 +24,7 @@ from memsolve.study.training.trajectory import (
 )
 from memsolve.study.training.tuned_study import TrainingStudy
 from memsolve.study.training.tuning import Selection
+from memsolve.training import Builder
 
 
 class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
@@ -56,7 +56,7 @@ class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
     point = DynamicsPoint
 
     def run(
-        self, grid: TrainingGrid, memory: AssociativeMemory, build: Build, cell: Trial
+        self, grid: TrainingGrid, memory: AssociativeMemory, build: Builder, cell: Trial
     ) -> Trajectory:
         """The whole run."""
         return trajectory(grid, memory, build, cell)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from memsolve.engine import Point, Study
 from memsolve.engine.prepare import RefusedError
+from memsolve.faults import StepError
 from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError
 from memsolve.study.memory import memory_of
 from memsolve.study.training.grid import T, TrainingGrid, TuningKey, by_tuning_key
 from memsolve.study.training.tuning import (
@@ -22,6 +22,7 @@ from memsolve.study.training.tuning import (
     next_lr,
     unit_lr,
 )
+from memsolve.training import Builder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -115,7 +116,7 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
     """A study of whole training runs of a memory."""
 
     @abstractmethod
-    def run(self, grid: TG, memory: AssociativeMemory, build: Build, cell: T) -> R:
+    def run(self, grid: TG, memory: AssociativeMemory, build: Builder, cell: T) -> R:
         """One trial's run."""
 
     def measure(self, grid: TG, cells: Sequence[T]) -> Iterator[R]:
