@@ -139,7 +139,7 @@ class Endless:
 def test_what_cannot_be_identified_equals_nothing(
     value: Any, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "MOST", 1000)
+    monkeypatch.setattr(content, "MAX_OBJECTS", 1000)
 
     def make(params: Any) -> Any:
         return (value, torch.optim.SGD(params))[1]
