@@ -11,8 +11,7 @@ from torch.optim import Optimizer
 from memsolve.faults import StepError, attribute_errors
 from memsolve.objective import Objective
 from memsolve.problem import Batch
-from memsolve.training.closure import Closure
-from memsolve.training.step import take_step
+from memsolve.training.step import Closure, take_step
 
 HEADROOM = 2.0**20
 """Between the largest number and a weight's: its products with embeddings are sums."""

@@ -92,7 +92,7 @@ def test_what_is_empty_is_left_alone(shape: tuple[int, ...]) -> None:
         ((4, 1, 1), {}, r"parameter 'model\.x' has shape \(4, 1, 1\), which is a vector"),
         ((1, 4, 1), {}, "which is a vector"),
         ((2, 4, 1, 1), {"batch_dims": 1}, "which is a vector"),
-        ((2, 4), {"batch_dims": 1}, "after batch_dims=1 dimensions of a batch"),
+        ((2, 4), {"batch_dims": 1}, "after batch_dims=1 batch dimensions"),
         ((4, 4), {"heads": 3}, "heads=3 does not divide its rows"),
     ],
 )
