@@ -120,7 +120,7 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
         """One trial's run."""
 
     def measure(self, grid: TG, cells: Sequence[T]) -> Iterator[R]:
-        """Each trial's run."""
+        """The result of each trial."""
         memory = memory_of(grid, cells[0])
         builders = resolve(grid.choices)
         for cell in cells:
