@@ -1,9 +1,8 @@
 """A step of Muon in two parts: the signs, which can fail, and the change of the weights."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from memsolve_kernels.matrix_sign import matrix_sign
@@ -68,16 +67,18 @@ def apply_updates(updates: list[Update]) -> None:
 def _batches(tensors: GroupTensors) -> list[Batch]:
     """The parameters of a group that step as one batch; empty ones are left out."""
     group, params, gradients, means = tensors
-    blocks = [blocks_of(param.shape, group["batch_dims"], group["heads"]) for param in params]
-    indices = defaultdict(list)
+    batches: dict[Any, Batch] = {}
     for index, param in enumerate(params):
         if param.numel():
+            blocks = blocks_of(param.shape, group["batch_dims"], group["heads"])
             alone = index if group["foreach"] is False else None
-            indices[blocks[index][1:], param.dtype, param.device, alone].append(index)
-    return [
-        Batch(group, *([column[i] for i in batch] for column in (params, gradients, means, blocks)))
-        for batch in indices.values()
-    ]
+            key = blocks[1:], param.dtype, param.device, alone
+            batch = batches.setdefault(key, Batch(group, [], [], [], []))
+            batch.params.append(param)
+            batch.gradients.append(gradients[index])
+            batch.means.append(means[index])
+            batch.blocks.append(blocks)
+    return list(batches.values())
 
 
 def _signs(batch: Batch) -> list[Tensor]:

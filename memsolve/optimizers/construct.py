@@ -75,7 +75,10 @@ def _construct(
     make: Make, params: Parameters, objective: Objective, settings: Mapping[str, Any]
 ) -> Optimizer:
     names = _argument_names(make)
-    available = {"model": MemoryModule(params[0], objective), "objective": objective}
+    available: dict[str, Any] = {
+        "model": MemoryModule(params[0], objective),
+        "objective": objective,
+    }
     arguments = {name: available[name] for name in names if name in available} | dict(settings)
     first = names[0] if names else "params"
     if first in WRAPPED:

@@ -115,11 +115,14 @@ def test_trainers_of_one_objective_share_the_gradient_at_zero(
 ) -> None:
     builders = resolve(["sgd", "muon"])
     trainers = [Trainer(objective, build) for build in builders.values()]
-    calls = []
+    calls: list[Batch] = []
     compute = AssociativeMemory.gradient_at_zero
-    monkeypatch.setattr(
-        AssociativeMemory, "gradient_at_zero", lambda *args: (calls.append(1), compute(*args))[1]
-    )
+
+    def count(memory: AssociativeMemory, batch: Batch) -> torch.Tensor:
+        calls.append(batch)
+        return compute(memory, batch)
+
+    monkeypatch.setattr(AssociativeMemory, "gradient_at_zero", count)
     for trainer in trainers:
         trainer.step(objective.batch)
     assert len(calls) == 1
