@@ -1,4 +1,4 @@
-"""Training one weight, step by step: the trainer, learning-rate schedules, what a step needs."""
+"""Training of one weight, step by step: the trainer, one step, and learning-rate schedules."""
 
 from memsolve.training.schedules import Schedule, schedule_factor
 from memsolve.training.step import take_step

@@ -73,9 +73,9 @@ class Trainer:
         requirements: of the optimizer (default: the builder's own).
 
     Attributes:
-        objective: as above.
-        optimizer: the one that was built.
-        requirements: that the optimizer is run by.
+        objective: the loss, on the batch of the last step.
+        optimizer: built by the builder.
+        requirements: under which the optimizer runs.
         weight: (d, d), the parameter; in float32 if the optimizer needs that.
 
     Raises:

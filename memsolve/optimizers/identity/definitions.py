@@ -11,18 +11,19 @@ from typing import Any
 
 from memsolve.optimizers.identity.code import Import, Lookup, bytecode
 from memsolve.optimizers.identity.origin import is_own, origin_of, own_file
-from memsolve.optimizers.identity.parts import (
-    SET_BY_PYTHON,
-    Definition,
-    Installed,
-    Part,
-    Refusal,
-    Value,
-    member_parts,
-)
+from memsolve.optimizers.identity.parts import Definition, Installed, Part, Refusal, Value
 
 HEAP_TYPE = 1 << 9
 """In `type.__flags__`: the class was made while Python ran, not by an extension's table."""
+
+SET_BY_PYTHON = {
+    *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
+    *("__doc__", "__dict__", "__weakref__", "__module__", "__firstlineno__"),
+    *("__static_attributes__", "__slotnames__", "_abc_impl"),
+    *("__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__"),
+    *("__path__", "__spec__", "__warningregistry__"),
+}
+"""Members of classes and modules that say where they were defined, or cache something."""
 
 COMPUTED_IMPORT = Refusal("an import by a computed name")
 
@@ -40,11 +41,11 @@ def describe_function(function: FunctionType) -> list[Part]:
             *describe_code(function.__code__),
             Value((function.__defaults__, function.__kwdefaults__)),
             *_named_values(function),
-            *member_parts(vars(function)),
+            *_member_parts(vars(function)),
         ]
     parts: list[Part] = [Installed(module, function.__code__.co_qualname)]
     if function.__closure__:  # made by a decorator, of a function that may be the user's own
-        parts += member_parts(_closure(function)) + member_parts(vars(function))
+        parts += _member_parts(_closure(function)) + _member_parts(vars(function))
     return parts
 
 
@@ -66,13 +67,13 @@ def describe_class(cls: type) -> list[Part]:
     if not origin.own:
         parts.append(Installed(cls.__module__, cls.__qualname__))
         if not cls.__flags__ & HEAP_TYPE or _is_importable(cls):
-            return parts + member_parts(_patched_members(cls))
+            return parts + _member_parts(_patched_members(cls))
     return [
         *parts,
         Definition(cls.__qualname__, origin.root),
         *("class", cls.__qualname__),
         Value((type(cls), cls.__bases__)),
-        *member_parts(_original_members(cls)),
+        *_member_parts(_original_members(cls)),
         *describe_extension(origin.extension),
     ]
 
@@ -86,7 +87,7 @@ def describe_module(module: ModuleType) -> list[Part]:
     return [
         Definition(name, origin.root),
         "module",
-        *member_parts(vars(module)),
+        *_member_parts(vars(module)),
         *describe_extension(origin.extension),
     ]
 
@@ -97,6 +98,15 @@ def describe_extension(file: str | None) -> list[Part]:
         return []
     with open(file, "rb") as stream:
         return ["file", hashlib.file_digest(stream, "sha256").hexdigest()]
+
+
+def _member_parts(members: Mapping[str, Any]) -> list[Part]:
+    """Members of a class, module or function, in the order of their names."""
+    parts: list[Part] = []
+    for name, value in sorted(members.items()):
+        if name not in SET_BY_PYTHON:
+            parts += ["member", name, Value(value)]
+    return parts
 
 
 def _named_values(function: FunctionType) -> list[Part]:
@@ -111,7 +121,7 @@ def _named_values(function: FunctionType) -> list[Part]:
             if name not in SET_BY_PYTHON:
                 parts += _follow(lookup, function.__globals__[name])
         elif name in ("eval", "exec", "globals"):
-            parts += [name, *member_parts(function.__globals__)]
+            parts += [name, *_member_parts(function.__globals__)]
         elif name == "__import__":
             parts.append(COMPUTED_IMPORT)
     for each in code.imports:

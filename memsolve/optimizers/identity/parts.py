@@ -1,17 +1,7 @@
-"""Parts of a description: what an object consists of, in an order that decides its digest."""
+"""Parts of the description of an object. Their order counts in the digest."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-SET_BY_PYTHON = {
-    *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
-    *("__doc__", "__dict__", "__weakref__", "__module__", "__firstlineno__"),
-    *("__static_attributes__", "__slotnames__", "_abc_impl"),
-    *("__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__"),
-    *("__path__", "__spec__", "__warningregistry__"),
-}
-"""Members of classes and modules that say where they were defined, or cache something."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +40,3 @@ class Refusal:
 
 
 Part = str | bytes | int | Value | Installed | Definition | Refusal
-
-
-def member_parts(members: Mapping[str, Any]) -> list[Part]:
-    """Members of a class, module or function, in the order of their names."""
-    parts: list[Part] = []
-    for name, value in sorted(members.items()):
-        if name not in SET_BY_PYTHON:
-            parts += ["member", name, Value(value)]
-    return parts

@@ -113,7 +113,7 @@ def _unit_lr(grid: TrainingGrid, cell: Cell) -> float:
 
 
 def _first_moved_weight(memory: AssociativeMemory, build: Builder) -> Tensor | None:
-    """The weight after the first step that moved it, or after `PROBE_STEPS`; None if diverged."""
+    """The weight after the first step that moves it, if any; None if the first step diverged."""
     batch = memory.population()
     trainer = Trainer(Objective(memory, batch), build)
     weight = None
