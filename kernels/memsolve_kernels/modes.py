@@ -28,9 +28,12 @@ def is_traced(tensor: Tensor) -> bool:
     )
 
 
-def is_readable(tensor: Tensor) -> bool:
+def is_readable(*tensors: Tensor) -> bool:
     """Whether values can be read without waiting for a device: on a CPU, and not traced."""
-    return tensor.device.type == "cpu" and not is_traced(tensor)
+    for tensor in tensors:
+        if tensor.device.type != "cpu" or is_traced(tensor):
+            return False
+    return True
 
 
 def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:

@@ -219,7 +219,7 @@ ALLOCATOR = RuntimeError(
 MACHINE: dict[str, tuple[BaseException, str]] = {
     "python": (MemoryError(), "out of memory"),
     "numpy": (MemoryError("Unable to allocate 8.00 TiB for an array"), "out of memory, 8.0 TiB"),
-    "torch": (ALLOCATOR, "out of memory, 32.0 GiB were asked for"),
+    "torch": (ALLOCATOR, "out of memory, 32.0 GiB were requested"),
     "GPU": (
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         "2.0 GiB",

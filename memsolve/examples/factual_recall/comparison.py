@@ -13,9 +13,9 @@ from memsolve.examples.factual_recall.facts import BUCKETS, NUM_ANSWERS, NUM_REL
 from memsolve.examples.factual_recall.figure import recall_figure
 from memsolve.examples.factual_recall.point import RecallPoint, Runs, recall_point
 from memsolve.examples.factual_recall.training import RecallRun, RecallTask, measure_recall
+from memsolve.faults import StepError
 from memsolve.optimizers.registry import builder
 from memsolve.seeds import seeded
-from memsolve.stepper import StepError
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
 from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.tuned_study import TunedStudy

@@ -13,11 +13,11 @@ from torch.optim import AdamW, Optimizer
 
 from memsolve.examples.factual_recall.facts import Prompts
 from memsolve.examples.factual_recall.model import FactModel
-from memsolve.faults import attribute_errors
+from memsolve.faults import StepError, attribute_errors
 from memsolve.objective import Objective
 from memsolve.optimizers.construct import GROUP
 from memsolve.problem import AssociativeMemory, Batch
-from memsolve.stepper import Build, Parameters, StepError, advance
+from memsolve.training import Builder, Parameters, take_step
 
 UNIT_STEP = 1 / 32
 """Norm of a first step of unit size, relative to that of the parameters."""
@@ -71,7 +71,7 @@ class OptimizerGroup:
         StepError: the optimizer cannot be made.
     """
 
-    def __init__(self, build: Build, model: FactModel) -> None:
+    def __init__(self, build: Builder, model: FactModel) -> None:
         params = list(model.parameters())
         try:
             self.optimizers = [_build_checked(build, params)]
@@ -91,14 +91,15 @@ class OptimizerGroup:
             StepError: the optimizer has no learning rate, or raised.
         """
         (main, *others), (main_lr, *other_lrs) = self.optimizers, lrs
-        loss = advance(main, closure, main_lr)
+        with attribute_errors("its step failed"):
+            loss = take_step(main, closure, main_lr)
         for other, lr in zip(others, other_lrs, strict=True):
             other.param_groups[0]["lr"] = lr
             other.step()  # with the last gradients of the main optimizer
         return loss
 
 
-def unit_lrs(build: Build, model: FactModel, prompts: Prompts) -> list[float]:
+def unit_lrs(build: Builder, model: FactModel, prompts: Prompts) -> list[float]:
     """The learning rate of each optimizer at which its first step has the norm `UNIT_STEP`.
 
     Tuning starts there, whatever the scale of an optimizer's steps, and it fixes the ratio of the
@@ -126,7 +127,7 @@ def unit_lrs(build: Build, model: FactModel, prompts: Prompts) -> list[float]:
     )
 
 
-def _build_checked(build: Build, params: Parameters) -> Optimizer:
+def _build_checked(build: Builder, params: Parameters) -> Optimizer:
     """Make the optimizer, and check that it trains these parameters and no others."""
     objective = Objective(cast("AssociativeMemory", NoMemory()), cast("Batch", None))
     with attribute_errors("it cannot be made"):

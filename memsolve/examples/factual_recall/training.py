@@ -12,11 +12,11 @@ from torch.nn.utils import get_total_norm
 from memsolve.examples.factual_recall.facts import Facts, Prompts
 from memsolve.examples.factual_recall.model import FactModel
 from memsolve.examples.factual_recall.optimizer_group import LossClosure, OptimizerGroup, unit_lrs
+from memsolve.faults import StepError
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError
 from memsolve.study.training.grid import TrainingGrid
 from memsolve.study.training.trajectory import marks_of
-from memsolve.training import Schedule, factor
+from memsolve.training import Builder, Schedule, schedule_factor
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RecallTask:
 
     grid: TrainingGrid
     facts: Facts
-    build: Build
+    build: Builder
     dim: int
     batch_size: int
     seed: int
@@ -100,7 +100,7 @@ class RecallTask:
         units = self.unit_lrs() if len(group.optimizers) > 1 else [1.0]
         for step, prompts in zip(range(self.grid.steps), self.batches(), strict=False):
             start = time.perf_counter()
-            main_lr = lr * factor(schedule, step, self.grid.steps)
+            main_lr = lr * schedule_factor(schedule, step, self.grid.steps)
             lrs = [main_lr * unit / units[0] for unit in units]
             loss = group.step(LossClosure(model, prompts), lrs)
             if not get_total_norm(model.parameters()).isfinite():

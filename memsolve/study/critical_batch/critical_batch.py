@@ -10,7 +10,6 @@ from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.power_law import power_law_figure
-from memsolve.stepper import Build
 from memsolve.study.critical_batch.batch_scaling import BatchScaling
 from memsolve.study.critical_batch.figures import steps_against_batch_size
 from memsolve.study.critical_batch.grid import RaceGrid
@@ -21,6 +20,7 @@ from memsolve.study.formatting import format_estimate, format_value
 from memsolve.study.training.grid import Trial, TuningKey, by_tuning_key
 from memsolve.study.training.selection import Selection
 from memsolve.study.training.tuned_study import TrainingStudy
+from memsolve.training import Builder
 
 
 class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScalingPoint]):
@@ -53,7 +53,7 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
     point = BatchScalingPoint
 
     def run(
-        self, grid: RaceGrid, memory: AssociativeMemory, build: Build, cell: Trial
+        self, grid: RaceGrid, memory: AssociativeMemory, build: Builder, cell: Trial
     ) -> RaceResult:
         """The race to the target."""
         return race(grid, memory, build, cell)

@@ -13,11 +13,11 @@ from memsolve import theory
 from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, mean, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
+from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
 from memsolve.report.drawing import ErrorBar
 from memsolve.report.formatting import format_count
 from memsolve.report.power_law import power_law_figure
-from memsolve.stepper import Build, StepError
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard import figures
 from memsolve.study.leaderboard.cost import cost
@@ -38,6 +38,7 @@ from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.trajectory import trajectory
 from memsolve.study.training.tuned_study import TrainingStudy
 from memsolve.study.training.tuning import TUNING_SEEDS
+from memsolve.training import Builder
 
 
 class LeaderboardStudy(
@@ -113,7 +114,11 @@ class LeaderboardStudy(
         return sorted(reported - set(results), key=lambda trial: (trial.memory, str(trial)))
 
     def run(
-        self, grid: LeaderboardGrid, memory: AssociativeMemory, build: Build, cell: LeaderboardTrial
+        self,
+        grid: LeaderboardGrid,
+        memory: AssociativeMemory,
+        build: Builder,
+        cell: LeaderboardTrial,
     ) -> LeaderboardRun:
         """The run, with its costs if it is reported and takes all steps."""
         start = time.perf_counter()

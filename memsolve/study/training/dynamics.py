@@ -11,7 +11,6 @@ from memsolve.engine.results.estimate import power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.formatting import format_count
-from memsolve.stepper import Build
 from memsolve.study.one_step.base import methods
 from memsolve.study.training import figures
 from memsolve.study.training.early_ends import format_early_ends
@@ -25,6 +24,7 @@ from memsolve.study.training.trajectory import (
     trajectory,
 )
 from memsolve.study.training.tuned_study import TrainingStudy
+from memsolve.training import Builder
 
 
 class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
@@ -57,7 +57,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
     point = DynamicsPoint
 
     def run(
-        self, grid: TrainingGrid, memory: AssociativeMemory, build: Build, cell: Trial
+        self, grid: TrainingGrid, memory: AssociativeMemory, build: Builder, cell: Trial
     ) -> Trajectory:
         """The trajectory of the run."""
         return trajectory(grid, memory, build, cell)
