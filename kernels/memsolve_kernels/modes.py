@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -25,6 +25,13 @@ def is_traced(tensor: Tensor) -> bool:
         or is_functorch_wrapped_tensor(tensor)
         or isinstance(tensor, FakeTensor)
         or tensor.is_meta
+    )
+
+
+def any_traced(values: Iterable[object]) -> bool:
+    """Whether any of the values is a traced tensor."""
+    return torch.compiler.is_compiling() or any(
+        isinstance(value, Tensor) and is_traced(value) for value in values
     )
 
 
