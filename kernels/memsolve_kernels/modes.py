@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import Parameter
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -29,10 +30,11 @@ def is_traced(tensor: Tensor) -> bool:
 
 
 def any_traced(values: Iterable[object]) -> bool:
-    """Whether any of the values is a traced tensor."""
-    return torch.compiler.is_compiling() or any(
-        isinstance(value, Tensor) and is_traced(value) for value in values
-    )
+    """Whether any of the values is a traced tensor, of a subclass, or seen by a dispatch mode."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return any(type(each) not in (Tensor, Parameter) or is_traced(each) for each in tensors)
 
 
 def is_readable(tensor: Tensor) -> bool:
