@@ -27,7 +27,7 @@ def normal() -> Tensor:
 
 
 def head(dtype: torch.dtype, layout: str = "contiguous", scale: float = 1.0) -> Tensor:
-    rows = (normal() * (scale / DIM**0.5)).to(dtype)
+    rows: Tensor = (normal() * (scale / DIM**0.5)).to(dtype)
     match layout:
         case "transposed":
             return rows.T.contiguous().T
