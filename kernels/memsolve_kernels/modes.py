@@ -39,10 +39,7 @@ def any_traced(values: Iterable[object]) -> bool:
 
 def is_readable(*tensors: Tensor) -> bool:
     """Whether values can be read without waiting for a device: on a CPU, and not traced."""
-    for tensor in tensors:
-        if tensor.device.type != "cpu" or is_traced(tensor):
-            return False
-    return True
+    return all(each.device.type == "cpu" and not is_traced(each) for each in tensors)
 
 
 def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
