@@ -196,9 +196,9 @@ def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
 
 def test_the_threshold_drops_recovered_items() -> None:
     memory = AssociativeMemory(50, 8, 1.5, seed=0)
-    stored = torch.zeros(50, dtype=torch.bool)
-    stored[[0, 3]] = True
-    left = remaining(memory.population(), stored)
+    recovered = torch.zeros(50, dtype=torch.bool)
+    recovered[[0, 3]] = True
+    left = remaining(memory.population(), recovered)
     assert left.items.tolist() == [i for i in range(50) if i not in (0, 3)]
     assert torch.equal(left.weights, memory.population().weights[left.items])
     grid = replace(
@@ -297,12 +297,12 @@ def without_times(path: Path) -> object:
 
 def test_the_recorded_command_resumes_and_gives_the_same_again(tmp_path: Path) -> None:
     grid = replace(SMALL, num_items=64, steps=3, schedules=("constant",))
-    run(dynamics, grid, tmp_path / "whole")
-    lines = (tmp_path / "whole/cells.jsonl").read_text().splitlines(keepends=True)
+    run(dynamics, grid, tmp_path / "complete")
+    lines = (tmp_path / "complete/cells.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "half").mkdir()
     (tmp_path / "half/cells.jsonl").write_text("".join(lines[: len(lines) // 2]))
     run(dynamics, grid, tmp_path / "half", resume=True)
-    first = without_times(tmp_path / "whole/summary.json")
+    first = without_times(tmp_path / "complete/summary.json")
     assert first == without_times(tmp_path / "half/summary.json")
     assert load_summary(dynamics, tmp_path / "half").fits[1].points[0].recovered
 
