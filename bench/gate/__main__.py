@@ -10,42 +10,43 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.cases import QUICK
-from bench.gate.check import (
+from bench.gate import (
     CAPACITY,
     FAILED,
     PASSED,
     SPEED,
     Finding,
-    capacity,
-    machine_code,
-    speed,
-    told,
+    compare_capacity,
+    compare_machine_code,
+    compare_speed,
 )
-from bench.lifetime import cleaning_up_after_signals, scratch
-from bench.registry import default_device, matching
-from bench.repository import PACKAGES, TreeError, git, place
+from bench.gate.worker import cleaning_up_after_signals
+from bench.registry import default_device, select
+from bench.repository import PACKAGES, TreeError, extract, git, temporary_folder
 
 
 def gate(base: str, head: str, device: str) -> Iterator[Finding]:
     """Compare two revisions, or directories that hold the packages."""
-    with scratch() as folder:
-        before = place(base, Path(folder, "base"))
-        after = place(head, Path(folder, "head"))
+    with temporary_folder() as folder:
+        before = extract(base, Path(folder, "base"))
+        after = extract(head, Path(folder, "head"))
         if head == "HEAD" and git("status", "--porcelain", "--", *PACKAGES):
-            print("bench.gate: what is not committed yet is not compared", file=sys.stderr)
-        yield from speed(before, after, [case.name for case in matching(QUICK, "", device)])
-        yield from capacity(before, after)
-        yield from machine_code(before, after)
+            print("bench.gate: uncommitted changes are not compared", file=sys.stderr)
+        yield from compare_speed(before, after, [case.name for case in select(QUICK, "", device)])
+        yield from compare_capacity(before, after)
+        yield from compare_machine_code(before, after)
 
 
-def verdict(findings: Iterable[Finding]) -> int:
+def report(findings: Iterable[Finding]) -> int:
     """Print each finding as it comes; the exit status."""
-    outcomes = {(finding.kind, finding.outcome) for finding in told(findings)}
+    outcomes = set()
+    for finding in findings:
+        print(finding, flush=True)
+        outcomes.add((finding.kind, finding.outcome))
     if FAILED in {outcome for _, outcome in outcomes}:
         print("\nthe gate fails")
         return 1
-    compared = {kind for kind, outcome in outcomes if outcome == PASSED}
-    if missing := [kind for kind in (SPEED, CAPACITY) if kind not in compared]:
+    if missing := [kind for kind in (SPEED, CAPACITY) if (kind, PASSED) not in outcomes]:
         print(f"\nthe gate fails: it measured nothing of {' and '.join(missing)}")
         return 2
     print("\nthe gate passes")
@@ -59,7 +60,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         with cleaning_up_after_signals():
-            return verdict(gate(arguments.base, arguments.head, default_device()))
+            return report(gate(arguments.base, arguments.head, default_device()))
     except TreeError as error:
         parser.error(str(error))
 

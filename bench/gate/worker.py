@@ -1,47 +1,51 @@
-"""A process that imports the packages of one tree and the benchmarks of this one."""
+"""A process that imports the packages of one tree, and the benchmarks of this one."""
 
 import contextlib
 import math
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from types import FrameType
+from typing import Any, NoReturn
 
 import torch
 
-from bench import lifetime
 from bench.cases import QUICK
-from bench.measure import Clock
-from bench.registry import Run, Unsupported
 from bench.repository import TreeError
-from bench.trial import Trial
+from bench.timing import Measurement
 
 TRIES = 8
 LEAST_SECONDS = 2e-3  # of a try: short ones find a quiet moment
+SIGNALS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+
+_context = get_context("forkserver")  # torch is imported once for all workers
+_context.set_forkserver_preload(["bench.gate.worker"])
 
 
 class WorkerError(RuntimeError):
-    """What the packages of a tree raised, or that their process died."""
+    """The packages of a tree raised an error, or their process died."""
 
-    def __init__(self, tree: Path, what: str) -> None:
-        super().__init__(what)
+    def __init__(self, tree: Path, message: str) -> None:
+        super().__init__(message)
         self.tree = tree
 
 
 class Worker:
-    """Asks the process. On a CPU it computes in one thread: what others do then matters least."""
+    """Calls functions in the process. On a CPU it computes in one thread: less disturbs it."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        context = get_context("spawn")
-        self._answers, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, tree.resolve()))
+        self._pipe, theirs = _context.Pipe()
+        self._process = _context.Process(target=_serve, args=(theirs, tree.resolve()))
         self._process.start()
-        there.close()  # of the worker alone: the pipe ends with it
-        self._answers.send((packages, ()))  # answered while the others start
+        theirs.close()  # of the worker alone: the pipe ends with it
+        self._pipe.send((package_files, ()))  # it answers while the others start
 
     def check(self) -> None:
         """Make sure that it measures its tree.
@@ -50,33 +54,37 @@ class Worker:
             TreeError: it would import other packages.
             WorkerError: it died.
         """
-        for package, file in self._answer(packages).items():
+        for package, file in self._receive(package_files).items():
             if file is None or not Path(file).is_relative_to(self.tree.resolve()):
                 raise TreeError(f"{package} is imported from {file}, and not from {self.tree}")
 
-    def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function of our own answers there; None where the packages lack what it needs.
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of a function of our own in the process; None where the packages lack it.
 
         Raises:
             WorkerError: the packages failed.
         """
-        with contextlib.suppress(OSError):  # it is dead, as the missing answer tells
-            self._answers.send((question, arguments))
-        return self._answer(question)
+        with contextlib.suppress(OSError):  # it is dead, as the missing answer shows
+            self._pipe.send((function, arguments))
+        return self._receive(function)
 
-    def _answer(self, question: Callable[..., Any]) -> Any:
+    def _receive(self, function: Callable[..., Any]) -> Any:
         try:
-            answer, error = self._answers.recv()
+            result, error = self._pipe.recv()
         except (EOFError, OSError):
-            error = f"the process died, asked for {question.__name__}"
+            error = f"the process died in {function.__name__}"
         if error is not None:
             raise WorkerError(self.tree, error)
-        return answer
+        return result
 
     def end(self) -> None:
         """End the process, whatever it is doing, and those that it has started."""
-        self._answers.close()
-        lifetime.end(self._process)
+        self._pipe.close()
+        assert self._process.pid is not None
+        with contextlib.suppress(OSError):  # it has ended, or is no group yet
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
 
 
 @contextlib.contextmanager
@@ -92,48 +100,77 @@ def workers(*trees: Path) -> Iterator[list[Worker]]:
         yield running
 
 
-def packages() -> dict[str, str | None]:
+@contextlib.contextmanager
+def cleaning_up_after_signals() -> Iterator[None]:
+    """Let signals raise SystemExit, so that the process ends its workers and removes its folders.
+
+    A signal that is ignored, as SIGHUP under nohup, stays ignored. SIGKILL cannot be caught: then
+    workers follow their parent, and the next `temporary_folder` removes the folders.
+    """
+    handled = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        for each in handled:
+            signal.signal(each, signal.SIG_IGN)  # a second one would interrupt the cleaning
+        raise SystemExit(128 + number)
+
+    before = {each: signal.signal(each, leave) for each in handled}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def package_files() -> dict[str, str | None]:
     """The files of the packages under test; finding them imports nothing."""
     specs = {name: find_spec(name) for name in ("memsolve", "memsolve_kernels")}
     return {name: None if spec is None else spec.origin for name, spec in specs.items()}
 
 
-def load(case: str) -> tuple[str, str]:
+def load(case_name: str) -> tuple[str, str]:
     """Check a case and keep it ready; the status of its result, and a note."""
-    (found,) = (entry for entry in QUICK if entry.name == case)
-    trial = Trial(found)
-    verdict, _, run = trial.check(found.function.ours)
-    if run is not None:
-        calls = math.ceil(LEAST_SECONDS / trial.clock.hot(run, 1).device)
-        _ready[:] = [(trial.clock, run, calls)]
-    return verdict.status, verdict.note
+    case = next(each for each in QUICK if each.name == case_name)
+    measurement = Measurement.of(case, case.ours)
+    if measurement.timing.is_valid:
+        calls = math.ceil(LEAST_SECONDS / measurement.hot(1).device)
+        _loaded[:] = [(measurement, calls)]
+    return measurement.timing.status, measurement.timing.note
 
 
 def sample() -> float:
-    """Device seconds of a call, the quickest of several tries: what disturbs only adds."""
-    ((clock, run, calls),) = _ready
-    return min(clock.hot(run, calls).device for _ in range(TRIES))
+    """Device seconds of a call, the quickest of several tries: disturbances only add."""
+    ((measurement, calls),) = _loaded
+    return min(measurement.clock.hot(measurement.run, calls).device for _ in range(TRIES))
 
 
-_ready: list[tuple[Clock, Run, int]] = []
+_loaded: list[tuple[Measurement, int]] = []
 
 
-def _serve(asked: Connection, tree: Path) -> None:
-    """Answer questions until the asker ends."""
-    lifetime.end_with_parent()
+def _serve(pipe: Connection, tree: Path) -> None:
+    """Run functions until the parent ends."""
+    os.setpgid(0, 0)  # a process group, which `Worker.end` kills
+    Thread(target=_end_with_parent, daemon=True).start()
     sys.path[:0] = [str(tree), str(tree / "kernels")]
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError):
         while True:
-            asked.send(_answer(*asked.recv()))
+            pipe.send(_call(*pipe.recv()))
 
 
-def _answer(question: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
-    """An answer or an error, as words: the asker need not have the error's class."""
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
+    """A result, or an error as text: the parent may lack the error's class."""
     try:
-        return question(*arguments), None
-    except Unsupported:
+        return function(*arguments), None
+    except ImportError:
         return None, None
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"

@@ -1,0 +1,228 @@
+"""The gate's workers on real trees: planted regressions, crashes, and a gate that is killed."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import gate, metrics, registry
+from bench.cases import QUICK
+from bench.gate import __main__ as command
+from bench.gate.planted import plant
+from bench.gate.worker import WorkerError, cleaning_up_after_signals, package_files, workers
+from bench.repository import PREFIX, ROOT, TreeError, extract, temporary_folder
+from tests.bench.test_gate import SAME
+
+GRADIENT, RETRIEVAL = (
+    next(case.name for case in registry.select(QUICK, f"^{function} ", "cpu"))
+    for function in ("softmax_gradient", "retrieval")
+)
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folder = tmp_path_factory.mktemp("trees")
+    return lambda name: extract(str(ROOT), folder / name)
+
+
+@pytest.fixture(scope="module")
+def base(trees: Callable[[str], Path]) -> Path:
+    return trees("base")
+
+
+def test_a_worker_imports_its_tree(base: Path) -> None:
+    with workers(base) as (worker,):
+        files = worker.call(package_files)
+        assert {Path(file).relative_to(base.resolve()).parent for file in files.values()} == {
+            Path("memsolve"),
+            Path("kernels/memsolve_kernels"),
+        }
+        with pytest.raises(WorkerError, match="ValueError"):
+            worker.call(int, "no number")
+        with pytest.raises(WorkerError, match="the process died in abort"):
+            worker.call(os.abort)
+
+
+def test_a_worker_that_would_measure_other_packages_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TreeError, match="memsolve is imported from"), workers(tmp_path):
+        pass
+
+
+def test_a_kernel_that_is_30_percent_slower_fails(base: Path, trees: Callable[[str], Path]) -> None:
+    """On a busy machine at the second or third try: in each, all rounds have to agree."""
+    slow = plant("slower", trees("slower"))
+    for _ in range(3):
+        (finding,) = gate.compare_speed(base, slow, [GRADIENT])
+        if finding.outcome == gate.FAILED:
+            break
+    if "too noisy" in finding.text:
+        pytest.skip("this machine is too busy to tell 30% from chance")
+    assert command.report([finding]) == 1
+
+
+ABORTING = """
+def softmax_gradient(*arguments, **options):
+    import os
+    os.abort()
+"""
+
+
+def test_a_kernel_that_kills_its_process_fails_and_ends_no_comparison(
+    base: Path, trees: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "compare", lambda samplers: SAME)
+    broken = trees("aborting")
+    package = broken / "kernels" / "memsolve_kernels" / "__init__.py"
+    package.write_text(package.read_text() + ABORTING)
+    died, fine = gate.compare_speed(base, broken, [GRADIENT, RETRIEVAL])
+    assert (died.outcome, fine.outcome) == (gate.FAILED, gate.PASSED)
+    assert "head fails: the process died" in died.text
+
+
+def test_a_loss_of_capacity_fails(base: Path, trees: Callable[[str], Path]) -> None:
+    forgetful = plant("forgetful", trees("forgetful"))
+    findings = gate.compare_capacity(base, forgetful, dims=(64,), seeds=1)
+    failures = [finding.text for finding in findings if finding.outcome == gate.FAILED]
+    assert failures
+    assert all("muon" in text for text in failures)
+
+
+def odds_metrics(architectures: list[int]) -> metrics.Metrics:
+    """`compiled_metrics` of one kernel, in a worker."""
+    from memsolve_kernels.compiled import binaries, profile, variants
+
+    variant = next(each for each in variants(90) if each.name == "softmax.odds half d<=64")
+    return {"odds": metrics.profile_metrics(profile(binaries(variant, architectures)[0]))}
+
+
+def test_more_cycles_by_count_fail(base: Path, trees: Callable[[str], Path]) -> None:
+    pytest.importorskip("triton")
+    planted = [plant(name, trees(name)) for name in ("masked", "unpacked")]
+    with workers(base, *planted) as running:
+        before, *after = (worker.call(odds_metrics, [90]) for worker in running)
+    for changed in after:
+        assert gate.FAILED in [each.outcome for each in gate.compare_cycles(before, changed)]
+    assert [each.outcome for each in gate.compare_cycles(before, before)] == [gate.PASSED]
+
+
+def test_the_same_kernels_need_no_compilation(base: Path) -> None:
+    (finding,) = gate.compare_machine_code(base, base)
+    assert finding.outcome == gate.PASSED
+
+
+GATE = f"""
+import os
+import sys
+from bench.gate import __main__ as gate
+from bench.gate.worker import workers
+
+def compare_speed(base, head, cases):
+    with workers(base) as (worker,):
+        print(worker._process.pid, flush=True)
+        worker.call(os.system, "sleep 600")  # busy, with a process of its own
+
+gate.compare_speed = compare_speed
+sys.argv = ["gate", {str(ROOT)!r}, {str(ROOT)!r}]
+if __name__ == "__main__":
+    sys.exit(gate.main())
+"""
+TIMEOUT = 60.0  # seconds
+
+
+def becomes_true(condition: Callable[[], bool]) -> bool:
+    """Whether it does within the timeout."""
+    end = time.monotonic() + TIMEOUT
+    while not (is_true := condition()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return is_true
+
+
+def processes(group: int) -> int:
+    """How many there are in a process group, without the dead that nobody has waited for."""
+    listing = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True).stdout
+    rows = (line.split() for line in listing.splitlines())
+    return sum(int(pgid) == group and not state.startswith("Z") for pgid, state in rows)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_gate_that_is_killed_leaves_no_process_and_no_folder_for_long(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", GATE],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    assert becomes_true(lambda: processes(worker) >= 2)  # itself, and its child
+    assert list(tmp_path.glob(f"{PREFIX}*"))
+    process.send_signal(number)
+    assert process.wait(TIMEOUT) == (-number if number == signal.SIGKILL else 128 + number)
+    assert becomes_true(lambda: processes(worker) == 0)
+    process.stdout.close()
+    if number == signal.SIGKILL:
+        assert list(tmp_path.glob(f"{PREFIX}*"))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with temporary_folder() as mine:
+            assert list(tmp_path.glob(f"{PREFIX}*")) == [mine]
+            with temporary_folder() as other:  # of a gate that runs meanwhile
+                assert set(tmp_path.glob(f"{PREFIX}*")) == {mine, other}
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
+
+
+def test_folders_of_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "precious").mkdir()
+    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "precious")
+    (tmp_path / f"{PREFIX}file").write_text("")
+    before = set(tmp_path.iterdir())
+    with temporary_folder():
+        pass
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def handler(request: pytest.FixtureRequest) -> Any:
+    """Sets the handler of a signal for a test."""
+
+    def set_handler(number: signal.Signals, new: Any) -> None:
+        request.addfinalizer(lambda before=signal.signal(number, new): signal.signal(number, before))
+
+    return set_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_raises_an_exception_and_a_second_one_is_ignored(
+    number: signal.Signals, handler: Any
+) -> None:
+    def clean_up() -> None:
+        with cleaning_up_after_signals():
+            try:
+                os.kill(os.getpid(), number)
+                select.select([], [], [], TIMEOUT)
+            finally:
+                os.kill(os.getpid(), number)
+
+    handler(number, signal.default_int_handler)  # the tests' own may be to ignore it
+    with pytest.raises(SystemExit) as ending:
+        clean_up()
+    assert ending.value.code == 128 + number
+    assert signal.getsignal(number) is signal.default_int_handler
+
+
+def test_an_ignored_signal_stays_ignored(handler: Any) -> None:
+    handler(signal.SIGHUP, signal.SIG_IGN)
+    with cleaning_up_after_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
