@@ -24,8 +24,13 @@ TRIES = 8
 LEAST_SECONDS = 2e-3  # of a try: short ones find a quiet moment
 SIGNALS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
 
-_context = get_context("forkserver")  # torch is imported once for all workers
-_context.set_forkserver_preload(["bench.gate.worker"])
+PRELOADED = [  # once for all workers: what a tree imports, less its own packages
+    *("bench.gate.worker", "torch._dynamo", "triton.compiler"),
+    *("scipy.stats", "scipy.optimize", "matplotlib.figure"),
+]
+
+_context = get_context("forkserver")
+_context.set_forkserver_preload(PRELOADED)
 
 
 class WorkerError(RuntimeError):

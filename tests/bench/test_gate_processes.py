@@ -19,7 +19,6 @@ from bench.gate import __main__ as command
 from bench.gate.planted import plant
 from bench.gate.worker import WorkerError, cleaning_up_after_signals, package_files, workers
 from bench.repository import PREFIX, ROOT, TreeError, extract, temporary_folder
-from tests.bench.test_gate import SAME
 
 GRADIENT, RETRIEVAL = (
     next(case.name for case in registry.select(QUICK, f"^{function} ", "cpu"))
@@ -56,40 +55,38 @@ def test_a_worker_that_would_measure_other_packages_is_an_error(tmp_path: Path) 
         pass
 
 
-def test_a_kernel_that_is_30_percent_slower_fails(base: Path, trees: Callable[[str], Path]) -> None:
-    """On a busy machine at the second or third try: in each, all rounds have to agree."""
-    slow = plant("slower", trees("slower"))
-    for _ in range(3):
-        (finding,) = gate.compare_speed(base, slow, [GRADIENT])
-        if finding.outcome == gate.FAILED:
-            break
-    if "too noisy" in finding.text:
-        pytest.skip("this machine is too busy to tell 30% from chance")
-    assert command.report([finding]) == 1
+SLOW_AND_ABORTING = """
+def softmax_gradient(*arguments, _once=softmax_gradient, **options):
+    for _ in range(2):
+        _once(*arguments, **options)
+    return _once(*arguments, **options)
 
-
-ABORTING = """
-def softmax_gradient(*arguments, **options):
+def retrieval(*arguments, **options):
     import os
     os.abort()
 """
 
 
-def test_a_kernel_that_kills_its_process_fails_and_ends_no_comparison(
+def test_a_slower_kernel_fails_after_one_that_kills_its_process(
     base: Path, trees: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "compare", lambda samplers: SAME)
-    broken = trees("aborting")
-    package = broken / "kernels" / "memsolve_kernels" / "__init__.py"
-    package.write_text(package.read_text() + ABORTING)
-    died, fine = gate.compare_speed(base, broken, [GRADIENT, RETRIEVAL])
-    assert (died.outcome, fine.outcome) == (gate.FAILED, gate.PASSED)
-    assert "head fails: the process died" in died.text
+    """Smaller slowdowns are tested on simulated samples, and by `bench.gate.planted`."""
+    monkeypatch.setattr(gate, "MOST_ROUNDS", gate.ROUNDS)
+    head = trees("broken")
+    package = head / "kernels" / "memsolve_kernels" / "__init__.py"
+    package.write_text(package.read_text() + SLOW_AND_ABORTING)
+    aborting, slow = gate.compare_speed(base, head, [RETRIEVAL, GRADIENT])
+    assert aborting.outcome == gate.FAILED
+    assert "head fails: the process died" in aborting.text
+    if "too noisy" in slow.text:
+        pytest.skip("this machine is too busy to tell three times from chance")
+    assert slow.outcome == gate.FAILED
+    assert command.report([slow]) == 1
 
 
 def test_a_loss_of_capacity_fails(base: Path, trees: Callable[[str], Path]) -> None:
     forgetful = plant("forgetful", trees("forgetful"))
-    findings = gate.compare_capacity(base, forgetful, dims=(64,), seeds=1)
+    findings = gate.compare_capacity(base, forgetful, dims=(32,), seeds=1)
     failures = [finding.text for finding in findings if finding.outcome == gate.FAILED]
     assert failures
     assert all("muon" in text for text in failures)
@@ -122,7 +119,10 @@ GATE = f"""
 import os
 import sys
 from bench.gate import __main__ as gate
+from bench.gate import worker
 from bench.gate.worker import workers
+
+worker._context.set_forkserver_preload([])
 
 def compare_speed(base, head, cases):
     with workers(base) as (worker,):
@@ -198,7 +198,9 @@ def handler(request: pytest.FixtureRequest) -> Any:
     """Sets the handler of a signal for a test."""
 
     def set_handler(number: signal.Signals, new: Any) -> None:
-        request.addfinalizer(lambda before=signal.signal(number, new): signal.signal(number, before))
+        request.addfinalizer(
+            lambda before=signal.signal(number, new): signal.signal(number, before)
+        )
 
     return set_handler
 
