@@ -198,9 +198,8 @@ def handler(request: pytest.FixtureRequest) -> Any:
     """Sets the handler of a signal for a test."""
 
     def set_handler(number: signal.Signals, new: Any) -> None:
-        request.addfinalizer(
-            lambda before=signal.signal(number, new): signal.signal(number, before)
-        )
+        before = signal.signal(number, new)
+        request.addfinalizer(lambda: signal.signal(number, before))
 
     return set_handler
 
