@@ -1,4 +1,4 @@
-"""Every implementation of a case is right, or states why it does not run, and costs what it says."""
+"""Every implementation of a case is right or states why it does not run; costs are exact."""
 
 from collections.abc import Callable
 from dataclasses import replace

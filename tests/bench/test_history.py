@@ -1,0 +1,197 @@
+"""asv's suite, history and site, and the metrics that it follows."""
+
+import contextlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import memsolve_kernels
+import pytest
+import torch
+
+from bench import history, metrics
+from bench.metrics import OPTIMIZERS, Metrics, compiled_metrics, storage_metrics
+from bench.repository import ROOT, TreeError, commit
+from bench.tracked import Capacity, Compiled, Speed
+
+COMMITS = 10
+LAST: list[str] = []
+with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no clone
+    LAST = history.last_commits(COMMITS)
+
+OLD = ""
+with contextlib.suppress(TreeError):
+    OLD = commit("0487dea")  # has softmax_gradient, and no matrix_sign
+
+needs_history = pytest.mark.skipif(
+    len(LAST) < COMMITS or not OLD, reason="a shallow clone, or no clone, has too few commits"
+)
+GRADIENT = next(name for name in Speed.params if name.startswith("softmax_gradient"))
+
+
+def test_the_suite_survives_a_commit_without_packages_and_asks_nothing_of_a_gpu() -> None:
+    """CUDA does not survive a fork, and asv imports the suite once for all its processes."""
+    script = """
+import sys, torch
+for name in ("is_available", "device_count", "current_device", "_lazy_init"):
+    setattr(torch.cuda, name, lambda *arguments: sys.exit("the suite asks for a GPU"))
+sys.modules["memsolve"] = sys.modules["memsolve_kernels"] = None
+sys.path.insert(0, "bench")
+from tracked import Capacity, Compiled, Speed
+torch.cuda.is_available = lambda: False
+suites = (Capacity(), ["muon"]), (Compiled(), ["any"]), (Speed(), Speed.params)
+for suite, params in suites:
+    cache = [suite.setup_cache()] if hasattr(suite, "setup_cache") else []
+    for param in params:
+        try:
+            suite.setup(*cache, param)
+        except NotImplementedError as reason:
+            print("skipped:", reason)
+        else:
+            sys.exit(f"{suite} is not skipped")
+"""
+    command = [sys.executable, "-c", script]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("skipped:") == 2 + len(Speed.params)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """asv's site over the last commits, with the numbers of an old one, in a folder."""
+    folder = tmp_path_factory.mktemp("site")
+    settings = json.loads((ROOT / "asv.conf.json").read_text())
+    settings |= {"repo": str(ROOT), "benchmark_dir": str(ROOT / settings["benchmark_dir"])}
+    (folder / "asv.conf.json").write_text(json.dumps(settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))  # of asv's list of machines
+        patch.setattr(history, "FOLDER", folder)
+        assert history.record(OLD, r"Speed.*(softmax_gradient|matrix_sign) .*cpu") == 1
+        (old,) = folder.glob(f".asv/results/*/{OLD[:8]}-*.json")
+        content = json.loads(old.read_text())
+        for turn, sha in enumerate(LAST):
+            newer = {**content, "commit_hash": sha, "date": content["date"] + turn}
+            path = old.with_name(old.name.replace(OLD[:8], sha[:8]))
+            path.write_text(json.dumps(newer))
+        assert history.asv("publish", "--no-pull") == 0
+        yield folder
+
+
+@needs_history
+def test_an_old_commit_is_measured_in_what_it_has(site: Path) -> None:
+    (path,) = site.glob(f".asv/results/*/{OLD[:8]}-*.json")
+    (entry,) = json.loads(path.read_text())["results"].values()
+    measured = dict(zip(entry[1][0], entry[0], strict=True))
+    seconds = {name: value for name, value in measured.items() if isinstance(value, float)}
+    assert {name for name, value in seconds.items() if value > 0} == {f"'{GRADIENT}'"}
+
+
+@needs_history
+def test_the_site_shows_the_last_commits(site: Path) -> None:
+    html = site / ".asv" / "html"
+    index = json.loads((html / "index.json").read_text())
+    assert set(LAST) <= set(index["revision_to_hash"].values())
+    assert "Speed.track_seconds_per_item" in index["benchmarks"]
+    graph = next(html.glob("graphs/branch-*/**/Speed.track_seconds_per_item.json"))
+    assert len(json.loads(graph.read_text())) >= COMMITS
+
+
+@pytest.mark.parametrize(
+    ("recorded", "missing"),
+    [
+        (["Speed.track", "Capacity.track"], []),
+        (["Capacity.track", "Compiled.track"], ["^Speed"]),
+        ([], ["^Capacity|^Speed"]),
+    ],
+)
+def test_a_missing_suite_is_recorded(
+    recorded: list[str], missing: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patterns = []
+    monkeypatch.setattr(history, "recorded", lambda sha: {name: [] for name in recorded})
+    monkeypatch.setattr(history, "record", lambda sha, pattern: patterns.append(pattern))
+    history.record_missing(["0123456789"])
+    assert patterns == missing
+
+
+@pytest.fixture(scope="module")
+def stored() -> Metrics:
+    return storage_metrics((8, 16), 1)
+
+
+def test_metrics_do_not_depend_on_threads_or_on_the_run(stored: Metrics) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3 - threads % 2)
+        assert repr(storage_metrics((8, 16), 1)) == repr(stored)  # NaN included
+        assert torch.get_num_threads() == 3 - threads % 2
+    finally:
+        torch.set_num_threads(threads)
+    assert tuple(stored) == OPTIMIZERS
+
+
+def test_every_rising_metric_has_a_falling_counterpart(stored: Metrics) -> None:
+    pairs = {"recovered": "weights_per_item", "saturation_batch_size": "weights_per_drawn_item"}
+    for rising, falling in pairs.items():
+        rows = sorted(stored.values(), key=lambda metrics: metrics[rising])
+        values = [metrics[falling] for metrics in rows if metrics[rising] > 0]
+        assert values == sorted(values, reverse=True)
+    muon = stored["muon"]
+    assert muon["capacity_exponent"] + muon["capacity_shortfall"] == pytest.approx(2)
+
+
+def test_every_metric_is_tracked_with_unit_and_version(stored: Metrics) -> None:
+    trackers = {name: each for name, each in vars(Capacity).items() if name.startswith("track_")}
+    assert {name.removeprefix("track_") for name in trackers} == set(stored["muon"])
+    for track in trackers.values():
+        assert track.unit
+        assert track.version == "1"
+        assert isinstance(track(Capacity(), stored, "muon"), float)
+
+
+def test_a_wrong_result_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = memsolve_kernels.softmax_gradient
+
+    def twice(*arguments: Any, **options: Any) -> Any:
+        return 0, 2 * exact(*arguments, **options)[1]
+
+    monkeypatch.setattr(memsolve_kernels, "softmax_gradient", twice)
+    with pytest.raises(RuntimeError, match="relative error"):
+        Speed().setup(GRADIENT)
+
+
+def test_seconds_are_by_item() -> None:
+    speed = Speed()
+    speed.setup(GRADIENT)
+    assert 0 < speed.track_seconds_per_item(GRADIENT) < math.inf
+    assert vars(Speed)["track_seconds_per_item"].unit == "seconds/item"
+
+
+def test_every_variant_has_its_own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = pytest.importorskip("memsolve_kernels.compiled")
+
+    def everywhere(read: Any, architectures: Any) -> Iterator[tuple[int, Any, Any]]:
+        for arch in architectures:
+            for variant in compiled.variants(arch):
+                loop = SimpleNamespace(code=7, cycles={"issue": 5.0, "shared": 3.0}, serial=9.0)
+                size = len(variant.name)
+                yield (
+                    arch,
+                    variant,
+                    SimpleNamespace(registers=arch, stack=size, shared=0, loop=loop),
+                )
+
+    monkeypatch.setattr(compiled, "everywhere", everywhere)
+    results = compiled_metrics()
+    assert tuple(results) == Compiled.params == tuple(metrics.local_labels())
+    for label, values in results.items():
+        variant, _, arch = label.rpartition(" sm_")
+        assert (values["registers"], values["stack"]) == (int(arch), len(variant))
+        assert values["shared"] == 0  # bytes, not the cycles of that name
+        assert (values["code"], values["issue"], values["serial"]) == (7, 5.0, 9.0)
+    assert tuple(compiled_metrics([90])) == tuple(name for name in results if "sm_90" in name)
