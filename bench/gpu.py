@@ -26,7 +26,6 @@ import torch
 
 from bench import record
 from bench.cases import CASES
-from bench.history import machine
 from bench.registry import Case, select
 from bench.repository import ROOT
 from memsolve.environment import Environment, environment
@@ -93,7 +92,10 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("bench.gpu: no CUDA device is visible to torch; nothing was run", file=sys.stderr)
         return 2
-    folder, path = arguments.out / "gpu" / record.commit()[:10], arguments.out / f"{machine()}.json"
+    folder, path = (
+        arguments.out / "gpu" / record.commit()[:10],
+        arguments.out / f"{record.machine()}.json",
+    )
     here, passed = environment("cuda"), True
     for part in arguments.parts:
         if part.name not in arguments.part:

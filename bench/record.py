@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import Ceilings
+from bench.registry import default_device
 from bench.repository import git
 from bench.sampling import Ratio
 from bench.timing import Timing
@@ -62,6 +64,17 @@ def load(path: Path) -> dict[str, Any]:
 def machines(folder: Path = FOLDER) -> list[dict[str, Any]]:
     """Every measured machine, by file name."""
     return [load(path) for path in sorted(folder.glob("*.json"))]
+
+
+def machine() -> str:
+    """A name for this machine, of letters, digits and dashes: asv has no field for a GPU.
+
+    On a GPU it is made of GPU, driver and versions, because each of them moves its times.
+    """
+    here = environment(default_device())
+    versions = [name for name in ("driver", "cuda", "torch", "triton") if name in here]
+    label = " ".join([str(here["device"]), *(f"{name} {here[name]}" for name in versions)])
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
 
 
 def commit() -> str:

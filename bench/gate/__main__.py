@@ -20,7 +20,6 @@ from bench.gate import (
     compare_machine_code,
     compare_speed,
 )
-from bench.gate.worker import cleaning_up_after_signals
 from bench.registry import default_device, select
 from bench.repository import PACKAGES, TreeError, extract, git, temporary_folder
 
@@ -59,8 +58,7 @@ def main() -> int:
     parser.add_argument("head", nargs="?", default="HEAD", help="likewise; default HEAD")
     arguments = parser.parse_args()
     try:
-        with cleaning_up_after_signals():
-            return report(gate(arguments.base, arguments.head, default_device()))
+        return report(gate(arguments.base, arguments.head, default_device()))
     except TreeError as error:
         parser.error(str(error))
 

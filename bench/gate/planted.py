@@ -11,7 +11,6 @@ from pathlib import Path
 
 from bench.cases import QUICK
 from bench.gate import FAILED, compare_capacity, compare_machine_code, compare_speed
-from bench.gate.worker import cleaning_up_after_signals
 from bench.registry import default_device, select
 from bench.repository import extract, temporary_folder
 
@@ -87,7 +86,7 @@ def main() -> int:
     argparse.ArgumentParser(prog="python -m bench.gate.planted", description=__doc__).parse_args()
     cases = [case.name for case in select(QUICK, "", default_device())]
     gradient = [name for name in cases if name.startswith("softmax_gradient")]
-    with cleaning_up_after_signals(), temporary_folder() as folder:
+    with temporary_folder() as folder:
         base = extract("HEAD", Path(folder, "base"))
         trees = {name: plant(name, extract("HEAD", Path(folder, name))) for name in PLANTED}
         comparisons = {

@@ -11,8 +11,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -22,7 +21,6 @@ from bench.timing import Measurement
 
 TRIES = 8
 LEAST_SECONDS = 2e-3  # of a try: short ones find a quiet moment
-SIGNALS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
 
 PRELOADED = [  # once for all workers: what a tree imports, less its own packages
     *("bench.gate.worker", "torch._dynamo", "triton.compiler"),
@@ -103,28 +101,6 @@ def workers(*trees: Path) -> Iterator[list[Worker]]:
         for worker in running:
             worker.check()
         yield running
-
-
-@contextlib.contextmanager
-def cleaning_up_after_signals() -> Iterator[None]:
-    """Let signals raise SystemExit, so that the process ends its workers and removes its folders.
-
-    A signal that is ignored, as SIGHUP under nohup, stays ignored. SIGKILL cannot be caught: then
-    workers follow their parent, and the next `temporary_folder` removes the folders.
-    """
-    handled = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        for each in handled:
-            signal.signal(each, signal.SIG_IGN)  # a second one would interrupt the cleaning
-        raise SystemExit(128 + number)
-
-    before = {each: signal.signal(each, leave) for each in handled}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def package_files() -> dict[str, str | None]:

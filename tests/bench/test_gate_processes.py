@@ -1,15 +1,12 @@
 """The gate's workers on real trees: planted regressions, crashes, and a gate that is killed."""
 
 import os
-import select
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +14,7 @@ from bench import gate, metrics, registry
 from bench.cases import QUICK
 from bench.gate import __main__ as command
 from bench.gate.planted import plant
-from bench.gate.worker import WorkerError, cleaning_up_after_signals, package_files, workers
+from bench.gate.worker import WorkerError, package_files, workers
 from bench.repository import PREFIX, ROOT, TreeError, extract, temporary_folder
 
 GRADIENT, RETRIEVAL = (
@@ -152,9 +149,8 @@ def processes(group: int) -> int:
     return sum(int(pgid) == group and not state.startswith("Z") for pgid, state in rows)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_gate_that_is_killed_leaves_no_process_and_no_folder_for_long(
-    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", GATE],
@@ -167,18 +163,16 @@ def test_a_gate_that_is_killed_leaves_no_process_and_no_folder_for_long(
     assert process.stdout is not None
     worker = int(process.stdout.readline())
     assert becomes_true(lambda: processes(worker) >= 2)  # itself, and its child
-    assert list(tmp_path.glob(f"{PREFIX}*"))
-    process.send_signal(number)
-    assert process.wait(TIMEOUT) == (-number if number == signal.SIGKILL else 128 + number)
+    process.kill()
+    process.wait(TIMEOUT)
     assert becomes_true(lambda: processes(worker) == 0)
     process.stdout.close()
-    if number == signal.SIGKILL:
-        assert list(tmp_path.glob(f"{PREFIX}*"))
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        with temporary_folder() as mine:
-            assert list(tmp_path.glob(f"{PREFIX}*")) == [mine]
-            with temporary_folder() as other:  # of a gate that runs meanwhile
-                assert set(tmp_path.glob(f"{PREFIX}*")) == {mine, other}
+    assert list(tmp_path.glob(f"{PREFIX}*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder() as mine:
+        assert list(tmp_path.glob(f"{PREFIX}*")) == [mine]
+        with temporary_folder() as other:  # of a gate that runs meanwhile
+            assert set(tmp_path.glob(f"{PREFIX}*")) == {mine, other}
     assert not list(tmp_path.glob(f"{PREFIX}*"))
 
 
@@ -191,39 +185,3 @@ def test_folders_of_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with temporary_folder():
         pass
     assert set(tmp_path.iterdir()) == before
-
-
-@pytest.fixture
-def handler(request: pytest.FixtureRequest) -> Any:
-    """Sets the handler of a signal for a test."""
-
-    def set_handler(number: signal.Signals, new: Any) -> None:
-        before = signal.signal(number, new)
-        request.addfinalizer(lambda: signal.signal(number, before))
-
-    return set_handler
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_raises_an_exception_and_a_second_one_is_ignored(
-    number: signal.Signals, handler: Any
-) -> None:
-    def clean_up() -> None:
-        with cleaning_up_after_signals():
-            try:
-                os.kill(os.getpid(), number)
-                select.select([], [], [], TIMEOUT)
-            finally:
-                os.kill(os.getpid(), number)
-
-    handler(number, signal.default_int_handler)  # the tests' own may be to ignore it
-    with pytest.raises(SystemExit) as ending:
-        clean_up()
-    assert ending.value.code == 128 + number
-    assert signal.getsignal(number) is signal.default_int_handler
-
-
-def test_an_ignored_signal_stays_ignored(handler: Any) -> None:
-    handler(signal.SIGHUP, signal.SIG_IGN)
-    with cleaning_up_after_signals():
-        os.kill(os.getpid(), signal.SIGHUP)

@@ -41,7 +41,7 @@ SUBSTITUTES = (
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs `python -m bench.gpu` as if on a GPU, with other parts."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(gpu, "machine", lambda: "a-gpu")
+    monkeypatch.setattr(record, "machine", lambda: "a-gpu")
     monkeypatch.setattr(gpu, "environment", lambda device: {"device": device})
     monkeypatch.setattr(gpu, "PARTS", SUBSTITUTES)
     monkeypatch.setenv("MEMSOLVE_COMMIT", "0123456789abcdef")

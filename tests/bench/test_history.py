@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,15 +15,15 @@ import memsolve_kernels
 import pytest
 import torch
 
-from bench import history, metrics
+from bench import metrics
 from bench.metrics import OPTIMIZERS, Metrics, compiled_metrics, storage_metrics
-from bench.repository import ROOT, TreeError, commit
+from bench.repository import ROOT, TreeError, commit, extract, git
 from bench.tracked import Capacity, Compiled, Speed
 
 COMMITS = 10
 LAST: list[str] = []
 with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no clone
-    LAST = history.last_commits(COMMITS)
+    LAST = git("rev-list", "--first-parent", f"--max-count={COMMITS}", "HEAD").split()
 
 OLD = ""
 with contextlib.suppress(TreeError):
@@ -62,24 +63,30 @@ for suite, params in suites:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """asv's site over the last commits, with the numbers of an old one, in a folder."""
     folder = tmp_path_factory.mktemp("site")
     settings = json.loads((ROOT / "asv.conf.json").read_text())
     settings |= {"repo": str(ROOT), "benchmark_dir": str(ROOT / settings["benchmark_dir"])}
     (folder / "asv.conf.json").write_text(json.dumps(settings))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(folder))  # of asv's list of machines
-        patch.setattr(history, "FOLDER", folder)
-        assert history.record(OLD, r"Speed.*(softmax_gradient|matrix_sign) .*cpu") == 1
-        (old,) = folder.glob(f".asv/results/*/{OLD[:8]}-*.json")
-        content = json.loads(old.read_text())
-        for turn, sha in enumerate(LAST):
-            newer = {**content, "commit_hash": sha, "date": content["date"] + turn}
-            path = old.with_name(old.name.replace(OLD[:8], sha[:8]))
-            path.write_text(json.dumps(newer))
-        assert history.asv("publish", "--no-pull") == 0
-        yield folder
+    tree = extract(OLD, folder / "tree")
+    variables = {"HOME": str(folder), "ASV_PYTHONPATH": f"{tree}:{tree}/kernels"}
+
+    def asv(*arguments: str) -> None:  # as `make track` and `make dashboard`
+        command = [sys.executable, "-m", "asv", *arguments]
+        subprocess.run(command, cwd=folder, env=os.environ | variables, check=True)
+
+    asv("machine", "--yes", "--machine", "m")
+    pattern = r"Speed.*(softmax_gradient|matrix_sign) .*cpu"
+    same = "--python=same", "--set-commit-hash", OLD, "--machine", "m"
+    asv("run", *same, "--bench", pattern)
+    (old,) = folder.glob(f".asv/results/m/{OLD[:8]}-*.json")
+    content = json.loads(old.read_text())
+    for turn, sha in enumerate(LAST):
+        newer = {**content, "commit_hash": sha, "date": content["date"] + turn}
+        old.with_name(old.name.replace(OLD[:8], sha[:8])).write_text(json.dumps(newer))
+    asv("publish", "--no-pull")
+    return folder
 
 
 @needs_history
@@ -99,24 +106,6 @@ def test_the_site_shows_the_last_commits(site: Path) -> None:
     assert "Speed.track_seconds_per_item" in index["benchmarks"]
     graph = next(html.glob("graphs/branch-*/**/Speed.track_seconds_per_item.json"))
     assert len(json.loads(graph.read_text())) >= COMMITS
-
-
-@pytest.mark.parametrize(
-    ("recorded", "missing"),
-    [
-        (["Speed.track", "Capacity.track"], []),
-        (["Capacity.track", "Compiled.track"], ["^Speed"]),
-        ([], ["^Capacity|^Speed"]),
-    ],
-)
-def test_a_missing_suite_is_recorded(
-    recorded: list[str], missing: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patterns = []
-    monkeypatch.setattr(history, "recorded", lambda sha: {name: [] for name in recorded})
-    monkeypatch.setattr(history, "record", lambda sha, pattern: patterns.append(pattern))
-    history.record_missing(["0123456789"])
-    assert patterns == missing
 
 
 @pytest.fixture(scope="module")

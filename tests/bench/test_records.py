@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as table
-from bench import history, record
+from bench import record
 from bench.gate import __main__ as gate
 from bench.measure import Ceilings
 from bench.readme import pages, replace_block, shorten, speed_tables
@@ -129,7 +129,6 @@ def test_a_record_says_how_it_was_made_and_is_read_back(tmp_path: Path) -> None:
         (table.main, ["--out", "/"], "--out / cannot be written"),
         (gate.main, ["no-such-revision"], "error: 'no-such-revision' is no revision"),
         (gate.main, ["."], "error: '.' has no memsolve/"),
-        (history.main, ["no-such-revision"], "error: 'no-such-revision' is no revision"),
     ],
 )
 def test_an_error_is_one_line(
