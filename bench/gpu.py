@@ -19,6 +19,7 @@ import sys
 import time
 from collections import ChainMap
 from contextlib import suppress
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,17 +178,6 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Messages(logging.Handler):
-    """Keeps the messages of a logger, as of `memsolve_kernels.tuning`, which logs each choice."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.messages: list[str] = []
-
-    def emit(self, entry: logging.LogRecord) -> None:
-        self.messages.append(entry.getMessage())
-
-
 def tune(path: Path) -> None:
     """Tune the launches of the `TUNED` cases, and write after each case where the presets miss."""
     cases = []
@@ -204,7 +194,7 @@ def tune_case(case: Case) -> dict[str, Any]:
 
     call = case.ours.prepare(case.make_inputs())
     before = float(do_bench(call))
-    handler, logger = _Messages(), logging.getLogger("memsolve_kernels.tuning")
+    handler, logger = BufferingHandler(1000), logging.getLogger("memsolve_kernels.tuning")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -213,7 +203,8 @@ def tune_case(case: Case) -> dict[str, Any]:
     finally:
         logger.removeHandler(handler)
     after = float(do_bench(call))
-    return {"case": case.name, "before": before, "after": after, "choices": handler.messages}
+    choices = [entry.getMessage() for entry in handler.buffer]
+    return {"case": case.name, "before": before, "after": after, "choices": choices}
 
 
 def _parse() -> argparse.Namespace:

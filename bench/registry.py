@@ -85,7 +85,6 @@ class Function:
         make_inputs: from size, format and device; seeded.
         reference: the exact result for these inputs, in float64.
         implementations: ours first.
-        items: of a size, the unit of throughput: queries, matrices or parameters.
         flops: of inputs.
         bytes: of a size and the bytes of an element: inputs read once, outputs written once.
     """
@@ -94,7 +93,6 @@ class Function:
     make_inputs: Callable[[Size, Format, torch.device], Inputs]
     reference: Callable[[Inputs], Result]
     implementations: tuple[Implementation, ...]
-    items: Callable[[Size], int]
     flops: Callable[[Inputs], float]
     bytes: Callable[[Size, int], float]
 

@@ -1,19 +1,13 @@
-"""This repository: its root, git, and its packages in a temporary folder of their own."""
+"""This repository: its root, git, and its packages in a folder of their own."""
 
-import fcntl
 import io
-import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = "memsolve", "kernels"
-PREFIX = "memsolve-bench-"  # of temporary folders
 
 
 class TreeError(ValueError):
@@ -72,30 +66,3 @@ def _unpack(commit: str, folder: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         members = [m for m in tar.getmembers() if m.name.split("/")[0] in PACKAGES]
         tar.extractall(folder, members, filter="data")
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A temporary folder; first removes those that killed processes have left."""
-    for abandoned in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError), _lock(abandoned):
-            shutil.rmtree(abandoned, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, _lock(Path(folder)):
-        yield Path(folder)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock a folder of this user until the process ends.
-
-    Raises:
-        OSError: another process has it, or it is no folder, or of another user.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        if os.fstat(descriptor).st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to another user")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)

@@ -129,7 +129,6 @@ SIGN = Function(
         Implementation("ours, CUDA graph", peers.graphed(ours())),
         Implementation("same steps on BLAS, CUDA graph", peers.graphed(same_steps())),
     ),
-    items=lambda size: size.k,
     flops=count_flops(same_steps()),
     bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
 )
@@ -142,7 +141,6 @@ DAMPED = Function(
         Implementation("torch.linalg.svd", svd(DAMPING)),
         Implementation("dense [G, damping I]", augmented),
     ),
-    items=lambda size: size.k,
     flops=count_flops(same_steps(DAMPING)),
     bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
 )
@@ -239,7 +237,6 @@ MUON_STOCK = Function(
         Implementation("ours", our_muon(schedule="muon", dtype=torch.bfloat16)),
         Implementation("torch.optim.Muon", stepping(torch_muon)),
     ),
-    items=lambda size: size.k,
     flops=lambda inputs: 6.0 * 5 * inputs.gradients.numel() * inputs.gradients.shape[-1],
     bytes=lambda size, width: 20.0 * size.k * size.n**2,
 )
@@ -251,7 +248,6 @@ MUON = Function(
         Implementation("ours", our_muon()),
         Implementation("torch.linalg.svd", stepping(svd_muon)),
     ),
-    items=lambda size: size.k,
     flops=count_flops(our_muon(backend="torch")),
     bytes=lambda size, width: 20.0 * size.k * size.n**2,
 )

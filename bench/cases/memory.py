@@ -87,7 +87,6 @@ GRADIENT = Function(
         Implementation("ours", ours),
         Implementation("two GEMMs", two_products, bound=True),
     ),
-    items=lambda size: int(np.count_nonzero(draw_counts(size))),
     flops=lambda inputs: 4.0 * len(inputs.items) * inputs.outputs.numel(),
     bytes=lambda size, width: 2.0 * width * size.N * size.d,
 )

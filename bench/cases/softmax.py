@@ -218,7 +218,6 @@ GRADIENT = Function(
         Implementation("cut_cross_entropy", by_peer(peers.cut_cross_entropy)),
         Implementation("two GEMMs", products(2), bound=True),
     ),
-    items=lambda size: size.B,
     flops=lambda inputs: 4.0 * len(inputs.outputs) * inputs.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 4.0 * size.d * size.B,
 )
@@ -231,7 +230,6 @@ PRODUCT = Function(
         Implementation("autograd twice", by_two_derivatives),
         Implementation("our gradient", ours_gradient, bound=True, work=GRADIENT),
     ),
-    items=lambda size: size.B,
     flops=lambda inputs: 6.0 * len(inputs.outputs) * inputs.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + 2 * size.B) + 4.0 * size.d * size.B,
 )
@@ -245,7 +243,6 @@ RETRIEVAL = Function(
         Implementation("torch.compile", compiled_statistics),
         Implementation("one GEMM", products(1), bound=True),
     ),
-    items=lambda size: size.B,
     flops=lambda inputs: 2.0 * len(inputs.outputs) * inputs.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 24.0 * size.B,
 )

@@ -5,9 +5,11 @@ Exits with 1 on a failure, with 2 when nothing was measured.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.cases import QUICK
 from bench.gate import (
@@ -21,12 +23,12 @@ from bench.gate import (
     compare_speed,
 )
 from bench.registry import default_device, select
-from bench.repository import PACKAGES, TreeError, extract, git, temporary_folder
+from bench.repository import PACKAGES, TreeError, extract, git
 
 
 def gate(base: str, head: str, device: str) -> Iterator[Finding]:
     """Compare two revisions, or directories that hold the packages."""
-    with temporary_folder() as folder:
+    with TemporaryDirectory() as folder:
         before = extract(base, Path(folder, "base"))
         after = extract(head, Path(folder, "head"))
         if head == "HEAD" and git("status", "--porcelain", "--", *PACKAGES):
@@ -57,6 +59,7 @@ def main() -> int:
     parser.add_argument("base", help="a revision, or a directory that holds the packages")
     parser.add_argument("head", nargs="?", default="HEAD", help="likewise; default HEAD")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and clean up
     try:
         return report(gate(arguments.base, arguments.head, default_device()))
     except TreeError as error:

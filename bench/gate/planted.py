@@ -8,11 +8,12 @@ the packages, and compares a revision with itself ten times. Exits with 1 if the
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.cases import QUICK
 from bench.gate import FAILED, compare_capacity, compare_machine_code, compare_speed
 from bench.registry import default_device, select
-from bench.repository import extract, temporary_folder
+from bench.repository import extract
 
 COMPARISONS = 10
 ODDS = "kernels/memsolve_kernels/softmax/triton_kernels/odds.py"
@@ -86,7 +87,7 @@ def main() -> int:
     argparse.ArgumentParser(prog="python -m bench.gate.planted", description=__doc__).parse_args()
     cases = [case.name for case in select(QUICK, "", default_device())]
     gradient = [name for name in cases if name.startswith("softmax_gradient")]
-    with temporary_folder() as folder:
+    with TemporaryDirectory() as folder:
         base = extract("HEAD", Path(folder, "base"))
         trees = {name: plant(name, extract("HEAD", Path(folder, name))) for name in PLANTED}
         comparisons = {

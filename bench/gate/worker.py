@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -44,11 +45,10 @@ class Worker:
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        self._pipe, theirs = _context.Pipe()
-        self._process = _context.Process(target=_serve, args=(theirs, tree.resolve()))
-        self._process.start()
-        theirs.close()  # of the worker alone: the pipe ends with it
-        self._pipe.send((package_files, ()))  # it answers while the others start
+        self._pool = ProcessPoolExecutor(
+            1, _context, initializer=_enter, initargs=(tree.resolve(),)
+        )
+        self._pid = self._pool.submit(os.getpid)  # starts the process, while others start
 
     def check(self) -> None:
         """Make sure that it measures its tree.
@@ -57,7 +57,7 @@ class Worker:
             TreeError: it would import other packages.
             WorkerError: it died.
         """
-        for package, file in self._receive(package_files).items():
+        for package, file in self.call(package_files).items():
             if file is None or not Path(file).is_relative_to(self.tree.resolve()):
                 raise TreeError(f"{package} is imported from {file}, and not from {self.tree}")
 
@@ -67,14 +67,9 @@ class Worker:
         Raises:
             WorkerError: the packages failed.
         """
-        with contextlib.suppress(OSError):  # it is dead, as the missing answer shows
-            self._pipe.send((function, arguments))
-        return self._receive(function)
-
-    def _receive(self, function: Callable[..., Any]) -> Any:
         try:
-            result, error = self._pipe.recv()
-        except (EOFError, OSError):
+            result, error = self._pool.submit(_call, function, arguments).result()
+        except BrokenExecutor:
             error = f"the process died in {function.__name__}"
         if error is not None:
             raise WorkerError(self.tree, error)
@@ -82,12 +77,9 @@ class Worker:
 
     def end(self) -> None:
         """End the process, whatever it is doing, and those that it has started."""
-        self._pipe.close()
-        assert self._process.pid is not None
-        with contextlib.suppress(OSError):  # it has ended, or is no group yet
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
-        self._process.join()
+        with contextlib.suppress(BrokenExecutor, OSError):  # it has ended
+            os.killpg(self._pid.result(), signal.SIGKILL)
+        self._pool.shutdown()
 
 
 @contextlib.contextmanager
@@ -128,16 +120,13 @@ def sample() -> float:
 _loaded: list[tuple[Measurement, int]] = []
 
 
-def _serve(pipe: Connection, tree: Path) -> None:
-    """Run functions until the parent ends."""
+def _enter(tree: Path) -> None:
+    """Prepare the process: it imports from the tree, and ends with its parent."""
     os.setpgid(0, 0)  # a process group, which `Worker.end` kills
     Thread(target=_end_with_parent, daemon=True).start()
     sys.path[:0] = [str(tree), str(tree / "kernels")]
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
-    with contextlib.suppress(EOFError):
-        while True:
-            pipe.send(_call(*pipe.recv()))
 
 
 def _end_with_parent() -> None:

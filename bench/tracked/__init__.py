@@ -34,8 +34,8 @@ from bench.timing import Measurement
 SECONDS = 1.0
 
 
-def seconds_per_item(case: Case) -> float:
-    """Median device seconds of a call, over its items; checked against float64 first.
+def median_seconds(case: Case) -> float:
+    """Median device seconds of a call of ours, checked against float64 first.
 
     Raises:
         NotImplementedError: the commit lacks the function.
@@ -47,11 +47,11 @@ def seconds_per_item(case: Case) -> float:
         error = NotImplementedError if timing.status == "skipped" else RuntimeError
         raise error(timing.note)
     hot, _ = sample({OURS: measurement}, SECONDS)
-    return statistics.median(each.device for each in hot[OURS]) / case.function.items(case.size)
+    return statistics.median(each.device for each in hot[OURS])
 
 
 class Speed:
-    """Seconds per item of our functions. `setup` measures: only there can a commit be skipped."""
+    """Seconds of our functions. `setup` measures: only there can a commit be skipped."""
 
     params = tuple(case.name for case in QUICK)
     param_names = ("case",)
@@ -61,13 +61,13 @@ class Speed:
         case = next(case for case in QUICK if case.name == name)
         if case.device == "cuda" and not torch.cuda.is_available():
             raise NotImplementedError("no GPU here")
-        self.seconds = seconds_per_item(case)
+        self.seconds = median_seconds(case)
 
-    def track_seconds_per_item(self, name: str) -> float:
+    def track_seconds(self, name: str) -> float:
         return self.seconds
 
-    track_seconds_per_item.unit = "seconds/item"  # type: ignore[attr-defined]
-    track_seconds_per_item.version = "1"  # type: ignore[attr-defined]
+    track_seconds.unit = "seconds"  # type: ignore[attr-defined]
+    track_seconds.version = "1"  # type: ignore[attr-defined]
 
 
 class Capacity:

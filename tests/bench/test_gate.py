@@ -68,18 +68,6 @@ def test_processes_that_differ_by_chance_raise_the_threshold() -> None:
     assert not comparison.is_slower
 
 
-def test_neighbours_change_from_round_to_round() -> None:
-    order: list[int] = []
-
-    def sampler(index: int) -> Callable[[], float]:
-        return lambda: order.append(index) or 1.0  # type: ignore[func-returns-value]
-
-    compare_samplers(*map(sampler, range(3)))
-    rounds = [tuple(order[start : start + 3]) for start in range(0, len(order), 3)]
-    assert all(sorted(each) == [0, 1, 2] for each in rounds)
-    assert len(set(rounds)) > 3  # a rotation has three
-
-
 def test_noise_takes_more_rounds_and_is_then_reported() -> None:
     count = 0
     generator = np.random.default_rng(0)

@@ -1,9 +1,9 @@
 """The gate's workers on real trees: planted regressions, crashes, and a gate that is killed."""
 
 import os
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from bench.cases import QUICK
 from bench.gate import __main__ as command
 from bench.gate.planted import plant
 from bench.gate.worker import WorkerError, package_files, workers
-from bench.repository import PREFIX, ROOT, TreeError, extract, temporary_folder
+from bench.repository import ROOT, TreeError, extract
 
 GRADIENT, RETRIEVAL = (
     next(case.name for case in registry.select(QUICK, f"^{function} ", "cpu"))
@@ -123,7 +123,7 @@ worker._context.set_forkserver_preload([])
 
 def compare_speed(base, head, cases):
     with workers(base) as (worker,):
-        print(worker._process.pid, flush=True)
+        print(worker.call(os.getpid), flush=True)
         worker.call(os.system, "sleep 600")  # busy, with a process of its own
 
 gate.compare_speed = compare_speed
@@ -149,9 +149,8 @@ def processes(group: int) -> int:
     return sum(int(pgid) == group and not state.startswith("Z") for pgid, state in rows)
 
 
-def test_a_gate_that_is_killed_leaves_no_process_and_no_folder_for_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_gate_that_is_killed_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", GATE],
         cwd=ROOT,
@@ -163,25 +162,9 @@ def test_a_gate_that_is_killed_leaves_no_process_and_no_folder_for_long(
     assert process.stdout is not None
     worker = int(process.stdout.readline())
     assert becomes_true(lambda: processes(worker) >= 2)  # itself, and its child
-    process.kill()
+    process.send_signal(number)
     process.wait(TIMEOUT)
-    assert becomes_true(lambda: processes(worker) == 0)
     process.stdout.close()
-    assert list(tmp_path.glob(f"{PREFIX}*"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with temporary_folder() as mine:
-        assert list(tmp_path.glob(f"{PREFIX}*")) == [mine]
-        with temporary_folder() as other:  # of a gate that runs meanwhile
-            assert set(tmp_path.glob(f"{PREFIX}*")) == {mine, other}
-    assert not list(tmp_path.glob(f"{PREFIX}*"))
-
-
-def test_folders_of_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / "precious").mkdir()
-    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "precious")
-    (tmp_path / f"{PREFIX}file").write_text("")
-    before = set(tmp_path.iterdir())
-    with temporary_folder():
-        pass
-    assert set(tmp_path.iterdir()) == before
+    assert becomes_true(lambda: processes(worker) == 0)
+    trees = list(tmp_path.glob("*/base"))
+    assert bool(trees) == (number == signal.SIGKILL)  # which nobody can catch
