@@ -4,6 +4,7 @@ Exits with 1 if a result of ours is wrong or fails, and with 2 if nothing was me
 """
 
 import argparse
+import logging
 import os
 import re
 import statistics
@@ -11,11 +12,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from memsolve_kernels.tuning import tuning
 
 from bench import record
 from bench.cases import CASES
@@ -46,7 +48,9 @@ def main() -> int:
     cases = select(CASES, arguments.cases, device)
     machine = environment(device)
     print(f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}")
-    if device == "cuda":
+    if arguments.tune:
+        logging.basicConfig(level=logging.INFO)  # the kernels log each choice
+    elif device == "cuda":
         warm_up(cases)
     ceilings: dict[str, Ceilings] = {}
     for fmt in {case.format.name: case.format for case in cases}.values():
@@ -55,7 +59,8 @@ def main() -> int:
     print(f"\n{LEGEND}\n\n{HEADER}")
     timings: list[Timing] = []
     for case in cases:
-        timings += (new := measure(case, arguments.seconds, ceilings[case.format.name]))
+        with tuning() if arguments.tune else nullcontext():
+            timings += (new := measure(case, arguments.seconds, ceilings[case.format.name]))
         print("\n".join(table_lines(new)), flush=True)
         if arguments.out is not None:  # after each case, so that an interruption keeps the others
             record.save(arguments.out, device, ceilings, timings)
@@ -132,19 +137,20 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=1.2, help="of sampling for each implementation"
     )
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="choose launch configurations by timing; log them",
+    )
     parser.add_argument("--out", type=Path, help="a JSON file for everything measured")
     arguments = parser.parse_args()
     try:
         re.compile(arguments.cases)
     except re.error as error:
         parser.error(f"--cases {arguments.cases!r} is no regular expression: {error}")
-    if arguments.out is not None:
-        try:
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            parser.error(f"--out {arguments.out} cannot be written: {error.strerror}")
-        if arguments.out.is_dir() or not os.access(arguments.out.parent, os.W_OK):
-            parser.error(f"--out {arguments.out} cannot be written; name a file in another folder")
+    out = arguments.out
+    if out and (out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK)):
+        parser.error(f"--out {out} cannot be written; name a file in a folder that exists")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device; use cpu or auto")
     return arguments

@@ -10,7 +10,6 @@ tree was copied without its history.
 
 import argparse
 import json
-import logging
 import os
 import shutil
 import signal
@@ -19,15 +18,12 @@ import sys
 import time
 from collections import ChainMap
 from contextlib import suppress
-from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from bench import record
-from bench.cases import CASES
-from bench.registry import Case, select
 from bench.repository import ROOT
 from memsolve.environment import Environment, environment
 
@@ -70,13 +66,12 @@ def capacity(alphas: str, dims: str) -> tuple[str, ...]:
 
 SOFTMAX, SIGN = "^(softmax|retrieval)", "^(matrix_sign|muon)"
 TUNED = "^softmax.* d=(128|512|64|256) bfloat16"
-TUNE = "from pathlib import Path; from bench.gpu import tune; tune(Path('OUT/tune.json'))"
 PARTS = (  # 480 seconds
     Part("tests", 120, (*PYTEST, "--numprocesses", "12")),
     Part("softmax", 130, table(SOFTMAX, "0.2", "softmax")),
     Part("sign", 110, table(SIGN, "0.2", "sign")),
     Part("capacity", 60, capacity("1.5,1.2,2", "256,512,1024,2048,4096")),
-    Part("tune", 30, ("-c", TUNE)),
+    Part("tune", 30, (*table(TUNED, "0.02", "tune"), "--tune")),
     Part("sanitize", 30, (*PYTEST, "-k", "strides or merge"), (SANITIZER, "--error-exitcode", "9")),
 )
 QUICK = (  # 120 seconds
@@ -168,7 +163,7 @@ def assemble(folder: Path, here: Environment) -> dict[str, Any]:
         "ceilings": dict(ChainMap(*(table.get("ceilings", {}) for table in tables))),
         "timings": [timing for table in tables for timing in table.get("timings", [])],
         "capacity": _read(folder / "capacity" / "summary.json"),
-        "tune": _read(folder / "tune.json").get("cases", []),
+        "tune": _read(folder / "tune.json").get("timings", []),
     }
 
 
@@ -176,35 +171,6 @@ def _read(path: Path) -> dict[str, Any]:
     """A part's file; empty before it is written."""
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return content
-
-
-def tune(path: Path) -> None:
-    """Tune the launches of the `TUNED` cases, and write after each case where the presets miss."""
-    cases = []
-    for case in select(CASES, TUNED, "cuda"):
-        cases.append(tune_case(case))
-        record.write(path, {"cases": cases})
-        print(cases[-1], flush=True)
-
-
-def tune_case(case: Case) -> dict[str, Any]:
-    """Milliseconds of ours before and after a call in `tuning()`, and what that has chosen."""
-    from memsolve_kernels.tuning import tuning
-    from triton.testing import do_bench  # absent where there is nothing to tune
-
-    call = case.ours.prepare(case.make_inputs())
-    before = float(do_bench(call))
-    handler, logger = BufferingHandler(1000), logging.getLogger("memsolve_kernels.tuning")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with tuning():
-            call()
-    finally:
-        logger.removeHandler(handler)
-    after = float(do_bench(call))
-    choices = [entry.getMessage() for entry in handler.buffer]
-    return {"case": case.name, "before": before, "after": after, "choices": choices}
 
 
 def _parse() -> argparse.Namespace:

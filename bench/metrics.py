@@ -25,9 +25,7 @@ STORAGE_UNITS = {
     "weights_per_item": "weights",
     "saturation_batch_size": "items (higher is better)",
     "weights_per_drawn_item": "weights",
-    "capacity_exponent": "exponent (higher is better)",
     "capacity_shortfall": "exponent",
-    "saturation_exponent": "exponent (higher is better)",
     "saturation_shortfall": "exponent",
 }
 COMPILED_UNITS = {
@@ -50,13 +48,12 @@ COMPILED_UNITS = {
 
 
 def storage_metrics(dims: Sequence[int] = DIMS, seeds: int = SEEDS) -> Metrics:
-    """By optimizer: items stored and saturation batch size at the largest `d`, and the exponents.
+    """By optimizer: recovered items and saturation batch size at the largest `d`, and exponents.
 
-    Saturation, which takes a run for every batch size, is studied at half of each `d`. Each number
-    has a falling counterpart for asv, which takes lower for better: `weights_per_item` is
-    `d^2 / recovered`, `weights_per_drawn_item` is `d^2` over the saturation batch size, and each
-    `shortfall` is the exponent's distance from that of the limit of any optimizer, `d^2` items,
-    which fill a batch of `d^(2 alpha)`. NaN where not identified.
+    Saturation, which takes a run for every batch size, is studied at half of each `d`. asv takes
+    lower for better: `weights_per_item` is `d^2 / recovered`, `weights_per_drawn_item` is `d^2`
+    over the saturation batch size, and a `shortfall` is an exponent's distance from that of the
+    limit, `d^2` items, which fill a batch of `d^(2 alpha)`. NaN where not identified.
 
     Raises:
         ImportError: the package under test has no studies.
@@ -89,16 +86,13 @@ def _storage(capacity: dict[str, Any], saturation: dict[str, Any]) -> dict[str, 
     largest, half = capacity["points"][-1], saturation["points"][-1]
     recovered = sum(largest["recovered"]) / len(largest["recovered"])
     batch_size = _number(half["value"])
-    exponents = _number(capacity["exponent"]), _number(saturation["exponent"])
     return {
         "recovered": recovered,
         "weights_per_item": largest["dim"] ** 2 / recovered if recovered else float("inf"),
         "saturation_batch_size": batch_size,
         "weights_per_drawn_item": half["dim"] ** 2 / batch_size,
-        "capacity_exponent": exponents[0],
-        "capacity_shortfall": 2 - exponents[0],
-        "saturation_exponent": exponents[1],
-        "saturation_shortfall": 2 * ALPHA - exponents[1],
+        "capacity_shortfall": 2 - _number(capacity["exponent"]),
+        "saturation_shortfall": 2 * ALPHA - _number(saturation["exponent"]),
     }
 
 

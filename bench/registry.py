@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 OURS = "ours"  # the implementation that the others are compared with
 Inputs = Any
@@ -67,13 +66,11 @@ class Implementation(NamedTuple):
         prepare: turns inputs into the call that is timed; raises Unsupported with a reason.
         bound: it does only a part of the work, so its time is a lower bound and its result is not
             compared.
-        work: the function whose flops and bytes count, where that is another one.
     """
 
     name: str
     prepare: Prepare
     bound: bool = False
-    work: "Function | None" = None
 
 
 @dataclass(frozen=True)
@@ -134,15 +131,3 @@ def default_device() -> str:
 def select(cases: Iterable[Case], pattern: str, device: str) -> list[Case]:
     """Cases of a device whose name matches the regular expression."""
     return [case for case in cases if case.device == device and re.search(pattern, case.name)]
-
-
-def count_flops(prepare: Prepare) -> Callable[[Inputs], float]:
-    """Flops of an implementation's matrix products, counted by torch while it runs."""
-
-    def count(inputs: Inputs) -> float:
-        run = prepare(inputs)
-        with FlopCounterMode(display=False) as counter:
-            run()
-        return float(counter.get_total_flops())
-
-    return count

@@ -170,12 +170,10 @@ def measure(case: Case, seconds: float, ceilings: Ceilings) -> list[Timing]:
         seconds: of sampling for each implementation.
         ceilings: of the case's format and device.
     """
-    implementations = case.function.implementations
-    work = {each.name: each.work or case.function for each in implementations}
+    function, implementations = case.function, case.function.implementations
     try:
         inputs = case.make_inputs()
-        exact = case.function.reference(inputs)
-        flops = {function: function.flops(inputs) for function in set(work.values())}
+        exact, flops = function.reference(inputs), function.flops(inputs)
     except Exception as error:
         failures = [Timing(case.name, each.name, "failed") for each in implementations]
         for timing in failures:
@@ -188,9 +186,9 @@ def measure(case: Case, seconds: float, ceilings: Ceilings) -> list[Timing]:
     for name, measurement in running.items():
         measurement.finish()
         if measurement.timing.is_valid:
-            moved = work[name].bytes(case.size, case.format.dtype.itemsize)
+            moved = function.bytes(case.size, case.format.dtype.itemsize)
             _add_times(measurement.timing, hot[name], cold.get(name, []))
-            _add_throughput(measurement.timing, flops[work[name]], moved, ceilings)
+            _add_throughput(measurement.timing, flops, moved, ceilings)
     timings = [each.timing for each in measurements]
     if again:
         add_ratios(timings, [sample.device for sample in hot[AGAIN]])

@@ -10,16 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.cases import peers
-from bench.registry import (
-    Case,
-    Format,
-    Function,
-    Implementation,
-    Prepare,
-    Run,
-    Unsupported,
-    count_flops,
-)
+from bench.registry import Case, Format, Function, Implementation, Prepare, Run, Unsupported
 
 DAMPING = 1e-4
 LARGEST_SVD = 1024  # rows of all matrices of a call on a GPU: twelve calls of more take minutes
@@ -55,11 +46,6 @@ def exact_sign(matrix: Tensor, damping: float = 0.0) -> Tensor:
     scaled = vectors / (values.clamp_min(0) + damping**2).sqrt()[..., None, :]
     sign: Tensor = scaled @ (vectors.mT @ matrix)
     return sign
-
-
-def exact(damping: float) -> Callable[[Inputs], Tensor]:
-    """`exact_sign` of the inputs."""
-    return lambda inputs: exact_sign(inputs.matrix, damping)
 
 
 def ours(damping: float = 0.0, **settings: Any) -> Prepare:
@@ -118,32 +104,29 @@ def svd(damping: float = 0.0, dtype: torch.dtype | None = None) -> Prepare:
     return prepare
 
 
-SIGN = Function(
-    name="matrix_sign",
-    make_inputs=make_inputs,
-    reference=exact(0.0),
-    implementations=(
-        Implementation("ours", ours()),
-        Implementation("torch.linalg.svd", svd()),
-        Implementation("torch.linalg.svd float64", svd(dtype=torch.float64)),
-        Implementation("ours, CUDA graph", peers.graphed(ours())),
-        Implementation("same steps on BLAS, CUDA graph", peers.graphed(same_steps())),
-    ),
-    flops=count_flops(same_steps()),
-    bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
+def _sign(name: str, damping: float, *others: Implementation) -> Function:
+    return Function(
+        name=name,
+        make_inputs=make_inputs,
+        reference=lambda inputs: exact_sign(inputs.matrix, damping),
+        implementations=(
+            Implementation("ours", ours(damping)),
+            Implementation("torch.linalg.svd", svd(damping)),
+            *others,
+        ),
+        flops=peers.count_flops(same_steps(damping)),
+        bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
+    )
+
+
+SIGN = _sign(
+    "matrix_sign",
+    0.0,
+    Implementation("torch.linalg.svd float64", svd(dtype=torch.float64)),
+    Implementation("ours, CUDA graph", peers.graphed(ours())),
+    Implementation("same steps on BLAS, CUDA graph", peers.graphed(same_steps())),
 )
-DAMPED = Function(
-    name="matrix_sign_damped",
-    make_inputs=make_inputs,
-    reference=exact(DAMPING),
-    implementations=(
-        Implementation("ours", ours(DAMPING)),
-        Implementation("torch.linalg.svd", svd(DAMPING)),
-        Implementation("dense [G, damping I]", augmented),
-    ),
-    flops=count_flops(same_steps(DAMPING)),
-    bytes=lambda size, width: 2.0 * width * size.k * size.n**2,
-)
+DAMPED = _sign("matrix_sign_damped", DAMPING, Implementation("dense [G, damping I]", augmented))
 
 
 class Gradients(NamedTuple):
@@ -248,7 +231,7 @@ MUON = Function(
         Implementation("ours", our_muon()),
         Implementation("torch.linalg.svd", stepping(svd_muon)),
     ),
-    flops=count_flops(our_muon(backend="torch")),
+    flops=peers.count_flops(our_muon(backend="torch")),
     bytes=lambda size, width: 20.0 * size.k * size.n**2,
 )
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from bench.registry import Prepare, Run, Unsupported
+from bench.registry import Inputs, Prepare, Run, Unsupported
 
 Attend = Callable[[], Tensor]
 Attention = Callable[[Tensor, Tensor], Attend]
@@ -123,6 +124,18 @@ def graphed(prepare: Prepare) -> Prepare:
         return replay
 
     return capture
+
+
+def count_flops(prepare: Prepare) -> Callable[[Inputs], float]:
+    """Flops of an implementation's matrix products, counted by torch while it runs."""
+
+    def count(inputs: Inputs) -> float:
+        run = prepare(inputs)
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return float(counter.get_total_flops())
+
+    return count
 
 
 def _optional(module: str, distribution: str, device: torch.device) -> ModuleType:

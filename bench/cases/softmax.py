@@ -228,7 +228,6 @@ PRODUCT = Function(
     implementations=(
         Implementation("ours", ours_product),
         Implementation("autograd twice", by_two_derivatives),
-        Implementation("our gradient", ours_gradient, bound=True, work=GRADIENT),
     ),
     flops=lambda inputs: 6.0 * len(inputs.outputs) * inputs.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + 2 * size.B) + 4.0 * size.d * size.B,

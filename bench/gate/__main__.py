@@ -11,43 +11,38 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import gate
 from bench.cases import QUICK
-from bench.gate import (
-    CAPACITY,
-    FAILED,
-    PASSED,
-    SPEED,
-    Finding,
-    compare_capacity,
-    compare_machine_code,
-    compare_speed,
-)
 from bench.registry import default_device, select
 from bench.repository import PACKAGES, TreeError, extract, git
 
 
-def gate(base: str, head: str, device: str) -> Iterator[Finding]:
+def compare_trees(base: str, head: str, device: str) -> Iterator[gate.Finding]:
     """Compare two revisions, or directories that hold the packages."""
     with TemporaryDirectory() as folder:
         before = extract(base, Path(folder, "base"))
         after = extract(head, Path(folder, "head"))
         if head == "HEAD" and git("status", "--porcelain", "--", *PACKAGES):
             print("bench.gate: uncommitted changes are not compared", file=sys.stderr)
-        yield from compare_speed(before, after, [case.name for case in select(QUICK, "", device)])
-        yield from compare_capacity(before, after)
-        yield from compare_machine_code(before, after)
+        yield from gate.compare_speed(
+            before, after, [case.name for case in select(QUICK, "", device)]
+        )
+        yield from gate.compare_capacity(before, after)
+        yield from gate.compare_machine_code(before, after)
 
 
-def report(findings: Iterable[Finding]) -> int:
+def report(findings: Iterable[gate.Finding]) -> int:
     """Print each finding as it comes; the exit status."""
     outcomes = set()
     for finding in findings:
         print(finding, flush=True)
         outcomes.add((finding.kind, finding.outcome))
-    if FAILED in {outcome for _, outcome in outcomes}:
+    if gate.FAILED in {outcome for _, outcome in outcomes}:
         print("\nthe gate fails")
         return 1
-    if missing := [kind for kind in (SPEED, CAPACITY) if (kind, PASSED) not in outcomes]:
+    if missing := [
+        kind for kind in (gate.SPEED, gate.CAPACITY) if (kind, gate.PASSED) not in outcomes
+    ]:
         print(f"\nthe gate fails: it measured nothing of {' and '.join(missing)}")
         return 2
     print("\nthe gate passes")
@@ -61,7 +56,7 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and clean up
     try:
-        return report(gate(arguments.base, arguments.head, default_device()))
+        return report(compare_trees(arguments.base, arguments.head, default_device()))
     except TreeError as error:
         parser.error(str(error))
 

@@ -17,16 +17,8 @@ if "bench" not in sys.modules:  # asv imports this folder by itself, as `tracked
     sys.modules["bench"] = ModuleType("bench")
     sys.modules["bench"].__path__ = [str(Path(__file__).parents[1])]
 
+from bench import metrics
 from bench.cases import QUICK
-from bench.metrics import (
-    COMPILED_UNITS,
-    OPTIMIZERS,
-    STORAGE_UNITS,
-    Metrics,
-    compiled_metrics,
-    storage_metrics,
-    variant_labels,
-)
 from bench.registry import OURS, Case
 from bench.sampling import sample
 from bench.timing import Measurement
@@ -73,49 +65,49 @@ class Speed:
 class Capacity:
     """What optimizers store: exactly reproducible, and each number with one that falls."""
 
-    params = OPTIMIZERS
+    params = metrics.OPTIMIZERS
     param_names = ("optimizer",)
     timeout = 600
 
-    def setup_cache(self) -> Metrics:
+    def setup_cache(self) -> metrics.Metrics:
         try:
-            return storage_metrics()
+            return metrics.storage_metrics()
         except ImportError:
             return {}
 
-    def setup(self, metrics: Metrics, optimizer: str) -> None:
-        if optimizer not in metrics:
+    def setup(self, values: metrics.Metrics, optimizer: str) -> None:
+        if optimizer not in values:
             raise NotImplementedError("this commit has no studies")
 
 
 class Compiled:
     """What kernels and their main loops need, by count of machine code: no GPU, no noise."""
 
-    params = variant_labels()
+    params = metrics.variant_labels()
     param_names = ("variant",)
     timeout = 1800
 
-    def setup_cache(self) -> Metrics:
+    def setup_cache(self) -> metrics.Metrics:
         try:
-            return compiled_metrics()
+            return metrics.compiled_metrics()
         except ImportError:
             return {}
 
-    def setup(self, metrics: Metrics, variant: str) -> None:
-        if variant not in metrics:
+    def setup(self, values: metrics.Metrics, variant: str) -> None:
+        if variant not in values:
             raise NotImplementedError("this commit has no such variant")
 
 
 def _tracker(name: str, unit: str) -> Any:
     """A benchmark: one of the numbers that `setup_cache` has for a parameter, else NaN."""
 
-    def track(suite: object, metrics: Metrics, parameter: str) -> float:
-        return metrics[parameter].get(name, float("nan"))
+    def track(suite: object, values: metrics.Metrics, parameter: str) -> float:
+        return values[parameter].get(name, float("nan"))
 
     track.unit, track.version = unit, "1"  # type: ignore[attr-defined]
     return track
 
 
-for _suite, _units in ((Capacity, STORAGE_UNITS), (Compiled, COMPILED_UNITS)):
+for _suite, _units in ((Capacity, metrics.STORAGE_UNITS), (Compiled, metrics.COMPILED_UNITS)):
     for _name, _unit in _units.items():
         setattr(_suite, f"track_{_name}", _tracker(_name, _unit))

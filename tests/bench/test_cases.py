@@ -13,7 +13,8 @@ import torch
 from bench import test_speed
 from bench.cases import CASES, QUICK, peers
 from bench.cases.matrix_sign import DAMPING
-from bench.registry import Case, Run, count_flops, select
+from bench.cases.peers import count_flops
+from bench.registry import Case, Run, select
 from bench.timing import Measurement, relative_error
 
 SMALL = {case.function.name: case for case in select(QUICK, "", "cpu")}

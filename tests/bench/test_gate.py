@@ -249,9 +249,10 @@ def test_uncommitted_changes_are_reported(
     changes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "git", lambda *arguments: changes)
-    for name in ("extract", "compare_speed", "compare_capacity", "compare_machine_code"):
-        monkeypatch.setattr(command, name, lambda *arguments: ())
-    list(command.gate("base", "HEAD", "cpu"))
+    monkeypatch.setattr(command, "extract", lambda *arguments: ())
+    for name in ("compare_speed", "compare_capacity", "compare_machine_code"):
+        monkeypatch.setattr(gate, name, lambda *arguments: ())
+    list(command.compare_trees("base", "HEAD", "cpu"))
     assert ("uncommitted" in capsys.readouterr().err) == bool(changes)
-    list(command.gate("base", "a-revision", "cpu"))
+    list(command.compare_trees("base", "a-revision", "cpu"))
     assert not capsys.readouterr().err

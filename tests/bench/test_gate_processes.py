@@ -115,7 +115,8 @@ def test_the_same_kernels_need_no_compilation(base: Path) -> None:
 GATE = f"""
 import os
 import sys
-from bench.gate import __main__ as gate
+from bench import gate
+from bench.gate import __main__ as command
 from bench.gate import worker
 from bench.gate.worker import workers
 
@@ -129,7 +130,7 @@ def compare_speed(base, head, cases):
 gate.compare_speed = compare_speed
 sys.argv = ["gate", {str(ROOT)!r}, {str(ROOT)!r}]
 if __name__ == "__main__":
-    sys.exit(gate.main())
+    sys.exit(command.main())
 """
 TIMEOUT = 60.0  # seconds
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from memsolve_kernels.tuning import fastest
 
 from bench import __main__ as table
 from bench import gpu, record
@@ -121,22 +120,6 @@ def case_of(run: Run) -> Case:
         implementations=(Implementation("ours", lambda _: run),),
     )
     return replace(case, function=function)
-
-
-def test_tuning_records_its_choices(monkeypatch: pytest.MonkeyPatch) -> None:
-    testing = pytest.importorskip("triton.testing")
-    monkeypatch.setattr("memsolve_kernels.tuning._chosen", {})
-    slow, quick = 5.0, 2.0
-
-    def run() -> torch.Tensor:
-        fastest_one = fastest("a kind", [slow, quick], lambda each: None, lambda call: next(times))
-        return torch.tensor(fastest_one)
-
-    times = iter([slow, quick])
-    monkeypatch.setattr(testing, "do_bench", lambda run: run())
-    result = gpu.tune_case(case_of(run))
-    assert (result["before"], result["after"]) == (slow, quick)
-    assert result["choices"] == ["a kind: 2.0"]
 
 
 def test_warming_up_calls_what_compiles_and_survives_failures(

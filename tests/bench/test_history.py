@@ -17,21 +17,14 @@ import torch
 
 from bench import metrics
 from bench.metrics import OPTIMIZERS, Metrics, compiled_metrics, storage_metrics
-from bench.repository import ROOT, TreeError, commit, extract, git
+from bench.repository import ROOT, TreeError, commit, extract
 from bench.tracked import Capacity, Compiled, Speed
-
-COMMITS = 10
-LAST: list[str] = []
-with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no clone
-    LAST = git("rev-list", "--first-parent", f"--max-count={COMMITS}", "HEAD").split()
 
 OLD = ""
 with contextlib.suppress(TreeError):
     OLD = commit("0487dea")  # has softmax_gradient, and no matrix_sign
 
-needs_history = pytest.mark.skipif(
-    len(LAST) < COMMITS or not OLD, reason="a shallow clone, or no clone, has too few commits"
-)
+needs_history = pytest.mark.skipif(not OLD, reason="the commit is not here: a shallow clone?")
 GRADIENT = next(name for name in Speed.params if name.startswith("softmax_gradient"))
 
 
@@ -64,7 +57,7 @@ for suite, params in suites:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """asv's site over the last commits, with the numbers of an old one, in a folder."""
+    """asv's results and site of an old commit, in a folder."""
     folder = tmp_path_factory.mktemp("site")
     settings = json.loads((ROOT / "asv.conf.json").read_text())
     settings |= {"repo": str(ROOT), "benchmark_dir": str(ROOT / settings["benchmark_dir"])}
@@ -80,11 +73,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pattern = r"Speed.*(softmax_gradient|matrix_sign) .*cpu"
     same = "--python=same", "--set-commit-hash", OLD, "--machine", "m"
     asv("run", *same, "--bench", pattern)
-    (old,) = folder.glob(f".asv/results/m/{OLD[:8]}-*.json")
-    content = json.loads(old.read_text())
-    for turn, sha in enumerate(LAST):
-        newer = {**content, "commit_hash": sha, "date": content["date"] + turn}
-        old.with_name(old.name.replace(OLD[:8], sha[:8])).write_text(json.dumps(newer))
     asv("publish", "--no-pull")
     return folder
 
@@ -99,13 +87,12 @@ def test_an_old_commit_is_measured_in_what_it_has(site: Path) -> None:
 
 
 @needs_history
-def test_the_site_shows_the_last_commits(site: Path) -> None:
+def test_the_site_shows_the_recorded_commits(site: Path) -> None:
     html = site / ".asv" / "html"
     index = json.loads((html / "index.json").read_text())
-    assert set(LAST) <= set(index["revision_to_hash"].values())
-    assert "Speed.track_seconds" in index["benchmarks"]
+    assert OLD in index["revision_to_hash"].values()
     graph = next(html.glob("graphs/branch-*/**/Speed.track_seconds.json"))
-    assert len(json.loads(graph.read_text())) >= COMMITS
+    assert len(json.loads(graph.read_text())) == 1
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +117,7 @@ def test_every_rising_metric_has_a_falling_counterpart(stored: Metrics) -> None:
         rows = sorted(stored.values(), key=lambda metrics: metrics[rising])
         values = [metrics[falling] for metrics in rows if metrics[rising] > 0]
         assert values == sorted(values, reverse=True)
-    muon = stored["muon"]
-    assert muon["capacity_exponent"] + muon["capacity_shortfall"] == pytest.approx(2)
+    assert stored["muon"]["capacity_shortfall"] > 0
 
 
 def test_every_metric_is_tracked_with_unit_and_version(stored: Metrics) -> None:

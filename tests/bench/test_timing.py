@@ -156,16 +156,6 @@ def test_a_timing_has_samples_and_shares() -> None:
     assert results["two GEMMs"].error is None
 
 
-def test_a_bound_by_the_work_of_another_function_has_its_shares() -> None:
-    results = timings(only(SMALL["softmax_hvp"], "ours", "our gradient"))
-    ours, gradient = results["ours"], results["our gradient"]
-    assert ours.flops is not None
-    assert gradient.flops is not None
-    flops = gradient.flops * gradient.median
-    assert flops / (ours.flops * ours.median) == pytest.approx(4 / 6)
-    assert flops == pytest.approx(GRADIENT.function.flops(GRADIENT.make_inputs()))
-
-
 def test_a_ratio_is_calibrated_by_as_many_rounds() -> None:
     again = [1.0] * 6 + [1.0, 1.5] * 10
     short, long = (Timing("case", "theirs", "ok", hot=[1.1] * count) for count in (6, 26))
