@@ -39,28 +39,19 @@ SANITIZER = "compute-sanitizer"
 
 
 class Part(NamedTuple):
-    """One process.
+    """One process."""
 
-    Attributes:
-        name: for the command line and the record.
-        limit: seconds after which it is killed.
-        arguments: of Python; `OUT` in them stands for the part's folder.
-        under: a program that Python runs under, if it is installed; else the part is skipped.
-    """
-
-    name: str
-    limit: float
-    arguments: tuple[str, ...]
-    under: tuple[str, ...] = ()
+    name: str  # for the command line and the record
+    limit: float  # seconds after which it is killed
+    arguments: tuple[str, ...]  # of Python; `OUT` in them stands for the part's folder
+    under: tuple[str, ...] = ()  # a program that runs Python; without it the part is skipped
 
 
 def table(cases: str, seconds: str, name: str) -> tuple[str, ...]:
-    """The benchmarks that match a regular expression, so many seconds an implementation."""
     return *TABLE, cases, "--seconds", seconds, "--out", f"OUT/{name}.json"
 
 
 def capacity(alphas: str, dims: str) -> tuple[str, ...]:
-    """One-step capacity in float32, with a Muon that resolves float32's spectrum."""
     return *CAPACITY, "--alpha", alphas, "--dims", dims, "--seeds", "2", "--out", "OUT/capacity"
 
 
@@ -88,10 +79,8 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("bench.gpu: no CUDA device is visible to torch; nothing was run", file=sys.stderr)
         return 2
-    folder, path = (
-        arguments.out / "gpu" / record.commit()[:10],
-        arguments.out / f"{record.machine()}.json",
-    )
+    folder = arguments.out / "gpu" / record.commit()[:10]
+    path = arguments.out / f"{record.machine()}.json"
     here, passed = environment("cuda"), True
     for part in arguments.parts:
         if part.name not in arguments.part:
@@ -101,10 +90,7 @@ def main() -> int:
         outcome = run(part, folder)
         passed &= outcome["status"] == "passed"
         record.write(path, assemble(folder, here))
-        print(
-            "{name}: {status}, {seconds} s; {last_line}".format(name=part.name, **outcome),
-            flush=True,
-        )
+        print("{status}, {seconds} s; {last_line}".format_map(outcome), flush=True)
     print(f"written: {path}")
     return int(not passed)
 

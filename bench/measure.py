@@ -27,17 +27,11 @@ CEILING_CALLS = 5
 
 
 class Sample(NamedTuple):
-    """Seconds of one call.
+    """Seconds of one call."""
 
-    Attributes:
-        device: until the result is there.
-        launch: to enqueue it on a GPU; None on a CPU, where a call is done when it returns.
-        exposed: the GPU waited for launches, so they are in `device`.
-    """
-
-    device: float
-    launch: float | None
-    exposed: bool = False
+    device: float  # until the result is there
+    launch: float | None  # to enqueue it on a GPU; None on a CPU
+    exposed: bool = False  # the GPU waited for launches, so they are in `device`
 
 
 class Clock:
@@ -163,23 +157,14 @@ def _silent_stderr() -> Iterator[None]:
 
 
 class Ceilings(NamedTuple):
-    """The best that torch reaches on a device.
+    """The best that torch reaches on a device, per second."""
 
-    Attributes:
-        flops: per second, of a square matrix product.
-        bytes: per second, read and written, of a copy.
-    """
-
-    flops: float
-    bytes: float
+    flops: float  # of a square matrix product
+    bytes: float  # of a copy, read and written
 
 
 def measure_ceilings(clock: Clock, fmt: Format, device: str) -> Ceilings:
-    """Measure both for a format on a kind of device.
-
-    The products of tf32 are torch's own in tf32. Torch has none in tf32x3, which takes three in
-    tf32 for each: its ceiling is a third of tf32's.
-    """
+    """Measure both for a format; of tf32x3, which torch lacks, a third of the products in tf32."""
     size = 8192 if device == "cuda" else 1536
     left, right = (torch.randn(size, size, device=device).to(fmt.dtype) for _ in range(2))
     out = torch.empty_like(left)

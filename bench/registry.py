@@ -25,19 +25,12 @@ class Unsupported(Exception):  # noqa: N818 - a reason to skip, not an error
 
 
 class Format(NamedTuple):
-    """How numbers are stored and multiplied.
+    """How numbers are stored and multiplied."""
 
-    Attributes:
-        name: of the dtype, or of the precision of float32 products on tensor cores.
-        dtype: of the inputs.
-        precision: the `precision` argument of `memsolve_kernels`; None is its default.
-        tolerance: largest relative error, in the norm, against float64 that counts as right.
-    """
-
-    name: str
-    dtype: torch.dtype
-    precision: str | None
-    tolerance: float
+    name: str  # of the dtype, or of the precision of float32 products on tensor cores
+    dtype: torch.dtype  # of the inputs
+    precision: str | None  # the argument of `memsolve_kernels`; None is its default
+    tolerance: float  # largest relative error, in the norm, against float64
 
     @property
     def options(self) -> dict[str, Any]:
@@ -59,39 +52,23 @@ FORMATS = {
 
 
 class Implementation(NamedTuple):
-    """One implementation of a function.
-
-    Attributes:
-        name: in the table.
-        prepare: turns inputs into the call that is timed; raises Unsupported with a reason.
-        bound: it does only a part of the work, so its time is a lower bound and its result is not
-            compared.
-    """
+    """One implementation of a function."""
 
     name: str
-    prepare: Prepare
-    bound: bool = False
+    prepare: Prepare  # turns inputs into the call that is timed; raises Unsupported with a reason
+    bound: bool = False  # it does a part of the work: a lower bound, whose result is not compared
 
 
 @dataclass(frozen=True)
 class Function:
-    """What is computed.
-
-    Attributes:
-        name: of the function.
-        make_inputs: from size, format and device; seeded.
-        reference: the exact result for these inputs, in float64.
-        implementations: ours first.
-        flops: of inputs.
-        bytes: of a size and the bytes of an element: inputs read once, outputs written once.
-    """
+    """What is computed, and by which implementations, ours first."""
 
     name: str
-    make_inputs: Callable[[Size, Format, torch.device], Inputs]
-    reference: Callable[[Inputs], Result]
+    make_inputs: Callable[[Size, Format, torch.device], Inputs]  # seeded
+    reference: Callable[[Inputs], Result]  # in float64
     implementations: tuple[Implementation, ...]
     flops: Callable[[Inputs], float]
-    bytes: Callable[[Size, int], float]
+    bytes: Callable[[Size, int], float]  # of an element's bytes: inputs read, outputs written once
 
     def cases(self, device: str, sizes: Iterable[Size], *formats: str) -> "list[Case]":
         """Every size in every format, by its name, on a kind of device."""

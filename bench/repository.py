@@ -44,25 +44,17 @@ def extract(revision: str, folder: Path) -> Path:
         TreeError: it is neither, or lacks a package.
     """
     folder.mkdir(parents=True)
+    lacking = f"{revision!r} lacks one of {PACKAGES}: nothing of it can be measured"
     if Path(revision).is_dir():
-        _copy(Path(revision), folder)
-    else:
-        _unpack(commit(revision), folder)
-    for package in PACKAGES:
-        if not (folder / package).is_dir():
-            raise TreeError(f"{revision!r} has no {package}/: nothing of it can be measured")
+        for package in PACKAGES:
+            if not (source := Path(revision, package)).is_dir():
+                raise TreeError(lacking)
+            shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        return folder
+    command = ["git", "-C", str(ROOT), "archive", commit(revision), *PACKAGES]
+    archive = subprocess.run(command, capture_output=True)
+    if archive.returncode:
+        raise TreeError(lacking)
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
     return folder
-
-
-def _copy(source: Path, folder: Path) -> None:
-    for package in filter(Path.is_dir, (source / name for name in PACKAGES)):
-        skip = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(package, folder / package.name, ignore=skip)
-
-
-def _unpack(commit: str, folder: Path) -> None:
-    command = ["git", "-C", str(ROOT), "archive", commit]
-    archive = subprocess.run(command, capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        members = [m for m in tar.getmembers() if m.name.split("/")[0] in PACKAGES]
-        tar.extractall(folder, members, filter="data")

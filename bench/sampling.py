@@ -33,9 +33,7 @@ def interleave(
 ) -> dict[str, list[T]]:
     """Take samples round by round; neighbours change, and whatever slows the machine hits all.
 
-    Args:
-        samplers: by name; each takes one sample.
-        pending: the names to sample in the next round, given all samples so far; none ends.
+    `pending` maps all samples so far to the names to sample in the next round; none ends.
     """
     samples: dict[str, list[T]] = {name: [] for name in samplers}
     order = random.Random(0)
@@ -50,12 +48,8 @@ def sample(
 ) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
     """Hot samples of every timer, one a round, until each has had its time; then cold ones.
 
-    A call before the first round only tells how many calls make a sample.
-
-    Args:
-        timers: by name; all were called before.
-        seconds: for each timer; six rounds are taken even where that is too little, and then no
-            cold ones.
+    All were called before. A call before the first round only tells how many calls make a sample.
+    Six rounds are taken even where `seconds` are too few, and then no cold ones.
     """
     calls = {name: _calls(timer.hot(1).device) for name, timer in timers.items()}
 

@@ -18,42 +18,23 @@ AGAIN = "ours again"
 
 @dataclass
 class Timing:
-    """One implementation of one case, with its raw samples.
-
-    Attributes:
-        case: its name.
-        implementation: its name.
-        status: "ok", "bound", "wrong result", "failed" or "skipped"; only the first two have times.
-        note: why there is no number, or what else is in it.
-        error: relative error against float64, the larger of the first and the last call's; None
-            where it is not compared.
-        first: seconds of the first call, with compilation unless on a GPU, where that is done
-            before (see `bench.__main__.warm_up`).
-        hot: device seconds of a call, a sample a round.
-        cold: the same with overwritten caches.
-        launch: seconds to enqueue a call on a GPU.
-        extra_bytes: peak memory beyond the inputs.
-        ratio: its time over ours, median of the rounds, with interval; above one, ours is faster.
-        differs: whether that ratio is beyond the reach of two runs of ours in the same rounds.
-        flops, bytes: per second.
-        of_gemm, of_copy: these as shares of the measured ceilings.
-    """
+    """One implementation of one case, with its raw samples: all times in seconds."""
 
     case: str
     implementation: str
-    status: str
-    note: str = ""
-    error: float | None = None
-    first: float | None = None
-    hot: list[float] = field(default_factory=list)
-    cold: list[float] = field(default_factory=list)
-    launch: float | None = None
-    extra_bytes: int | None = None
-    ratio: Ratio | None = None
-    differs: bool = False
-    flops: float | None = None
+    status: str  # "ok", "bound", "wrong result", "failed" or "skipped"; the first two have times
+    note: str = ""  # why there is no number, or what else is in it
+    error: float | None = None  # against float64, the larger of the first and the last call's
+    first: float | None = None  # call, with compilation unless `bench.__main__.warm_up` did that
+    hot: list[float] = field(default_factory=list)  # of the device, a sample a round
+    cold: list[float] = field(default_factory=list)  # the same with overwritten caches
+    launch: float | None = None  # to enqueue a call on a GPU
+    extra_bytes: int | None = None  # peak memory beyond the inputs
+    ratio: Ratio | None = None  # its time over ours; above one, ours is faster
+    differs: bool = False  # whether that is beyond the reach of two runs of ours
+    flops: float | None = None  # per second
     bytes: float | None = None
-    of_gemm: float | None = None
+    of_gemm: float | None = None  # these as shares of the measured ceilings
     of_copy: float | None = None
 
     @property
@@ -72,12 +53,7 @@ class Timing:
 
 
 class Measurement:
-    """One implementation on the inputs of a case: called and checked once, and ready to be sampled.
-
-    Attributes:
-        timing: what is known of it so far; without a valid result its status says why.
-        run: the call.
-    """
+    """One implementation on the inputs of a case: called and checked once, ready to be sampled."""
 
     run: Run
 
@@ -163,12 +139,9 @@ class Measurement:
 
 
 def measure(case: Case, seconds: float, ceilings: Ceilings) -> list[Timing]:
-    """The timings of a case, ours first; of whatever fails, the reason.
+    """The timings of a case, with so many seconds of sampling for each implementation, ours first.
 
-    Args:
-        case: what to measure.
-        seconds: of sampling for each implementation.
-        ceilings: of the case's format and device.
+    The ceilings are those of its format and device. What fails has a reason instead of a time.
     """
     function, implementations = case.function, case.function.implementations
     try:

@@ -85,9 +85,9 @@ def svd(damping: float = 0.0, dtype: torch.dtype | None = None) -> Prepare:
     def prepare(inputs: Inputs) -> Run:
         matrix = inputs.matrix
         if matrix.is_cuda and matrix[..., 0].numel() > LARGEST_SVD:
-            raise Unsupported(f"beyond k n = {LARGEST_SVD} it takes longer than the whole table")
+            raise Unsupported(f"beyond k n = {LARGEST_SVD} it takes longer than all other rows")
         if matrix.is_cuda and matrix.dtype.itemsize < 4:
-            raise Unsupported("the SVD in float32 is timed beside tf32x3")
+            raise Unsupported("the SVD in float32 is a row of tf32x3")
         if matrix.dtype == dtype:
             raise Unsupported("this is the SVD in the dtype of the matrix")
         computed = dtype or torch.promote_types(matrix.dtype, torch.float32)
@@ -192,7 +192,7 @@ def torch_muon(params: list[Tensor]) -> Any:
 
 def svd_muon(params: list[Tensor]) -> Any:
     if params[0].is_cuda:
-        raise Unsupported("on a GPU an SVD a matrix and step takes longer than the whole table")
+        raise Unsupported("on a GPU an SVD a matrix and step takes longer than all other rows")
     return SvdMuon(params)
 
 

@@ -79,7 +79,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`torch.compile`, which compiles at the first call.
 
     Torch counts the compilations of a function's code over all cases, and beyond a limit runs it
-    uncompiled; so this resets the count. A function that cannot be compiled as a whole fails.
+    uncompiled; so this resets the count. A function that cannot be compiled entirely fails.
     """
     torch.compiler.reset()
     compiled_function: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=True)

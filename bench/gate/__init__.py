@@ -41,15 +41,10 @@ class Finding(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """How the time of head compares with that of base.
+    """How the time of head compares with that of base."""
 
-    Attributes:
-        change: head's time over base's, with its 99% interval.
-        noise: of base over itself, as a factor above one.
-    """
-
-    change: Ratio
-    noise: float
+    change: Ratio  # head's time over base's, with its 99% interval
+    noise: float  # of base over itself, as a factor above one
 
     @property
     def error(self) -> float:

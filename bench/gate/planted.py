@@ -29,7 +29,7 @@ def softmax_gradient(queries, outputs, targets, *arguments, _once=softmax_gradie
     return _once(queries, outputs, targets, *arguments, **options)
 """,
     ),
-    # What the matrix sign is given is rounded: Muon stores less.
+    # The argument of the matrix sign is rounded: Muon stores less.
     "forgetful": (
         "kernels/memsolve_kernels/matrix_sign/__init__.py",
         "",

@@ -101,7 +101,7 @@ def test_the_limits_fit_a_call_and_the_parts_find_their_cases() -> None:
     for parts, counts in ((PARTS, [26, 19]), (QUICK, [6, 2])):
         counted = {part.name: select(CASES, part.arguments[5], "cuda") for part in parts[1:3]}
         assert [len(counted[name]) for name in ("softmax", "sign")] == counts
-    assert len(select(CASES, "", "cuda")) == 26 + 19  # the whole table
+    assert len(select(CASES, "", "cuda")) == 26 + 19
 
 
 def test_a_record_of_parts_can_stand_in_the_readme(run: Any) -> None:

@@ -128,7 +128,7 @@ def test_a_record_says_how_it_was_made_and_is_read_back(tmp_path: Path) -> None:
         (table.main, ["--out", "/dev/null/x.json"], "--out /dev/null/x.json cannot be written"),
         (table.main, ["--out", "/"], "--out / cannot be written"),
         (gate.main, ["no-such-revision"], "error: 'no-such-revision' is no revision"),
-        (gate.main, ["."], "error: '.' has no memsolve/"),
+        (gate.main, ["."], "error: '.' lacks one of"),
     ],
 )
 def test_an_error_is_one_line(
