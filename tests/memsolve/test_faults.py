@@ -433,9 +433,9 @@ def test_a_process_of_their_own_answers_and_ends_with_the_one_that_started_it() 
         torch.set_num_threads(threads)
     with pytest.raises(StepError, match="its step failed: KeyboardInterrupt"):
         list(worker.stream(interrupted))
-    with pytest.raises(RefusedError) as told:
+    with pytest.raises(RefusedError) as refusal:
         call(worker, partial(prepare, Grid(["adam"])))
-    assert set(told.value.refused) == {"adam"}
+    assert set(refusal.value.refused) == {"adam"}
     assert worker._running is not None
     process, connection = worker._running  # the same one, after all of these
     connection.send((_hang_after_one, ()))
