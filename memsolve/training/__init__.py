@@ -1,6 +1,6 @@
 """Training of one weight, step by step: the trainer, one step, and learning-rate schedules."""
 
-from memsolve.training.schedules import Schedule, schedule_factor
+from memsolve.training.schedules import HORIZON_FREE, SCHEDULES, Schedule, schedule_factor
 from memsolve.training.step import take_step
 from memsolve.training.trainer import (
     Builder,
@@ -12,6 +12,8 @@ from memsolve.training.trainer import (
 )
 
 __all__ = [
+    "HORIZON_FREE",
+    "SCHEDULES",
     "Builder",
     "OptimizerRequirements",
     "Parameters",

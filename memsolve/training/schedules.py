@@ -7,6 +7,11 @@ from memsolve_kernels.errors import RangeError
 
 Schedule = Literal["constant", "inverse", "cosine", "linear"]
 
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+HORIZON_FREE: tuple[Schedule, ...] = ("constant", "inverse")
+"""Schedules that do not depend on the number of steps: a run contains all shorter runs."""
+
 
 def schedule_factor(schedule: Schedule, step: int, steps: int) -> float:
     """The factor of the learning rate at `step`, from 0 to `steps - 1`.
@@ -22,4 +27,4 @@ def schedule_factor(schedule: Schedule, step: int, steps: int) -> float:
         return (1 + math.cos(math.pi * step / steps)) / 2
     if schedule == "linear":
         return 1 - step / steps
-    raise RangeError(f"schedule is {schedule!r}; expected one of {get_args(Schedule)}")
+    raise RangeError(f"schedule is {schedule!r}; expected one of {SCHEDULES}")

@@ -19,7 +19,7 @@ from memsolve.theory import weight_norm
 from memsolve.training import Builder, Schedule, Trainer, schedule_factor
 
 SPREAD = 4.0
-"""Ratio of neighbouring learning rates among the first, and of one beyond an end."""
+"""Ratio between neighbours among the first learning rates, and beyond an end."""
 
 BUDGET = 5
 """Learning rates tried with each schedule, unless the user sets them."""
