@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
 import torch
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.matrix_sign import Polynomial, Schedule
 from torch import Tensor
 from torch.optim import Optimizer
@@ -92,7 +92,7 @@ class Muon(Optimizer):
         schedule: Schedule | str | None = None,
         dtype: torch.dtype | None = None,
         precision: Precision | None = None,
-        backend: Backend | None = None,
+        backend: BackendName | None = None,
         relative_damping: float = 0.0,
         gradient_dtype: torch.dtype | None = None,
         adjust_lr_fn: AdjustLr | None = None,

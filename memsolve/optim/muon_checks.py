@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
-from memsolve_kernels.arguments import whole
+from memsolve_kernels.arguments import parse_int
 from memsolve_kernels.errors import (
     DtypeError,
     InputError,
@@ -76,7 +76,7 @@ def _check_hyperparameters(group: Group) -> None:
             raise RangeError(f"{name} is {group[name]!r}; expected one of {values}")
     for name, minimum in COUNTS.items():
         if type(group[name]) is not int or group[name] < minimum:
-            group[name] = whole(name, group[name], minimum)
+            group[name] = parse_int(name, group[name], minimum)
     if group["relative_damping"] and group["damping"]:
         raise RangeError(
             f"damping is {group['damping']} and relative_damping {group['relative_damping']}; "

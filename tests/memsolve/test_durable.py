@@ -83,7 +83,7 @@ CELLS = {
     "dimension of a wrong type": field("cell", "dim", "8"),
     "optimizer of a wrong type": field("cell", "optimizer", ["sgd"]),
     "seed of nothing": field("cell", "seed", None),
-    "cell of a wrong type": line(-1, lambda text: b'{"cell": 3, "result": {}, "made": "x"}\n'),
+    "cell of a wrong type": line(-1, lambda text: b'{"cell": 3, "result": {}, "producer": "x"}\n'),
 }
 
 

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memsolve.engine.results.estimate import POSITIVE, Estimate, Floats, identified, jackknife
+from memsolve.engine.results.estimate import (
+    POSITIVE,
+    Estimate,
+    Floats,
+    jackknife,
+    require_identified,
+)
 
 INSIDE = 1.01
 """How far inside the batch sizes an estimate must lie."""
@@ -44,4 +50,4 @@ def enough(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
 
     smallest, largest = batch_sizes[0], batch_sizes[-2]
     found = jackknife([counts], lambda draws: crossing(draws[0]), POSITIVE)
-    return identified(found, smallest, largest, f"not inside {smallest:g} to {largest:g}")
+    return require_identified(found, smallest, largest, f"not inside {smallest:g} to {largest:g}")

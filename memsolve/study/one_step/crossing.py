@@ -9,7 +9,13 @@ import torch
 
 from memsolve import theory
 from memsolve.engine import Point
-from memsolve.engine.results.estimate import POSITIVE, Estimate, Floats, identified, jackknife
+from memsolve.engine.results.estimate import (
+    POSITIVE,
+    Estimate,
+    Floats,
+    jackknife,
+    require_identified,
+)
 from memsolve.problem import power_law
 
 EDGE = 4.0
@@ -100,7 +106,7 @@ class Crossing:
         found = jackknife([counts], lambda draws: self(draws[0]), POSITIVE)
         first, last = self.batch_sizes[0], self.batch_sizes[-1]
         reason = "no crossing inside the grid of batch sizes"
-        estimate = self._inside(identified(found, first, last, reason))
+        estimate = self._inside(require_identified(found, first, last, reason))
         rise, plateau = self.asymptotes(counts[None])
         return SaturationPoint(
             dim=dim,
