@@ -1,8 +1,8 @@
-"""The studies, in wings: every `Study` object of a module here is a command of its name."""
+"""The studies: every `Study` object of a module here is a command of its name."""
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.study.critical_batch.critical_batch import critical_batch
-from memsolve.study.critical_batch.race import RaceGrid
+from memsolve.study.critical_batch.grid import RaceGrid
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.one_step.capacity import capacity

@@ -1,4 +1,4 @@
-"""The memory that a cell is measured on."""
+"""The memory on which a cell is measured."""
 
 import torch
 

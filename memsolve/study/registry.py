@@ -1,4 +1,4 @@
-"""Studies by name: those of this package, and others by their path."""
+"""Look studies up by name: those of this package, and others by their import path."""
 
 import pkgutil
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from memsolve.engine.study import AnyStudy
 from memsolve.importing import import_named
 
 EXAMPLES = ("memsolve.examples.factual_recall.study",)
-"""Studies of this package outside of `memsolve.study`, by their path."""
+"""Studies of this distribution outside `memsolve.study`, by their import path."""
 
 
 def studies() -> list[AnyStudy]:
-    """Every study of `memsolve.study`, by name."""
+    """All studies of `memsolve.study`, sorted by name."""
     package = __name__.rpartition(".")[0]
     modules = [
         import_module(info.name)
@@ -34,10 +34,10 @@ def studies() -> list[AnyStudy]:
 
 
 def find(name: str) -> AnyStudy:
-    """The study of a name; of a study elsewhere, its path, `module.object`.
+    """The study of a name, or of an import path, `module.object`.
 
-    The module of that path is imported, so the name must come from a person: for a name from a
-    file use `load`.
+    The module of the path is imported, so the name must come from the user, not from a file: for
+    that use `load`.
 
     Raises:
         InputError: there is no such study.
@@ -58,23 +58,23 @@ def find(name: str) -> AnyStudy:
     return value
 
 
-def load(folder: Path | str, own: Iterable[AnyStudy] = ()) -> tuple[AnyStudy, Summary[Any]]:
-    """A finished study and its summary. Nothing is imported because the folder names it.
+def load(folder: Path | str, external: Iterable[AnyStudy] = ()) -> tuple[AnyStudy, Summary[Any]]:
+    """Load a finished study and its summary. No module is imported because a folder names it.
 
     Args:
         folder: of the study.
-        own: studies that are not in this package, of which it may be one.
+        external: further studies to look the name up in, for one that is not part of memsolve.
 
     Raises:
-        InputError: the folder holds none, or a study that is neither in this package nor given.
+        InputError: the folder holds no study, or one that is neither in memsolve nor `external`.
     """
     name = read_summary(Path(folder))["study"]
-    by_name = {study.name: study for study in (*studies(), *own)}
+    by_name = {study.name: study for study in (*studies(), *external)}
     if name not in by_name and (name in EXAMPLES or "." not in name):
         by_name[name] = find(name)
     if name not in by_name:
         raise InputError(
-            f"{folder} holds a study {name!r}, which is none of memsolve's; if you trust its "
+            f"{folder} holds a study {name!r}, which is not part of memsolve; if you trust its "
             "module, name it by --study (in Python, load(folder, [study]))"
         )
     return by_name[name], load_summary(by_name[name], Path(folder))

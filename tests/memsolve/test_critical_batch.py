@@ -1,4 +1,4 @@
-"""The critical batch size: on curves whose truth is known, and from a command line to a report."""
+"""The critical batch size: on exact curves, and from a command line to a report."""
 
 import csv
 import json
@@ -20,16 +20,17 @@ from memsolve.engine.run import run
 from memsolve.environment import environment
 from memsolve.optimizers.registry import resolve
 from memsolve.study import find, load
-from memsolve.study.critical_batch.batch_scaling import BatchScaling, best
+from memsolve.study.critical_batch.batch_scaling import BatchScaling, fewest_steps
 from memsolve.study.critical_batch.critical_batch import critical_batch
+from memsolve.study.critical_batch.grid import RaceGrid
 from memsolve.study.critical_batch.point import BatchScalingPoint
-from memsolve.study.critical_batch.race import Race, RaceGrid, race
+from memsolve.study.critical_batch.race import RaceResult, race
 from memsolve.study.memory import memory_of
-from memsolve.study.training.grid import Trial, TuningKey
+from memsolve.study.training.grid import Candidate, Trial, TuningKey
 from memsolve.study.training.trajectory import trajectory
 from memsolve.study.training.tuning import BUDGET
 
-fast = settings(max_examples=50, deadline=None)
+fast = settings(max_examples=25, deadline=None)
 SIZES = [4.0**power for power in range(7)] + [math.inf]
 FINE = [2.0 ** (power / 4) for power in range(49)]
 FLOOR = 10.0
@@ -48,7 +49,7 @@ def seeds(curves: Floats, count: int = 3) -> Floats:
 
 @fast
 @given(st.floats(2, 2000), st.floats(1, 1e4))
-def test_an_exact_curve_is_found_to_rounding(critical: float, floor: float) -> None:
+def test_an_exact_curve_is_fitted_to_rounding(critical: float, floor: float) -> None:
     scaling = BatchScaling(SIZES, horizon=10**9)
     steps = seeds(curve(critical, floor=floor))
     model = scaling.model(steps[None])
@@ -86,20 +87,22 @@ def test_units_of_examples_and_steps_only_rescale(
 @given(st.floats(64, 1000))
 def test_the_overhead_of_the_model_is_a_fifth_of_its_critical_batch_size(critical: float) -> None:
     scaling = BatchScaling(FINE, horizon=10**9)
-    found = scaling.overhead(seeds(curve(critical, FINE))[None])
-    assert found[0] == pytest.approx(1.2 * FINE[0] + 0.2 * critical, rel=0.01)  # to interpolation
+    overhead = scaling.overhead(seeds(curve(critical, FINE))[None])
+    assert overhead[0] == pytest.approx(
+        1.2 * FINE[0] + 0.2 * critical, rel=0.01
+    )  # to interpolation
 
 
 @pytest.mark.parametrize("knee", [4, 64, 512])
-def test_the_overhead_of_a_sharp_knee_is_found_to_rounding(knee: int) -> None:
+def test_the_overhead_of_a_sharp_knee_is_exact_to_rounding(knee: int) -> None:
     sizes = [2.0**power for power in range(12)]
     scaling = BatchScaling(sizes, horizon=10**9)
     steps = seeds(np.maximum(4096 / np.array(sizes), 4096 / knee))
     assert scaling.estimate(steps, scaling.overhead).value == pytest.approx(1.2 * knee, rel=1e-12)
 
 
-def test_linear_scaling_starts_where_the_fewest_examples_serve() -> None:
-    """Too small a batch may waste examples: it is no measure of what larger ones lose."""
+def test_linear_scaling_starts_where_the_fewest_examples_are_needed() -> None:
+    """Very small batches may waste examples, so they are no baseline for larger ones."""
     sizes = [2.0**power for power in range(12)]
     scaling = BatchScaling(sizes, horizon=10**9)
     steps = np.maximum(4096 / np.array(sizes), 64)
@@ -118,27 +121,27 @@ def test_a_critical_batch_size_off_the_grid_is_not_identified(critical: float) -
         assert "not identified" in estimate.note
 
 
-def test_what_is_off_the_grid_without_some_seed_is_not_identified() -> None:
+def test_an_estimate_that_is_off_the_grid_without_some_seed_is_not_identified() -> None:
     scaling = BatchScaling(SIZES, horizon=10**9)
     steps = seeds(curve(8), count=2)
     steps[1] = curve(0.1)[:, None]
     assert 1 < scaling.critical(steps[None])[0] < 4096
     assert np.isnan(scaling.critical(steps[None, 1:])[0])
-    assert "not inside the batches" in scaling.estimate(steps, scaling.critical).note
+    assert "not inside the batch sizes" in scaling.estimate(steps, scaling.critical).note
 
 
-def test_without_any_run_at_the_target_nothing_is_identified() -> None:
+def test_if_no_run_reaches_the_target_nothing_is_identified() -> None:
     scaling = BatchScaling(SIZES, horizon=10)
     steps = np.full((3, len(SIZES), 2), np.inf)
     estimate = scaling.estimate(steps, scaling.critical)
     assert estimate.note == "not identified: no batch size reached the target"
-    steps[:, -1] = 5  # of the population alone
+    steps[:, -1] = 5  # only of the population
     estimate = scaling.estimate(steps, scaling.critical)
     assert estimate.note == "not identified: no batch size reached the target"
     assert np.isnan(scaling.model(np.full((1, 3, len(SIZES), 2), np.inf)).critical)
 
 
-def test_intervals_cover_the_truth_with_the_lr_chosen_anew() -> None:
+def test_intervals_cover_the_truth_with_the_lr_selected_anew() -> None:
     generator = np.random.default_rng(0)
     scaling = BatchScaling(SIZES, horizon=10**9)
     trials = np.array([1.0, 1.05, 1.5])  # two that are hard to tell apart
@@ -153,8 +156,8 @@ def test_intervals_cover_the_truth_with_the_lr_chosen_anew() -> None:
     assert covered >= 33  # 38 expected
 
 
-def test_the_choice_of_the_lr_widens_the_interval() -> None:
-    """At every batch size either of two trials is best, by the seeds: choosing adds to doubt."""
+def test_the_selection_of_the_lr_widens_the_interval() -> None:
+    """At some batch sizes the best candidate depends on the seeds, which adds uncertainty."""
     steps = np.tile(curve(60)[None, :, None], (4, 1, 2))
     steps[:2, 2:4, 0] *= 3
     steps[2:, 2:4, 1] *= 3
@@ -166,7 +169,7 @@ def test_the_choice_of_the_lr_widens_the_interval() -> None:
     assert anew[2] - anew[1] > 10 * (fixed[2] - fixed[1])
 
 
-def test_a_bound_that_is_kept_changes_nothing() -> None:
+def test_a_lower_bound_below_the_curve_changes_nothing() -> None:
     critical, horizon = 60.0, 150
     steps = curve(critical)
     steps[steps > horizon] = np.inf
@@ -176,28 +179,30 @@ def test_a_bound_that_is_kept_changes_nothing() -> None:
 
 
 def test_censored_runs_bound_the_curve_where_dropping_them_bends_it() -> None:
-    """Seeds that get there are the lucky ones: without the others small batches look too good."""
+    """Only lucky seeds reach the target: without the others small batches look better."""
     critical, horizon = 60.0, 100
     generator = np.random.default_rng(0)
     scaling = BatchScaling(SIZES, horizon)
     bounded, dropped = [], []
-    for _ in range(60):
+    for _ in range(30):
         steps = seeds(curve(critical), 6) * generator.lognormal(0, 0.4, (6, len(SIZES), 1))
         steps[steps > horizon] = np.inf
         bounded.append(scaling.model(steps[None]).critical[0])
         lucky = np.where(np.isfinite(steps), steps, np.nan)
         kept = np.flatnonzero(np.isfinite(steps).sum((0, 2)))
         means = np.nanmean(lucky[:, kept], axis=0)
-        rest = BatchScaling([SIZES[place] for place in kept], horizon)
+        rest = BatchScaling([SIZES[index] for index in kept], horizon)
         dropped.append(rest.model(means[None, None]).critical[0])
-    ours, theirs = (np.median(np.log(np.array(found) / critical)) for found in (bounded, dropped))
-    assert abs(ours) < 0.1
-    assert theirs < -0.25
+    bias, bias_dropped = (
+        np.median(np.log(np.array(estimates) / critical)) for estimates in (bounded, dropped)
+    )
+    assert abs(bias) < 0.1
+    assert bias_dropped < -0.25
 
 
 @fast
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4), st.floats(0, 1))
-def test_the_trial_with_the_fewest_censored_runs_and_then_steps_is_chosen(
+def test_the_candidate_with_the_fewest_censored_runs_and_then_steps_is_selected(
     seed: int, count: int, trials: int, censored: float
 ) -> None:
     generator = np.random.default_rng(seed)
@@ -207,9 +212,9 @@ def test_the_trial_with_the_fewest_censored_runs_and_then_steps_is_chosen(
     def cost(column: Floats) -> tuple[int, float]:
         return int(np.isinf(column).sum()), float(column[np.isfinite(column)].sum())
 
-    for place, found in enumerate(best(steps)[0]):
-        costs = [cost(steps[0, :, place, one]) for one in range(trials)]
-        assert found == costs.index(min(costs))
+    for size, selected in enumerate(fewest_steps(steps)[0]):
+        costs = [cost(steps[0, :, size, candidate]) for candidate in range(trials)]
+        assert selected == costs.index(min(costs))
 
 
 GRID = RaceGrid(
@@ -217,65 +222,72 @@ GRID = RaceGrid(
 )
 
 
-def made(grid: RaceGrid, batch_size: int | None, lr: float) -> tuple[Race, list[int]]:
-    """A race, and what its whole trajectory recovers."""
-    one = critical_batch.trial(grid, TuningKey("sgd", 1.5, 8, batch_size), 0, ("constant", lr))
-    memory, build = memory_of(grid, one), resolve(grid.optimizers)["sgd"]
-    return race(grid, memory, build, one), trajectory(grid, memory, build, one).recovered
+@pytest.fixture(autouse=True)
+def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimate the noise scale from fewer and smaller batches, to save time."""
+    module = sys.modules[race.__module__]
+    monkeypatch.setattr(module, "PAIRS", 4)
+    monkeypatch.setattr(module, "BIG", 1 << 10)
+
+
+def run_race(grid: RaceGrid, batch_size: int | None, lr: float) -> tuple[RaceResult, list[int]]:
+    """A race, and the items recovered by a run of all steps."""
+    key, candidate = TuningKey("sgd", 1.5, 8, batch_size), Candidate("constant", lr)
+    trial = critical_batch.trial(grid, key, 0, candidate)
+    memory, build = memory_of(grid, trial), resolve(grid.optimizers)["sgd"]
+    return race(grid, memory, build, trial), trajectory(grid, memory, build, trial).recovered
 
 
 @pytest.mark.parametrize("batch_size", [16, None])
 def test_a_race_is_the_run_up_to_its_target(batch_size: int | None) -> None:
-    found, recovered = made(GRID, batch_size, 20.0)
-    assert found.steps is not None
-    assert found.recovered == recovered[: found.steps]
-    assert max([0, *found.recovered[:-1]]) < 3 <= found.recovered[-1]
-    assert (found.noise_at_zero is None) == (batch_size is not None)
+    result, recovered = run_race(GRID, batch_size, 20.0)
+    assert result.steps is not None
+    assert result.recovered == recovered[: result.steps]
+    assert max([0, *result.recovered[:-1]]) < 3 <= result.recovered[-1]
+    assert (result.noise_at_zero is None) == (batch_size is not None)
 
 
-def test_a_race_to_a_loss_asks_the_population() -> None:
-    found, _ = made(replace(GRID, target="loss=3.5"), 4, 5.0)
-    assert found.steps == len(found.loss)
-    assert found.loss[-1] <= 3.5 < min(found.loss[:-1])
+def test_a_race_to_a_loss_evaluates_the_population() -> None:
+    result, _ = run_race(replace(GRID, target="loss=3.5"), 4, 5.0)
+    assert result.steps == len(result.loss)
+    assert result.loss[-1] <= 3.5 < min(result.loss[:-1])
 
 
-def test_a_race_that_does_not_get_there_goes_on_to_the_end() -> None:
-    found, recovered = made(replace(GRID, target="recovered=60"), None, 20.0)
-    assert found == Race(None, recovered, [])
+def test_a_race_that_does_not_reach_its_target_takes_all_steps() -> None:
+    result, recovered = run_race(replace(GRID, target="recovered=60"), None, 20.0)
+    assert result == RaceResult(None, recovered, [])
     assert len(recovered) == GRID.steps
 
 
-def races(steps: dict[float, list[int | None]]) -> dict[Trial, Race]:
-    place = TuningKey("sgd", 1.5, 8, 4)
+def races(steps_by_lr: dict[float, list[int | None]]) -> dict[Trial, RaceResult]:
+    key = TuningKey("sgd", 1.5, 8, 4)
     return {
-        critical_batch.trial(GRID, place, seed, ("constant", size)): Race(of, [], [])
-        for size, by_seed in steps.items()
-        for seed, of in enumerate(by_seed)
+        critical_batch.trial(GRID, key, seed, Candidate("constant", lr)): RaceResult(steps, [], [])
+        for lr, by_seed in steps_by_lr.items()
+        for seed, steps in enumerate(by_seed)
     }
 
 
-def test_the_best_lr_at_the_edge_is_seen_and_widened() -> None:
-    assert critical_batch.select(races({1: [9, 9], 4: [5, 6], 16: [7, 7]})).edge is False
+def test_the_best_lr_at_an_edge_is_marked_and_widened() -> None:
+    assert critical_batch.select(races({1: [9, 9], 4: [5, 6], 16: [7, 7]})).at_edge is False
     low = critical_batch.select(races({1: [4, 4], 4: [None, 1], 16: [None, None]}))
-    assert (low.lr, low.edge) == (1, True)
-    given = replace(GRID, lrs=(1, 4, 16))
-    more = critical_batch.next_cells(given, races({1: [9, 9], 4: [8, 8], 16: [7, 7]}))
-    assert [(one.lr, one.seed) for one in more] == [(64.0, 0), (64.0, 1)]
+    assert (low.lr, low.at_edge) == (1, True)
+    grid = replace(GRID, lrs=(1, 4, 16))
+    trials = critical_batch.next_cells(grid, races({1: [9, 9], 4: [8, 8], 16: [7, 7]}))
+    assert [(trial.lr, trial.seed) for trial in trials] == [(64.0, 0), (64.0, 1)]
 
 
-def test_where_no_race_gets_there_tuning_follows_the_nearest_as_far_as_its_budget() -> None:
-    def stored(run: Trial) -> Race:
-        return Race(None, [0, round(run.lr)], [])
-
-    trials, runs = critical_batch.cells(replace(GRID, batch_sizes=(4,))), dict[Trial, Race]()
+def test_if_no_race_reaches_the_target_tuning_follows_the_nearest_within_its_budget() -> None:
+    trials = critical_batch.cells(replace(GRID, batch_sizes=(4,)))
+    runs: dict[Trial, RaceResult] = {}
     while trials:
-        runs |= {run: stored(run) for run in trials}
+        runs |= {trial: RaceResult(None, [0, round(trial.lr)], []) for trial in trials}
         trials = critical_batch.next_cells(GRID, runs)
-    one = {run: runs[run] for run in runs if run.batch_size == 4}
-    chosen = critical_batch.select(one)
-    assert chosen.lr == max(run.lr for run in one)
-    assert not chosen.edge
-    assert len(one) == BUDGET * GRID.seeds
+    at_one_size = {trial: runs[trial] for trial in runs if trial.batch_size == 4}
+    selection = critical_batch.select(at_one_size)
+    assert selection.lr == max(trial.lr for trial in at_one_size)
+    assert not selection.at_edge
+    assert len(at_one_size) == BUDGET * GRID.seeds
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -285,7 +297,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-SMALL = "--optimizers sgd --dims 8 --num-items 96 --seeds 2 --steps 40 --batch-sizes 1,8,64,512"
+SMALL = "--optimizers sgd --dims 8 --num-items 96 --seeds 2 --steps 30 --batch-sizes 1,8,64,512"
 SMALL += " --lrs 4,16,64 --target recovered=4"
 
 
@@ -293,14 +305,16 @@ def test_from_command_line_to_report_with_an_interruption(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli(monkeypatch, *SMALL.split(), "--out", str(tmp_path)) == 0
-    told = capsys.readouterr().out
-    assert "B_crit" in told
-    assert "?: not identified; the report says why" in told
+    printed = capsys.readouterr().out
+    assert "B_crit" in printed
+    assert "?: not identified; the report says why" in printed
     summary = (tmp_path / "summary.json").read_bytes()
     cells = tmp_path / "cells.jsonl"
     lines = cells.read_text().splitlines(keepends=True)
     cells.write_text("".join(lines[:-5]) + '{"cell": {"opt')
-    assert run_cli(monkeypatch, *SMALL.split(), "--out", str(tmp_path), "--resume") == 0
+    with monkeypatch.context() as without_figures:
+        without_figures.setattr(type(critical_batch), "figures", lambda self, summary: {})
+        assert run_cli(monkeypatch, *SMALL.split(), "--out", str(tmp_path), "--resume") == 0
     assert (tmp_path / "summary.json").read_bytes() == summary
     assert len(cells.read_text().splitlines()) == len(lines)
 
@@ -314,7 +328,7 @@ def test_from_command_line_to_report_with_an_interruption(
         np.mean(list(noise_at_zero(cells))), rel=1e-12
     )
     detail = study.detail(point)
-    for name in ("B_crit", "B_20%", "noise scale", "of two batches", "target 4"):
+    for name in ("B_crit", "B_20%", "noise scale", "from two batch sizes", "target 4"):
         assert name in detail
     for name in ("critical-batch", "critical-batch-against-d"):
         assert (tmp_path / f"{name}.png").stat().st_size > 0
@@ -328,32 +342,40 @@ def test_from_command_line_to_report_with_an_interruption(
 
 
 def fitted_curves(fit: Fit[BatchScalingPoint], point: BatchScalingPoint) -> int:
-    """How many fitted curves the figure has, where a fit has this point alone."""
+    """How many fitted curves the figure has if the fit has only this point."""
     summary = Summary("critical-batch", "", environment("cpu"), [replace(fit, points=[point])])
     (axes,) = critical_batch.figures(summary)["critical-batch"].axes
     return sum(len(line.get_xdata()) > 50 for line in axes.lines)  # type: ignore[arg-type]
 
 
-def test_the_fitted_curve_is_drawn_only_where_it_is_identified() -> None:
+@pytest.fixture(scope="module")
+def fit() -> Fit[BatchScalingPoint]:
+    """A fit of one `d`, so without a slope."""
     grid = replace(GRID, batch_sizes=(1, 8, 64), lrs=(16.0,), steps=10)
     (fit,) = run(critical_batch, grid).fits
-    found = replace(fit.points[0], floor=3.0, slope=8.0, critical=Estimate(8.0, 4.0, 16.0))
-    assert fitted_curves(fit, found) == 1
-    assert fitted_curves(fit, replace(found, critical=Estimate(None, note="not identified"))) == 0
+    return fit
 
 
-def test_the_key_says_what_is_not_identified_and_promises_no_fit_that_is_not_drawn() -> None:
-    grid = replace(GRID, batch_sizes=(1, 8, 64), lrs=(16.0,), steps=10)
-    (fit,) = run(critical_batch, grid).fits  # of one d: no slope
-    found = replace(fit.points[0], critical=Estimate(8.0, 4.0, 16.0))
-    assert keys(fit, found) == ["estimate and 95% interval over seeds"]
-    missing = replace(found, critical=Estimate(None, note="not identified"))
+def test_the_fitted_curve_is_drawn_only_where_it_is_identified(
+    fit: Fit[BatchScalingPoint],
+) -> None:
+    point = replace(fit.points[0], floor=3.0, slope=8.0, critical=Estimate(8.0, 4.0, 16.0))
+    assert fitted_curves(fit, point) == 1
+    assert fitted_curves(fit, replace(point, critical=Estimate(None, note="not identified"))) == 0
+
+
+def test_the_key_lists_unidentified_fits_and_no_marks_that_are_not_drawn(
+    fit: Fit[BatchScalingPoint],
+) -> None:
+    point = replace(fit.points[0], critical=Estimate(8.0, 4.0, 16.0))
+    assert keys(fit, point) == ["estimate and 95% interval over seeds"]
+    missing = replace(point, critical=Estimate(None, note="not identified"))
     assert keys(fit, missing) == ["not identified: sgd (alpha = 1.5)"]
-    assert "fitted power of d" in keys(replace(fit, estimate=Estimate(1.5)), found)[1]
+    assert "fitted power of d" in keys(replace(fit, estimate=Estimate(1.5)), point)[1]
 
 
 def keys(fit: Fit[BatchScalingPoint], point: BatchScalingPoint) -> list[str]:
-    """What the key of `B_crit` against `d` lists, where a fit has this point alone."""
+    """The entries of the key of `B_crit` against `d` if the fit has only this point."""
     summary = Summary("critical-batch", "", environment("cpu"), [replace(fit, points=[point])])
     (key,) = critical_batch.figures(summary)["critical-batch-against-d"].legends
     return [" ".join(text.get_text().split()) for text in key.get_texts()]
@@ -361,20 +383,20 @@ def keys(fit: Fit[BatchScalingPoint], point: BatchScalingPoint) -> list[str]:
 
 def noise_at_zero(cells: Path) -> set[float]:
     entries = [json.loads(line) for line in cells.read_text().splitlines()]
-    found = {entry["result"]["noise_at_zero"] for entry in entries if "result" in entry}
-    return found - {None}
+    scales = {entry["result"]["noise_at_zero"] for entry in entries if "result" in entry}
+    return scales - {None}
 
 
-def test_a_target_that_no_run_reaches_is_said(
+def test_the_report_says_that_no_run_reaches_the_target(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = SMALL.replace("recovered=4", "recovered=60").replace("--steps 40", "--steps 2")
+    options = SMALL.replace("recovered=4", "recovered=60").replace("--steps 30", "--steps 2")
     assert run_cli(monkeypatch, *options.split(), "--out", str(tmp_path)) == 0
     assert "target not reached" in capsys.readouterr().out
     study, loaded = load(tmp_path)
     detail = study.detail(loaded.fits[0].points[0])
     assert "target not reached in 2 steps at B = 1, 8, 64, 512, population" in detail
-    assert not any(loaded.fits[0].points[0].edge)
+    assert not any(loaded.fits[0].points[0].at_edge)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +426,7 @@ def test_a_target_that_no_run_reaches_is_said(
         ("--lrs ,", "lrs is []"),
     ],
 )
-def test_nonsense_is_told_in_one_line_before_anything_runs(
+def test_nonsense_is_one_line_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -417,7 +439,7 @@ def test_nonsense_is_told_in_one_line_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_targets_are_taken_at_every_d() -> None:
+def test_targets_are_checked_at_every_d() -> None:
     with pytest.raises(InputError, match=r"from 1 to 64"):
         RaceGrid(dims=(8, 16), num_items=64, target="recovered=65")
     assert RaceGrid(dims=(16,)).batch_sizes_of(1.5, 16) == [1, 4, 16, 64, 256]

@@ -1,10 +1,8 @@
-"""Training dynamics: laws, tuning, thresholds, and what is told."""
+"""Training dynamics: laws, tuning, thresholding, and text."""
 
 import csv
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -15,25 +13,28 @@ import pytest
 import torch
 
 from memsolve import AssociativeMemory, InputError, theory
+from memsolve.cli import run_command
 from memsolve.engine import Grid
 from memsolve.engine.results.load import load_summary
 from memsolve.engine.run import run
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import resolve
 from memsolve.study.training.dynamics import dynamics
-from memsolve.study.training.dynamics_point import training
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey
-from memsolve.study.training.trajectory import Trajectory, choose, margins, remaining
+from memsolve.study.training.point import dynamics_point
+from memsolve.study.training.selection import select
+from memsolve.study.training.trajectory import Trajectory, margins, remaining
 from memsolve.study.training.tuning import BUDGET, WIDENINGS, first_lrs, next_lr, unit_lr
 from memsolve.training import Schedule, Trainer, schedule_factor
 
 SMALL = TrainingGrid(
     ("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine")
 )
+KEY = TuningKey("sgd", 1.5, 8, None)
 
 
-def trial(size: float, *, seed: int = 0) -> Trial:
-    return Trial("sgd", 1.5, 8, 512, None, seed, "constant", size)
+def trial(lr: float, *, seed: int = 0) -> Trial:
+    return Trial("sgd", 1.5, 8, 512, None, seed, "constant", lr)
 
 
 def reaching(*recovered: int, loss: float = 1.0) -> Trajectory:
@@ -45,22 +46,22 @@ def diverged(*recovered: int) -> Trajectory:
     return replace(reaching(*recovered), diverged=True)
 
 
-def test_the_best_in_the_end_is_chosen_then_the_lower_loss_then_the_middle() -> None:
+def test_the_most_after_the_last_step_is_selected_then_the_lower_loss_then_the_middle() -> None:
     runs = {trial(1.0): reaching(9, 3), trial(2.0): reaching(1, 5), trial(4.0): reaching(1, 4)}
-    assert choose(runs) == ("constant", 2.0, False)
-    assert choose(runs | {trial(4.0): reaching(1, 5, loss=0.5)}) == ("constant", 4.0, True)
-    assert choose(runs | {trial(4.0): reaching(1, 5)}).lr == 2.0
+    assert select(runs) == ("constant", 2.0, False)
+    assert select(runs | {trial(4.0): reaching(1, 5, loss=0.5)}) == ("constant", 4.0, True)
+    assert select(runs | {trial(4.0): reaching(1, 5)}).lr == 2.0
 
 
-def test_a_run_that_diverged_is_not_chosen_however_much_it_had() -> None:
+def test_a_run_that_diverged_is_not_selected_however_many_it_had() -> None:
     runs = {trial(1.0): reaching(1, 2), trial(2.0): diverged(50), trial(4.0): diverged()}
-    assert choose(runs).lr == 1.0
+    assert select(runs).lr == 1.0
 
 
 def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
     runs = {trial(1.0): diverged(3, 3), trial(2.0): diverged(50), trial(4.0): diverged()}
-    assert choose(runs) == ("constant", 1.0, True)
-    point = training(TUNED, "sgd", TuningKey("sgd", 1.5, 8, None), runs)
+    assert select(runs) == ("constant", 1.0, True)
+    point = dynamics_point(TUNED, "sgd", KEY, runs)
     assert point.plateau == [0]
     assert dynamics.value(point).endswith(", edge, diverged")
 
@@ -68,11 +69,11 @@ def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
 def test_the_mean_over_seeds_counts() -> None:
     runs = {trial(1.0): reaching(0, 9), trial(1.0, seed=1): reaching(0, 1)}
     runs |= {trial(2.0, seed=seed): reaching(0, 6) for seed in (0, 1)}
-    assert choose(runs).lr == 2.0
+    assert select(runs).lr == 2.0
 
 
 def tuned(grid: TrainingGrid, recovered: Callable[[Trial], float]) -> dict[Trial, Trajectory]:
-    """Every trial that tuning asks for, where a run recovers what a function says."""
+    """All trials of the tuning, if each recovers as many items as a function returns."""
     runs: dict[Trial, Trajectory] = {}
     trials = dynamics.cells(grid)
     while trials:
@@ -81,7 +82,7 @@ def tuned(grid: TrainingGrid, recovered: Callable[[Trial], float]) -> dict[Trial
     return runs
 
 
-def sizes(runs: Iterable[Trial], schedule: str) -> list[float]:
+def lrs(runs: Iterable[Trial], schedule: str) -> list[float]:
     return sorted({run.lr for run in runs if run.schedule == schedule})
 
 
@@ -90,7 +91,7 @@ TUNED = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, device="cpu")
 
 @pytest.mark.parametrize("power", range(-2, 3))
 def test_every_schedule_has_the_same_budget_and_finds_its_optimum(power: int) -> None:
-    middle = {schedule: sizes(dynamics.cells(TUNED), schedule)[1] for schedule in TUNED.schedules}
+    middle = {schedule: lrs(dynamics.cells(TUNED), schedule)[1] for schedule in TUNED.schedules}
     optimum = {"constant": middle["constant"] * 3.0**power, "cosine": middle["cosine"]}
 
     def recovered(run: Trial) -> float:
@@ -98,27 +99,27 @@ def test_every_schedule_has_the_same_budget_and_finds_its_optimum(power: int) ->
 
     runs = tuned(TUNED, recovered)
     for schedule in TUNED.schedules:
-        tried = sizes(runs, schedule)
-        assert len(tried) == BUDGET
-        assert min(abs(math.log(size / optimum[schedule])) for size in tried) < math.log(2)
+        assert len(lrs(runs, schedule)) == BUDGET
+        distances = [math.log(lr / optimum[schedule]) for lr in lrs(runs, schedule)]
+        assert min(map(abs, distances)) < math.log(2)
     assert len(runs) == BUDGET * len(TUNED.schedules) * TUNED.seeds
-    assert not choose(runs).edge
+    assert not select(runs).at_edge
 
 
-def test_an_optimum_at_an_end_is_followed_with_its_schedule_alone_and_then_told() -> None:
+def test_only_the_schedule_with_its_optimum_at_an_end_is_widened_and_then_marked() -> None:
     runs = tuned(TUNED, lambda run: 1000 + run.lr * (run.schedule == "cosine"))
-    assert len(sizes(runs, "cosine")) == BUDGET + WIDENINGS
-    assert len(sizes(runs, "constant")) == BUDGET
-    assert choose(runs).edge
+    assert len(lrs(runs, "cosine")) == BUDGET + WIDENINGS
+    assert len(lrs(runs, "constant")) == BUDGET
+    assert select(runs).at_edge
 
 
-def test_given_lrs_are_all_tried_and_only_widened() -> None:
-    given = replace(TUNED, lrs=(1.0, 2.0, 4.0))
-    inside = tuned(given, lambda run: 10 * (run.lr == 2))
-    assert sizes(inside, "constant") == sizes(inside, "cosine") == [1, 2, 4]
-    end = tuned(given, lambda run: min(run.lr, 16) * (run.schedule == "constant"))
-    assert sizes(end, "constant") == [1, 2, 4, 16, 64]
-    assert sizes(end, "cosine") == [1, 2, 4]
+def test_the_users_lrs_are_all_tried_and_only_widened() -> None:
+    grid = replace(TUNED, lrs=(1.0, 2.0, 4.0))
+    inside = tuned(grid, lambda run: 10 * (run.lr == 2))
+    assert lrs(inside, "constant") == lrs(inside, "cosine") == [1, 2, 4]
+    end = tuned(grid, lambda run: min(run.lr, 16) * (run.schedule == "constant"))
+    assert lrs(end, "constant") == [1, 2, 4, 16, 64]
+    assert lrs(end, "cosine") == [1, 2, 4]
 
 
 def test_an_lr_in_a_name_is_its_lr() -> None:
@@ -126,33 +127,30 @@ def test_an_lr_in_a_name_is_its_lr() -> None:
     grid = replace(TUNED, optimizers=(name, "sgd"), lrs=(1.0, 2.0))
     runs = tuned(grid, lambda run: run.lr)
     named = [run for run in runs if run.optimizer == name]
-    assert sizes(named, "constant") == sizes(named, "cosine") == [0.5]
-    assert len(sizes([run for run in runs if run.optimizer == "sgd"], "constant")) > 2
+    assert lrs(named, "constant") == lrs(named, "cosine") == [0.5]
+    assert len(lrs([run for run in runs if run.optimizer == "sgd"], "constant")) > 2
 
 
 def test_the_next_lr_is_beyond_an_end_or_beside_the_best() -> None:
     assert next_lr([1.0, 4.0, 16.0], max) == 64
     assert next_lr([1.0, 4.0, 16.0], min) == 0.25
-    nearest = partial(min, key=lambda size: abs(size - 5))
+    nearest = partial(min, key=lambda lr: abs(lr - 5))
     assert next_lr([1.0, 4.0, 16.0], nearest) == 2
 
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse", "cosine", "linear"])
 def test_schedules_begin_with_the_same_mean_learning_rate(schedule: Schedule) -> None:
-    found = first_lrs(3.0, schedule, 20)
-    means = [
-        size * np.mean([schedule_factor(schedule, step, 20) for step in range(20)])
-        for size in found
-    ]
+    mean_factor = np.mean([schedule_factor(schedule, step, 20) for step in range(20)])
+    means = [lr * mean_factor for lr in first_lrs(3.0, schedule, 20)]
     assert means == pytest.approx([0.75, 3, 12], rel=0.05)  # two digits
 
 
 @pytest.mark.parametrize("name", ["sgd", "muon", "torch.optim.AdamW:weight_decay=0"])
 def test_the_unit_step_is_as_large_as_a_weight_that_stores_what_d_can_hold(name: str) -> None:
-    size = unit_lr(TrainingGrid((name,), device="cpu"), name, 1.5, 32)
+    lr = unit_lr(TrainingGrid((name,), device="cpu"), name, 1.5, 32)
     memory = AssociativeMemory(64 * 32, 32, 1.5, seed=0)
     objective = Objective(memory, memory.population())
-    state = Trainer(objective, resolve([name])[name]).step(objective.batch, size)
+    state = Trainer(objective, resolve([name])[name]).step(objective.batch, lr)
     assert state is not None
     stored = torch.arange(round(theory.limit(32, memory.num_items)))
     weight = np.log(memory.num_items) * memory.outputs[stored].T @ memory.inputs[stored]
@@ -167,7 +165,7 @@ class Lazy(torch.optim.SGD):
 
 
 class Lost(torch.optim.SGD):
-    """Goes uphill by a random way."""
+    """Goes uphill by random steps."""
 
     def step(self, closure: object = None) -> None:  # type: ignore[override]
         for parameter in self.param_groups[0]["params"]:
@@ -175,42 +173,46 @@ class Lost(torch.optim.SGD):
             parameter.data += torch.rand(()) * parameter.grad
 
 
-@pytest.mark.parametrize(("made", "why"), [(Lazy, "no step taken"), (Lost, "uphill, random")])
-def test_why_lrs_cannot_be_guessed_is_said(made: type[torch.optim.Optimizer], why: str) -> None:
-    with pytest.raises(InputError) as told:
-        unit_lr(TrainingGrid({"mine": made}, device="cpu"), "mine", 1.5, 8)
-    assert f"({why}), so learning rates cannot be guessed: give them by --lrs" in str(told.value)
+@pytest.mark.parametrize(("optimizer", "why"), [(Lazy, "no step taken"), (Lost, "uphill, random")])
+def test_the_error_says_why_lrs_cannot_be_inferred(
+    optimizer: type[torch.optim.Optimizer], why: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        unit_lr(TrainingGrid({"mine": optimizer}, device="cpu"), "mine", 1.5, 8)
+    assert f"({why}), so step sizes cannot be guessed: give them by --lrs" in str(caught.value)
 
 
 def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
     grid = TrainingGrid(
-        ("sgd", "muon"), dims=(32,), seeds=1, steps=12, schedules=("constant", "inverse")
+        ("sgd", "muon"), dims=(32,), num_items=1024, seeds=1, steps=6, schedules=("inverse",)
     )
     sgd, muon = (fit.points[0] for fit in run(dynamics, grid).fits)
     assert muon.recovered[2][0] >= 1.3 * muon.recovered[0][0]
     assert muon.recovered[2][0] > sgd.recovered[5][0]
-    assert muon.best[2] >= muon.recovered[2][0]
-    assert len(muon.law) == 12
+    assert muon.best_recovered[2] >= muon.recovered[2][0]
+    assert len(muon.law) == 6
     assert muon.law[0] == pytest.approx(4 / 3)
 
 
-def test_the_threshold_drops_what_is_stored() -> None:
+def test_the_threshold_drops_recovered_items() -> None:
     memory = AssociativeMemory(50, 8, 1.5, seed=0)
-    stored = torch.zeros(50, dtype=torch.bool)
-    stored[[0, 3]] = True
-    left = remaining(memory.population(), stored)
+    recovered = torch.zeros(50, dtype=torch.bool)
+    recovered[[0, 3]] = True
+    left = remaining(memory.population(), recovered)
     assert left.items.tolist() == [i for i in range(50) if i not in (0, 3)]
     assert torch.equal(left.weights, memory.population().weights[left.items])
-    grid = replace(SMALL, optimizers=("muon",), dims=(16,))
+    grid = replace(
+        SMALL, optimizers=("muon",), dims=(16,), steps=4, schedules=("constant",), lrs=(32.0,)
+    )
     exact, dropped = (
         run(dynamics, replace(grid, gradient=kind)).fits[0].points[0]
         for kind in ("exact", "thresholded")
     )
-    assert exact.recovered[0] == dropped.recovered[0]  # nothing is stored at zero
+    assert exact.recovered[0] == dropped.recovered[0]  # nothing is recovered at zero
     assert exact.loss[2] != dropped.loss[2]
 
 
-def test_margins_are_quantiles_over_the_items_that_d_could_hold() -> None:
+def test_margins_are_quantiles_over_as_many_items_as_a_weight_can_store() -> None:
     memory = AssociativeMemory(100, 8, 1.5, seed=0)
     weight = torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     count = int(np.ceil(theory.limit(8, 100)))
@@ -222,11 +224,10 @@ def test_margins_are_quantiles_over_the_items_that_d_could_hold() -> None:
 
 
 def test_minibatches_and_the_tidy_table(tmp_path: Path) -> None:
-    grid = replace(SMALL, dims=(8,), batch_sizes=(16, 64), lrs=(1.0, 8.0, 64.0))
+    grid = replace(SMALL, dims=(8,), batch_sizes=(16, 64), lrs=(1.0, 8.0, 64.0), steps=4)
     summary = run(dynamics, grid, tmp_path)
-    assert [fit.quantity for fit in summary.fits] == [
-        f"plateau at B = {size}" for size in (16, 64) for _ in ("sgd", "muon")
-    ]
+    assert [fit.batch_size for fit in summary.fits] == [16, 16, 64, 64]
+    assert {fit.quantity for fit in summary.fits} == {"plateau"}
     with (tmp_path / "points.csv").open() as file:
         rows = list(csv.DictReader(file))
     point = summary.fits[0].points[0]
@@ -257,20 +258,23 @@ def test_a_run_that_ends_early_counts_nothing_from_then_on_and_is_marked() -> No
     grid = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, steps=4)
     early = replace(until(2), diverged=True)
     runs = {trial(1.0): until(4), trial(1.0, seed=1): early}
-    point = training(grid, "sgd", TuningKey("sgd", 1.5, 8, None), runs)
+    point = dynamics_point(grid, "sgd", KEY, runs)
     assert point.recovered == point.top_rank == [[1, 1], [2, 2], [3, 0], [4, 0]]
-    assert [np.mean(point.plateau)] == point.tried_recovered == [2]
+    assert [np.mean(point.plateau)] == point.trial_recovered == [2]
     assert len(point.loss) == 2
     assert (point.marks, len(point.margins)) == ([1, 2], 2)
-    assert len(point.best) == 4
+    assert len(point.best_recovered) == 4
+    assert point.early_ends == {"diverged": [2]}
     assert dynamics.value(point).endswith(", diverged")
     assert "diverged after step 2 (1 of 2 seeds)" in dynamics.detail(point)
     runs |= {trial(1.0, seed=1): replace(until(3), failed="no")}
-    point = training(grid, "sgd", TuningKey("sgd", 1.5, 8, None), runs)
-    assert point.note == "failed after step 3 (1 of 2 seeds)"
+    point = dynamics_point(grid, "sgd", KEY, runs)
+    assert point.early_ends == {"failed": [3]}
+    assert dynamics.value(point).endswith(", failed")
+    assert "failed after step 3 (1 of 2 seeds)" in dynamics.detail(point)
 
 
-def test_a_lr_at_which_all_runs_diverge_is_told() -> None:
+def test_an_lr_at_which_all_runs_diverge_is_marked() -> None:
     grid = replace(SMALL, optimizers=("torch.optim.SGD:weight_decay=1",), lrs=(1e100,))
     (fit,) = run(dynamics, replace(grid, schedules=("constant",))).fits
     assert all(point.plateau == [0] for point in fit.points)
@@ -278,26 +282,27 @@ def test_a_lr_at_which_all_runs_diverge_is_told() -> None:
     assert fit.estimate.value is None
 
 
-def test_a_grid_of_another_kind_is_told() -> None:
+def test_a_grid_of_another_kind_is_refused() -> None:
     with pytest.raises(InputError, match="grid is a Grid; dynamics takes a TrainingGrid"):
         run(dynamics, Grid(dims=(8,)))  # type: ignore[misc]
 
 
 def without_times(path: Path) -> object:
-    found = json.loads(path.read_text())
-    for fit in found["fits"]:
+    summary = json.loads(path.read_text())
+    for fit in summary["fits"]:
         for point in fit["points"]:
             del point["seconds"]
-    return found
+    return dict(summary)
 
 
 def test_the_recorded_command_resumes_and_gives_the_same_again(tmp_path: Path) -> None:
-    run(dynamics, SMALL, tmp_path / "whole")
-    lines = (tmp_path / "whole/cells.jsonl").read_text().splitlines(keepends=True)
+    grid = replace(SMALL, num_items=64, steps=3, schedules=("constant",))
+    run(dynamics, grid, tmp_path / "complete")
+    lines = (tmp_path / "complete/cells.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "half").mkdir()
     (tmp_path / "half/cells.jsonl").write_text("".join(lines[: len(lines) // 2]))
-    run(dynamics, SMALL, tmp_path / "half", resume=True)
-    first = without_times(tmp_path / "whole/summary.json")
+    run(dynamics, grid, tmp_path / "half", resume=True)
+    first = without_times(tmp_path / "complete/summary.json")
     assert first == without_times(tmp_path / "half/summary.json")
     assert load_summary(dynamics, tmp_path / "half").fits[1].points[0].recovered
 
@@ -314,10 +319,10 @@ def test_the_recorded_command_resumes_and_gives_the_same_again(tmp_path: Path) -
         ({"gradient": "rough"}, "gradient is 'rough'; expected one of"),
     ],
 )
-def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError) as told:
+def test_meaningless_grids_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as caught:
         TrainingGrid(**arguments)  # type: ignore[arg-type]
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -332,12 +337,9 @@ def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message:
     ],
 )
 def test_nonsense_on_the_command_line_is_one_line(
-    tmp_path: Path, options: str, message: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
 ) -> None:
-    command = [sys.executable, "-m", "memsolve", "dynamics", "--dims", "8", *options.split()]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    command = ["dynamics", "--dims", "8", *options.split(), "--out", str(tmp_path / "out")]
+    assert run_command(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line

@@ -323,7 +323,7 @@ def test_no_memory_for_a_memory_is_one_line_and_keeps_what_there_is(
 ) -> None:
     command = [*COMMAND, "--out", str(tmp_path)]
     with monkeypatch.context() as short:
-        short.setattr("memsolve.study.one_step.one_step.memory_of", memory_of_small)
+        short.setattr("memsolve.study.one_step.base.memory_of", memory_of_small)
         assert run_command(command) == 2
     line = error_line(capsys)
     for words in ("sgd at alpha = 1.5", "32.0 GiB", "d = 16", "N = 2048", "512.0 KiB", "--dims"):
@@ -433,9 +433,9 @@ def test_a_process_of_their_own_answers_and_ends_with_the_one_that_started_it() 
         torch.set_num_threads(threads)
     with pytest.raises(StepError, match="its step failed: KeyboardInterrupt"):
         list(worker.stream(interrupted))
-    with pytest.raises(RefusedError) as told:
+    with pytest.raises(RefusedError) as refusal:
         call(worker, partial(prepare, Grid(["adam"])))
-    assert set(told.value.refused) == {"adam"}
+    assert set(refusal.value.refused) == {"adam"}
     assert worker._running is not None
     process, connection = worker._running  # the same one, after all of these
     connection.send((_hang_after_one, ()))

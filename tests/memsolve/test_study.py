@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from memsolve_kernels import matrix_sign
 
 from memsolve import AssociativeMemory, InputError
+from memsolve.cli import run_command
 from memsolve.engine import Cell, prepare
 from memsolve.engine.run import run
 from memsolve.engine.storage.lines import to_line
@@ -21,11 +23,25 @@ from memsolve.engine.storage.store import Store
 from memsolve.environment import environment
 from memsolve.optimizers.choices import Choice
 from memsolve.study import Grid, capacity, load, precision, saturation
-from memsolve.study.one_step.one_step import StepResult, draw
+from memsolve.study.one_step.base import StepResult, draw_batch
 from memsolve.study.one_step.precision import EXACT
 
-SMALL = Grid(dims=(8, 16), seeds=2)
+SMALL = Grid(("sgd", "muon"), dims=(8, 16), seeds=2)
 CELL = Cell("sgd", 1.5, 8, 1024, None, 0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study of `SMALL`, which no test changes."""
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    run(capacity, SMALL, folder)
+    return folder
+
+
+@pytest.fixture
+def copy_of_finished(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 def test_capacity_orders_the_optimizers_as_the_laws_do() -> None:
@@ -59,14 +75,13 @@ def test_saturation_of_muon_lies_above_that_of_sgd() -> None:
     assert muon[1] > 2 * muon[0]
 
 
-def test_the_same_grid_gives_the_same_summary(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        run(capacity, SMALL, tmp_path / name)
-    first, second = ((tmp_path / name / "summary.json").read_bytes() for name in ("a", "b"))
-    assert first == second
-    study, loaded = load(tmp_path / "a")
+def test_the_same_grid_gives_the_same_summary(finished: Path, tmp_path: Path) -> None:
+    run(capacity, SMALL, tmp_path)
+    first, second = (folder / "summary.json" for folder in (finished, tmp_path))
+    assert first.read_bytes() == second.read_bytes()
+    study, loaded = load(finished)
     assert study is capacity
-    assert loaded.as_json() == json.loads(first)
+    assert loaded.as_json() == json.loads(first.read_bytes())
 
 
 def test_own_optimizers_take_part() -> None:
@@ -82,41 +97,38 @@ def test_own_optimizers_take_part() -> None:
 
 
 @pytest.mark.parametrize("torn", ["", '{"cell": {"optimizer": "sg', "[]\n", "\x00\x00\n", "\xff"])
-def test_a_torn_line_costs_one_cell(tmp_path: Path, torn: str) -> None:
-    run(capacity, SMALL, tmp_path)
-    complete = (tmp_path / "summary.json").read_bytes()
-    cells = tmp_path / "cells.jsonl"
-    lines = cells.read_bytes().splitlines(keepends=True)
+def test_a_torn_line_costs_one_cell(copy_of_finished: Path, torn: str) -> None:
+    summary, cells = (copy_of_finished / name for name in ("summary.json", "cells.jsonl"))
+    complete, lines = summary.read_bytes(), cells.read_bytes().splitlines(keepends=True)
     cells.write_bytes(b"".join(lines[:-3]) + torn.encode("latin-1"))
-    run(capacity, SMALL, tmp_path, resume=True)
-    assert (tmp_path / "summary.json").read_bytes() == complete
+    run(capacity, SMALL, copy_of_finished, resume=True)
+    assert summary.read_bytes() == complete
     assert len(cells.read_bytes().splitlines()) == len(lines)
 
 
-def test_finished_cells_are_not_run_again(tmp_path: Path) -> None:
-    run(capacity, SMALL, tmp_path)
-    lines = (tmp_path / "cells.jsonl").read_text().splitlines()
+def test_finished_cells_are_not_run_again(copy_of_finished: Path) -> None:
+    cells = copy_of_finished / "cells.jsonl"
+    lines = cells.read_text().splitlines()
     entry = json.loads(lines[-1])
     entry["result"]["recovered"] = 10**6
     del entry["crc"]
-    (tmp_path / "cells.jsonl").write_text("\n".join([*lines[:-1], to_line(entry)]))
-    fits = run(capacity, SMALL, tmp_path, resume=True).fits
+    cells.write_text("\n".join([*lines[:-1], to_line(entry)]))
+    fits = run(capacity, SMALL, copy_of_finished, resume=True).fits
     assert max(max(point.recovered) for fit in fits for point in fit.points) == 10**6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch_size", [40, None])
-def test_a_cell_is_one_step_recalled(batch_size: int | None, dtype: torch.dtype) -> None:
-    grid = prepare(
-        Grid(dims=(16,), seeds=3, batch_sizes=(40,) if batch_size else None, dtype=str(dtype)[6:])
-    ).grid
+def test_a_cell_is_one_evaluated_step(batch_size: int | None, dtype: torch.dtype) -> None:
+    sizes = (40,) if batch_size else None
+    grid = Grid(dims=(16,), seeds=3, batch_sizes=sizes, device="cpu", dtype=str(dtype)[6:])
     study = saturation if batch_size else capacity
     results: dict[Cell, StepResult] = {}
     for seed in range(3):
         cells = [Cell(name, 1.5, 16, 2048, batch_size, seed) for name in grid.labels]
         results |= dict(zip(cells, study.measure(grid, cells), strict=True))
         memory = AssociativeMemory(2048, 16, 1.5, seed=seed, dtype=dtype)
-        batch = memory.population() if batch_size is None else draw(memory, batch_size, seed)
+        batch = memory.population() if batch_size is None else draw_batch(memory, batch_size, seed)
         gradient = memory.gradient_at_zero(batch)
         outputs, inputs = memory.curvature(batch)
         damped = inputs + 1e-6 * inputs.diagonal().mean() * torch.eye(16, dtype=dtype)
@@ -133,21 +145,31 @@ def test_a_cell_is_one_step_recalled(batch_size: int | None, dtype: torch.dtype)
 
 def test_batches_differ_by_seed_and_size() -> None:
     memory = AssociativeMemory(500, 4, 1.5, seed=0)
-    batches = [draw(memory, size, seed) for size in (30, 31) for seed in (0, 1)]
+    batches = [draw_batch(memory, size, seed) for size in (30, 31) for seed in (0, 1)]
     distinct = {tuple(batch.items.tolist()) for batch in batches}
     assert len(distinct) == 4
-    again = draw(memory, 30, 0)
+    again = draw_batch(memory, 30, 0)
     assert torch.equal(again.items, batches[0].items)
+
+
+INTERRUPTED = ["saturation", "--optimizers", "sgd,muon", "--dims", "16,32", "--seeds", "3"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The summary of `INTERRUPTED`, run to its end."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert run_command([*INTERRUPTED, "--out", str(folder)]) == 0
+    return (folder / "summary.json").read_bytes()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_resumes_to_the_same_summary(
-    tmp_path: Path, how: signal.Signals
+    tmp_path: Path, how: signal.Signals, uninterrupted: bytes
 ) -> None:
-    options = ["--dims", "16,32", "--seeds", "3"]
-    command = [sys.executable, "-m", "memsolve", "saturation", *options]
     out = tmp_path / "interrupted"
-    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "memsolve", *INTERRUPTED, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     cells = out / "cells.jsonl"
     deadline = time.monotonic() + 60
     while not (cells.exists() and cells.stat().st_size > 3000) and time.monotonic() < deadline:
@@ -158,9 +180,8 @@ def test_an_interrupted_run_resumes_to_the_same_summary(
     if how is signal.SIGINT:
         assert process.returncode == 130
         assert "goes on with --resume" in errors
-    for folder, options in ((out, ["--resume"]), (tmp_path / "whole", [])):
-        subprocess.run([*command, "--out", str(folder), *options], check=True, capture_output=True)
-    assert (out / "summary.json").read_bytes() == (tmp_path / "whole/summary.json").read_bytes()
+    assert run_command([*INTERRUPTED, "--out", str(out), "--resume"]) == 0
+    assert (out / "summary.json").read_bytes() == uninterrupted
 
 
 def test_another_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +191,7 @@ def test_another_environment_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         run(capacity, Grid({"mine": "sgd"}, dims=(8, 16), seeds=1), tmp_path, resume=True)
 
 
-def test_batches_of_astronomic_size_are_told() -> None:
+def test_batches_of_astronomic_size_are_refused() -> None:
     with pytest.raises(InputError, match=r"d\^\(alpha \+ 1/2\)"):
         run(saturation, Grid(alphas=(9.0,), dims=(256,)))
 
@@ -180,7 +201,7 @@ def store(folder: Path, settings: dict[str, object], *, resume: bool) -> Store[C
     return Store(folder, settings, Cell, StepResult, resume=resume)
 
 
-def test_folders_that_cannot_serve_are_told(tmp_path: Path) -> None:
+def test_unusable_folders_are_refused(tmp_path: Path) -> None:
     settings: dict[str, object] = {"study": "capacity", "dtype": "float64"}
     here = environment("cpu")
     store(tmp_path / "a", settings, resume=False)
@@ -205,10 +226,10 @@ def test_each_result_carries_the_environment_that_made_it(tmp_path: Path) -> Non
     environments = [environment("cpu"), environment("cpu") | {"threads": 64}]
     for cell, made_in in zip(cells, environments, strict=True):  # as two workers would
         store(tmp_path, settings, resume=True).add(cell, StepResult(1, 1), made_in)
-    found = store(tmp_path, settings, resume=True)
+    again = store(tmp_path, settings, resume=True)
     for cell, here, there in zip(cells, environments, environments[::-1], strict=True):
-        assert found.find(cell, here) == StepResult(1, 1)
-        assert found.find(cell, there) is None
+        assert again.find(cell, here) == StepResult(1, 1)
+        assert again.find(cell, there) is None
 
 
 def test_results_of_an_older_layout_are_refused_by_their_version(tmp_path: Path) -> None:
@@ -244,6 +265,6 @@ def test_results_of_an_older_layout_are_refused_by_their_version(tmp_path: Path)
         ({"optimizers": ("adam",)}, "optimizer 'adam' is unknown"),
     ],
 )
-def test_grids_that_mean_nothing_are_told(arguments: dict[str, object], message: str) -> None:
+def test_meaningless_grids_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         prepare(Grid(**arguments))  # type: ignore[arg-type]

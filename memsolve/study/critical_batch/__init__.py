@@ -1,1 +1,1 @@
-"""The critical batch size of training: races to a target at every batch size."""
+"""The critical batch size of training, from races to a target at every batch size."""

@@ -1,4 +1,4 @@
-"""How the steps to a target fall with the batch size, and where they cease to: two definitions."""
+"""The critical batch size from steps to a target at every batch size, by two definitions."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -23,13 +23,13 @@ NARROWINGS = 64
 Booleans = NDArray[np.bool_]
 
 
-class Tuned(NamedTuple):
-    """Steps to a target at each batch size, of the trial that needs the fewest.
+class TunedSteps(NamedTuple):
+    """Steps to a target at each batch size, of the candidate that needs the fewest.
 
     Attributes:
-        steps: (R, K) mean over seeds; where a seed has not reached the target, its horizon counts,
-            and the mean is a lower bound.
-        reached: (R, K) whether every seed has.
+        steps: (R, K) mean over seeds; a seed that did not reach the target counts the horizon, so
+            that the mean is a lower bound.
+        reached: (R, K) whether every seed has reached the target.
     """
 
     steps: Floats
@@ -42,7 +42,7 @@ class Model(NamedTuple):
     Attributes:
         floor: (R,) `S_min`.
         critical: (R,) `B_crit`.
-        misfit: (R,) typical factor between the curve and what was measured; 1 is exact.
+        misfit: (R,) typical factor between the curve and the measured steps; 1 is exact.
     """
 
     floor: Floats
@@ -53,13 +53,13 @@ class Model(NamedTuple):
 class BatchScaling:
     """The critical batch size of one memory size, from steps to a target at every batch size.
 
-    Steps are arrays (R, S, K, T): sets of seeds, seeds, batch sizes, trials; `inf` where a run did
-    not reach the target within the horizon, or was not made. Of the trials at a batch size the one
-    with the fewest steps counts, chosen anew for every set of seeds.
+    Steps are arrays (R, S, K, T): resamples, seeds, batch sizes, candidates; `inf` where a run did
+    not reach the target within the horizon, or does not exist. At each batch size the candidate
+    with the fewest steps counts, selected anew for every resample.
 
     Args:
         batch_sizes: (K,), increasing, at least one of them finite; `inf` is the population.
-        horizon: steps after which a run was given up.
+        horizon: steps after which a run is given up.
     """
 
     def __init__(self, batch_sizes: Sequence[float], horizon: int) -> None:
@@ -67,31 +67,32 @@ class BatchScaling:
         self.finite = np.isfinite(self.batch_sizes)
         self.horizon = horizon
 
-    def tuned(self, steps: Floats) -> Tuned:
-        """The trial with the fewest steps at every batch size."""
-        place = best(steps)
-        chosen = np.take_along_axis(steps, place[:, None, :, None], axis=3)[..., 0]
-        counted = np.sort(np.minimum(chosen, self.horizon), axis=1)  # so that equal sets are equal
-        return Tuned(counted.mean(1), np.asarray(np.isfinite(chosen).all(1)))
+    def tuned(self, steps: Floats) -> TunedSteps:
+        """The steps of the candidate with the fewest, at every batch size."""
+        index = fewest_steps(steps)
+        selected = np.take_along_axis(steps, index[:, None, :, None], axis=3)[..., 0]
+        bounded = np.minimum(selected, self.horizon)
+        bounded.sort(axis=1)  # so that resamples of equal seeds have equal means
+        return TunedSteps(bounded.mean(1), np.asarray(np.isfinite(selected).all(1)))
 
     def model(self, steps: Floats) -> Model:
         """The curve `S(B) = S_min (1 + B_crit / B)`; NaN where nothing reached the target.
 
-        Least squares in logarithms (McCandlish et al. 2018 fit the same curve). A lower bound
-        counts where the curve lies below it, and not where it is kept, so that a target that is
-        not reached says what it says: at least so many steps.
+        Least squares in logarithms (McCandlish et al. 2018 fit the same curve). A lower bound adds
+        an error only where the curve lies below it, since a target that is not reached says no
+        more than that at least this many steps are needed.
         """
         tuned = self.tuned(steps)
         rows: Floats = np.concatenate(tuned, axis=1)
-        distinct, places = np.unique(rows, axis=0, return_inverse=True)  # many rows are equal
+        distinct, inverse = np.unique(rows, axis=0, return_inverse=True)  # many rows are equal
         mean, reached = distinct[:, : len(self.finite)], distinct[:, len(self.finite) :] > 0
         fitted = np.full((3, len(distinct)), np.nan)
-        known = reached.any(1)
-        fitted[:, known] = self._model(mean[known], reached[known])
-        return Model(*fitted[:, places.reshape(-1)])
+        any_reached = reached.any(1)
+        fitted[:, any_reached] = self._model(mean[any_reached], reached[any_reached])
+        return Model(*fitted[:, inverse.reshape(-1)])
 
     def critical(self, steps: Floats) -> Floats:
-        """`B_crit` (R,); NaN where it lies outside of the batch sizes that reached the target."""
+        """`B_crit` (R,); NaN where it lies outside the batch sizes that reached the target."""
         return self._inside(self.model(steps).critical, self.tuned(steps).reached)
 
     def overhead(self, steps: Floats) -> Floats:
@@ -99,45 +100,45 @@ class BatchScaling:
 
         Linear scaling starts at the batch size that reaches the target with the fewest examples,
         `B S(B)`. The first larger one with more steps than `1.2 S B / B'` and the one before it
-        bracket the answer, which is interpolated in logarithms. It is NaN where there is no such
-        bracket, and where the smallest batch scales linearly to no other. Where several batches
-        need about the fewest examples, the one that starts is the luckiest, and intervals over
-        seeds cover 84 to 96% (those of `critical` 94 to 99%, whatever is tuned; simulated).
+        bracket the estimate, which is interpolated in logarithms. It is NaN without such a
+        bracket, and where not even the second batch size scales linearly from the smallest. Where
+        several batch sizes need about the fewest examples, the start is selected by chance, and
+        intervals over seeds cover 84 to 96% in simulations (those of `critical` 94 to 99%).
         """
         mean, reached = self.tuned(steps)
         finite = self.batch_sizes[self.finite]
         examples = np.log(mean[:, self.finite] * finite)
-        known = reached[:, self.finite]
-        start = np.where(known, examples, np.inf).argmin(1)
-        rows, places = np.arange(len(mean)), np.arange(len(finite))
+        reached_finite = reached[:, self.finite]
+        start = np.where(reached_finite, examples, np.inf).argmin(1)
+        rows, columns = np.arange(len(mean)), np.arange(len(finite))
         excess = examples - examples[rows, start][:, None] - np.log(OVERHEAD)
-        over = (excess > 0) & (places > start[:, None])
+        over = (excess > 0) & (columns > start[:, None])
         after = over.argmax(1)
         before = np.maximum(after - 1, 0)
         low, high = excess[rows, before], excess[rows, after]
         with np.errstate(divide="ignore", invalid="ignore"):
             share = -low / (high - low)
-        found = finite[before] * (finite[after] / finite[before]) ** share
-        found = np.where(over.any(1), found, np.inf)
-        unseen = (after == start + 1) & (start == known.argmax(1)) & over.any(1)
-        return self._inside(np.where(unseen, 0.0, found), reached)
+        estimates = finite[before] * (finite[after] / finite[before]) ** share
+        estimates = np.where(over.any(1), estimates, np.inf)
+        below_grid = (after == start + 1) & (start == reached_finite.argmax(1)) & over.any(1)
+        return self._inside(np.where(below_grid, 0.0, estimates), reached)
 
     def estimate(self, samples: Floats, statistic: Callable[[Floats], Floats]) -> Estimate:
         """A critical batch size of (S, K, T) steps, or why there is none."""
         reached = self.tuned(samples[None]).reached[0] & self.finite
         if not reached.any():
             return Estimate(None, note="not identified: no batch size reached the target")
-        found = jackknife([samples], lambda draws: statistic(draws[0]), POSITIVE)
+        estimate = jackknife([samples], lambda draws: statistic(draws[0]), POSITIVE)
         low, high = self.batch_sizes[reached][[0, -1]]
-        reason = f"not inside the batches that got there, {low:g} to {high:g}"
-        return require_identified(found, low, high, reason)
+        reason = f"not inside the batch sizes that reached the target, {low:g} to {high:g}"
+        return require_identified(estimate, low, high, reason)
 
-    def _inside(self, found: Floats, reached: Booleans) -> Floats:
+    def _inside(self, estimates: Floats, reached: Booleans) -> Floats:
         """Estimates between the finite batch sizes that reached the target; NaN elsewhere."""
         finite = self.batch_sizes[self.finite]
-        known = reached[:, self.finite]
-        low, high = finite[known.argmax(1)], finite[::-1][known[:, ::-1].argmax(1)]
-        inside: Floats = np.where((low < found) & (found < high), found, np.nan)
+        of_finite = reached[:, self.finite]
+        low, high = finite[of_finite.argmax(1)], finite[::-1][of_finite[:, ::-1].argmax(1)]
+        inside: Floats = np.where((low < estimates) & (estimates < high), estimates, np.nan)
         return inside
 
     def _model(self, mean: Floats, reached: Booleans) -> Model:
@@ -149,10 +150,10 @@ class BatchScaling:
             excess = np.log(mean) - np.logaddexp(0, log_critical[:, None] - sizes)
             counts = reached
             for _ in sizes:  # Newton's method from the left on a convex, piecewise linear function
-                found = (excess * counts).sum(1) / counts.sum(1)
-                counts = reached | (excess > found[:, None])
-            error: Floats = ((excess - found[:, None]) ** 2 * counts).sum(1)
-            return found, error
+                log_floor = (excess * counts).sum(1) / counts.sum(1)
+                counts = reached | (excess > log_floor[:, None])
+            error: Floats = ((excess - log_floor[:, None]) ** 2 * counts).sum(1)
+            return log_floor, error
 
         first, last = sizes[self.finite][[0, -1]]
         coarse = np.arange(first - 2, last + 2.5, 0.5)
@@ -170,13 +171,14 @@ class BatchScaling:
         return Model(np.exp(log_floor), np.exp(log_critical), np.exp(misfit))
 
 
-def best(steps: Floats) -> NDArray[np.intp]:
-    """(R, K) the trial with the fewest steps, mean over seeds, the first of equals.
+def fewest_steps(steps: Floats) -> NDArray[np.intp]:
+    """(R, K) the index of the candidate with the fewest steps, mean over seeds, the first of ties.
 
-    Of steps (R, S, K, T). A run that did not reach its target counts more than all that did.
+    Args:
+        steps: (R, S, K, T). A run that did not reach its target counts more than all that did.
     """
     reached = np.isfinite(steps)
     most = np.max(steps, where=reached, initial=1)
     counted: Floats = np.where(reached, steps, most * (1 + steps.shape[1])).mean(1)
-    place: NDArray[np.intp] = counted.argmin(-1)
-    return place
+    index: NDArray[np.intp] = counted.argmin(-1)
+    return index

@@ -1,1 +1,1 @@
-"""The leaderboard: optimizers tuned with one budget, and ranked."""
+"""The leaderboard: a ranking of optimizers that are tuned with one budget."""

@@ -1,4 +1,4 @@
-"""What a leaderboard compares: optimizers that people use, on the same memories."""
+"""The grid of a leaderboard: popular optimizers on the same memories."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,13 @@ from memsolve_kernels.errors import RangeError
 from memsolve.engine import option
 from memsolve.optimizers.choices import Optimizers
 from memsolve.study.training.grid import TrainingGrid, Trial, check_horizon_free
+from memsolve.study.training.tuning import TUNING_SEEDS
 from memsolve.training import Schedule
 
-TUNING_SEEDS = range(1)
-"""Step sizes are tuned on these; every number that is shown is of others."""
+BATCH_STEPS = 10
+"""Steps of the runs on batches, which give the saturating batch size."""
 
-WITH_BATCHES = 10
-"""Steps with batches, by which the critical batch size is told."""
-
-FAMOUS = (
+POPULAR = (
     "sgd",
     "torch.optim.SGD:momentum=0.9",
     "torch.optim.AdamW",
@@ -35,9 +33,9 @@ FAMOUS = (
     "pytorch_optimizer.Shampoo",
     "pytorch_optimizer.SOAP",
 )
-"""At the settings of their packages, but for what is named: Newton's method and
-L-BFGS at their natural step size, the latter with one gradient a step, and Adafactor at the step
-size that it is given."""
+"""With the default settings of their packages unless named: Newton's method and L-BFGS with their
+natural learning rate of 1, L-BFGS with one gradient per step, and Adafactor with the learning rate
+of the tuning instead of its own."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +43,22 @@ class LeaderboardGrid(TrainingGrid):
     """A grid of optimizers to rank.
 
     Args:
-        seeds: how many, beside the one that step sizes are tuned on.
-        schedules: constant and inverse, which do not depend on the number of steps, so that a run
-            is also the shorter run that it begins with.
-        batch_sizes: of the runs for the critical batch size, at the smallest `d` alone; default
+        seeds: number of evaluation seeds, in addition to the tuning seed.
+        schedules: constant and inverse. They do not depend on the number of steps, so the first
+            steps of a run are also a shorter run.
+        batch_sizes: of the runs for the saturating batch size, at the smallest `d` only; default
             powers of 4 up to `d^(alpha + 1/2)`.
 
-    Other arguments are those of `TrainingGrid`. By default `N = 2048` at every `d`, in float32: by
-    count a step is `6 N^2 d` flops, and its exponentials, and at d <= 128 Muon stores as much in
-    float32 as in float64, up to what another draw of the embeddings makes of it (measured).
+    Other arguments are those of `TrainingGrid`. By default `N = 2048` at every `d`, in float32: a
+    step takes `6 N^2 d` flops and its exponentials, and at d <= 128 Muon recovers as many items in
+    float32 as in float64, up to the variation between seeds (measured).
     """
 
     optimizers: Optimizers = option(
-        FAMOUS,
+        POPULAR,
         "--optimizers",
         str,
-        "What to rank, as in the other studies (default: what people use).",
+        "Optimizers to rank, as in the other studies (default: popular ones).",
         in_cells=True,
     )
     dims: Sequence[int] = option((32, 64), "--dims", int, "Embedding dimensions d.", in_cells=True)
@@ -68,7 +66,7 @@ class LeaderboardGrid(TrainingGrid):
         3,
         "--seeds",
         int,
-        "How many seeds, beside the one of the tuning.",
+        "Number of seeds, in addition to the one for tuning.",
         many=False,
         in_cells=True,
     )
@@ -79,7 +77,7 @@ class LeaderboardGrid(TrainingGrid):
         ("constant", "inverse"),
         "--schedules",
         str,
-        "How the step size falls: constant, inverse.",
+        "How the learning rate decays: constant, inverse.",
         in_cells=True,
     )
     dtype: str = option("float32", "--dtype", str, "float64 or float32.", many=False)
@@ -90,22 +88,23 @@ class LeaderboardGrid(TrainingGrid):
         if self.gradient != "exact":
             raise RangeError(
                 f"gradient is {self.gradient!r}; expected 'exact', since a leaderboard compares "
-                "what optimizers do with the gradient of the population and of batches"
+                "optimizers on the gradient of the population and of batches"
             )
 
     @property
-    def shown(self) -> range:
-        """Seeds of the numbers that are shown."""
+    def evaluation_seeds(self) -> range:
+        """Seeds of the reported numbers, none of which is a tuning seed."""
         return range(len(TUNING_SEEDS), len(TUNING_SEEDS) + self.seeds)
 
     @property
     def horizons(self) -> list[int]:
-        """After how many steps the items are counted: 1, 10, and all."""
-        return [*(steps for steps in (1, WITH_BATCHES) if steps < self.steps), self.steps]
+        """The numbers of steps that are reported: 1, 10, and all."""
+        return [*(steps for steps in (1, BATCH_STEPS) if steps < self.steps), self.steps]
 
-    def steps_with(self, batch_size: int | None) -> int:
-        """Steps of a run: with batches at most 10."""
-        return self.steps if batch_size is None else min(self.steps, WITH_BATCHES)
+    @property
+    def batch_steps(self) -> int:
+        """Number of steps of a run on batches: at most 10."""
+        return min(self.steps, BATCH_STEPS)
 
     def batch_sizes_of(self, alpha: float, dim: int) -> list[int]:
         """Batch sizes, increasing: every other power of two by default."""
@@ -115,15 +114,15 @@ class LeaderboardGrid(TrainingGrid):
 
 @dataclass(frozen=True)
 class LeaderboardTrial(Trial):
-    """One run of a leaderboard.
+    """A training run of a leaderboard, for tuning or for evaluation.
 
     Attributes:
-        steps: how many it takes.
+        steps: number of steps.
     """
 
     steps: int
 
     @property
-    def tunes(self) -> bool:
-        """It is of the tuning, and no number that is shown."""
+    def is_for_tuning(self) -> bool:
+        """Whether it only tunes; else it is reported."""
         return self.seed in TUNING_SEEDS

@@ -1,68 +1,80 @@
-"""Which optimizers store most, all tuned by one rule with one budget: a ranking."""
+"""The leaderboard: optimizers ranked by the items they recover, tuned with one budget."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve import theory
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, mean, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
-from memsolve.report.drawing import Bar
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
+from memsolve.report.drawing import ErrorBar
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
+from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard import figures
 from memsolve.study.leaderboard.cost import cost
-from memsolve.study.leaderboard.grid import TUNING_SEEDS, LeaderboardGrid, LeaderboardTrial
-from memsolve.study.leaderboard.point import LeaderboardPoint, LeaderboardRun, best, shown, standing
-from memsolve.study.leaderboard.ranking import behind, rank, ranking
+from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
+from memsolve.study.leaderboard.point import (
+    LeaderboardPoint,
+    LeaderboardRun,
+    Runs,
+    evaluation_trials,
+    leaderboard_point,
+    select_at,
+)
+from memsolve.study.leaderboard.ranking import gaps, rank, ranking
 from memsolve.study.leaderboard.records import recorded
-from memsolve.study.training.grid import TuningKey, by_tuning_key
-from memsolve.study.training.trajectory import choose, trajectory
+from memsolve.study.training.early_ends import format_early_ends
+from memsolve.study.training.grid import Candidate, TuningKey, by_tuning_key
+from memsolve.study.training.selection import Selection, select
+from memsolve.study.training.trajectory import trajectory
 from memsolve.study.training.tuned_study import TrainingStudy
-from memsolve.study.training.tuning import Candidate, Selection
+from memsolve.study.training.tuning import TUNING_SEEDS
 from memsolve.training import Builder
 
 
-class Leaderboard(
+class LeaderboardStudy(
     TrainingStudy[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, LeaderboardPoint]
 ):
-    """Items stored after 1, 10 and all steps, critical batch size, time and state."""
+    """Items recovered after 1, 10 and all steps, saturating batch size, time and state."""
 
     name = "leaderboard"
-    question = "Which optimizers store most after 1, 10 and 50 steps, all tuned with one budget."
-    quantity = "items stored after 1 / 10 / all steps"
+    question = "Which optimizer recovers the most items after 1, 10 and 50 steps?"
+    quantity = "items recovered after 1 / 10 / all steps"
     definition = (
-        "Items whose own logit is the largest, of all N, after 1, 10 and all steps on the gradient "
-        "of the population from W = 0. Every optimizer has the settings of its package, but for "
-        "what its name says, and one budget: on seed 0, which is not shown, both a constant and an "
-        "inverse schedule are tried with five step sizes, found by the rule of dynamics, and up to "
-        "four more where the best after all steps is at an end, unless step sizes or schedules are "
-        "given. For each number of steps the trial that had stored "
-        "most by then is run again on other seeds, and those are the numbers. A run that ends "
-        "early, because it diverged or a step failed, counts 0 from then on. The ranking is by the "
-        "share of the best: what an optimizer stores over the most that any of those compared "
-        "does, mean over alphas, d and numbers of steps; its interval is over seeds. Behind "
-        "the one above is the difference of that share to the next better one, on the same seeds; "
-        "within noise where its interval holds 0. The critical batch size, at the smallest d, is "
-        "the smallest with which 10 steps store 80% of what 10 steps on the population do, tuned "
-        "likewise. Time is that of a step, its gradient "
-        "included, over that of a step of SGD in turn with it; state is what is kept from step to "
-        "step, in numbers a weight. This ranks how well optimizers store facts in one linear "
-        "layer, by steps. It cannot rank them by time at another size, on deep networks, or with "
-        "other settings than these: momentum, decay and the like are not tuned, and batches are "
-        "seen in the critical batch size alone."
+        "Items, of all N, whose own logit is the largest after 1, 10 and all steps on the "
+        "population gradient from W = 0. Every optimizer has the default settings of its package, "
+        "unless its name states others, and the same tuning budget. On seed 0, which is not "
+        "reported, a constant and an inverse schedule get five learning rates each by the rule of "
+        "dynamics, and up to four more while the best one after all steps is at an end, unless the "
+        "user sets learning rates or schedules. For each number of steps the candidate that had "
+        "recovered the most by then is run again on other seeds, and these runs are reported. A "
+        "run that ends early, because it diverges or a step fails, counts 0 from then on. The "
+        "ranking is by the share of the best: the items that an optimizer recovers, divided by "
+        "the most that any of those compared recovers, mean over alphas, d and numbers of steps; "
+        "its interval is over seeds. The gap is the difference between that share and the next "
+        "better one, on the same seeds; it is within noise if its interval contains 0. The "
+        "saturating batch size B_80%, measured at the smallest d, is the smallest with which 10 "
+        "steps recover 80% of the items of 10 steps on the population, tuned in the same way. Time "
+        "is that of a step with its gradient, relative to a step of SGD measured in alternation; "
+        "state is the size of the optimizer's state, per number in the weight. The leaderboard "
+        "ranks how well optimizers store facts in one linear layer, by steps. It does not rank "
+        "them by time at another size, on deep networks, or with other settings: momentum, decay "
+        "and the like are not tuned, and batches only enter the saturating batch size."
     )
     legend = (
-        "share: of the best, mean over alphas, d and numbers of steps; time: of a step over "
-        "SGD's; state: numbers kept a weight; B_80%: the smallest batch that stores 80% of what "
-        "the population does in 10 steps (?: not identified, the report says why)"
+        "share: of the best, mean over alphas, d and numbers of steps; time: of a step, relative "
+        "to SGD's; state: numbers in the optimizer's state per weight; B_80%: the smallest batch "
+        "size that recovers 80% of the population's items in 10 steps (?: not identified, the "
+        "report says why)"
     )
     record = recorded("leaderboard")
     grid = LeaderboardGrid()
@@ -71,38 +83,35 @@ class Leaderboard(
     point = LeaderboardPoint
 
     def batch_sizes(self, grid: LeaderboardGrid, alpha: float, dim: int) -> list[int | None]:
-        """The population; at the smallest `d` batches, too."""
+        """The population; at the smallest `d` also the batch sizes of the grid."""
         sizes = grid.batch_sizes_of(alpha, dim) if dim == min(grid.dims) else []
         return [*sizes, None]
 
     def trial(
-        self, grid: LeaderboardGrid, place: TuningKey, seed: int, tried: Candidate
+        self, grid: LeaderboardGrid, key: TuningKey, seed: int, candidate: Candidate
     ) -> LeaderboardTrial:
-        """A run of the tuning."""
-        name, alpha, dim, batch_size = place
-        steps = grid.steps_with(batch_size)
-        return LeaderboardTrial(
-            name, alpha, dim, grid.items_of(dim), batch_size, seed, *tried, steps
-        )
+        """A trial of the tuning."""
+        name, alpha, dim, batch_size = key
+        steps = grid.steps if batch_size is None else grid.batch_steps
+        cell = name, alpha, dim, grid.items_of(dim), batch_size, seed
+        return LeaderboardTrial(*cell, *candidate, steps)
 
-    def tuned_on(self, grid: LeaderboardGrid) -> range:
-        """Seeds that are not shown."""
+    def tuning_seeds(self, grid: LeaderboardGrid) -> range:
+        """Seeds that are not reported."""
         return TUNING_SEEDS
 
-    def next_cells(
-        self, grid: LeaderboardGrid, results: Mapping[LeaderboardTrial, LeaderboardRun]
-    ) -> list[LeaderboardTrial]:
-        """What tuning asks for; once it has ended, the runs that are shown."""
-        tuned = {run: result for run, result in results.items() if run.tunes}
-        if further := super().next_cells(grid, tuned):
-            return further
-        wanted = [
-            run
-            for place, runs in by_tuning_key(tuned).items()
-            for steps in (grid.horizons if place.batch_size is None else [grid.steps_with(1)])
-            for run in shown(grid, place, best(runs, steps), steps)
-        ]
-        return sorted(set(wanted) - set(results), key=lambda run: (run.memory, str(run)))
+    def next_cells(self, grid: LeaderboardGrid, results: Runs) -> list[LeaderboardTrial]:
+        """The next trials of the tuning; once it has ended, the trials that are reported."""
+        tuning = {trial: run for trial, run in results.items() if trial.is_for_tuning}
+        if trials := super().next_cells(grid, tuning):
+            return trials
+        reported = {
+            trial
+            for key, runs in by_tuning_key(tuning).items()
+            for steps in (grid.horizons if key.batch_size is None else [grid.batch_steps])
+            for trial in evaluation_trials(grid, key, select_at(runs, steps).candidate, steps)
+        }
+        return sorted(reported - set(results), key=lambda trial: (trial.memory, str(trial)))
 
     def run(
         self,
@@ -111,29 +120,26 @@ class Leaderboard(
         build: Builder,
         cell: LeaderboardTrial,
     ) -> LeaderboardRun:
-        """The run, with its costs where it is the longest that is shown."""
+        """The run, with its costs if it is reported and takes all steps."""
         start = time.perf_counter()
-        found = trajectory(replace(grid, steps=cell.steps), memory, build, cell)
-        run = LeaderboardRun(**vars(found), took=time.perf_counter() - start)
-        if not cell.tunes and cell.batch_size is None and cell.steps == grid.steps:
-            with suppress(StepError):  # of a run that ended in it
+        result = trajectory(replace(grid, steps=cell.steps), memory, build, cell)
+        run = LeaderboardRun(**vars(result), total_seconds=time.perf_counter() - start)
+        if not cell.is_for_tuning and cell.batch_size is None and cell.steps == grid.steps:
+            with suppress(StepError):  # as the run itself may have ended
                 return replace(run, **cost(memory, build, cell.lr)._asdict())
         return run
 
-    def select(self, runs: Mapping[LeaderboardTrial, LeaderboardRun]) -> Selection:
-        """What tuning follows: the most in the end."""
-        return choose(runs)
+    def select(self, runs: Runs) -> Selection:
+        """The candidate with the most items recovered after all steps."""
+        return select(runs)
 
-    def fits(
-        self, grid: LeaderboardGrid, results: Mapping[LeaderboardTrial, LeaderboardRun]
-    ) -> list[Fit[LeaderboardPoint]]:
-        """One fit an optimizer and alpha, the best first; the exponent of the last count."""
-        places = by_tuning_key(results)
+    def fits(self, grid: LeaderboardGrid, results: Runs) -> list[Fit[LeaderboardPoint]]:
+        """One fit for each optimizer and alpha, the best first; the exponent after all steps."""
+        by_key: Mapping[TuningKey, Runs] = by_tuning_key(results)
 
         def fit(name: str, alpha: float) -> Fit[LeaderboardPoint]:
-            points = [
-                standing(grid, TuningKey(name, alpha, dim, None), places) for dim in grid.dims
-            ]
+            keys = [TuningKey(name, alpha, dim, None) for dim in grid.dims]
+            points = [leaderboard_point(grid, key, by_key) for key in keys]
             counts = [np.array(point.recovered[-1], dtype=float) for point in points]
             slope = power_law_exponent(
                 grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
@@ -148,63 +154,66 @@ class Leaderboard(
         order = list(ranking(fits))
         return sorted(fits, key=lambda fit: (fit.alpha, order.index(fit.optimizer)))
 
-    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, str]]:
-        """Rank, share of the best over all alphas and at each, exponent, critical batch, costs."""
-        overall, gaps = ranking(fits), behind(fits)
+    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, TableCell]]:
+        """Rank, share of the best, gap, exponent, saturating batch size, and costs."""
+        overall, gap = ranking(fits), gaps(fits)
+        gap_keys = _differences(overall)
         shares = {
             alpha: ranking([fit for fit in fits if fit.alpha == alpha])
             for alpha in {fit.alpha for fit in fits}
         }
-        return [
-            {
-                "rank": rank(overall, fit.optimizer),
-                "share [95%]": str(overall[fit.optimizer]),
-                "behind the one above [95%]": gaps[fit.optimizer],
-                "at this alpha": str(shares[fit.alpha][fit.optimizer]),
-                "exponent in d [95%]": fit.estimate.format(),
-                f"B_80% at d = {fit.points[0].dim}": _known(fit.points[0].critical),
-                "time": f"{np.median(fit.points[-1].time):.1f}" if fit.points[-1].time else "-",
-                "state": f"{fit.points[-1].state:.1f}",
+
+        def row(fit: Fit[LeaderboardPoint]) -> dict[str, TableCell]:
+            name, first, last = fit.optimizer, fit.points[0], fit.points[-1]
+            share, batch_size = overall[name], first.saturating_batch_size
+            time = float(np.median(last.time)) if last.time else None
+            return {
+                "rank": TableCell(rank(overall, name), share.value and -share.value),
+                "share [95%]": TableCell.of_estimate(share),
+                "gap to the next better [95%]": TableCell(gap[name], gap_keys.get(name)),
+                "at this alpha": TableCell.of_estimate(shares[fit.alpha][name]),
+                "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
+                f"B_80% at d = {first.dim}": TableCell(
+                    _format_or_mark(batch_size), batch_size.value
+                ),
+                "time": TableCell("-" if time is None else f"{time:.1f}", time),
+                "state": TableCell(f"{last.state:.1f}", last.state),
             }
-            for fit in fits
-        ]
+
+        return [row(fit) for fit in fits]
 
     def value(self, point: LeaderboardPoint) -> str:
-        """Items stored after 1, 10 and all steps."""
-        early = f", {point.note.split()[0]}" if point.note else ""
-        return " / ".join(count(float(np.mean(seeds))) for seeds in point.recovered) + early
+        """Items recovered after 1, 10 and all steps."""
+        return ", ".join([" / ".join(map(format_count, point.mean)), *point.early_ends])
 
     def score(self, point: LeaderboardPoint) -> float:
-        """The most that was stored by any number of steps."""
-        return max(float(np.mean(seeds)) for seeds in point.recovered)
+        """The most items recovered after any number of steps."""
+        return max(point.mean)
 
     def detail(self, point: LeaderboardPoint) -> str:
-        """Items recovered, with intervals, how the trials were tuned, and what a step costs."""
-        said = [
-            f"after {steps} {told(mean(seeds))} ({schedule}, step size {size:g}"
-            f"{', at the edge' if edge else ''})"
-            for steps, seeds, schedule, size, edge in zip(
-                point.horizons,
-                point.recovered,
-                point.schedules,
-                point.lrs,
-                point.edges,
-                strict=True,
+        """Items recovered, with intervals; the selected candidates; and the costs of a step."""
+        candidates = zip(point.schedules, point.lrs, point.at_edge, strict=True)
+        parts = [
+            f"after {steps} {format_estimate(mean(seeds))} ({schedule}, learning rate {lr:g}"
+            f"{', at the edge' if at_edge else ''})"
+            for steps, seeds, (schedule, lr, at_edge) in zip(
+                point.horizons, point.recovered, candidates, strict=True
             )
         ]
-        said += [point.note] if point.note else []
-        said.append(f"of {point.limit:.0f}, d^2 / (2 ln N)")
+        if point.early_ends:
+            parts.append(format_early_ends(point.early_ends, len(point.recovered[-1])))
+        parts.append(f"of {point.limit:.0f}, d^2 / (2 ln N)")
         if point.time:
             lowest, highest = min(point.time), max(point.time)
-            said.append(f"{lowest:.2f} to {highest:.2f} times the time of a step of SGD")
-        said.append(f"{point.state:.2f} numbers a weight kept")
-        said.append(f"B_80% {told(point.critical)}")
-        return "; ".join(said)
+            parts.append(f"{lowest:.2f} to {highest:.2f} times the time of a step of SGD")
+        parts.append(f"state of {point.state:.2f} numbers per weight")
+        parts.append(f"B_80% {format_estimate(point.saturating_batch_size)}")
+        return "; ".join(parts)
 
     def tidy(self, result: LeaderboardRun) -> Iterable[Measured]:
-        """Counts after each step, and what a step costs."""
-        named = ("recovered", "seconds", "time", "state")
-        yield from measured([(name, getattr(result, name)) for name in named], step=0)
+        """Counts after each step, and the costs of a step."""
+        names = ("recovered", "seconds", "time", "state")
+        yield from measured([(name, getattr(result, name)) for name in names], step=0)
 
     def figures(self, summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
         """The ranking, items against steps, the performance profile, and items against `d`."""
@@ -212,27 +221,29 @@ class Leaderboard(
             "leaderboard": figures.shares(summary),
             "leaderboard-steps": figures.against_steps(summary),
             "leaderboard-profile": figures.profile(summary),
-            "leaderboard-against-d": against_dim(
-                summary, "items stored in the end", in_the_end, "mean and range over seeds"
+            "leaderboard-against-d": power_law_figure(
+                summary, "items recovered", after_all_steps, "mean and range over seeds"
             ),
         }
 
 
-def told(estimate: Estimate) -> str:
-    """A number of items or examples with its interval: `133 [120, 141]`; or why there is none."""
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return estimate.note if estimate.value is None else count(estimate.value)
-    return f"{count(estimate.value)} [{count(estimate.low)}, {count(estimate.high)}]"
+def _differences(shares: Mapping[str, Estimate]) -> dict[str, float]:
+    """The difference between each share and the next better one, by name."""
+    return {
+        name: better.value - share.value
+        for (_, better), (name, share) in pairwise(shares.items())
+        if better.value is not None and share.value is not None
+    }
 
 
-def _known(estimate: Estimate) -> str:
-    return "?" if estimate.value is None else told(estimate)
+def _format_or_mark(estimate: Estimate) -> str:
+    return "?" if estimate.value is None else format_estimate(estimate)
 
 
-def in_the_end(point: LeaderboardPoint) -> Bar:
-    """Items stored after all steps, mean and range."""
+def after_all_steps(point: LeaderboardPoint) -> ErrorBar:
+    """Items recovered after all steps, mean and range."""
     seeds = point.recovered[-1]
     return float(np.mean(seeds)), float(min(seeds)), float(max(seeds))
 
 
-leaderboard = Leaderboard()
+leaderboard = LeaderboardStudy()

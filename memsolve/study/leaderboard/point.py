@@ -1,8 +1,8 @@
-"""What one optimizer has come to at one `d`, as a leaderboard shows it."""
+"""The point of a leaderboard: one optimizer at one `d`, at each number of steps."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -11,56 +11,58 @@ from memsolve import theory
 from memsolve.engine import Point
 from memsolve.engine.results.estimate import Estimate
 from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
-from memsolve.study.leaderboard.saturating_batch import enough
-from memsolve.study.training.dynamics_point import by_step, early_ends, padded
-from memsolve.study.training.grid import TuningKey
-from memsolve.study.training.trajectory import Trajectory, choose
-from memsolve.study.training.tuning import Selection
+from memsolve.study.leaderboard.saturating_batch import saturating_batch_size
+from memsolve.study.training.early_ends import EarlyEnds, early_ends
+from memsolve.study.training.grid import Candidate, TuningKey
+from memsolve.study.training.point import by_step, pad
+from memsolve.study.training.selection import Selection, select
+from memsolve.study.training.trajectory import Trajectory
 from memsolve.training import Schedule
 
 
 @dataclass(frozen=True)
 class LeaderboardRun(Trajectory):
-    """A run, with its costs where it is shown.
+    """A run, with its costs if it is reported.
 
     Attributes:
-        took: seconds, all evaluations included.
-        time, state: see `cost.Cost`; None of runs that tune, and of those on batches.
+        total_seconds: of the run, with all evaluations.
+        time, state: see `cost.Cost`; None of tuning runs and of runs on batches.
     """
 
-    took: float = 0.0
+    total_seconds: float = 0.0
     time: float | None = None
     state: float | None = None
 
 
 Runs = Mapping[LeaderboardTrial, LeaderboardRun]
-"""Those of one place: that tune, and that are shown."""
+"""The runs at one tuning key, for tuning and for evaluation."""
 
 
 @dataclass(frozen=True)
 class LeaderboardPoint(Point):
-    """What one optimizer has come to at one `d`.
+    """One optimizer at one `d`.
 
     Attributes:
         num_items: number of facts `N`.
-        limit: about what any weight can store, `theory.limit`.
+        limit: about how many items any weight can store, `theory.limit`.
         horizons: (H,) numbers of steps.
-        schedules, lrs: (H,) of the trial that had stored most by then, of those that tune.
-        edges: (H,) its step size is the smallest or largest tried.
-        recovered: (H, S) items by then, by seed.
-        curve: (T,) items after each step of the trial for the last horizon, mean over seeds.
-        time: (S,) of a step, over SGD's; see `cost.Cost`.
-        state: numbers kept over those of the weight.
-        critical: the critical batch size, by `enough.enough`.
-        took: seconds of all its runs, tuning and batches included, on this machine.
-        note: which of the runs to the last horizon ended early, and when; empty if none did.
+        schedules, lrs: (H,) of the candidate that had recovered the most after so many steps of
+            tuning.
+        at_edge: (H,) whether its learning rate is the smallest or largest of the trials.
+        recovered: (H, S) items recovered after so many steps, by seed.
+        curve: (T,) items after each step of the last horizon's candidate, mean over seeds.
+        time: (S,) of a step, relative to SGD's; see `cost.Cost`.
+        state: numbers in the optimizer's state, per number in the weight.
+        saturating_batch_size: `B_80%`, see `saturating_batch.saturating_batch_size`.
+        total_seconds: of all its runs, with tuning and batches, on this machine.
+        early_ends: reported runs of the last horizon that ended early.
     """
 
     axes: ClassVar = {
         "horizons": "H",
         "schedules": "H",
         "lrs": "H",
-        "edges": "H",
+        "at_edge": "H",
         "recovered": "H S",
         "curve": "T",
     }
@@ -70,77 +72,90 @@ class LeaderboardPoint(Point):
     horizons: list[int]
     schedules: list[Schedule]
     lrs: list[float]
-    edges: list[bool]
+    at_edge: list[bool]
     recovered: list[list[int]]
     curve: list[float]
     time: list[float]
     state: float
-    critical: Estimate
-    took: float
-    note: str = ""
+    saturating_batch_size: Estimate
+    total_seconds: float
+    early_ends: EarlyEnds = field(default_factory=dict)
+
+    @property
+    def mean(self) -> list[float]:
+        """(H,) items recovered, mean over seeds."""
+        return [float(np.mean(seeds)) for seeds in self.recovered]
 
 
-def best(runs: Runs, steps: int) -> Selection:
-    """The trial of a place that had stored most after so many steps."""
-    return choose({run: result.after(steps) for run, result in runs.items() if run.tunes})
+def select_at(runs: Runs, steps: int) -> Selection:
+    """The candidate that had recovered the most after so many steps of tuning."""
+    return select({trial: run.after(steps) for trial, run in runs.items() if trial.is_for_tuning})
 
 
-def shown(
-    grid: LeaderboardGrid, place: TuningKey, chosen: Selection, steps: int
+def evaluation_trials(
+    grid: LeaderboardGrid, key: TuningKey, candidate: Candidate, steps: int
 ) -> list[LeaderboardTrial]:
-    """The runs that show a chosen trial, one a seed, none of which it was tuned on."""
-    name, alpha, dim, batch_size = place
-    made = name, alpha, dim, grid.items_of(dim), batch_size
-    return [LeaderboardTrial(*made, seed, chosen.schedule, chosen.lr, steps) for seed in grid.shown]
+    """The trials that evaluate a candidate, one for each evaluation seed."""
+    name, alpha, dim, batch_size = key
+    cell = name, alpha, dim, grid.items_of(dim), batch_size
+    return [LeaderboardTrial(*cell, seed, *candidate, steps) for seed in grid.evaluation_seeds]
 
 
-def standing(
-    grid: LeaderboardGrid, place: TuningKey, places: Mapping[TuningKey, Runs]
+def leaderboard_point(
+    grid: LeaderboardGrid, key: TuningKey, by_key: Mapping[TuningKey, Runs]
 ) -> LeaderboardPoint:
-    """What the runs of an optimizer at one alpha and `d` come to; its place is the population's."""
-    num_items = grid.items_of(place.dim)
-    chosen = [best(places[place], steps) for steps in grid.horizons]
+    """The point of an optimizer at one alpha and `d`; `key` is that of the population."""
+    num_items = grid.items_of(key.dim)
+    selections = [select_at(by_key[key], steps) for steps in grid.horizons]
     runs = [
-        [places[place][run] for run in shown(grid, place, one, steps)]
-        for one, steps in zip(chosen, grid.horizons, strict=True)
+        [by_key[key][trial] for trial in evaluation_trials(grid, key, selection.candidate, steps)]
+        for selection, steps in zip(selections, grid.horizons, strict=True)
     ]
-    every = (run for at, of in places.items() if at[:3] == place[:3] for run in of.values())
-    last = [padded(run.recovered, grid.steps) for run in runs[-1]]
+    last = [pad(run.recovered, grid.steps) for run in runs[-1]]
     return LeaderboardPoint(
-        dim=place.dim,
+        dim=key.dim,
         num_items=num_items,
-        limit=theory.limit(place.dim, num_items),
+        limit=theory.limit(key.dim, num_items),
         horizons=grid.horizons,
-        schedules=[one.schedule for one in chosen],
-        lrs=[one.lr for one in chosen],
-        edges=[one.edge for one in chosen],
+        schedules=[selection.schedule for selection in selections],
+        lrs=[selection.lr for selection in selections],
+        at_edge=[selection.at_edge for selection in selections],
         recovered=[
-            [padded(run.recovered, steps)[-1] for run in seeds]
+            [pad(run.recovered, steps)[-1] for run in seeds]
             for seeds, steps in zip(runs, grid.horizons, strict=True)
         ],
         curve=[float(np.mean(seeds)) for seeds in by_step(last)],
         time=[run.time for run in runs[-1] if run.time is not None],
         state=max(run.state or 0.0 for run in runs[-1]),
-        critical=critical(grid, place, places),
-        took=sum(run.took for run in every),
-        note=early_ends(runs[-1]),
+        saturating_batch_size=saturating_batch_size_at(grid, key, by_key),
+        total_seconds=sum(
+            run.total_seconds
+            for other, by_trial in by_key.items()
+            if other[:3] == key[:3]
+            for run in by_trial.values()
+        ),
+        early_ends=early_ends(runs[-1]),
     )
 
 
-def critical(grid: LeaderboardGrid, place: TuningKey, places: Mapping[TuningKey, Runs]) -> Estimate:
-    """The batch size that stores nearly as much as the population, at the smallest `d`."""
-    if place.dim != min(grid.dims):
-        return Estimate(None, note=f"measured at d = {min(grid.dims)} alone")
-    sizes = [*grid.batch_sizes_of(place.alpha, place.dim), None]
-    counts = [stored_with(grid, place._replace(batch_size=size), places) for size in sizes]
-    return enough([size or math.inf for size in sizes], np.array(counts, dtype=float).T)
+def saturating_batch_size_at(
+    grid: LeaderboardGrid, key: TuningKey, by_key: Mapping[TuningKey, Runs]
+) -> Estimate:
+    """`B_80%` of an optimizer and alpha, which is measured at the smallest `d`."""
+    if key.dim != min(grid.dims):
+        return Estimate(None, note=f"measured at d = {min(grid.dims)} only")
+    sizes = [*grid.batch_sizes_of(key.alpha, key.dim), None]
+    counts = [recovered_with(grid, key._replace(batch_size=size), by_key) for size in sizes]
+    return saturating_batch_size(
+        [size or math.inf for size in sizes], np.array(counts, dtype=float).T
+    )
 
 
-def stored_with(
-    grid: LeaderboardGrid, place: TuningKey, places: Mapping[TuningKey, Runs]
+def recovered_with(
+    grid: LeaderboardGrid, key: TuningKey, by_key: Mapping[TuningKey, Runs]
 ) -> list[int]:
-    """(S,) items stored with batches of one size, after as many steps for all sizes."""
-    steps = grid.steps_with(batch_size=1)
-    runs = places[place]
-    results = (runs[run] for run in shown(grid, place, best(runs, steps), steps))
-    return [padded(result.recovered, steps)[-1] for result in results]
+    """(S,) items recovered with batches of one size, after the number of steps of all sizes."""
+    steps, runs = grid.batch_steps, by_key[key]
+    candidate = select_at(runs, steps).candidate
+    trials = evaluation_trials(grid, key, candidate, steps)
+    return [pad(runs[trial].recovered, steps)[-1] for trial in trials]

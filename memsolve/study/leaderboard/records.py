@@ -1,4 +1,4 @@
-"""Studies that this project has recorded, for others to be shown with."""
+"""Recorded studies, with which new ones are compared."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ PACKAGE = Path(__file__).parents[2]
 
 
 def recorded(name: str) -> Path:
-    """The folder of a record: what a wheel has of it, or in a clone the record itself."""
+    """The folder of a recorded study: in an installed wheel, or in a clone."""
     installed = PACKAGE / "records" / name
     return installed if installed.is_dir() else PACKAGE.parent / "bench" / "results" / name

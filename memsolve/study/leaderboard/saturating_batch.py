@@ -1,4 +1,4 @@
-"""The batch size at which larger ones cease to pay: it stores nearly as much as the population."""
+"""The saturating batch size: the smallest that recovers nearly as much as the population."""
 
 from collections.abc import Sequence
 
@@ -12,42 +12,44 @@ from memsolve.engine.results.estimate import (
     require_identified,
 )
 
-INSIDE = 1.01
-"""How far inside the batch sizes an estimate must lie."""
+EDGE_FACTOR = 1.01
+"""An estimate this close to the smallest or largest batch size is not identified."""
 
 SHARE = 0.8
-"""Of what is stored of the population, that counts as nearly all."""
+"""Share of the population's items that counts as nearly all."""
 
 
-def enough(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
-    """The smallest batch size that stores `SHARE` of what the population does, in equal steps.
+def saturating_batch_size(batch_sizes: Sequence[float], counts: Floats) -> Estimate:
+    """The smallest batch size that recovers `SHARE` of the population's items in as many steps.
 
-    The paper's critical batch size is where the number stored ceases to grow with the batch. Here
-    that is read off the counts, interpolated in `log B`, without a law of how they grow. Counts
-    that rise little between the batch sizes make it a rough number: then its interval is wide,
-    and covers 88 to 96% in simulations of counts that vary by 5 to 25% from seed to seed.
+    The paper's critical batch size is where the number recovered ceases to grow with the batch.
+    This is an estimate of it from the counts, interpolated in `log B`, without a law of their
+    growth. Where the counts grow slowly between batch sizes it is rough, with a wide interval,
+    which covers 88 to 96% in simulations of counts that vary by 5 to 25% from seed to seed.
 
     Args:
         batch_sizes: (K,) increasing; the population, `inf`, is last.
         counts: (S, K) items recovered, by seed.
     """
     sizes = np.log(np.array(batch_sizes[:-1], dtype=float))
+    smallest, largest = batch_sizes[0], batch_sizes[-2]
 
     def crossing(draws: Floats) -> Floats:
-        """(R,) of counts (R, S, K); NaN where it is not inside the batch sizes."""
+        """(R,) of counts (R, S, K); NaN outside the batch sizes."""
         means = draws.mean(1)
         excess = means[:, :-1] - SHARE * means[:, -1:]
-        there = excess >= 0
-        after = np.where(there.any(1), there.argmax(1), len(sizes) - 1)
+        enough = excess >= 0
+        after = np.where(enough.any(1), enough.argmax(1), len(sizes) - 1)
         before = np.maximum(after - 1, 0)
         rows = np.arange(len(means))
         low, high = excess[rows, before], excess[rows, after]
         rise = np.where(high > low, high - low, 1.0)
-        share = np.where(there.any(1) & (after > 0), -low / rise, 1.0)
-        found = np.exp(sizes[before] + share * (sizes[after] - sizes[before]))
-        inside = (smallest * INSIDE < found) & (found < largest / INSIDE)
-        return np.asarray(np.where(inside, found, np.nan))
+        share = np.where(enough.any(1) & (after > 0), -low / rise, 1.0)
+        estimates = np.exp(sizes[before] + share * (sizes[after] - sizes[before]))
+        inside = (smallest * EDGE_FACTOR < estimates) & (estimates < largest / EDGE_FACTOR)
+        return np.asarray(np.where(inside, estimates, np.nan))
 
-    smallest, largest = batch_sizes[0], batch_sizes[-2]
-    found = jackknife([counts], lambda draws: crossing(draws[0]), POSITIVE)
-    return require_identified(found, smallest, largest, f"not inside {smallest:g} to {largest:g}")
+    estimate = jackknife([counts], lambda draws: crossing(draws[0]), POSITIVE)
+    return require_identified(
+        estimate, smallest, largest, f"not inside {smallest:g} to {largest:g}"
+    )

@@ -1,19 +1,27 @@
-"""How many facts one step on the population gradient stores, against `d`."""
+"""The capacity of one step: items recovered from the population gradient, against `d`."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
-from memsolve.study.one_step.one_step import CapacityPoint, OneStep, Results, exponent, laws, points
+from memsolve.report.drawing import ErrorBar
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
+from memsolve.study.one_step.base import (
+    OneStepStudy,
+    Results,
+    capacity_exponent,
+    capacity_points,
+    laws,
+)
+from memsolve.study.one_step.points import CapacityPoint
 
 
-class Capacity(OneStep[CapacityPoint]):
-    """Exponent in `d` of the number recovered, for every optimizer and alpha."""
+class CapacityStudy(OneStepStudy[CapacityPoint]):
+    """Exponent in `d` of the number of items recovered, for every optimizer and alpha."""
 
     name = "capacity"
-    question = "Items stored by one step on the population gradient, against d."
+    question = "How many items does one step on the population gradient recover, as d grows?"
     quantity = "recovered items"
     definition = (
         "Items whose own logit is the largest after one step on the population gradient from "
@@ -22,19 +30,19 @@ class Capacity(OneStep[CapacityPoint]):
     point = CapacityPoint
 
     def fits(self, grid: Grid, results: Results) -> list[Fit[CapacityPoint]]:
-        """The exponent, with the counts of every seed at each `d`."""
+        """The exponent, and the counts of every seed at each `d`."""
         law = laws(grid, "recovered")
 
         def fit(optimizer: str, alpha: float) -> Fit[CapacityPoint]:
-            measured = points(grid, results, optimizer, alpha)
-            slope = exponent(grid, measured)
-            return Fit(optimizer, alpha, "recovered", slope, law[optimizer, alpha], measured)
+            points = capacity_points(grid, results, optimizer, alpha)
+            slope = capacity_exponent(grid, points)
+            return Fit(optimizer, alpha, "recovered", slope, law[optimizer, alpha], points)
 
         return [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
 
     def value(self, point: CapacityPoint) -> str:
         """Items recovered."""
-        return count(point.mean)
+        return format_count(point.mean)
 
     def score(self, point: CapacityPoint) -> float:
         """Items recovered."""
@@ -45,13 +53,13 @@ class Capacity(OneStep[CapacityPoint]):
         return f"{self.value(point)} (99% of the top {np.mean(point.top_rank):.0f})"
 
     def figures(self, summary: Summary[CapacityPoint]) -> dict[str, Figure]:
-        """The number recovered against `d`; bars are the range over seeds."""
+        """Items recovered against `d`; bars are the range over seeds."""
 
-        def bar(point: CapacityPoint) -> tuple[float, float, float]:
+        def bar(point: CapacityPoint) -> ErrorBar:
             return point.mean, min(point.recovered), max(point.recovered)
 
         bars = "mean and range over seeds"
-        return {"capacity-against-d": against_dim(summary, self.quantity, bar, bars)}
+        return {"capacity-against-d": power_law_figure(summary, self.quantity, bar, bars)}
 
 
-capacity = Capacity()
+capacity = CapacityStudy()

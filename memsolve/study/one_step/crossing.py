@@ -1,14 +1,11 @@
-"""Where the rise and the plateau of recovered items against batch size cross."""
+"""The saturation batch size: where the rise and the plateau of recovered items cross."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 
 from memsolve import theory
-from memsolve.engine import Point
 from memsolve.engine.results.estimate import (
     POSITIVE,
     Estimate,
@@ -17,44 +14,10 @@ from memsolve.engine.results.estimate import (
     require_identified,
 )
 from memsolve.problem import power_law
+from memsolve.study.one_step.points import SaturationPoint
 
-EDGE = 4.0
-"""Two octaves: how far inside the grid of batch sizes what is identified must lie."""
-
-
-@dataclass(frozen=True)
-class SaturationPoint(Point):
-    """What batches of every size have stored at one `d`.
-
-    Attributes:
-        value: the saturation batch size, None where it is not identified.
-        low, high: ends of its 95% interval; None where there is none.
-        note: why a number is missing; empty otherwise.
-        rise: share of its distinct items that a small batch recovers.
-        plateau: items recovered of the population, mean over seeds.
-        peak: the largest mean count of a batch size.
-        batch_sizes: (K,), increasing.
-        distinct: (K,) expected number of distinct items.
-        recovered: (K, S) counts, by batch size and seed.
-    """
-
-    axes: ClassVar = {"batch_sizes": "K", "distinct": "K", "recovered": "K S"}
-
-    value: float | None
-    low: float | None
-    high: float | None
-    note: str
-    rise: float
-    plateau: float
-    peak: float
-    batch_sizes: list[int]
-    distinct: list[float]
-    recovered: list[list[float]]
-
-    @property
-    def estimate(self) -> Estimate:
-        """The saturation batch size with its interval."""
-        return Estimate(self.value, self.low, self.high, self.note)
+EDGE_FACTOR = 4.0
+"""An estimate this close to either end of the batch sizes is not identified: two octaves."""
 
 
 class Crossing:
@@ -62,8 +25,8 @@ class Crossing:
 
     With `D(B)` the expected number of distinct items in a batch, an optimizer recovers about
     `rise * D(B)` items from a small batch and `plateau` items from the population gradient.
-    `D` grows as `B^(1/alpha)`; taken exactly, it also holds for the few items of an SGD, where
-    the power is not yet reached. The saturation batch size `B*` solves `rise * D(B*) = plateau`.
+    `D` grows as `B^(1/alpha)` for large `B`; the exact `D` also holds for the few items that SGD
+    recovers. The saturation batch size `B*` solves `rise * D(B*) = plateau`.
 
     Args:
         alpha: exponent of the frequencies.
@@ -84,7 +47,7 @@ class Crossing:
     def asymptotes(self, counts: Floats) -> tuple[Floats, Floats]:
         """`(rise, plateau)`, each (R,), of counts (R, S, K + 1), the population last.
 
-        The rise is fitted where a batch holds at most half as many items as the plateau.
+        The rise is fitted to batches with at most half as many distinct items as the plateau.
         """
         mean = counts.mean(1)
         plateau = mean[:, -1]
@@ -102,11 +65,11 @@ class Crossing:
         return crossing
 
     def point(self, dim: int, counts: Floats) -> SaturationPoint:
-        """What the report shows of a memory of dimension `dim`, from its counts (S, K + 1)."""
-        found = jackknife([counts], lambda draws: self(draws[0]), POSITIVE)
+        """The point of a memory of dimension `dim`, from its counts (S, K + 1)."""
+        crossing = jackknife([counts], lambda draws: self(draws[0]), POSITIVE)
         first, last = self.batch_sizes[0], self.batch_sizes[-1]
         reason = "no crossing inside the grid of batch sizes"
-        estimate = self._inside(require_identified(found, first, last, reason))
+        estimate = self._unless_near_edge(require_identified(crossing, first, last, reason))
         rise, plateau = self.asymptotes(counts[None])
         return SaturationPoint(
             dim=dim,
@@ -122,10 +85,14 @@ class Crossing:
             recovered=counts[:, :-1].T.tolist(),
         )
 
-    def _inside(self, estimate: Estimate) -> Estimate:
+    def _unless_near_edge(self, estimate: Estimate) -> Estimate:
         if estimate.value is None:
             return estimate
-        if not EDGE * self.batch_sizes[0] <= estimate.value <= self.batch_sizes[-1] / EDGE:
+        if (
+            not EDGE_FACTOR * self.batch_sizes[0]
+            <= estimate.value
+            <= self.batch_sizes[-1] / EDGE_FACTOR
+        ):
             note = f"not identified: {estimate.value:.3g} is within two octaves of the edge"
             return Estimate(None, note=note)
         return estimate

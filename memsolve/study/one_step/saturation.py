@@ -1,55 +1,50 @@
-"""The batch size at which what small batches recover reaches the population's, against `d`."""
-
-from typing import Any
+"""The saturation batch size: where the items recovered from batches reach the plateau."""
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.results.estimate import Estimate, Floats, power_law_exponent
-from memsolve.report.drawing import (
-    dims,
-    key,
-    key_of_dims,
-    panel_size,
-    panels,
-    shades,
-    titles_by_optimizer,
-)
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
-from memsolve.study.one_step.crossing import Crossing, SaturationPoint
-from memsolve.study.one_step.one_step import OneStep, Results, counts, laws
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
+from memsolve.study.formatting import format_value
+from memsolve.study.one_step.base import OneStepStudy, Results, laws, step_results
+from memsolve.study.one_step.crossing import Crossing
+from memsolve.study.one_step.figures import saturation_curves
+from memsolve.study.one_step.points import SaturationPoint
 
 
-class SaturationStudy(OneStep[SaturationPoint]):
+class SaturationStudy(OneStepStudy[SaturationPoint]):
     """Exponent in `d` of the saturation batch size, for every optimizer and alpha."""
 
     name = "saturation"
-    question = "Batch size at which small batches' recall reaches the population's, against d."
+    question = "At which batch size does one step recover as many items as on the population?"
     quantity = "saturation batch size B*"
     legend = "?: not identified; the report says why"
     definition = (
-        "Batch size at which two asymptotes cross: what small batches recover, which grows like "
-        "the number of distinct items they hold, and what the population gradient recovers. It "
-        "follows from the capacity and from how nearly small batches are recovered whole. Around "
-        "it the count may rise above the population's before it settles: the table gives the peak."
+        "The batch size at which two asymptotes cross. For small batches the number of items "
+        "recovered by one step from W = 0 is proportional to the number of distinct items in the "
+        "batch; for large batches it reaches the plateau of the population gradient. B* therefore "
+        "depends on the capacity and on the share of their items that small batches recover. "
+        "Around B* the count may exceed the plateau before it settles: the table gives the peak."
     )
     point = SaturationPoint
 
     def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
-        """Those of the grid, and the population last."""
+        """The batch sizes of the grid, then the population."""
         return [*grid.batch_sizes_of(alpha, dim), None]
 
     def fits(self, grid: Grid, results: Results) -> list[Fit[SaturationPoint]]:
-        """The exponent, with the crossing at each `d`."""
+        """The exponent, and the crossing at each `d`."""
         law = laws(grid, "saturation_batch_size")
 
-        def samples(optimizer: str, alpha: float, dim: int) -> Floats:
+        def counts(optimizer: str, alpha: float, dim: int) -> Floats:
             """(S, K + 1): seeds by batch sizes, the population last."""
             columns = [
-                [found.recovered for found in counts(grid, results, optimizer, alpha, dim, size)]
+                [
+                    result.recovered
+                    for result in step_results(grid, results, optimizer, alpha, dim, size)
+                ]
                 for size in self.batch_sizes(grid, alpha, dim)
             ]
             return np.array(columns, dtype=float).T
@@ -59,14 +54,14 @@ class SaturationStudy(OneStep[SaturationPoint]):
                 Crossing(alpha, grid.items_of(dim), grid.batch_sizes_of(alpha, dim))
                 for dim in grid.dims
             ]
-            measured = [samples(optimizer, alpha, dim) for dim in grid.dims]
+            samples = [counts(optimizer, alpha, dim) for dim in grid.dims]
             points = [
                 crossing.point(dim, sample)
-                for dim, crossing, sample in zip(grid.dims, crossings, measured, strict=True)
+                for dim, crossing, sample in zip(grid.dims, crossings, samples, strict=True)
             ]
-            slope = power_law_exponent(grid.dims, measured, crossings)
-            if open_at := [str(point.dim) for point in points if point.value is None]:
-                slope = Estimate(None, note=f"not identified at d = {', '.join(open_at)}")
+            slope = power_law_exponent(grid.dims, samples, crossings)
+            if missing := [str(point.dim) for point in points if point.value is None]:
+                slope = Estimate(None, note=f"not identified at d = {', '.join(missing)}")
             theory = law[optimizer, alpha]
             return Fit(optimizer, alpha, "saturation_batch_size", slope, theory, points)
 
@@ -74,78 +69,30 @@ class SaturationStudy(OneStep[SaturationPoint]):
 
     def value(self, point: SaturationPoint) -> str:
         """The batch size."""
-        return "?" if point.value is None else count(point.value)
+        return format_value(point.value)
 
     def score(self, point: SaturationPoint) -> float | None:
         """The batch size."""
         return point.value
 
     def detail(self, point: SaturationPoint) -> str:
-        """The batch size with its interval, and how far the count overshoots."""
+        """The batch size with its interval, and the peak relative to the plateau."""
         if point.low is None or point.high is None:
             return point.note if point.value is None else self.value(point)
-        crossing = f"{self.value(point)} [{count(point.low)}, {count(point.high)}]"
+        crossing = f"{self.value(point)} [{format_count(point.low)}, {format_count(point.high)}]"
         return f"{crossing}, peak {point.peak / point.plateau:.2f} of the plateau"
 
     def figures(self, summary: Summary[SaturationPoint]) -> dict[str, Figure]:
         """Recovered items against the batch size, and the saturation batch size against `d`."""
         return {
-            "saturation-against-batch": _against_batch(summary),
-            "saturation-against-d": against_dim(
+            "saturation-against-batch": saturation_curves(summary),
+            "saturation-against-d": power_law_figure(
                 summary,
                 self.quantity,
                 lambda point: point.estimate.bar,
                 "estimate and 95% interval over seeds",
             ),
         }
-
-
-def _against_batch(summary: Summary[SaturationPoint]) -> Figure:
-    """A panel an alpha and optimizer."""
-    titles = titles_by_optimizer(
-        summary, lambda points: f"B* = {', '.join(map(saturation.value, points))}"
-    )
-    labels = "batch size B", "recovered items"
-    figure, found = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
-    shade = shades(dims(summary))
-    for fit in summary.fits:
-        axes = found[fit.alpha, fit.optimizer]
-        for point in fit.points:
-            _saturating(axes, point, shade[point.dim])
-        axes.set(xscale="log", yscale="log")
-        axes.minorticks_off()
-    next(iter(found.values())).set_ylim(bottom=0.7)
-    meanings = key_of_dims(shade)
-    meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 3.5}
-    meanings["of small batches, and of the population"] = {"ls": "--", "lw": 1}
-    diamond = {"marker": "D", "ls": "", "mfc": "white", "mew": 1.5}
-    key(figure, meanings | {"B*, with its 95% interval over seeds": diamond})
-    return figure
-
-
-def _saturating(axes: Axes, point: SaturationPoint, color: Any) -> None:
-    batch_sizes = np.array(point.batch_sizes, dtype=float)
-    recovered = np.array(point.recovered).mean(1)
-    rise = point.rise * np.array(point.distinct)
-    below = rise < 3 * point.plateau
-    axes.plot(batch_sizes, recovered, "o", ms=3.5, color=color, label=f"d = {point.dim}")
-    axes.plot(batch_sizes[below], rise[below], "--", lw=1, color=color, alpha=0.7)
-    across = axes.get_yaxis_transform()  # axhline asks all panels for their limits, each time
-    axes.plot([0, 1], [point.plateau] * 2, "--", lw=1, color=color, alpha=0.7, transform=across)
-    if (bar := point.estimate.bar) is not None:
-        value, low, high = bar
-        axes.errorbar(
-            value,
-            point.plateau,
-            xerr=[[value - low], [high - value]],
-            fmt="D",
-            ms=7,
-            mfc="white",
-            mew=1.5,
-            capsize=3,
-            color=color,
-            zorder=3,
-        )
 
 
 saturation = SaturationStudy()

@@ -1,1 +1,1 @@
-"""Studies of whole training runs: tuning, trajectories, dynamics."""
+"""Studies of training runs: their grid, tuning and trajectories, and `dynamics`."""

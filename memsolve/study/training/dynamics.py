@@ -1,4 +1,4 @@
-"""What optimizers store over many steps, each with its best schedule and step size."""
+"""Training dynamics: items recovered over many steps, by tuned optimizers."""
 
 from collections.abc import Iterable
 
@@ -6,50 +6,54 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve import theory
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.words import count
-from memsolve.study.one_step.one_step import methods
-from memsolve.study.training import dynamics_figures as figures
-from memsolve.study.training.dynamics_point import DynamicsPoint, training
+from memsolve.report.formatting import format_count
+from memsolve.study.one_step.base import methods
+from memsolve.study.training import figures
+from memsolve.study.training.early_ends import format_early_ends
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
+from memsolve.study.training.point import DynamicsPoint, dynamics_point
+from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.trajectory import (
     QUANTILES,
     Trajectories,
     Trajectory,
-    choose,
     trajectory,
 )
 from memsolve.study.training.tuned_study import TrainingStudy
-from memsolve.study.training.tuning import Selection
 from memsolve.training import Builder
 
 
-class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
+class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
     """Recovered items, loss and margins over the steps, and the exponent of the plateau."""
 
     name = "dynamics"
-    question = "Items stored step by step, each optimizer with its best schedule and step size."
+    question = "How many items does each tuned optimizer recover, step by step?"
     quantity = "recovered items"
     definition = (
-        "Items whose own logit is the largest after each of many steps from W = 0, of all N. Every "
-        "optimizer is tuned by one rule, at each alpha, d and batch size. Each schedule is tried "
-        "with five step sizes: first with three, a factor 4 apart, whose means over the steps are "
-        "the same in every schedule, and in the middle the one at which a first step is as large "
-        "as a weight that stores d^2 / (2 ln N) items; then, one at a time, beyond the end if that "
-        "is best so far, else halfway between the best one and its better neighbour. Shown is the "
-        "trial that has recovered most after the last step, mean over seeds; of equals, the one of "
-        "lower loss. A run that ends early, because it diverged or a step failed, counts 0 from "
-        "then on. The best schedule is tried with up to four step sizes more while its own is the "
-        "smallest or largest; if it is at the edge even then, the table says so. Step sizes that "
-        "are given, in a list or as lr in an optimizer's name, take their place. Tuning serves the "
-        "last step: to see what can be had by an earlier one, ask for fewer steps. The exponent is "
-        "that of the number recovered after the last step. The limit is 2 log d up to logarithms; "
-        "beside it stands d^2 / (2 ln N), about what any weight can store."
+        "Items, of all N, whose own logit is the largest after each of many steps from W = 0. "
+        "Every optimizer is tuned by the same rule, separately at each alpha, d and batch size. "
+        "Each schedule gets five learning rates. The first three are a factor 4 apart; their means "
+        "over the steps are the same for every schedule, and the middle one makes the first step "
+        "as large as a weight that stores d^2 / (2 ln N) items. The others are added one at a "
+        "time: beyond the end if the best one is at an end, else halfway between the best one and "
+        "its better neighbour. The best schedule gets up to four more while its best learning rate "
+        "is the smallest or the largest; if it still is after that, the table says so. Learning "
+        "rates that the user sets, as a list or as lr in the optimizer's name, replace these. "
+        "Shown is the candidate that has recovered the most items after the last step, mean over "
+        "seeds; ties are broken by the lower loss. A run that ends early, because it diverges or a "
+        "step fails, counts 0 from then on. Tuning is for the last step: for the best result after "
+        "fewer steps, run the study with fewer steps. The exponent is that of the number recovered "
+        "after the last step. Its limit is 2, up to logarithms. For scale the table gives "
+        "d^2 / (2 ln N), about how many items any weight can store."
     )
-    legend = "diverged, failed: counts 0 from then on; the report says when"
+    legend = (
+        "edge: the best learning rate is the smallest or largest tried; diverged, failed: counts 0 "
+        "from then on; the report says when"
+    )
     grid = TrainingGrid(dims=(32, 64), seeds=1)
     cell = Trial
     result = Trajectory
@@ -58,23 +62,21 @@ class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
     def run(
         self, grid: TrainingGrid, memory: AssociativeMemory, build: Builder, cell: Trial
     ) -> Trajectory:
-        """The whole run."""
+        """The trajectory of the run."""
         return trajectory(grid, memory, build, cell)
 
     def select(self, runs: Trajectories) -> Selection:
-        """What has recovered most in the end."""
-        return choose(runs)
+        """The candidate with the most items recovered after the last step."""
+        return select(runs)
 
     def fits(self, grid: TrainingGrid, results: Trajectories) -> list[Fit[DynamicsPoint]]:
-        """One fit an optimizer, alpha and batch size."""
+        """One fit for each optimizer, alpha and batch size."""
         method = methods(grid, grid.steps)
-        places = by_tuning_key(results)
+        by_key = by_tuning_key(results)
 
         def fit(name: str, alpha: float, batch_size: int | None) -> Fit[DynamicsPoint]:
-            points = [
-                training(grid, method[name], place, places[place])
-                for place in (TuningKey(name, alpha, dim, batch_size) for dim in grid.dims)
-            ]
+            keys = [TuningKey(name, alpha, dim, batch_size) for dim in grid.dims]
+            points = [dynamics_point(grid, method[name], key, by_key[key]) for key in keys]
             counts = [np.array(point.plateau, dtype=float) for point in points]
             slope = power_law_exponent(
                 grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
@@ -89,36 +91,42 @@ class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
             for name in grid.labels
         ]
 
-    def columns(self, fit: Fit[DynamicsPoint]) -> dict[str, str]:
-        """The batch, the exponent of the plateau and its limit."""
+    def columns(self, fit: Fit[DynamicsPoint]) -> dict[str, TableCell]:
+        """The batch size, and the exponent of the plateau with its limit."""
         batch = "population" if fit.batch_size is None else str(fit.batch_size)
-        return {"batch": batch, "exponent in d [95%]": fit.estimate.format(), "limit": str(fit.law)}
+        return {
+            "batch": TableCell(batch, fit.batch_size),
+            "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
+            "limit": TableCell.of_law(fit.law),
+        }
 
     def value(self, point: DynamicsPoint) -> str:
-        """Items recovered in the end, beside about what any weight can store."""
-        edge = ", edge" if point.edge else ""
-        early = f", {point.note.split()[0]}" if point.note else ""
-        return f"{count(float(np.mean(point.plateau)))} of {point.limit:.0f}{edge}{early}"
+        """Items recovered after the last step, and about how many any weight can store."""
+        remarks = [*(["edge"] if point.at_edge else []), *point.early_ends]
+        items = f"{format_count(float(np.mean(point.plateau)))} of {point.limit:.0f}"
+        return ", ".join([items, *remarks])
 
     def score(self, point: DynamicsPoint) -> float:
-        """Items recovered in the end."""
+        """Items recovered after the last step."""
         return float(np.mean(point.plateau))
 
     def detail(self, point: DynamicsPoint) -> str:
-        """Items recovered in the end, beside the limit, and how."""
+        """Items recovered after the last step, the limit, and the selected candidate."""
         plateau = float(np.mean(point.plateau))
-        share, edge = plateau / point.limit, ", at the grid's edge" if point.edge else ""
-        early = f"{point.note}; " if point.note else ""
-        return (
-            f"{count(plateau)} after {len(point.recovered)} steps, {share:.2f} of "
-            f"d^2 / (2 ln N); {early}{point.schedule}, step size {point.lr:g}{edge}; "
-            f"{1e3 * point.seconds:.0f} ms a step"
-        )
+        edge = ", at the edge of those tried" if point.at_edge else ""
+        parts = [
+            f"{format_count(plateau)} after {len(point.recovered)} steps, "
+            f"{plateau / point.limit:.2f} of d^2 / (2 ln N)",
+            format_early_ends(point.early_ends, len(point.plateau)),
+            f"{point.schedule}, learning rate {point.lr:g}{edge}",
+            f"{1e3 * point.seconds:.0f} ms a step",
+        ]
+        return "; ".join(part for part in parts if part)
 
     def tidy(self, result: Trajectory) -> Iterable[Measured]:
-        """Counts after each step, loss before it on its batch, quantiles of margins at marks."""
-        named = ("recovered", "top_rank", "seconds")
-        yield from measured([(name, getattr(result, name)) for name in named], step=0)
+        """Counts after each step, the loss before it on its batch, and quantiles of margins."""
+        names = ("recovered", "top_rank", "seconds")
+        yield from measured([(name, getattr(result, name)) for name in names], step=0)
         for step, loss in enumerate(result.loss):
             yield Measured(step, "batch loss", loss)
         for step, quantiles in zip(result.marks, result.margins, strict=True):
@@ -135,4 +143,4 @@ class Dynamics(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
         }
 
 
-dynamics = Dynamics()
+dynamics = DynamicsStudy()

@@ -1,4 +1,4 @@
-"""What is tried in a study of training: whole runs, over schedules and step sizes."""
+"""The grid of a study of training runs, its trials, and the keys at which they are tuned."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ GradientKind = Literal["exact", "thresholded"]
 
 @dataclass(frozen=True)
 class TrainingGrid(Grid):
-    """A grid of whole training runs.
+    """A grid of training runs.
 
     Args:
-        steps: how many steps a run takes.
-        schedules: how the step size falls, each tried: constant, inverse (`1/(1+t)`), cosine,
-            linear.
-        lrs: learning rates to try; default those of the tuning rule. An optimizer with an
-            `lr` in its name, `torch.optim.AdamW:lr=0.01`, has that one alone.
-        gradient: `exact`, or `thresholded`: that of the items not recovered yet.
+        steps: number of steps of a run.
+        schedules: how the learning rate decays: constant, inverse (`1/(1+t)`), cosine, linear.
+            Tuning tries each.
+        lrs: learning rates to try; by default those of the tuning rule. An optimizer with an
+            `lr` in its name, `torch.optim.AdamW:lr=0.01`, runs with that learning rate only.
+        gradient: `exact`, or `thresholded`: of the items that are not recovered yet.
 
     Other arguments are those of `Grid`; `N = 64 d` by default.
     """
@@ -37,7 +37,7 @@ class TrainingGrid(Grid):
         ("constant", "inverse", "cosine", "linear"),
         "--schedules",
         str,
-        "How the step size falls: constant, inverse, cosine, linear.",
+        "How the learning rate decays: constant, inverse, cosine, linear.",
         in_cells=True,
     )
     lrs: Sequence[float] | None = option(
@@ -51,19 +51,19 @@ class TrainingGrid(Grid):
         super().__post_init__()
         if not is_int_between(self.steps, 1):
             raise RangeError(f"steps is {self.steps!r}; expected a whole number of at least 1")
-        known = get_args(Schedule)
-        check_list("schedules", self.schedules, f"names of {known}", known.__contains__)
+        names = get_args(Schedule)
+        check_list("schedules", self.schedules, f"names of {names}", names.__contains__)
         if (words := super().swept.get("lr")) is not None:
-            rates = [parse_value("lr", word) for word in words]
-            if self.lrs is not None and list(self.lrs) != rates:
+            lrs = [parse_value("lr", word) for word in words]
+            if self.lrs is not None and list(self.lrs) != lrs:
                 raise RangeError(
-                    f"lrs is {list(self.lrs)} and the sweep of lr {rates}; expected "
-                    "one of them: they are the same"
+                    f"lrs is {list(self.lrs)} and the sweep of lr {lrs}; expected "
+                    "one of them: they set the same learning rates"
                 )
-            object.__setattr__(self, "lrs", rates)
+            object.__setattr__(self, "lrs", lrs)
         if self.lrs is not None:
             check_list("lrs", self.lrs, "finite numbers above 0", is_positive)
-            object.__setattr__(self, "lrs", sorted(float(size) for size in self.lrs))
+            object.__setattr__(self, "lrs", sorted(float(lr) for lr in self.lrs))
         if not isinstance(self.gradient, str) or self.gradient not in get_args(GradientKind):
             raise RangeError(
                 f"gradient is {self.gradient!r}; expected one of {get_args(GradientKind)}"
@@ -71,10 +71,10 @@ class TrainingGrid(Grid):
         object.__setattr__(self, "schedules", list(self.schedules))
 
     def lrs_of(self, optimizer: str) -> list[float] | None:
-        """The step sizes that are set for an optimizer, increasing; None where they are tuned.
+        """The learning rates set for an optimizer, increasing; None where they are tuned.
 
         Raises:
-            RangeError: an `lr` in its name that is no step size.
+            RangeError: an `lr` in its name that is no learning rate.
         """
         choice = self.choices[optimizer]
         settings = parse(choice)[1] if isinstance(choice, str) else {}
@@ -86,7 +86,7 @@ class TrainingGrid(Grid):
 
     @property
     def swept(self) -> dict[str, list[str]]:
-        """The settings to vary, but for `lr`: its values are the step sizes."""
+        """The settings to vary, except `lr`, whose values are `lrs`."""
         return {key: values for key, values in super().swept.items() if key != "lr"}
 
 
@@ -99,26 +99,38 @@ def check_horizon_free(schedules: Sequence[Schedule]) -> None:
     for schedule in schedules:
         if schedule not in ("constant", "inverse"):
             raise RangeError(
-                f"schedules holds {schedule!r}, which depends on the number of steps, and this "
-                "study looks at many of them; expected constant or inverse"
+                f"schedules holds {schedule!r}, which depends on the number of steps, but this "
+                "study evaluates several numbers of steps; expected constant or inverse"
             )
+
+
+class Candidate(NamedTuple):
+    """A schedule, and the learning rate that it multiplies."""
+
+    schedule: Schedule
+    lr: float
 
 
 @dataclass(frozen=True)
 class Trial(Cell):
-    """One training run.
+    """A training run of a candidate, with one seed.
 
     Attributes:
-        schedule: how the step size falls.
+        schedule: how the learning rate decays.
         lr: the learning rate that the schedule multiplies.
     """
 
     schedule: Schedule
     lr: float
 
+    @property
+    def candidate(self) -> Candidate:
+        """The schedule and the learning rate."""
+        return Candidate(self.schedule, self.lr)
+
 
 class TuningKey(NamedTuple):
-    """Where step size and schedule are tuned: once for each of these."""
+    """Schedule and learning rate are tuned separately for each of these."""
 
     optimizer: str
     alpha: float
@@ -131,9 +143,9 @@ T = TypeVar("T", bound=Trial)
 
 
 def by_tuning_key(results: Mapping[T, R]) -> dict[TuningKey, dict[T, R]]:
-    """Results by where they are tuned."""
-    found: dict[TuningKey, dict[T, R]] = {}
-    for run, result in results.items():
-        place = TuningKey(run.optimizer, run.alpha, run.dim, run.batch_size)
-        found.setdefault(place, {})[run] = result
-    return found
+    """Results, grouped by tuning key."""
+    groups: dict[TuningKey, dict[T, R]] = {}
+    for trial, result in results.items():
+        key = TuningKey(trial.optimizer, trial.alpha, trial.dim, trial.batch_size)
+        groups.setdefault(key, {})[trial] = result
+    return groups

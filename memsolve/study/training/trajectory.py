@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,8 +14,7 @@ from memsolve.faults import StepError
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.recall import Recall
-from memsolve.study.training.grid import T, TrainingGrid, Trial
-from memsolve.study.training.tuning import Candidate, Selection, lrs_by_schedule, off_middle
+from memsolve.study.training.grid import TrainingGrid, Trial
 from memsolve.training import Builder, State, Trainer, schedule_factor
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -23,18 +22,19 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a run has come to, step by step; shorter than asked for where it ended early.
+    """The outcome of a run, step by step; shorter than the grid's steps if it ended early.
 
     Attributes:
-        recovered: items recovered of all after each step.
+        recovered: items recovered, of all `N`, after each step.
         top_rank: highest recovered rank after each step.
-        loss: on the batch of each step, of the weight before it.
-        seconds: median of a step, recall not included.
-        marks: steps after which margins were taken: powers of two, and the last.
-        margins: at each mark, quantiles (5, 25, 50, 75 and 95%) of the margins of the items that
-            `d` could hold (`theory.limit`).
+        loss: on the batch of each step, at the weight before it.
+        seconds: median time of a step, without its evaluation.
+        marks: steps after which margins were measured: powers of two, and the last.
+        margins: at each mark, quantiles (5, 25, 50, 75 and 95%) of the margins of the most
+            frequent items, as many as a weight can store (`theory.limit`).
         failed: why a step failed, which ended the run; empty if none did.
-        diverged: a weight was not finite, or too large for its logits, which ended the run.
+        diverged: whether the run ended because a weight was not finite, or too large for its
+            logits to be.
     """
 
     recovered: list[int]
@@ -47,32 +47,16 @@ class Trajectory:
     diverged: bool = False
 
     @property
-    def whole(self) -> bool:
-        """It has made all its steps; one that has not counts 0 from there on."""
+    def complete(self) -> bool:
+        """Whether the run took all its steps."""
         return not (self.failed or self.diverged)
 
     def after(self, steps: int) -> Self:
-        """As it was after so many steps, or after all that it has made."""
+        """The first steps of the run; the whole run if it ended earlier."""
         if len(self.recovered) < steps:
             return self
-        made = {name: getattr(self, name)[:steps] for name in ("recovered", "top_rank", "loss")}
-        return replace(self, **made, failed="", diverged=False)
-
-
-class Ran(Protocol):
-    """What `choose` asks of a run."""
-
-    @property
-    def recovered(self) -> list[int]:
-        """Items stored, as time goes on."""
-
-    @property
-    def loss(self) -> list[float]:
-        """Likewise."""
-
-    @property
-    def whole(self) -> bool:
-        """It has not ended early."""
+        first = {name: getattr(self, name)[:steps] for name in ("recovered", "top_rank", "loss")}
+        return replace(self, **first, failed="", diverged=False)
 
 
 Trajectories = Mapping[Trial, Trajectory]
@@ -97,7 +81,7 @@ def walk(
 
 
 def marks_of(steps: int) -> list[int]:
-    """Steps after which more is measured: powers of two, and the last."""
+    """Steps after which margins are measured: powers of two, and the last."""
     return sorted({*(2**k for k in range(steps.bit_length())), steps})
 
 
@@ -140,31 +124,10 @@ def remaining(batch: Batch, recovered: torch.Tensor) -> Batch:
 
 
 def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
-    """`QUANTILES` of the margins of the most frequent items, as many as `d` could hold."""
+    """`QUANTILES` of the margins of the most frequent items, as many as `theory.limit`."""
     count = min(memory.num_items, math.ceil(theory.limit(memory.dim, memory.num_items)))
     items = torch.arange(count, device=memory.inputs.device)
-    found = retrieval(memory.inputs[items] @ weight.T, memory.outputs, items).margin
-    levels = torch.tensor(QUANTILES, dtype=found.dtype, device=found.device)
-    return [float(value) for value in torch.quantile(found, levels)]
-
-
-def choose(runs: Mapping[T, Ran]) -> Selection:
-    """What has recovered most items after the last step, mean over seeds.
-
-    Of equals, what has the lower loss, then what came further before it ended early, and then the
-    step size nearer to the middle of those tried, so that none is at an edge for nothing. A run
-    that ended early has recovered nothing, at an infinite loss.
-    """
-    scores: dict[Candidate, list[tuple[float, float, int]]] = {}
-    for run, result in runs.items():
-        end = (result.recovered[-1], -result.loss[-1]) if result.whole else (0, -math.inf)
-        score = (*end, len(result.recovered))
-        scores.setdefault((run.schedule, run.lr), []).append(score)
-    means = {tried: tuple(np.mean(np.array(score), axis=0)) for tried, score in scores.items()}
-    sizes = lrs_by_schedule(means)
-
-    def worth(tried: Candidate) -> tuple[float, ...]:
-        schedule, size = tried
-        return *means[tried], -off_middle(sizes[schedule], size)
-
-    return Selection.of(max(means, key=worth), sizes)
+    queries = memory.inputs[items] @ weight.T
+    margin = retrieval(queries, memory.outputs, items).margin
+    levels = torch.tensor(QUANTILES, dtype=margin.dtype, device=margin.device)
+    return [float(quantile) for quantile in torch.quantile(margin, levels)]

@@ -1,4 +1,4 @@
-"""What the studies of training share: their trials, tuned alike for every optimizer."""
+"""Studies whose learning rates are tuned, by the same rule for every optimizer."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,12 +12,17 @@ from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
 from memsolve.study.memory import memory_of
-from memsolve.study.training.grid import T, TrainingGrid, TuningKey, by_tuning_key
+from memsolve.study.training.grid import (
+    Candidate,
+    T,
+    TrainingGrid,
+    TuningKey,
+    by_tuning_key,
+)
+from memsolve.study.training.selection import Selection
 from memsolve.study.training.tuning import (
     BUDGET,
     WIDENINGS,
-    Candidate,
-    Selection,
     first_lrs,
     next_lr,
     unit_lr,
@@ -31,89 +36,92 @@ TG = TypeVar("TG", bound=TrainingGrid)
 R = TypeVar("R", bound="DataclassInstance")
 P = TypeVar("P", bound=Point)
 
-Unit = Callable[[TG, str, float, int], float]
-"""`TunedStudy.unit` of a study."""
+UnitLr = Callable[[TG, str, float, int], float]
+"""`TunedStudy.unit_lr` of a study."""
 
 
 class TunedStudy(Study[TG, T, R, P]):
-    """A study whose step sizes are tuned.
+    """A study whose schedules and learning rates are tuned, separately at each `TuningKey`.
 
-    Step sizes are tuned at each `TuningKey`, for each schedule alike: three are tried first
-    (`first_lrs`), then one at a time until there are `BUDGET` (`next_lr`). The schedule that is
-    best by then gets up to `WIDENINGS` more while its best step size is at an end. Step sizes that
-    a user has set are all tried, and only widened; a single one is kept.
+    Each schedule starts with three learning rates (`first_lrs`), and gets one more at a time until
+    it has `BUDGET` (`next_lr`). The best schedule then gets up to `WIDENINGS` more while its best
+    learning rate is the smallest or the largest. Learning rates that the user sets are all tried
+    instead, and only widened; a single one is not even widened.
     """
 
     @abstractmethod
     def select(self, runs: Mapping[T, R]) -> Selection:
-        """The best schedule and step size of the trials of one place."""
+        """The best schedule and learning rate of the trials at one tuning key."""
 
-    def unit(self, grid: TG, optimizer: str, alpha: float, dim: int) -> float:
-        """The step size around which those to begin with are, were it the same at every step.
+    def unit_lr(self, grid: TG, optimizer: str, alpha: float, dim: int) -> float:
+        """The middle of the first learning rates, for a constant schedule.
 
         Raises:
-            StepError: none can be guessed.
+            StepError: no such learning rate can be inferred.
         """
         return unit_lr(grid, optimizer, alpha, dim)
 
-    def trial(self, grid: TG, place: TuningKey, seed: int, tried: Candidate) -> T:
-        """A trial at a place of the grid."""
-        name, alpha, dim, batch_size = place
-        return self.cell(name, alpha, dim, grid.items_of(dim), batch_size, seed, *tried)
+    def trial(self, grid: TG, key: TuningKey, seed: int, candidate: Candidate) -> T:
+        """The trial of a candidate at a tuning key, with one seed."""
+        name, alpha, dim, batch_size = key
+        return self.cell(name, alpha, dim, grid.items_of(dim), batch_size, seed, *candidate)
 
-    def tuned_on(self, grid: TG) -> range:
-        """Seeds of the trials that decide on step sizes: all."""
+    def tuning_seeds(self, grid: TG) -> range:
+        """The seeds whose trials decide on the learning rates: all by default."""
         return range(grid.seeds)
 
     def batch_sizes(self, grid: TG, alpha: float, dim: int) -> list[int | None]:
-        """Those of the grid; the population without any."""
+        """The batch sizes of the grid; the population if it has none."""
         return [None] if grid.batch_sizes is None else [*grid.batch_sizes]
 
     def cells(self, grid: TG) -> list[T]:
-        """Each schedule with the step sizes to begin with, at every place, for every seed.
+        """The first trials at every tuning key, for every tuning seed.
 
         Raises:
-            RefusedError: optimizers whose step sizes cannot be guessed, and why.
+            RefusedError: optimizers whose first learning rates cannot be inferred, and why.
         """
-        begun = all_first_trials(grid, self.unit)
+        candidates = all_first_candidates(grid, self.unit_lr)
         return [
-            self.trial(grid, TuningKey(name, alpha, dim, batch_size), seed, tried)
-            for alpha, dim, seed in product(grid.alphas, grid.dims, self.tuned_on(grid))
+            self.trial(grid, TuningKey(name, alpha, dim, batch_size), seed, candidate)
+            for alpha, dim, seed in product(grid.alphas, grid.dims, self.tuning_seeds(grid))
             for batch_size, name in product(self.batch_sizes(grid, alpha, dim), grid.labels)
-            for tried in begun[name, alpha, dim]
+            for candidate in candidates[name, alpha, dim]
         ]
 
     def next_cells(self, grid: TG, results: Mapping[T, R]) -> list[T]:
-        """The next step size of every schedule at every place, until tuning ends."""
-        found = []
-        for place, runs in by_tuning_key(results).items():
-            chosen = self.select(runs)
+        """The next trials of every schedule at every tuning key; none once tuning has ended."""
+        trials = []
+        for key, runs in by_tuning_key(results).items():
+            selection = self.select(runs)
             for schedule in grid.schedules:
-                of = {run: result for run, result in runs.items() if run.schedule == schedule}
-                size = self._next_lr(grid, of, chosen)
-                if size is not None:
-                    seeds = self.tuned_on(grid)
-                    found += [self.trial(grid, place, seed, (schedule, size)) for seed in seeds]
-        return found
+                of_schedule = {
+                    trial: run for trial, run in runs.items() if trial.schedule == schedule
+                }
+                lr = self._next_lr(grid, of_schedule, selection)
+                if lr is not None:
+                    candidate = Candidate(schedule, lr)
+                    seeds = self.tuning_seeds(grid)
+                    trials += [self.trial(grid, key, seed, candidate) for seed in seeds]
+        return trials
 
-    def _next_lr(self, grid: TG, runs: Mapping[T, R], chosen: Selection) -> float | None:
-        """The step size that a schedule is tried with next, given its trials at a place."""
-        optimizer, schedule = next((run.optimizer, run.schedule) for run in runs)
-        given = grid.lrs_of(optimizer)
-        tried = sorted({run.lr for run in runs})
-        beyond = len(tried) - (BUDGET if given is None else len(given))
-        at_end = chosen.edge and chosen.schedule == schedule
-        if beyond >= (WIDENINGS if at_end else 0):
+    def _next_lr(self, grid: TG, runs: Mapping[T, R], selection: Selection) -> float | None:
+        """The next learning rate of a schedule, from its trials at a tuning key; None to stop."""
+        optimizer, schedule = next((trial.optimizer, trial.schedule) for trial in runs)
+        user_lrs = grid.lrs_of(optimizer)
+        lrs = sorted({trial.lr for trial in runs})
+        widenings = len(lrs) - (BUDGET if user_lrs is None else len(user_lrs))
+        may_widen = selection.at_edge and selection.schedule == schedule
+        if widenings >= (WIDENINGS if may_widen else 0):
             return None
 
-        def best(sizes: Sequence[float]) -> float:
-            return self.select({run: runs[run] for run in runs if run.lr in sizes}).lr
+        def best(some: Sequence[float]) -> float:
+            return self.select({trial: runs[trial] for trial in runs if trial.lr in some}).lr
 
-        return next_lr(tried, best)
+        return next_lr(lrs, best)
 
 
 class TrainingStudy(TunedStudy[TG, T, R, P]):
-    """A study of whole training runs of a memory."""
+    """A tuned study of training runs on a memory."""
 
     @abstractmethod
     def run(self, grid: TG, memory: AssociativeMemory, build: Builder, cell: T) -> R:
@@ -129,33 +137,35 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
             yield result
 
 
-def all_first_trials(grid: TG, unit: Unit[TG]) -> dict[tuple[str, float, int], list[Candidate]]:
-    """`first_trials` of every optimizer and memory.
+def all_first_candidates(
+    grid: TG, unit_lr: UnitLr[TG]
+) -> dict[tuple[str, float, int], list[Candidate]]:
+    """`first_candidates` of every optimizer, alpha and `d`.
 
     Raises:
-        RefusedError: optimizers whose step sizes cannot be guessed, all of them, and why.
+        RefusedError: all optimizers whose first learning rates cannot be inferred, and why.
     """
-    found: dict[tuple[str, float, int], list[Candidate]] = {}
+    candidates: dict[tuple[str, float, int], list[Candidate]] = {}
     refused: dict[str, str] = {}
     for name, alpha, dim in product(grid.labels, grid.alphas, grid.dims):
         try:
-            found[name, alpha, dim] = first_trials(grid, name, alpha, dim, unit)
+            candidates[name, alpha, dim] = first_candidates(grid, name, alpha, dim, unit_lr)
         except StepError as error:
             refused[name] = str(error)
     if refused:
         raise RefusedError(refused)
-    return found
+    return candidates
 
 
-def first_trials(
-    grid: TG, optimizer: str, alpha: float, dim: int, unit: Unit[TG]
+def first_candidates(
+    grid: TG, optimizer: str, alpha: float, dim: int, unit_lr: UnitLr[TG]
 ) -> list[Candidate]:
-    """Each schedule with the step sizes that it is tried with first."""
-    if (given := grid.lrs_of(optimizer)) is not None:
-        return list(product(grid.schedules, given))
-    middle = unit(grid, optimizer, alpha, dim)
+    """Each schedule with its first learning rates."""
+    if (user_lrs := grid.lrs_of(optimizer)) is not None:
+        return [Candidate(*pair) for pair in product(grid.schedules, user_lrs)]
+    unit = unit_lr(grid, optimizer, alpha, dim)
     return [
-        (schedule, size)
+        Candidate(schedule, lr)
         for schedule in grid.schedules
-        for size in first_lrs(middle, schedule, grid.steps)
+        for lr in first_lrs(unit, schedule, grid.steps)
     ]

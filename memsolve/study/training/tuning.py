@@ -1,8 +1,7 @@
-"""How step sizes are tuned: by one rule, with one budget, for every optimizer and schedule."""
+"""The tuning of learning rates: one rule and one budget for every optimizer and schedule."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -20,58 +19,38 @@ from memsolve.theory import weight_norm
 from memsolve.training import Builder, Schedule, Trainer, schedule_factor
 
 SPREAD = 4.0
-"""Between neighbours of the step sizes that are tried first, and beyond an end."""
+"""Ratio of neighbouring learning rates among the first, and of one beyond an end."""
 
 BUDGET = 5
-"""How many step sizes each schedule is tried with, unless they are given."""
+"""Learning rates tried with each schedule, unless the user sets them."""
 
 WIDENINGS = 4
-"""How many more where the best of them is still the smallest or the largest."""
+"""Learning rates added at most while the best one is still the smallest or the largest."""
 
-
-Candidate = tuple[Schedule, float]
-"""A schedule and a step size."""
-
-
-class Selection(NamedTuple):
-    """The schedule and step size that serve best at a place.
-
-    Attributes:
-        schedule, lr: of the chosen trial.
-        edge: it is the smallest or largest step size tried with its schedule, even after widening.
-    """
-
-    schedule: Schedule
-    lr: float
-    edge: bool
-
-    @classmethod
-    def of(cls, best: Candidate, sizes: Mapping[Schedule, Sequence[float]]) -> Self:
-        """The best of what was tried, given the step sizes of each schedule, increasing."""
-        schedule, size = best
-        ends = sizes[schedule][0], sizes[schedule][-1]
-        return cls(schedule, size, edge=size in ends and ends[0] < ends[1])
+TUNING_SEEDS = range(1)
+"""Of studies that tune on other seeds than those they report."""
 
 
 def first_lrs(unit: float, schedule: Schedule, steps: int) -> list[float]:
-    """The three to begin with: their means over the steps are a `SPREAD` apart around `unit`."""
+    """The first three learning rates of a schedule: their means over the steps surround `unit`."""
     mean = sum(schedule_factor(schedule, step, steps) for step in range(steps)) / steps
-    return [readable(unit / mean * spread) for spread in (1 / SPREAD, 1, SPREAD)]
+    return [round_lr(unit / mean * spread) for spread in (1 / SPREAD, 1, SPREAD)]
 
 
-def next_lr(tried: Sequence[float], best: Callable[[Sequence[float]], float]) -> float:
-    """The step size to try next: beyond an end if that is best, else beside the best one.
+def next_lr(lrs: Sequence[float], best: Callable[[Sequence[float]], float]) -> float:
+    """The next learning rate to try: beyond an end if that is best, else next to the best one.
 
     Args:
-        tried: those tried so far, increasing, at least two.
-        best: the best of some of them.
+        lrs: tried so far, increasing, at least two.
+        best: returns the best of some of them.
     """
-    place = tried.index(best(tried))
-    if place == 0:
-        return readable(tried[0] / SPREAD)
-    if place == len(tried) - 1:
-        return readable(tried[-1] * SPREAD)
-    return readable(math.sqrt(tried[place] * best([tried[place - 1], tried[place + 1]])))
+    index = lrs.index(best(lrs))
+    if index == 0:
+        return round_lr(lrs[0] / SPREAD)
+    if index == len(lrs) - 1:
+        return round_lr(lrs[-1] * SPREAD)
+    neighbor = best([lrs[index - 1], lrs[index + 1]])
+    return round_lr(math.sqrt(lrs[index] * neighbor))
 
 
 def unit_lr(grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float:
@@ -127,19 +106,6 @@ def _first_moved_weight(memory: AssociativeMemory, build: Builder) -> Tensor | N
     return weight
 
 
-def readable(lr: float) -> float:
-    """Two digits of it, as a person would write it."""
+def round_lr(lr: float) -> float:
+    """A learning rate, rounded to two digits."""
     return float(f"{lr:.1e}")
-
-
-def lrs_by_schedule(tried: Iterable[Candidate]) -> dict[Schedule, list[float]]:
-    """The step sizes that each schedule was tried with, increasing."""
-    found: dict[Schedule, list[float]] = {}
-    for schedule, size in sorted(set(tried)):
-        found.setdefault(schedule, []).append(size)
-    return found
-
-
-def off_middle(sizes: Sequence[float], size: float) -> float:
-    """How many places a step size stands from the middle of those tried."""
-    return abs(sizes.index(size) - (len(sizes) - 1) / 2)

@@ -1,0 +1,155 @@
+"""The point of `dynamics`: the best candidate's runs at one `d`, and all trials of the tuning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from memsolve import theory
+from memsolve.engine import Point
+from memsolve.engine.results.estimate import Floats
+from memsolve.study.training.early_ends import EarlyEnds, early_ends
+from memsolve.study.training.grid import Candidate, TrainingGrid, TuningKey
+from memsolve.study.training.selection import select
+from memsolve.study.training.trajectory import Trajectories, Trajectory
+from memsolve.training import Schedule
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class DynamicsPoint(Point):
+    """Training at one `d`, with the selected schedule and learning rate.
+
+    The first axis of a list is steps unless stated otherwise. A run that ended early, because it
+    diverged or a step failed, counts 0 items from then on.
+
+    Attributes:
+        num_items: number of facts `N`.
+        limit: about how many items any weight can store, `theory.limit`.
+        schedule, lr: of the selected trials, one for each seed.
+        at_edge: whether the selected learning rate is the smallest or largest of the trials.
+        seconds: median time of a step of the selected trials, on this machine.
+        recovered: (T, S) items after each step, by seed.
+        top_rank: (T, S) highest recovered rank after each step, by seed.
+        loss: (L, S) before each step, on its batch, up to the shortest run.
+        best_recovered: (T,) the most items that any trial had recovered after each step, mean over
+            seeds: what tuning for each number of steps would give.
+        marks: (M,) steps after which margins were measured, up to the shortest run.
+        margins: (M, 5) quantiles of margins (5 to 95%), mean over seeds.
+        trial_schedules, trial_lrs, trial_recovered: (K,) every candidate, and the items that it
+            recovered after the last step, mean over seeds.
+        law: (T,) theory's exponents of the number of items recovered; empty without a law.
+        early_ends: selected trials that ended early.
+    """
+
+    axes: ClassVar = {
+        "recovered": "T S",
+        "top_rank": "T S",
+        "loss": "l S",
+        "best_recovered": "T",
+        "marks": "m",
+        "margins": "m 5",
+        "trial_schedules": "K",
+        "trial_lrs": "K",
+        "trial_recovered": "K",
+        "law": "T?",
+    }
+
+    num_items: int
+    limit: float
+    schedule: Schedule
+    lr: float
+    at_edge: bool
+    seconds: float
+    recovered: list[list[int]]
+    top_rank: list[list[int]]
+    loss: list[list[float]]
+    best_recovered: list[float]
+    marks: list[int]
+    margins: list[list[float]]
+    trial_schedules: list[str]
+    trial_lrs: list[float]
+    trial_recovered: list[float]
+    law: list[float]
+    early_ends: EarlyEnds = field(default_factory=dict)
+
+    @property
+    def plateau(self) -> list[int]:
+        """Items recovered after the last step, by seed."""
+        return self.recovered[-1]
+
+
+def dynamics_point(
+    grid: TrainingGrid, method: theory.Method | None, key: TuningKey, trajectories: Trajectories
+) -> DynamicsPoint:
+    """The point of the trials at one tuning key."""
+    selection = select(trajectories)
+    selected = [
+        trajectory
+        for trial, trajectory in trajectories.items()
+        if trial.candidate == selection.candidate
+    ]
+    candidates = sorted({trial.candidate for trial in trajectories})
+    curves = [mean_curve(trajectories, candidate, grid.steps) for candidate in candidates]
+    shortest = min(len(trajectory.loss) for trajectory in selected)
+    num_items = grid.items_of(key.dim)
+    return DynamicsPoint(
+        dim=key.dim,
+        num_items=num_items,
+        limit=theory.limit(key.dim, num_items),
+        schedule=selection.schedule,
+        lr=selection.lr,
+        at_edge=selection.at_edge,
+        seconds=float(np.median([trajectory.seconds for trajectory in selected])),
+        recovered=by_step([pad(trajectory.recovered, grid.steps) for trajectory in selected]),
+        top_rank=by_step([pad(trajectory.top_rank, grid.steps) for trajectory in selected]),
+        loss=by_step([trajectory.loss[:shortest] for trajectory in selected]),
+        best_recovered=np.max(curves, axis=0).tolist(),
+        marks=min((trajectory.marks for trajectory in selected), key=len),
+        margins=mean_margins(selected),
+        trial_schedules=[candidate.schedule for candidate in candidates],
+        trial_lrs=[candidate.lr for candidate in candidates],
+        trial_recovered=[float(curve[-1]) for curve in curves],
+        law=exponents_by_step(method, key, grid.steps),
+        early_ends=early_ends(selected),
+    )
+
+
+def exponents_by_step(method: theory.Method | None, key: TuningKey, steps: int) -> list[float]:
+    """Theory's exponents after each step; empty except for SGD and Muon on the population."""
+    if method not in ("sgd", "muon") or key.batch_size is not None:
+        return []
+    return theory.exponents_by_step(method, key.alpha, steps)
+
+
+def pad(counts: Sequence[int], steps: int) -> list[int]:
+    """(T,) counts after each step, with 0 after the end of a run that ended early."""
+    return [*counts, *[0] * (steps - len(counts))]
+
+
+def by_step(by_seed: Sequence[Sequence[Number]]) -> list[list[Number]]:
+    """(T, S) from the lists of the seeds, (S, T)."""
+    return [list(seeds) for seeds in zip(*by_seed, strict=True)]
+
+
+def mean_margins(trajectories: Sequence[Trajectory]) -> list[list[float]]:
+    """(M, 5) quantiles of margins, mean over seeds, up to the shortest run."""
+    marks = min(len(trajectory.marks) for trajectory in trajectories)
+    if not marks:
+        return []
+    margins = [trajectory.margins[:marks] for trajectory in trajectories]
+    means: list[list[float]] = np.mean(margins, axis=0).tolist()
+    return means
+
+
+def mean_curve(trajectories: Trajectories, candidate: Candidate, steps: int) -> Floats:
+    """(T,) items that a candidate has recovered after each step, mean over seeds."""
+    curves = [
+        np.array(pad(trajectory.recovered, steps), dtype=float)
+        for trial, trajectory in trajectories.items()
+        if trial.candidate == candidate
+    ]
+    mean: Floats = np.mean(curves, axis=0)
+    return mean
