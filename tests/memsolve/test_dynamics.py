@@ -332,7 +332,7 @@ def test_meaningless_grids_are_refused(arguments: dict[str, object], message: st
         ("--lrs ,", "lrs is []"),
         ("--gradient ,", "--gradient is ','; expected one value"),
         ("--sweep lr=1,2 --lrs 3,4", "expected one of them"),
-        ("--optimizers torch.optim.SGD:maximize=True", "1 (uphill), so step sizes cannot be"),
+        ("--optimizers torch.optim.SGD:maximize=True", "1 (uphill), so learning rates cannot be"),
         ("--optimizers torch.optim.SGD:lr=0", "lr is 0 in 'torch.optim.SGD:lr=0'; expected"),
     ],
 )

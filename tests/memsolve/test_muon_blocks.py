@@ -119,7 +119,7 @@ def test_one_row_or_column_is_divided_by_its_length(shape: tuple[int, int]) -> N
 @pytest.mark.parametrize("bad", [-1, 1.5, None, "2"])
 def test_invalid_counts_are_refused(name: str, least: int, bad: Any) -> None:
     settings: dict[str, Any] = {name: bad}
-    with pytest.raises(RangeError, match=f"{name} is .*whole number of at least {least}"):
+    with pytest.raises(RangeError, match=f"{name} is .*integer of at least {least}"):
         Muon([Parameter(torch.zeros(2, 2))], **settings)
 
 
