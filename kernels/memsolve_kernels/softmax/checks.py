@@ -20,7 +20,7 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.modes import is_readable
-from memsolve_kernels.softmax.interface import accumulation_dtype, in_parts, in_parts_of
+from memsolve_kernels.softmax.interface import accumulation_dtype, in_accumulated_parts, in_parts
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 Reduction = Literal["weighted", "none"]
@@ -101,7 +101,7 @@ def check_finite(**tensors: Tensor) -> None:
         if not is_readable(tensor):
             continue
         tensor = tensor.detach()
-        if not all(map(_is_finite, in_parts_of(tensor, accumulation_dtype(tensor.dtype)))):
+        if not all(map(_is_finite, in_accumulated_parts(tensor))):
             _raise_non_finite(name, tensor)
 
 

@@ -9,7 +9,7 @@ there.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -274,16 +274,14 @@ def in_parts(rows: Tensor) -> tuple[Tensor, ...]:
     return torch.split(rows, max(1, elements // math.prod(rows.shape[1:])))
 
 
-def in_parts_of(rows: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-    """The rows (R, ...) in another dtype, a part at a time; the next part reuses its memory.
+def in_accumulated_parts(rows: Tensor) -> Iterable[Tensor]:
+    """The rows (R, ...) in the dtype of sums, a part at a time, each in the memory of the last.
 
     With new memory for each part the heap of glibc would grow by all of them, although each is
     freed before the next: a freed block is slightly too small for the next aligned one.
     """
-    parts = in_parts(rows)
+    parts, dtype = in_parts(rows), accumulation_dtype(rows.dtype)
     if rows.dtype == dtype:
-        yield from parts
-        return
+        return parts
     buffer = rows.new_empty(parts[0].shape, dtype=dtype)
-    for part in parts:
-        yield buffer[: part.shape[0]].copy_(part)
+    return (buffer[: part.shape[0]].copy_(part) for part in parts)

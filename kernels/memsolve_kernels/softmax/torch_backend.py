@@ -26,8 +26,8 @@ from memsolve_kernels.softmax.interface import (
     WeightedPartial,
     accumulation_dtype,
     elements_at_once,
+    in_accumulated_parts,
     in_parts,
-    in_parts_of,
 )
 
 LOG2_E = math.log2(math.e)
@@ -307,11 +307,9 @@ def _exponents(outputs: Tensor) -> Tensor:
 
 def _norms(rows: Tensor) -> Tensor:
     """The largest norm of a row; zero without rows."""
-    dtype = accumulation_dtype(rows.dtype)
     if rows.shape[0] == 0:
-        return rows.new_zeros((), dtype=dtype)
-    parts = in_parts_of(rows, dtype)
-    norms = [torch.linalg.vector_norm(part, dim=1).amax() for part in parts]
+        return rows.new_zeros((), dtype=accumulation_dtype(rows.dtype))
+    norms = [torch.linalg.vector_norm(part, dim=1).amax() for part in in_accumulated_parts(rows)]
     return torch.stack(norms).amax()
 
 
