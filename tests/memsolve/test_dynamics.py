@@ -151,8 +151,8 @@ def test_the_unit_step_is_as_large_as_a_weight_that_stores_what_d_can_hold(name:
     memory = AssociativeMemory(64 * 32, 32, 1.5, seed=0)
     objective = Objective(memory, memory.population())
     (state,) = train(objective, resolve([name])[name], [objective.batch], [lr])
-    stored = torch.arange(round(theory.limit(32, memory.num_items)))
-    weight = np.log(memory.num_items) * memory.outputs[stored].T @ memory.inputs[stored]
+    items = torch.arange(round(theory.limit(32, memory.num_items)))
+    weight = np.log(memory.num_items) * memory.outputs[items].T @ memory.inputs[items]
     assert float(state.weight.norm()) == pytest.approx(float(weight.norm()), rel=0.2)
 
 
@@ -195,9 +195,9 @@ def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
 
 def test_the_threshold_drops_recovered_items() -> None:
     memory = AssociativeMemory(50, 8, 1.5, seed=0)
-    stored = torch.zeros(50, dtype=torch.bool)
-    stored[[0, 3]] = True
-    left = remaining(memory.population(), stored)
+    recovered = torch.zeros(50, dtype=torch.bool)
+    recovered[[0, 3]] = True
+    left = remaining(memory.population(), recovered)
     assert left.items.tolist() == [i for i in range(50) if i not in (0, 3)]
     assert torch.equal(left.weights, memory.population().weights[left.items])
     grid = replace(
@@ -296,12 +296,12 @@ def without_times(path: Path) -> object:
 
 def test_the_recorded_command_resumes_and_gives_the_same_again(tmp_path: Path) -> None:
     grid = replace(SMALL, num_items=64, steps=3, schedules=("constant",))
-    run(dynamics, grid, tmp_path / "whole")
-    lines = (tmp_path / "whole/cells.jsonl").read_text().splitlines(keepends=True)
+    run(dynamics, grid, tmp_path / "complete")
+    lines = (tmp_path / "complete/cells.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "half").mkdir()
     (tmp_path / "half/cells.jsonl").write_text("".join(lines[: len(lines) // 2]))
     run(dynamics, grid, tmp_path / "half", resume=True)
-    first = without_times(tmp_path / "whole/summary.json")
+    first = without_times(tmp_path / "complete/summary.json")
     assert first == without_times(tmp_path / "half/summary.json")
     assert load_summary(dynamics, tmp_path / "half").fits[1].points[0].recovered
 

@@ -106,7 +106,7 @@ def test_a_model_with_room_and_time_recalls_nearly_every_fact() -> None:
         replace(TINY, steps=150), Facts(32, 1.1, seed=0), builder("torch.optim.AdamW"), 32, 128, 0
     )
     found = recollect(given, "linear", 0.02)
-    assert found.whole
+    assert found.complete
     assert found.marks == [1, 2, 4, 8, 16, 32, 64, 128, 150]
     assert found.recovered[0] < 8
     assert found.recovered[-1] >= 30
@@ -186,7 +186,7 @@ def test_a_closure_computes_again_only_where_the_model_has_moved() -> None:
 
 def test_closures_are_called() -> None:
     found = recollect(lesson("torch.optim.LBFGS:max_iter=2"), "constant", 0.1)
-    assert found.whole
+    assert found.complete
     assert found.loss[-1] < found.loss[0]
 
 

@@ -72,9 +72,9 @@ def test_it_is_that_ratio_for_any_memory_and_weight(
 
 
 def test_many_items_are_evaluated_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = noise_scale(MEMORY, WEIGHTS["trained"])
+    at_once = noise_scale(MEMORY, WEIGHTS["trained"])
     monkeypatch.setattr(noise, "ITEMS_AT_ONCE", 7)
-    assert noise_scale(MEMORY, WEIGHTS["trained"]) == pytest.approx(whole, rel=1e-12)
+    assert noise_scale(MEMORY, WEIGHTS["trained"]) == pytest.approx(at_once, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

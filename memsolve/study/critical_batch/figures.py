@@ -57,7 +57,7 @@ def _format_both(points: list[BatchScalingPoint]) -> str:
 def _draw_scaling(axes: Axes, point: BatchScalingPoint, color: Any) -> None:
     """Steps and, where identified, the curve with `B_crit` and linear scaling with `B_20%`."""
     finite = np.array(point.batch_sizes[:-1], dtype=float)
-    sizes = np.append(finite, 8 * finite[-1])  # where the population is shown
+    sizes = np.append(finite, 8 * finite[-1])  # the last one is where the population is drawn
     mean, reached = np.array(point.mean), np.array(point.reached)
     label = f"d = {point.dim}"
     axes.plot(finite[reached[:-1]], mean[:-1][reached[:-1]], "o", ms=4, color=color, label=label)

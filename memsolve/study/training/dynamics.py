@@ -50,7 +50,10 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
         "after the last step. Its limit is 2, up to logarithms. For scale the table gives "
         "d^2 / (2 ln N), about how many items any weight can store."
     )
-    legend = "edge: the best learning rate is at an end; diverged, failed: counts 0 from then on"
+    legend = (
+        "edge: the best learning rate is the smallest or largest tried; diverged, failed: counts 0 "
+        "from then on; the report says when"
+    )
     grid = TrainingGrid(dims=(32, 64), seeds=1)
     cell = Trial
     result = Trajectory

@@ -44,8 +44,8 @@ class TunedStudy(Study[TG, T, R, P]):
 
     Each schedule starts with three learning rates (`first_lrs`), and gets one more at a time until
     it has `BUDGET` (`next_lr`). The best schedule then gets up to `WIDENINGS` more while its best
-    learning rate is the smallest or the largest. If the user sets the learning rates, these
-    replace the budget: they are all tried, and only widened; a single one is kept as it is.
+    learning rate is the smallest or the largest. Learning rates that the user sets are all tried
+    instead, and only widened; a single one is not even widened.
     """
 
     @abstractmethod
