@@ -5,7 +5,7 @@ OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
 MACHINE := from bench import history; print(history.machine())
 
-.PHONY: study test oldest bare dist lint bench track history gate dashboard gpu gpu-quick
+.PHONY: study test oldest bare dist lint bench docs track history gate dashboard gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
 	$(BIN)/memsolve capacity --alpha "$(ALPHA)" --out "$(OUT)/capacity" --resume
@@ -35,6 +35,9 @@ lint: .venv/installed  ## check lint, format and types
 
 bench: .venv/installed  ## print speed beside peers and ceilings, on this machine
 	$(BIN)/python -m bench $(BENCH)
+
+docs: .venv/installed  ## run the tutorial and build the documentation site in site/
+	$(BIN)/python docs/build.py
 
 track: .venv/installed  ## record the last commit for asv, with the environment at hand
 	$(BIN)/python -m bench.history $(or $(REVISION),HEAD)

@@ -1,10 +1,12 @@
-"""`python -m bench.readme`: write the README's tables from bench/results/.
+"""`python -m bench.readme`: write the tables of README.md and docs/ from bench/results/.
 
-Only what stands between the markers is written; a test fails when the two differ.
+Only what is between the markers is written. A test fails if a table differs from its record.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from bench import board, record
@@ -12,42 +14,58 @@ from bench.registry import OURS
 from bench.repository import ROOT
 from bench.rows import Row
 
-README = ROOT / "README.md"
+BEST = 5
+"""How many rows of the leaderboard the README shows."""
 
 
-def tables(machines: list[dict[str, Any]]) -> str:
-    """Markdown of every machine: what it is, then how many times as fast ours is."""
-    return "\n\n".join(_table(machine) for machine in machines)
+def pages() -> dict[Path, str]:
+    """Pages with tables, with all their tables up to date."""
+    ranking = board.table(board.recorded())
+    blocks = {
+        "README.md": ("best", best(ranking)),
+        "docs/leaderboard.md": ("leaderboard", ranking),
+        "docs/performance.md": ("bench", tables(record.machines())),
+    }
+    return {
+        ROOT / name: replace_block((ROOT / name).read_text(), *block)
+        for name, block in blocks.items()
+    }
 
 
-def written(text: str, name: str, table: str) -> str:
-    """The README with the block of a name made anew.
+def replace_block(text: str, name: str, table: str) -> str:
+    """A page with the block of this name replaced.
 
     Raises:
-        ValueError: it lacks the markers.
+        ValueError: the page lacks the markers.
     """
     begin = f"<!-- {name}:begin (made by python -m bench.readme) -->"
     end = f"<!-- {name}:end -->"
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"the README needs the lines {begin} and {end}")
+    before, opening, rest = text.partition(begin)
+    _, closing, after = rest.partition(end)
+    if not (opening and closing):
+        raise ValueError(f"the page needs the lines {begin} and {end}")
     return f"{before}{begin}\n{table}\n{end}{after}"
 
 
-def made(text: str) -> str:
-    """The README with all its tables made anew."""
-    text = written(text, "bench", tables(record.machines()))
-    return written(text, "leaderboard", board.table(board.recorded()))
+def best(ranking: str) -> str:
+    """The first columns and rows of the leaderboard's table: rank, optimizer and share."""
+    head, _, *rows = (line.split(" | ")[:3] for line in ranking.splitlines())
+    lines = [head, ["|---:", "---", "---"], *rows[:BEST]]
+    return "\n".join(f"{' | '.join(cells)} |" for cells in lines)
 
 
-def ratios(rows: list[Row]) -> dict[str, list[Row]]:
+def tables(machines: Iterable[dict[str, Any]]) -> str:
+    """Markdown of every machine: what it is, then how many times as fast ours is."""
+    return "\n\n".join(_format_machine(machine) for machine in machines)
+
+
+def ratios(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Rows that have a time, by case; cases of which ours has none are left out."""
     cases: dict[str, list[Row]] = {}
     for row in rows:
         if row.hot:
             cases.setdefault(row.case, []).append(row)
-    return {name: found for name, found in cases.items() if found[0].way == OURS}
+    return {name: timed for name, timed in cases.items() if timed[0].way == OURS}
 
 
 def provenance(machine: dict[str, Any]) -> str:
@@ -61,27 +79,27 @@ def provenance(machine: dict[str, Any]) -> str:
     )
 
 
-def _table(machine: dict[str, Any]) -> str:
+def _format_machine(machine: dict[str, Any]) -> str:
     lines = [
         f"**{machine['machine']['device']}**, time over ours (above one, ours is faster):",
         "",
         "| case | ours | extra memory | others, time over ours [95%] |",
         "|---|---:|---:|---|",
-        *(_line(case, rows) for case, rows in ratios(machine["rows"]).items()),
+        *(_format_case(case, rows) for case, rows in ratios(machine["rows"]).items()),
         "",
         f"Measured on {provenance(machine)}. *Italic*: a part of the work only, a limit.",
     ]
     return "\n".join(lines)
 
 
-def _line(case: str, rows: list[Row]) -> str:
+def _format_case(case: str, rows: list[Row]) -> str:
     ours, *others = rows
     memory = "-" if ours.extra_bytes is None else f"{ours.extra_bytes / 1e6:.1f} MB"
-    cells = "<br>".join(_ratio(row) for row in others if row.ratio is not None)
+    cells = "<br>".join(_format_ratio(row) for row in others if row.ratio is not None)
     return f"| {case} | {1e3 * ours.median:.3g} ms | {memory} | {cells} |"
 
 
-def _ratio(row: Row) -> str:
+def _format_ratio(row: Row) -> str:
     assert row.ratio is not None
     name = f"*{row.way}*" if row.status == "bound" else row.way
     noise = "" if row.differs else ", within noise"
@@ -90,7 +108,8 @@ def _ratio(row: Row) -> str:
 
 def main() -> int:
     argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__).parse_args()
-    README.write_text(made(README.read_text()))
+    for path, text in pages().items():
+        path.write_text(text)
     return 0
 
 

@@ -1,8 +1,8 @@
 """`python kernels/hub.py REPOSITORY`: lay out the kernels as the Hugging Face hub loads them.
 
-The hub loads `REPOSITORY/build/torch-universal` from wherever it lies, under a name of its own, so
+The hub loads `REPOSITORY/build/torch-universal` from any path and under another name, so that
 imports within the package become relative. Its operators keep their names: in a process with
-`memsolve_kernels` or another version, those that are loaded last serve both.
+`memsolve_kernels` or another version, the operators of the last import serve both.
 """
 
 import json
@@ -15,14 +15,14 @@ IMPORT = re.compile(r"^(\s*from )memsolve_kernels(?:\.(\S+))? import", re.MULTIL
 
 
 def lay_out(repository: Path) -> None:
-    """Write the package and what the hub wants to know of it."""
+    """Write the package and the hub's metadata."""
     variant = repository / "build" / "torch-universal"
     for source in PACKAGE.rglob("*.py"):
-        place = source.relative_to(PACKAGE)
-        dots = "." * len(place.parts)
+        path = source.relative_to(PACKAGE)
+        dots = "." * len(path.parts)
         relative = IMPORT.sub(rf"\g<1>{dots}\g<2> import", source.read_text())
-        (variant / place).parent.mkdir(parents=True, exist_ok=True)
-        (variant / place).write_text(relative)
+        (variant / path).parent.mkdir(parents=True, exist_ok=True)
+        (variant / path).write_text(relative)
     (version,) = re.findall(r'__version__ = "(.*)"', (PACKAGE / "__init__.py").read_text())
     metadata = {
         "id": f"_memsolve_kernels_{version.replace('.', '_')}",
@@ -30,7 +30,7 @@ def lay_out(repository: Path) -> None:
         "version": int(version.partition(".")[0]),
         "license": "Apache-2.0",
         "python-depends": [],
-        "backend": {"type": "cpu"},  # it must name one; torch-universal is loaded for all
+        "backend": {"type": "cpu"},  # required; torch-universal serves all
     }
     (variant / "metadata.json").write_text(json.dumps(metadata, indent=1) + "\n")
 

@@ -1,7 +1,7 @@
-"""A GPU of fake tensors: whatever runs on it has shapes and launches, and no numbers.
+"""A fake GPU: calls on it have shapes and launches, but no numbers.
 
-Inside `faked_gpu()` tensors on "cuda" are torch's FakeTensors, the device is an H100 by what it
-says of itself, and every launch of a kernel is kept instead of run. Autograd works.
+Inside `faked_gpu()` tensors on "cuda" are torch's FakeTensors, the device reports the properties of
+an H100, and every launch of a kernel is recorded instead of run. Autograd works.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 from memsolve_kernels.compiled import source
-from memsolve_kernels.launch import Launch, recorded, signature
+from memsolve_kernels.launch import Launch, record_launches, signature
 from memsolve_kernels.matrix_sign import ops as sign_ops
 from memsolve_kernels.matrix_sign.triton_kernels.batched import _coefficients
 from memsolve_kernels.softmax import ops
@@ -26,7 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import make_backend
 
 aten = torch.ops.aten
-DECIDED_BY_NUMBERS = {  # as of errors that are small, and of what is as it should be
+DATA_DEPENDENT = {  # operators with results as for small errors and valid values
     aten._local_scalar_dense.default: lambda mode, operator, tensor: _read(tensor),
     aten.equal.default: lambda mode, operator, one, other: True,
     aten.nonzero.default: lambda mode, operator, tensor: aten.new_empty(
@@ -68,43 +68,45 @@ OPERATORS = (
 
 
 class Generator(torch.Generator):
-    """A generator of a GPU, from which nothing is drawn."""
+    """A generator of a GPU, which nothing is drawn from."""
 
     device = torch.device("cpu")
 
     def __new__(cls, device: torch.device | str = "cpu") -> "Generator":
-        made = super().__new__(cls)
-        made.device = torch.device(device)
-        return made
+        generator = super().__new__(cls)
+        generator.device = torch.device(device)
+        return generator
 
 
 @contextmanager
 def faked_gpu() -> Iterator[list[Launch]]:
-    """Keep the launches of what runs on "cuda" in the block."""
+    """Record the launches on "cuda" in the block."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with ExitStack() as stack:
         stack.enter_context(patch.multiple(torch.cuda, **TORCH_CUDA))
         stack.enter_context(patch.object(torch, "Generator", Generator))
-        stack.enter_context(patch.object(torch, "tensor", _made))
-        stack.enter_context(patch.object(Tensor, "new_tensor", _made_like))
-        stack.enter_context(patch.dict(op_implementations_dict, DECIDED_BY_NUMBERS))
-        for operator in OPERATORS:  # a fake tensor's operator does what a real one's does
+        stack.enter_context(patch.object(torch, "tensor", _tensor))
+        stack.enter_context(patch.object(Tensor, "new_tensor", _new_tensor))
+        stack.enter_context(patch.dict(op_implementations_dict, DATA_DEPENDENT))
+        for operator in OPERATORS:  # for fake tensors, run the implementation
             stack.enter_context(patch.object(operator, "_abstract_fn", operator._init_fn))
-        # Torch's C++ asks a CUDA device for leave, which no CPU build has: so it is told "meta",
-        # and Python alone is told where a tensor is.
+        # Torch's C++ checks for a CUDA device, which a CPU build lacks. Hence tensors are on
+        # "meta" for C++, and only Python sees their device.
         stack.enter_context(patch.object(fake_tensor, "init_gpu_context", lambda device: None))
-        stack.enter_context(patch.object(Tensor, "_make_subclass", staticmethod(_meta)))
-        stack.enter_context(patch.object(FakeTensor, "__new__", _placed))
+        stack.enter_context(
+            patch.object(Tensor, "_make_subclass", staticmethod(_make_meta_subclass))
+        )
+        stack.enter_context(patch.object(FakeTensor, "__new__", _new_fake_tensor))
         stack.enter_context(patch.object(FakeTensor, "is_cuda", property(_is_cuda), create=True))
         stack.enter_context(patch.object(Tensor, "to", _to))
         stack.enter_context(patch.object(Tensor, "cuda", lambda tensor: _to(tensor, "cuda")))
         stack.enter_context(mode)
-        stack.callback(_coefficients.cache_clear)  # of fake ones
-        yield stack.enter_context(recorded())
+        stack.callback(_coefficients.cache_clear)  # remove fake tensors
+        yield stack.enter_context(record_launches())
 
 
 def _read(tensor: Tensor) -> float | int | bool:
-    """What the host is told of a number."""
+    """The value of a number that the host reads."""
     if tensor.dtype == torch.bool:
         return True
     return 1e-7 if tensor.is_floating_point() else 0
@@ -113,14 +115,16 @@ def _read(tensor: Tensor) -> float | int | bool:
 _make_subclass, _new = Tensor._make_subclass, FakeTensor.__new__
 
 
-def _meta(cls: type[Tensor], data: Tensor, requires_grad: bool = False, **_: Any) -> Tensor:
-    """A subclass's tensor that is on "meta" for C++."""
+def _make_meta_subclass(
+    cls: type[Tensor], data: Tensor, requires_grad: bool = False, **_: Any
+) -> Tensor:
+    """A tensor of a subclass that is on "meta" for C++."""
     meta = torch.device("meta")
-    made: Tensor = _make_subclass(cls, data, requires_grad, device_for_backend_keys=meta)
-    return made
+    tensor: Tensor = _make_subclass(cls, data, requires_grad, device_for_backend_keys=meta)
+    return tensor
 
 
-def _placed(
+def _new_fake_tensor(
     cls: type[FakeTensor],
     mode: FakeTensorMode,
     data: Tensor,
@@ -128,24 +132,24 @@ def _placed(
     *others: Any,
     **named: Any,
 ) -> FakeTensor:
-    """A fake tensor, of which C++ can only have said that it is to be on "meta"."""
-    where = torch.device(device)
-    if where.type == "meta":
-        where = torch.device("cuda:0" if data.dim() else "cpu")  # numbers go with any device
-    return _new(cls, mode, data, where, *others, **named)
+    """A fake tensor on the GPU, if C++ requested "meta"."""
+    fake_device = torch.device(device)
+    if fake_device.type == "meta":
+        fake_device = torch.device("cuda:0" if data.dim() else "cpu")  # numbers fit any device
+    return _new(cls, mode, data, fake_device, *others, **named)
 
 
 def _is_cuda(tensor: FakeTensor) -> bool:
     return tensor.fake_device.type == "cuda"
 
 
-def _made(data: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
     like = torch.as_tensor(data, dtype=dtype)
     return torch.empty(like.shape, dtype=like.dtype, device=device)
 
 
-def _made_like(tensor: Tensor, data: Any) -> Tensor:
-    return _made(data, dtype=tensor.dtype, device=tensor.device)
+def _new_tensor(tensor: Tensor, data: Any) -> Tensor:
+    return _tensor(data, dtype=tensor.dtype, device=tensor.device)
 
 
 def _to(tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
@@ -155,7 +159,7 @@ def _to(tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
 
 
 def check(launches: Iterable[Launch]) -> None:
-    """Take launches through Triton's front end, which is where types are checked.
+    """Compile launches by Triton's front end, which checks types.
 
     Raises:
         CompilationError: a kernel does not compile for the types and constants of a launch.

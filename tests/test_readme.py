@@ -1,33 +1,66 @@
-"""The README's numbers come from `bench/results/`, and its Python runs."""
+"""The numbers of README.md and docs/ come from `bench/results/`."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from memsolve.report.names import short
 from memsolve.report.table import details, rows
+from memsolve.report.words import count
 from memsolve.study import load
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 RESULTS = ROOT / "bench" / "results"
+README = (ROOT / "README.md").read_text()
+
+
+def docs(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def exponent(fit: Any) -> str:
+    return f"{fit.estimate.value:.2f} [{fit.estimate.low:.2f}, {fit.estimate.high:.2f}]"
 
 
 @pytest.mark.parametrize("study", ["capacity", "saturation"])
-def test_the_studys_table_is_the_recorded_one(study: str) -> None:
-    found, summary = load(RESULTS / "alpha-1.5" / study)
-    columns = details(found, summary).values()
-    for row, *values in zip(rows(found, summary), *columns, strict=True):
+def test_the_table_of_one_step_is_the_recorded_one(study: str) -> None:
+    recorded, summary = load(RESULTS / "alpha-1.5" / study)
+    columns = details(recorded, summary).values()
+    page = docs("one-step.md")
+    for row, *values in zip(rows(recorded, summary), *columns, strict=True):
         optimizer, _, *exponents = row
         numbers = [value.split(" ")[0] for value in values]
         line = [study, optimizer, *exponents, *numbers]
-        assert "| " + " | ".join(line) + " |" in README
+        assert "| " + " | ".join(line) + " |" in page
+
+
+def test_the_table_of_training_is_the_recorded_one() -> None:
+    page = docs("training.md")
+    for fit in load(RESULTS / "dynamics")[1].fits:
+        assert [point.dim for point in fit.points] == [32, 64, 128]
+        counts = [count(float(np.mean(point.recovered[-1]))) for point in fit.points]
+        line = [f"`{fit.optimizer}`", *counts, exponent(fit), str(fit.law)]
+        assert "| " + " | ".join(line) + " |" in page
+
+
+def test_the_readmes_table_is_the_recorded_one() -> None:
+    one = {fit.optimizer: fit for fit in load(RESULTS / "alpha-1.5" / "capacity")[1].fits}
+    many = {fit.optimizer: fit for fit in load(RESULTS / "dynamics")[1].fits}
+    for optimizer in one | many:
+        cells = [f"`{optimizer}`", *[""] * 5]
+        if fit := one.get(optimizer):
+            cells[1:4] = count(fit.points[-1].mean), exponent(fit), str(fit.law)
+        if fit := many.get(optimizer):
+            cells[4:] = count(float(np.mean(fit.points[-1].recovered[-1]))), exponent(fit)
+        assert re.sub(" +", " ", "| " + " | ".join(cells) + " |") in README
 
 
 def test_the_shares_are_the_recorded_ones() -> None:
     fits = load(RESULTS / "precision")[1].fits
-    lines = re.findall(r"^\| `(muon\S*)` \| ([\d%| ]+) \|$", README, re.MULTILINE)
+    lines = re.findall(r"^\| `(muon\S*)` \| ([\d%| ]+) \|$", docs("precision.md"), re.MULTILINE)
     assert len(lines) > 3
     for name, written in lines:
         shares = [
@@ -39,19 +72,21 @@ def test_the_shares_are_the_recorded_ones() -> None:
 
 
 def test_the_examples_table_is_the_recorded_one() -> None:
-    found, summary = load(RESULTS / "factual-recall")
-    columns = {fit.optimizer: found.columns(fit).values() for fit in summary.fits}
-    lines = re.findall(r"^\| `(\S*)` \| (\d+%.*\].*) \|$", README, re.MULTILINE)
+    study, summary = load(RESULTS / "factual-recall")
+    columns = {fit.optimizer: study.columns(fit).values() for fit in summary.fits}
+    page = docs("factual-recall.md")
+    lines = re.findall(r"^\| `(\S*)` \| (\d+%.*\].*) \|$", page, re.MULTILINE)
     assert len(lines) > 5
     assert all(written == " | ".join(columns[name]) for name, written in lines)
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_the_examples_run(block: str) -> None:
-    exec(block, {"__name__": "readme"})
-
-
-def test_the_figures_are_there() -> None:
-    figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
-    assert figures
-    assert all((ROOT / figure).is_file() for figure in figures)
+def test_the_larger_leaderboards_shares_are_the_recorded_ones() -> None:
+    study, summary = load(RESULTS / "leaderboard-128")
+    names = short([fit.optimizer for fit in summary.fits])
+    shares = {
+        names[fit.optimizer]: row["share [95%]"].split(" ")[0]
+        for fit, row in zip(summary.fits, study.rows(summary.fits), strict=True)
+    }
+    lines = re.findall(r"^\| `(\S*)` \| (\d\.\d\d) \|$", docs("leaderboard.md"), re.MULTILINE)
+    assert len(lines) == 10
+    assert all(shares[name] == share for name, share in lines)

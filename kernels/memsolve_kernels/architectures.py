@@ -3,33 +3,31 @@
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
-import torch
-
 _KIB = 1024
 _WARP = 32  # threads
-_REGISTERS, _GRANULE = 65536, 256  # of a processor; how many a warp gets at a time
+_REGISTERS, _REGISTER_GRANULE = 65536, 256  # of an SM; allocation unit of a warp
 
 Row = TypeVar("Row")
 
 
 class Architecture(NamedTuple):
-    """A GPU that the Triton kernels are compiled for.
+    """A GPU architecture that the Triton kernels are compiled for.
 
     Attributes:
         capability: CUDA's compute capability, (major, minor).
-        presets: whose launch configurations it takes, as 90; see `BORROWED`. What has the same
-            tensor cores, registers and shared memory shares them.
-        shared_bytes: shared memory of a block at most, by NVIDIA's tables; a processor has 1 KiB
-            more, and keeps 1 KiB a block for itself.
-        threads: of a processor at most, by the same tables.
-        products: multiply-adds of a processor and clock on tensor cores, in half precision; GeForce
-            cards make half of them with sums in float32.
-        floats: float32 operations of a processor and clock.
-        fast_float64: half the rate of float32 or better, as on the GPUs of data centers.
+        preset_arch: the architecture, such as 90, whose launch configurations it uses.
+            Architectures with equal tensor cores, registers and shared memory share them.
+        shared_bytes: largest shared memory of a block, by NVIDIA's tables; an SM has 1 KiB more,
+            and reserves 1 KiB for each block.
+        threads: largest number of threads of an SM, by the same tables.
+        products: multiply-adds per clock of an SM's tensor cores, in half precision; GeForce
+            cards reach half of them with sums in float32.
+        floats: float32 operations per clock of an SM.
+        fast_float64: whether float64 has at least half the rate of float32, as on data-center GPUs.
     """
 
     capability: tuple[int, int]
-    presets: int
+    preset_arch: int
     shared_bytes: int
     threads: int
     products: int
@@ -37,8 +35,8 @@ class Architecture(NamedTuple):
     fast_float64: bool
 
     def blocks(self, registers: int, shared: int, warps: int) -> int:
-        """Blocks that fit a processor, by registers of a thread, bytes and warps of a block."""
-        of_a_warp = -(-registers * _WARP // _GRANULE) * _GRANULE
+        """Blocks that fit an SM, by registers of a thread, bytes and warps of a block."""
+        of_a_warp = -(-registers * _WARP // _REGISTER_GRANULE) * _REGISTER_GRANULE
         by_registers = _REGISTERS // (of_a_warp * warps)
         by_memory = (self.shared_bytes + _KIB) // (shared + _KIB)
         return min(by_registers, by_memory, self.threads // (_WARP * warps))
@@ -56,32 +54,25 @@ TABLE = (
     Architecture((12, 1), 120, 99 * _KIB, 1536, 512, 128, fast_float64=False),  # GB10
 )
 
-BORROWED = {86: 80, 120: 86}
-"""Whose row serves where a table of presets has none: same tensor-core products, less memory."""
+FALLBACK = {86: 80, 120: 86}
+"""The architecture whose row of a preset table serves one without a row of its own: its tensor
+cores make the same products, but it has less memory."""
 
 COMPILED = {
     10 * row.capability[0] + row.capability[1]: row
     for row in TABLE
     if row.capability in {(8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)}
 }
-"""By number, as 90, what is checked by compilation; the other rows differ by name only."""
+"""The rows that tests compile for, by number, such as 90; the others differ by name only."""
 
 INTERPRETED = COMPILED[80]
-"""Whose configurations Triton's interpreter takes on a CPU: those of the oldest."""
+"""The oldest architecture, whose configurations Triton's interpreter takes on a CPU."""
 
 
-def preset(rows: Mapping[int, Row], arch: int) -> Row | None:
-    """The row of a table of presets for an architecture's `presets`, its own or a borrowed one."""
-    while arch not in rows and arch in BORROWED:
-        arch = BORROWED[arch]
-    return rows.get(arch)
-
-
-def architecture(device: torch.device) -> Architecture | None:
-    """The row of a device; None if no row fits it, as of an older GPU, or one of AMD."""
-    if device.type != "cuda":
-        return INTERPRETED
-    if torch.version.hip is not None:  # ROCm's capabilities are numbers of another table
-        return None
-    capability = torch.cuda.get_device_capability(device)
-    return next((row for row in TABLE if row.capability == capability), None)
+def with_fallbacks(rows: Mapping[int, Row]) -> dict[int, Row]:
+    """Rows of a preset table by architecture, completed by those of `FALLBACK`."""
+    complete = dict(rows)
+    for arch in sorted({row.preset_arch for row in TABLE}):  # a fallback is older
+        if arch not in complete and FALLBACK.get(arch) in complete:
+            complete[arch] = complete[FALLBACK[arch]]
+    return complete

@@ -1,4 +1,4 @@
-"""What plain arguments of any type are worth."""
+"""Conversion of arguments that may come in several types."""
 
 import operator
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from memsolve_kernels.errors import RangeError
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """A whole number of any integer type, NumPy's too, as an int.
+def parse_int(name: str, value: Any, minimum: int) -> int:
+    """Convert an integer of any type, NumPy's included, to an int.
 
     Raises:
-        RangeError: it is none, or below the least.
+        RangeError: the value is not an integer, or is below the minimum.
     """
     try:
         number = operator.index(value)
     except TypeError:
-        number = least - 1
-    if number < least:
-        raise RangeError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        number = minimum - 1
+    if number < minimum:
+        raise RangeError(f"{name} is {value!r}; expected an integer of at least {minimum}")
     return number

@@ -1,7 +1,7 @@
-"""What a Triton kernel compiles to, read without a GPU: registers, spills, the main loop by count.
+"""Registers, spills and main loop of compiled Triton kernels, read without a GPU.
 
-Run `python -m memsolve_kernels.compiled [architecture ...]` for the table of every preset. A family
-takes part by a function that yields its variants for an architecture (`FAMILIES`).
+Run `python -m memsolve_kernels.compiled [architecture ...]` for the table of every preset. Each
+family has a function that yields its variants for an architecture (`FAMILIES`).
 """
 
 import argparse
@@ -39,18 +39,18 @@ Read = TypeVar("Read")
 
 
 class ToolError(RuntimeError):
-    """A tool that reads machine code is not there."""
+    """A tool that reads machine code is missing."""
 
 
 class Binary(NamedTuple):
     """A compiled launch.
 
     Attributes:
-        arch: what it runs on, as 90.
+        arch: target architecture, such as 90.
         cubin: the machine code.
-        ptx: what it was assembled from.
+        ptx: the intermediate code that it was assembled from.
         shared: bytes of shared memory of a block.
-        warps: of a block.
+        warps: warps of a block.
     """
 
     arch: int
@@ -62,7 +62,7 @@ class Binary(NamedTuple):
 
 @dataclass(frozen=True)
 class Resources:
-    """What a block needs of the processor; `stack` above zero means spilled registers.
+    """Resources of a block; `stack` above zero means spilled registers.
 
     Sizes are in bytes; registers are those of a thread; `tensor` counts tensor-core instructions.
     """
@@ -74,22 +74,22 @@ class Resources:
 
 
 def variants(arch: int) -> Iterator[Variant]:
-    """Every kernel in every preset for an architecture, such as 90."""
+    """Every kernel in every preset of an architecture, such as 90."""
     for family in FAMILIES:
-        yield from family(COMPILED[arch].presets)
+        yield from family(COMPILED[arch].preset_arch)
 
 
 def source(launch: Launch) -> ASTSource:
-    """A launch as the compiler takes it: the kernel, and the types and constants of this call."""
-    described = signature(launch)
-    aligned = {(position,): [["tt.divisibility", 16]] for position in described.aligned}
-    return ASTSource(launch.kernel, described.types, described.constants, aligned)
+    """The input of the compiler for a launch: the kernel, and the call's types and constants."""
+    kernel = signature(launch)
+    aligned = {(position,): [["tt.divisibility", 16]] for position in kernel.aligned}
+    return ASTSource(launch.kernel, kernel.types, kernel.constants, aligned)
 
 
 def binaries(variant: Variant, architectures: Sequence[int]) -> list[Binary]:
-    """Compile for architectures of the same presets, of which Triton makes the same PTX.
+    """Compile for architectures with the same presets, for which Triton generates the same PTX.
 
-    It is made once, and only the assembler runs for each.
+    The PTX is generated once; the assembler runs for each architecture.
 
     Raises:
         TypeError: the kernel was defined for Triton's interpreter.
@@ -98,23 +98,23 @@ def binaries(variant: Variant, architectures: Sequence[int]) -> list[Binary]:
     if not isinstance(launch.kernel, triton.JITFunction):
         raise TypeError(f"{variant.name}: {BLOCKED_BY_INTERPRETER}")
     first, *others = architectures
-    made = triton.compile(
+    kernel = triton.compile(
         source(launch), target=GPUTarget("cuda", first, 32), options=launch.options
     )
-    ptx, shared, warps = made.asm["ptx"], made.metadata.shared, made.metadata.num_warps
-    found = [Binary(first, made.asm["cubin"], ptx, shared, warps)]
+    ptx, shared, warps = kernel.asm["ptx"], kernel.metadata.shared, kernel.metadata.num_warps
+    results = [Binary(first, kernel.asm["cubin"], ptx, shared, warps)]
     for arch in others:
         backend, stages = make_backend(GPUTarget("cuda", arch, 32)), dict[str, Any]()
         backend.add_stages(stages, backend.parse_options(launch.options), Language.TRITON)
-        found.append(Binary(arch, stages["cubin"](ptx, {}), ptx, shared, warps))
-    return found
+        results.append(Binary(arch, stages["cubin"](ptx, {}), ptx, shared, warps))
+    return results
 
 
 def resources(binary: Binary) -> Resources:
-    """Read what a block needs."""
+    """Read the resources of a block."""
     usage = _USAGE.search(tool("cuobjdump", "--dump-resource-usage", cubin=binary.cubin))
     if usage is None:
-        raise RuntimeError(f"cuobjdump tells no registers of a kernel for sm_{binary.arch}")
+        raise RuntimeError(f"cuobjdump reports no registers of a kernel for sm_{binary.arch}")
     registers, stack, local = map(int, usage.groups())
     return Resources(
         registers=registers,
@@ -126,11 +126,11 @@ def resources(binary: Binary) -> Resources:
 
 @dataclass(frozen=True)
 class Profile(Resources):
-    """Resources, and what the machine code does in its main loop.
+    """Resources, and instruction counts of the main loop.
 
     Attributes:
-        blocks: that fit a processor at once.
-        loop: the count of its main loop.
+        blocks: blocks that fit an SM at once.
+        loop: counts of the main loop.
     """
 
     blocks: int
@@ -138,7 +138,7 @@ class Profile(Resources):
 
 
 def profile(binary: Binary) -> Profile:
-    """Read what a block needs, and count its main loop."""
+    """Read the resources of a block, and count the instructions of its main loop."""
     used, row = resources(binary), COMPILED[binary.arch]
     code = tool("nvdisasm", "--print-code", "--no-dataflow", cubin=binary.cubin)
     return Profile(
@@ -151,24 +151,25 @@ def profile(binary: Binary) -> Profile:
 def everywhere(
     read: Callable[[Binary], Read], architectures: Iterable[int] = tuple(COMPILED)
 ) -> Iterator[tuple[int, Variant, Read]]:
-    """Every variant of the architectures and what `read` tells of its binary, in order.
+    """Every variant of the architectures with the result of `read` for its binary, in order.
 
-    Compiled and read on all cores, by processes of their own: `read` is a function of a module.
+    Variants are compiled in parallel by other processes, so that `read` must be picklable.
     """
     architectures = tuple(architectures)
-    kin: dict[int, list[int]] = defaultdict(list)
+    by_preset: dict[int, list[int]] = defaultdict(list)
     for arch in architectures:
-        kin[COMPILED[arch].presets].append(arch)
+        by_preset[COMPILED[arch].preset_arch].append(arch)
     pool = ProcessPoolExecutor(mp_context=get_context("spawn"))
     try:
-        found: dict[tuple[int, str], Future[dict[int, Read]]] = {
-            (presets, variant.name): pool.submit(_read_each, read, variant.name, same)
-            for presets, same in kin.items()
+        futures: dict[tuple[int, str], Future[dict[int, Read]]] = {
+            (preset_arch, variant.name): pool.submit(_read_each, read, variant.name, same)
+            for preset_arch, same in by_preset.items()
             for variant in variants(same[0])
         }
         for arch in architectures:
             for variant in variants(arch):
-                yield arch, variant, found[COMPILED[arch].presets, variant.name].result()[arch]
+                future = futures[COMPILED[arch].preset_arch, variant.name]
+                yield arch, variant, future.result()[arch]
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -182,18 +183,18 @@ def _read_each(
     read: Callable[[Binary], Read], name: str, architectures: Sequence[int]
 ) -> dict[int, Read]:
     try:
-        made = binaries(_by_name(architectures[0])[name], architectures)
-        return {binary.arch: read(binary) for binary in made}
+        variant = _by_name(architectures[0])[name]
+        return {binary.arch: read(binary) for binary in binaries(variant, architectures)}
     except Exception as error:
         error.add_note(f"while compiling {name} for sm_{architectures[0]}")
         raise
 
 
 def tool(name: str, *arguments: str, cubin: bytes) -> str:
-    """What one of the tools that come with Triton says of a binary.
+    """The output for a binary of one of the tools that Triton includes.
 
     Raises:
-        ToolError: this Triton came without it.
+        ToolError: this Triton does not include it.
     """
     if not (_TOOLS / name).exists():
         raise ToolError(f"{_TOOLS} has no {name}, so that machine code cannot be read")
@@ -212,10 +213,8 @@ COLUMNS = (
 
 def main(architectures: Iterable[int]) -> None:
     """Print the table of every variant on each architecture."""
-    print(
-        f"triton {triton.__version__}; bytes, registers of a thread, and of the main loop cycles of"
-    )
-    print("a processor: an iteration of a block, by count (see memsolve_kernels/sass.py)")
+    print(f"triton {triton.__version__}; bytes, registers of a thread, and cycles of an SM")
+    print("for an iteration of a block's main loop, by count (see memsolve_kernels/sass.py)")
     print(f"{'variant':<44}{'arch':>5}" + "".join(f"{name:>9}" for name in COLUMNS) + "  pattern")
     for arch, variant, r in everywhere(profile, architectures):
         loop = r.loop
@@ -228,17 +227,17 @@ def main(architectures: Iterable[int]) -> None:
 
 
 if __name__ == "__main__":
-    known = sorted(COMPILED)
+    supported = sorted(COMPILED)
     parser = argparse.ArgumentParser(
         prog="python -m memsolve_kernels.compiled",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("architectures", nargs="*", type=int, help=f"of {known}")
-    given = parser.parse_args().architectures or known
-    if unknown := set(given) - set(known):
-        parser.error(f"no presets for {sorted(unknown)}; expected some of {known}")
+    parser.add_argument("architectures", nargs="*", type=int, help=f"of {supported}")
+    requested = parser.parse_args().architectures or supported
+    if unknown := set(requested) - set(supported):
+        parser.error(f"no presets for {sorted(unknown)}; expected some of {supported}")
     try:
-        main(given)
+        main(requested)
     except ToolError as error:
         sys.exit(str(error))

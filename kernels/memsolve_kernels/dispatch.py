@@ -1,4 +1,4 @@
-"""The vocabulary of `backend` and `precision`, shared by every kernel family."""
+"""Names of backends and precisions, shared by both kernel families, and what a device supports."""
 
 import importlib.util
 import os
@@ -7,28 +7,32 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from memsolve_kernels import architectures
+from memsolve_kernels.architectures import Architecture
 from memsolve_kernels.errors import BackendError
 
-Backend = Literal["reference", "torch", "triton"]
+BackendName = Literal["reference", "torch", "triton"]
 Precision = Literal["ieee", "tf32x3", "tf32"]
 
 
-def choose_backend(backend: Backend | None, tensor: Tensor, *, triton: bool) -> Backend:
-    """The backend that runs: `backend` if it can be honoured, else the best for the device.
+def select_backend_name(
+    name: BackendName | None, tensor: Tensor, *, has_kernel: bool
+) -> BackendName:
+    """Validate an explicit backend, or select the default of the tensor's device.
 
     Args:
-        backend: an explicit choice, or None.
-        tensor: an input of the call; its device decides.
-        triton: whether the family has a Triton kernel for this call.
+        name: an explicit choice, or None.
+        tensor: an input of the call.
+        has_kernel: whether the family has a Triton kernel for this call.
 
     Raises:
         BackendError: an unknown name, or an explicit choice that cannot run here.
     """
-    check_backend(backend)
-    if backend is None:
-        return "triton" if triton and tensor.is_cuda and _triton_runs_on(tensor) else "torch"
-    if backend == "triton":
-        if not triton:
+    check_backend(name)
+    if name is None:
+        return "triton" if has_kernel and tensor.is_cuda and _triton_runs_on(tensor) else "torch"
+    if name == "triton":
+        if not has_kernel:
             raise BackendError(
                 "backend='triton' has no kernel for this call; use backend=None or 'torch'"
             )
@@ -37,28 +41,42 @@ def choose_backend(backend: Backend | None, tensor: Tensor, *, triton: bool) -> 
                 f"backend='triton' cannot run on device {tensor.device}: it needs the triton "
                 "package and a CUDA device (or TRITON_INTERPRET=1); use backend=None or 'torch'"
             )
-    return backend
+    return name
 
 
-def check_backend(backend: Backend | None) -> None:
-    """Raise BackendError unless `backend` is None or a known name."""
-    if backend is not None and backend not in get_args(Backend):
-        raise BackendError(f"backend is {backend!r}; expected None or one of {get_args(Backend)}")
+def check_backend(name: BackendName | None) -> None:
+    """Raise BackendError unless the name is None or one of `BackendName`."""
+    if name is not None and name not in get_args(BackendName):
+        raise BackendError(f"backend is {name!r}; expected None or one of {get_args(BackendName)}")
 
 
 def check_precision(precision: Precision | None) -> None:
-    """Raise BackendError unless `precision` is None or in Triton's input_precision vocabulary."""
+    """Raise BackendError unless the precision is None or one of `Precision`."""
     if precision is not None and precision not in get_args(Precision):
         raise BackendError(
             f"precision is {precision!r}; expected None or one of {get_args(Precision)}"
         )
 
 
-def honours(dtype: torch.dtype, device: torch.device, precision: Precision | None) -> bool:
-    """Whether torch's products are as precise as asked; its settings decide on float32."""
+def torch_honours(dtype: torch.dtype, device: torch.device, precision: Precision | None) -> bool:
+    """Whether torch's products have this precision; for float32 torch's settings decide."""
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     ieee = backend.matmul.fp32_precision in ("ieee", "none")
     return dtype != torch.float32 or (precision in (None, "ieee") and ieee)
+
+
+def architecture(device: torch.device) -> Architecture | None:
+    """The architecture of a device; None if the kernels do not support it.
+
+    Unsupported are older GPUs and those of AMD. A CPU has the architecture whose configurations
+    Triton's interpreter takes.
+    """
+    if device.type != "cuda":
+        return architectures.INTERPRETED
+    if torch.version.hip is not None:  # ROCm numbers its capabilities differently
+        return None
+    capability = torch.cuda.get_device_capability(device)
+    return next((row for row in architectures.TABLE if row.capability == capability), None)
 
 
 def _triton_runs_on(tensor: Tensor) -> bool:

@@ -1,16 +1,16 @@
-"""Errors for people: each says what was given, what was expected, and what to do."""
+"""Exceptions whose messages contain what was given, what was expected, and what to do."""
 
 
 class InputError(ValueError):
-    """An argument that cannot be used; the base of every error that memsolve raises on purpose."""
+    """An invalid argument; the base class of every error that memsolve raises on purpose."""
 
 
 class ShapeError(InputError):
-    """Shapes that do not fit each other, or a wrong number of dimensions."""
+    """Incompatible shapes, or a wrong number of dimensions."""
 
 
 class DtypeError(InputError, TypeError):
-    """A type, layout or dtype that the function does not take, or dtypes that differ."""
+    """An unsupported type, layout or dtype, or dtypes that differ."""
 
 
 class DeviceError(InputError):
@@ -18,12 +18,12 @@ class DeviceError(InputError):
 
 
 class RangeError(InputError):
-    """A number outside the range in which it means something."""
+    """A number outside its valid range."""
 
 
 class NonFiniteError(InputError):
-    """NaN or infinity where it would silently spoil the result."""
+    """NaN or infinity that would silently corrupt the result."""
 
 
 class BackendError(InputError):
-    """An explicit choice of backend or precision that cannot be honoured here."""
+    """An explicit backend or precision that is not supported here."""

@@ -1,7 +1,7 @@
-"""A launch of a Triton kernel as a value: what runs it also describes it to the compiler.
+"""A launch of a Triton kernel as a value, which can be run or described to the compiler.
 
-Launchers call `launch`. Inside `recorded()` nothing runs, and each launch is kept: the compiled
-checks call the launchers on meta tensors and learn every argument's type from the launch itself.
+Launchers call `launch`. Inside `record_launches()` launches are recorded instead of run: the
+compiled checks call the launchers on meta tensors, and read every argument's type from the launch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ class Launch:
         arguments: every argument of the kernel by name, constants included.
         num_warps: warps of a program.
         num_stages: depth of the software pipeline.
-        registers: of a thread at most; None is the compiler's choice.
+        registers: limit of a thread; None leaves it to the compiler.
     """
 
     kernel: Any
@@ -46,11 +46,11 @@ class Launch:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the compiler is told beside the arguments.
+        """Options of the compiler.
 
-        A product and a sum are rounded one by one unless a kernel writes `tl.fma`, as in the
-        interpreter that the tests run: fused, `logit * LOG2_E - top` is not zero at the top, but
-        what rounding `top` left, whose exponential overflows for logits of 1e10.
+        Fusion of products and sums is off unless a kernel writes `tl.fma`, as in the interpreter
+        that the tests run: fused, `logit * LOG2_E - top` is the rounding error of `top` at the
+        maximum instead of zero, and its exponential overflows for logits of 1e10.
         """
         return {
             "num_warps": self.num_warps,
@@ -65,11 +65,11 @@ class Launch:
 
 
 class Variant(NamedTuple):
-    """A launch as the compiled checks list it.
+    """A kernel in one of its presets, as the compiled checks list it.
 
     Attributes:
         name: unique in the table, family first.
-        launch: on meta tensors.
+        launch: its launch on meta tensors.
         tensor_cores: whether it should compile to tensor-core instructions.
     """
 
@@ -79,12 +79,12 @@ class Variant(NamedTuple):
 
     @property
     def kernel(self) -> Any:
-        """As in `Launch`, like the options below: what a program that reads variants asks for."""
+        """The `triton.jit` function."""
         return self.launch.kernel
 
     @property
     def num_warps(self) -> int:
-        """Of a program."""
+        """Warps of a program."""
         return self.launch.num_warps
 
     @property
@@ -94,12 +94,12 @@ class Variant(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the compiler is told, the limit on registers included."""
+        """Options of the compiler, with the limit on registers."""
         return self.launch.options
 
     @property
     def rare(self) -> bool:
-        """Whether what branches jump over in the main loop seldom runs, as masks do."""
+        """Whether code that branches skip in the main loop, such as masks, rarely runs."""
         return True
 
     @property
@@ -110,18 +110,18 @@ class Variant(NamedTuple):
     @property
     def arguments(self) -> dict[str, str]:
         """Types of the other arguments."""
-        described = signature(self.launch)
-        return {n: kind for n, kind in described.types.items() if n not in described.constants}
+        kernel = signature(self.launch)
+        return {name: kind for name, kind in kernel.types.items() if name not in kernel.constants}
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A launch as Triton's compiler takes it.
+    """The signature of a kernel at a launch, as Triton's compiler takes it.
 
     Attributes:
-        types: of each argument by name, as "*bf16", "i32" or "constexpr".
-        constants: values of the constexpr ones.
-        aligned: positions of arguments divisible by 16, as tensors' addresses are.
+        types: type of each argument by name, such as "*bf16", "i32" or "constexpr".
+        constants: values of the constexpr arguments.
+        aligned: positions of the arguments that are divisible by 16, as tensors' addresses are.
     """
 
     types: dict[str, str]
@@ -132,8 +132,8 @@ class Signature:
 def signature(launch: Launch) -> Signature:
     """Types, constants and alignment, by the rules with which Triton specialises a launch.
 
-    A number that is one becomes a constant, and one divisible by 16 is marked, unless the kernel
-    forbids it (`do_not_specialize`); tensors are taken to be aligned, as torch allocates them.
+    An integer equal to one becomes a constant, and one divisible by 16 is marked, unless the kernel
+    forbids it (`do_not_specialize`). Tensors are assumed to be aligned, as torch allocates them.
     """
     types: dict[str, str] = {}
     constants: dict[str, Any] = {}
@@ -151,7 +151,7 @@ def signature(launch: Launch) -> Signature:
     return Signature(types, constants, aligned)
 
 
-_kept: ContextVar[list[Launch] | None] = ContextVar("kept", default=None)
+_recording: ContextVar[list[Launch] | None] = ContextVar("recording", default=None)
 
 
 def launch(
@@ -162,24 +162,24 @@ def launch(
     registers: int | None = None,
     **arguments: Any,
 ) -> None:
-    """Run a kernel, or keep the launch inside `recorded`; see `Launch` for the arguments."""
-    made = Launch(kernel, grid, arguments, num_warps, num_stages, registers)
-    kept = _kept.get()
-    if kept is None:
-        made.run()
+    """Run a kernel, or record its launch inside `record_launches`; for arguments see `Launch`."""
+    this = Launch(kernel, grid, arguments, num_warps, num_stages, registers)
+    launches = _recording.get()
+    if launches is None:
+        this.run()
     else:
-        kept.append(made)
+        launches.append(this)
 
 
 @contextmanager
-def recorded() -> Iterator[list[Launch]]:
-    """Keep the launches of the block instead of running them."""
-    kept: list[Launch] = []
-    token = _kept.set(kept)
+def record_launches() -> Iterator[list[Launch]]:
+    """Record the launches of the block instead of running them."""
+    launches: list[Launch] = []
+    token = _recording.set(launches)
     try:
-        yield kept
+        yield launches
     finally:
-        _kept.reset(token)
+        _recording.reset(token)
 
 
 def _type(value: Any) -> str:

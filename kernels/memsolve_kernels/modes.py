@@ -1,21 +1,23 @@
-"""What torch's modes mean for a function on tensors: tracing, transforms, autocast."""
+"""Torch's modes, as they affect a function on tensors: tracing, transforms and autocast."""
 
 import functools
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Whether what is done to a tensor is recorded or mapped, so that no values can be read of it.
+    """Whether operations on a tensor are recorded or mapped, so that its values cannot be read.
 
-    So it is under `torch.compile`, `torch.export` and the transforms of `torch.func`, with a
+    This holds under `torch.compile`, `torch.export` and the transforms of `torch.func`, for a
     FakeTensor and on the meta device.
     """
     return (
@@ -32,14 +34,29 @@ def is_readable(tensor: Tensor) -> bool:
 
 
 def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:
-    """The function of a tensor and more, in which `torch.autocast` lowers no product."""
+    """Disable `torch.autocast` within a function whose first argument is a tensor."""
 
     @functools.wraps(run)
     def guarded(first: Tensor, *others: Any) -> Result:
         device = first.device.type
         if device == "meta" or not torch.is_autocast_enabled(device):
-            return run(first, *others)  # entering the other costs as much as a small product
+            return run(first, *others)  # entering a context costs as much as a small product
         with torch.autocast(device, enabled=False):
             return run(first, *others)
 
     return guarded
+
+
+def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Exclude a function from compiled graphs, without loading `torch._dynamo` for it."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if "torch._dynamo" not in sys.modules:  # then nothing is compiled
+            return function(*args, **kwargs)
+        from memsolve_kernels.compiler import call_untraced
+
+        result: Result = call_untraced(function, *args, **kwargs)
+        return result
+
+    return wrapper

@@ -1,10 +1,10 @@
-"""What a kernel's machine code (SASS) does in its main loop, by count: exact, and without a GPU.
+"""Instruction counts of the main loop in a kernel's machine code (SASS): exact, without a GPU.
 
-Each instruction holds one pipe of a quarter processor for some cycles. The busiest pipe bounds an
-iteration from below (`overlap`); products first and everything else after them is what strict
-waiting would take (`serial`). What the count is blind to: latencies, memory beyond the processor,
-bank conflicts, and how often an inner loop or a branch runs: an inner loop counts once, and what a
-branch can jump over within the loop is taken for rare and not counted, unless it multiplies.
+Each instruction occupies one pipe of a quarter SM for some cycles. The busiest pipe is a lower
+bound on an iteration (`overlap`); products and everything else in sequence give the time without
+any overlap (`serial`). The count ignores latencies, memory beyond the SM, bank conflicts, and how
+often an inner loop or a branch runs: an inner loop counts once, and code that a branch can skip
+within the loop is assumed to be rare and not counted, unless it multiplies.
 """
 
 import re
@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from memsolve_kernels.architectures import Architecture
 
-WARP, QUARTERS = 32, 4  # threads of a warp; parts of a processor, each issuing one warp a cycle
+WARP, QUARTERS = 32, 4  # threads of a warp; parts of an SM, each issuing one warp a cycle
 
-# What runs where. By the CUDA programming guide's table of throughputs, a warp takes one cycle for
-# floats, two for integers and eight for special functions. What is not here (control, uniform
-# registers, barriers) takes its issue only.
+# The pipe of each instruction. By the CUDA programming guide's table of throughputs, a warp takes
+# one cycle for floats, two for integers and eight for special functions. Other instructions
+# (control, uniform registers, barriers) only take an issue slot.
 _NAMES = {
     "float": "FFMA FADD FMUL FFMA2 FADD2 FMUL2 HFMA2 HADD2 HMUL2",
     "integer": """ISETP FSEL SEL FMNMX FMNMX3 IMNMX VIMNMX VIADD VIADDMNMX IADD3 IADD LOP3 SHF SHL
@@ -29,8 +29,8 @@ _NAMES = {
     "special": "MUFU F2F F2I I2F FRND POPC FLO BREV",
 }
 PIPE = {name: pipe for pipe, names in _NAMES.items() for name in names.split()}
-SHARED_BYTES = 128.0  # through shared memory, a clock and processor
-SYNCHRONOUS = 0.62  # of the peak of sm_90 by products that wait (mma.sync), arXiv:2402.13499
+SHARED_BYTES = 128.0  # of shared memory, per clock and SM
+SYNCHRONOUS = 0.62  # share of the peak of sm_90 that mma.sync reaches, arXiv:2402.13499
 
 _LABEL = re.compile(r"^(\.L_x_\d+):")
 _LINE = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z]\w*)((?:\.\w+)*)\s*(.*?)\s*;")
@@ -67,8 +67,8 @@ class Code(NamedTuple):
 
     def target(self, instruction: Instruction) -> int | None:
         """The address that a branch goes to."""
-        found = _TARGET.search(instruction.arguments) if instruction.name == "BRA" else None
-        return self.labels.get(found[1]) if found else None
+        match = _TARGET.search(instruction.arguments) if instruction.name == "BRA" else None
+        return self.labels.get(match[1]) if match else None
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Count:
     """The main loop of a kernel, one iteration of one block.
 
     Attributes:
-        code: bytes of the whole kernel.
-        products: multiply-adds on tensor cores; zero where the machine code does not tell their
+        code: bytes of the kernel.
+        products: multiply-adds on tensor cores; zero if the machine code does not contain their
             sizes, as on sm_100.
-        cycles: of a processor, by pipe: tensor, issue, float, integer, special, shared.
+        cycles: of an SM, by pipe: tensor, issue, float, integer, special, shared.
         unpacked: conversions to half precision one by one, on the pipe for special functions.
-        waits: for products, copies and barriers.
-        pattern: how those follow each other: P a group of products, w a wait for products with so
-            many groups left, c a wait for copies, b a barrier, x special functions.
+        waits: number of waits for products, copies and barriers.
+        pattern: their sequence: P a group of products, w a wait for products and the number of
+            groups that may remain, c a wait for copies, b a barrier, x special functions.
     """
 
     code: int
@@ -114,18 +114,18 @@ def parse(text: str) -> Code:
             functions.append(Code([], {}))
         elif label := _LABEL.match(line):
             waiting.append(label[1])
-        elif found := _LINE.match(line):
-            address = int(found[1], 16)
+        elif match := _LINE.match(line):
+            address = int(match[1], 16)
             functions[-1].labels.update(dict.fromkeys(waiting, address))
             waiting.clear()
-            predicate = (found[2] or "").strip()
-            made = Instruction(address, predicate, found[3], found[4], found[5])
-            functions[-1].instructions.append(made)
+            predicate = (match[2] or "").strip()
+            instruction = Instruction(address, predicate, match[3], match[4], match[5])
+            functions[-1].instructions.append(instruction)
     return max(functions, key=lambda code: len(code.instructions))
 
 
 def count(text: str, warps: int, row: Architecture) -> Count:
-    """Count the main loop of what nvdisasm prints, for a block of so many warps."""
+    """Count the main loop in the output of nvdisasm, for a block of so many warps."""
     code = parse(text)
     body = list(likely(code, main_loop(code)))
     products, tensor = _products(body, row)
@@ -140,10 +140,10 @@ def count(text: str, warps: int, row: Architecture) -> Count:
 
 
 def main_loop(code: Code) -> list[Instruction]:
-    """The outermost loop with most products, or the longest; all of the code if there is none.
+    """The outermost loop with the most products, or the longest; all code without a loop.
 
-    A loop is what lies between a branch back and its target. Branches back from behind the end of
-    the kernel, as into a wait that is tried again, make none.
+    A loop extends from the target of a backward branch to the branch. Backward branches from beyond
+    the end of the kernel, such as the retry of a wait, do not count.
     """
     loops = []
     for instruction in code.instructions:
@@ -160,7 +160,7 @@ def main_loop(code: Code) -> list[Instruction]:
 
 
 def likely(code: Code, body: Sequence[Instruction]) -> Iterator[Instruction]:
-    """The body without what branches forward within it jump over, unless that multiplies."""
+    """The body without code that forward branches can skip, unless it multiplies."""
     until = -1
     for instruction in body:
         if instruction.address < until:
@@ -168,13 +168,13 @@ def likely(code: Code, body: Sequence[Instruction]) -> Iterator[Instruction]:
         yield instruction
         target = code.target(instruction)
         if target is not None and instruction.address < target <= body[-1].address:
-            over = [i for i in body if instruction.address < i.address < target]
-            until = until if any(map(_multiplies, over)) else target
+            skipped = [i for i in body if instruction.address < i.address < target]
+            until = until if any(map(_multiplies, skipped)) else target
 
 
 def tokens(body: Iterable[Instruction]) -> list[str]:
-    """The pattern of waits: see `Count.pattern`; repetitions are told once."""
-    told: list[str] = []
+    """The pattern of waits, without repetitions: see `Count.pattern`."""
+    pattern: list[str] = []
     for i in body:
         token = ""
         if _multiplies(i) and (not i.name.endswith("GMMA") or "gsb0" in i.arguments):
@@ -187,18 +187,18 @@ def tokens(body: Iterable[Instruction]) -> list[str]:
             token = "b"
         elif i.name == "MUFU":
             token = "x"
-        if token and (not told or told[-1] != token or token[0] in "wcb"):
-            told.append(token)
-    return told
+        if token and (not pattern or pattern[-1] != token or token[0] in "wcb"):
+            pattern.append(token)
+    return pattern
 
 
 def _multiplies(i: Instruction) -> bool:
-    """Whether it multiplies on tensor cores."""
+    """Whether the instruction multiplies on tensor cores."""
     return i.name.endswith("MMA") and i.predicate != "@!PT"
 
 
 def _multiply_adds(i: Instruction) -> float:
-    """On tensor cores, by one warp; zero if only a descriptor tells the size, as on sm_100."""
+    """Multiply-adds of one warp; zero if a descriptor contains the size, as on sm_100."""
     if i.name.endswith("GMMA"):
         m, n, k = map(int, i.modifiers.split(".")[1].split("x"))
         return m * n * k / 4  # a group of four warps
@@ -208,7 +208,7 @@ def _multiply_adds(i: Instruction) -> float:
 
 
 def _products(body: Iterable[Instruction], row: Architecture) -> tuple[float, float]:
-    """Multiply-adds of one warp, and the cycles of a processor that they take."""
+    """Multiply-adds of one warp, and their cycles on an SM."""
     total = cycles = 0.0
     for i in body:
         rate = row.products / (2 if "TF32" in i.modifiers else 1)
@@ -220,25 +220,25 @@ def _products(body: Iterable[Instruction], row: Architecture) -> tuple[float, fl
 
 
 def _cycles(body: Sequence[Instruction], warps: int, row: Architecture) -> dict[str, float]:
-    """Cycles of a processor by pipe, but for the tensor cores."""
-    held: Counter[str] = Counter()
+    """Cycles of an SM by pipe, without the tensor cores."""
+    counts: Counter[str] = Counter()
     for i in body:
         if i.predicate != "@!PT":
-            held[PIPE.get(i.name, "")] += 1
-    narrow = row.floats < WARP * QUARTERS  # half a warp a cycle, and multiplication takes all of it
-    number, multiply = held["float"] * (2 if narrow else 1), 2 * held["multiply"]
+            counts[PIPE.get(i.name, "")] += 1
+    narrow = row.floats < WARP * QUARTERS  # half a warp a cycle; multiplications use the full pipe
+    number, multiply = counts["float"] * (2 if narrow else 1), 2 * counts["multiply"]
     busy = {
         "issue": len(body),
         "float": number + multiply if narrow else max(number + multiply / 2, multiply),
-        "integer": 2 * held["integer"],
-        "special": 8 * held["special"],
+        "integer": 2 * counts["integer"],
+        "special": 8 * counts["special"],
     }
     shared = sum(map(_shared_bytes, body)) * warps / SHARED_BYTES
     return {pipe: cycles * warps / QUARTERS for pipe, cycles in busy.items()} | {"shared": shared}
 
 
 def _shared_bytes(i: Instruction) -> float:
-    """Through the data path of shared memory, by one warp."""
+    """Bytes of one warp through the data path of shared memory."""
     if i.predicate == "@!PT":
         return 0.0
     if i.name in ("LDSM", "STSM"):

@@ -1,7 +1,7 @@
-"""Opt-in: inside `tuning()`, the fastest of several ways is found by timing, once a kind of call.
+"""Opt-in tuning: inside `tuning()`, the fastest of several candidates is selected by timing.
 
-The presets are the default, since timing costs a compilation a candidate, and since its outcome,
-and so the rounding of a result, may differ between runs.
+Presets are the default, since timing costs a compilation per candidate, and since its outcome, and
+with it the rounding of a result, may differ between runs.
 """
 
 import logging
@@ -15,14 +15,14 @@ Candidate = TypeVar("Candidate")
 Timer = Callable[[Callable[[], object]], float]
 
 _active: ContextVar[bool] = ContextVar("active", default=False)
-_chosen: dict[Hashable, Any] = {}
+_selected: dict[Hashable, Any] = {}
 
 
 @contextmanager
 def tuning() -> Iterator[None]:
-    """Time the candidates of every call in the block that has not been timed yet (on a GPU).
+    """Time the candidates of every call in the block whose key has not been timed yet (on a GPU).
 
-    What was found serves for the rest of the process, outside the block too.
+    Selections stay in use for the rest of the process, outside the block too.
     """
     token = _active.set(True)
     try:
@@ -37,21 +37,21 @@ def fastest(
     run: Callable[[Candidate], object],
     timer: Timer | None = None,
 ) -> Candidate:
-    """The first candidate, or the fastest for calls like `key` once those have been timed.
+    """The first candidate, or the fastest one if calls with this key have been timed.
 
     Args:
-        key: what calls have in common that share a choice.
-        candidates: ways to make the call; the first is the default. Not walked unless timed.
-        run: makes the call; a candidate that does not fit raises ValueError, or what Triton raises.
-        timer: milliseconds of a call (default: Triton's, which needs a GPU).
+        key: identifies calls that share a selection.
+        candidates: ways to make the call; the first is the default. Consumed only for timing.
+        run: makes the call; raises ValueError, or an error of Triton, if a candidate does not fit.
+        timer: measures the milliseconds of a call (default: Triton's, which needs a GPU).
     """
-    if key not in _chosen:
+    if key not in _selected:
         if not _active.get():
             return next(iter(candidates))
-        _chosen[key] = min(candidates, key=lambda candidate: _milliseconds(run, candidate, timer))
-        logging.getLogger(__name__).info("%s: %s", key, _chosen[key])
-    chosen: Candidate = _chosen[key]
-    return chosen
+        _selected[key] = min(candidates, key=lambda candidate: _milliseconds(run, candidate, timer))
+        logging.getLogger(__name__).info("%s: %s", key, _selected[key])
+    selected: Candidate = _selected[key]
+    return selected
 
 
 def _milliseconds(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """What a study measures once; a study that varies more has a subclass with more fields.
+    """The coordinates of one measurement; a study that varies more has a subclass with more fields.
 
     Attributes:
         optimizer: its label.
@@ -25,5 +25,5 @@ class Cell:
 
     @property
     def memory(self) -> tuple[int, int, float, int]:
-        """What decides the memory: neighbours that agree in it are measured together."""
+        """The memory's parameters; consecutive cells that share them are measured in one call."""
         return self.num_items, self.dim, self.alpha, self.seed

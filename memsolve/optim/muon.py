@@ -5,8 +5,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
 import torch
-from memsolve_kernels.arguments import whole
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.arguments import parse_int
+from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.matrix_sign import Polynomial, Schedule
 from torch import Tensor
 from torch.optim import Optimizer
@@ -100,7 +100,7 @@ class Muon(Optimizer):
         schedule: Schedule | str | None = None,
         dtype: torch.dtype | None = None,
         precision: Precision | None = None,
-        backend: Backend | None = None,
+        backend: BackendName | None = None,
         relative_damping: float = 0.0,
         gradient_dtype: torch.dtype | None = None,
         adjust_lr_fn: AdjustLr | None = None,
@@ -231,5 +231,5 @@ class Muon(Optimizer):
 
 def _check_group(group: Group) -> None:
     check_hyperparameters(group)
-    group.update({name: whole(name, group[name], least) for name, least in COUNTS.items()})
+    group.update({name: parse_int(name, group[name], least) for name, least in COUNTS.items()})
     check_parameters(group)

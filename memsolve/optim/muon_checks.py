@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
-from memsolve_kernels.arguments import whole
+from memsolve_kernels.arguments import parse_int
 from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError, ShapeError
 from memsolve_kernels.matrix_sign import check_settings
 from memsolve_kernels.modes import is_readable
@@ -41,7 +41,7 @@ def check_hyperparameters(group: Group) -> None:
         if not any(group[name] is value for value in values):
             raise RangeError(f"{name} is {group[name]!r}; expected one of {values}")
     for name, least in COUNTS.items():
-        whole(name, group[name], least)
+        parse_int(name, group[name], least)
     names = "damping", "schedule", "dtype", "precision", "backend"
     check_settings(*(group[name] for name in names))
     if group["relative_damping"] and group["damping"]:

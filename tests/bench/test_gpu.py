@@ -120,7 +120,7 @@ def one_way(run: Run) -> Case:
 
 def test_tuning_is_recorded_as_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     tune = pytest.importorskip("bench.tune", reason="needs triton", exc_type=ImportError)
-    monkeypatch.setattr("memsolve_kernels.tuning._chosen", {})
+    monkeypatch.setattr("memsolve_kernels.tuning._selected", {})
     slow, quick = 5.0, 2.0
 
     def run() -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The README's tables are those of bench/results/."""
+"""The tables of README.md and docs/ are those of bench/results/."""
 
 import subprocess
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 
 from bench import record
 from bench.measure import Ratio
-from bench.readme import README, made, tables, written
+from bench.readme import BEST, best, pages, replace_block, tables
 from bench.rows import Row
 
 
-def test_the_readme_says_what_was_measured() -> None:
-    text = README.read_text()
-    assert made(text) == text, "run `python -m bench.readme`"
+def test_the_pages_say_what_was_measured() -> None:
+    for path, text in pages().items():
+        assert path.read_text() == text, "run `python -m bench.readme`"
 
 
 def test_every_machine_on_record_says_how_it_was_measured() -> None:
@@ -77,13 +77,22 @@ def test_a_table_has_ratios_with_intervals_and_no_wrong_results() -> None:
     assert "commit 0123456789, 2026-01-01; `python -m bench`" in table
 
 
-def test_only_the_block_is_written() -> None:
+def test_only_the_block_is_replace_block() -> None:
     begin, end = "<!-- speed:begin (made by python -m bench.readme) -->", "<!-- speed:end -->"
-    new = written(f"before\n{begin}\nold\n{end}\nafter\n", "speed", "a table")
+    new = replace_block(f"before\n{begin}\nold\n{end}\nafter\n", "speed", "a table")
     assert new == f"before\n{begin}\na table\n{end}\nafter\n"
-    assert written(new, "speed", "a table") == new
+    assert replace_block(new, "speed", "a table") == new
     with pytest.raises(ValueError, match="needs the lines"):
-        written("no markers", "speed", "a table")
+        replace_block("no markers", "speed", "a table")
+
+
+def test_the_best_are_the_first_rows_and_columns() -> None:
+    rows = [f"| {rank} | `name` | 0.9 [0.8, 1.0] | rest |" for rank in range(1, 10)]
+    head, _, *shown = best(
+        "\n".join(["| | optimizer | share | more |", "|---|", *rows])
+    ).splitlines()
+    assert head == "| | optimizer | share |"
+    assert shown == [row.replace(" rest |", "") for row in rows[:BEST]]
 
 
 def test_the_record_is_where_the_readme_looks() -> None:

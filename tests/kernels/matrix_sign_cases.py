@@ -1,4 +1,4 @@
-"""Matrices of a known spectrum, and how far two matrices are apart."""
+"""Matrices with a given spectrum, and distances between matrices."""
 
 import torch
 from torch import Tensor

@@ -1,8 +1,10 @@
-"""How much the Triton kernels of the softmax may err, against float64 and beside torch."""
+"""Error bounds of the Triton kernels of the softmax, against float64 and relative to torch."""
+
+from collections.abc import Iterable
 
 import memsolve_kernels as mk
 import torch
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import BackendName, Precision
 from torch import Tensor
 
 from tests.kernels.softmax_cases import Case, autograd, by_torch, ours, relative_error
@@ -16,46 +18,61 @@ TRUNCATION: dict[Precision, float] = {"tf32": 2.0**-8, "tf32x3": 2.0**-20}
 SUMS = 2.0**-20  # of tensor cores in float32: products of halves are exact, and so are the logits
 
 
-def check(case: Case, precision: Precision | None = None) -> None:
-    """Every function errs at most twice as much as torch in the same precision, or by rounding."""
+PASSES = ("gradient", "hvp", "second derivative", "outputs", "rank")
+"""Each by the kernels that it takes: `softmax_hvp` may have one for gradient and product, and the
+second derivative by autograd keeps the first pass for a second one."""
+
+
+def check(case: Case, precision: Precision | None = None, passes: Iterable[str] = PASSES) -> None:
+    """Errors are at most twice those of torch in the same precision, or due to rounding."""
     exact, case = case.to(torch.float64), case.on(DEVICE)
-    directions = case.queries.flip(0).contiguous()
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    peers = *autograd(case, directions), by_torch(case)[2]
+    peers = {name: by_autograd(name, case) for name in passes}
     torch.backends.cuda.matmul.allow_tf32 = False
-    truths = functions(exact, directions.cpu().double(), "reference")
-    values = functions(case, directions, "triton", precision)
     eps = torch.finfo(case.queries.dtype).eps
     rounding = eps if precision is None else TRUNCATION.get(precision, eps)
-    for value, peer, truth in zip(values, peers, truths, strict=True):
-        assert peer is not None
-        assert_as_close(value.cpu(), peer.cpu(), truth, rounding)
-    check_retrieval(case, exact, precision)
+    for name in passes:
+        if name == "rank":
+            check_retrieval(case, exact, precision)
+            continue
+        values = by_kernels(name, case, "triton", precision)
+        truths = by_kernels(name, exact, "reference")
+        for value, peer, truth in zip(values, peers[name], truths, strict=True):
+            assert_as_close(value.cpu(), peer.cpu(), truth, rounding)
 
 
-def functions(
-    case: Case, directions: Tensor, backend: Backend, precision: Precision | None = None
+def by_kernels(
+    name: str, case: Case, backend: BackendName, precision: Precision | None = None
 ) -> tuple[Tensor, ...]:
-    """Loss, gradient, Hessian product, and the gradient by the outputs."""
-    how = {"backend": backend, "precision": precision}
-    loss, gradient = mk.softmax_gradient(*case.args, **how)  # type: ignore[arg-type]
-    product = mk.softmax_hvp(case.queries, directions, *case.args[1:], **how)  # type: ignore[arg-type]
-    return loss, gradient, product, ours(case, backend, precision)[2]
-
-
-def check_second_derivative(case: Case) -> None:
-    """As `check`, the Hessian product by autograd, which keeps the first pass for a second one."""
-    exact, case = case.to(torch.float64), case.on(DEVICE)
+    """The results of a pass but "rank"."""
     directions = case.queries.flip(0).contiguous()
-    queries = case.queries.clone().requires_grad_()
-    loss = mk.softmax_loss(queries, *case.args[1:], backend="triton")
+    queries, *others = case.args
+    match name:
+        case "gradient":
+            return mk.softmax_gradient(*case.args, backend=backend, precision=precision)
+        case "hvp":
+            options = {"backend": backend, "precision": precision}
+            return (mk.softmax_hvp(queries, directions, *others, **options),)  # type: ignore[arg-type]
+        case "outputs":
+            return (ours(case, backend, precision)[2],)
+    queries = queries.clone().requires_grad_()
+    loss = mk.softmax_loss(queries, *others, backend=backend, precision=precision)
     (gradient,) = torch.autograd.grad(loss, queries, create_graph=True)
-    (value,) = torch.autograd.grad((gradient * directions).sum(), queries)
-    peer = autograd(case, directions)[2]
-    assert peer is not None
-    along = directions.cpu().double()
-    truth = mk.softmax_hvp(exact.queries, along, *exact.args[1:], backend="reference")
-    assert_as_close(value.cpu(), peer.cpu(), truth, torch.finfo(queries.dtype).eps)
+    return torch.autograd.grad((gradient * directions).sum(), queries)
+
+
+def by_autograd(name: str, case: Case) -> tuple[Tensor, ...]:
+    """As `by_kernels`, by torch in the precision of the case."""
+    match name:
+        case "gradient":
+            return autograd(case)[:2]
+        case "outputs":
+            return (by_torch(case)[2],)
+        case "rank":
+            return ()
+    product = autograd(case, case.queries.flip(0).contiguous())[2]
+    assert product is not None
+    return (product,)
 
 
 def assert_as_close(value: Tensor, peer: Tensor, truth: Tensor, rounding: float) -> None:
@@ -72,15 +89,15 @@ def check_retrieval(case: Case, exact: Case, precision: Precision | None = None)
     half = case.queries.dtype != torch.float32
     rounding = SUMS if half else TRUNCATION.get(precision or "ieee", torch.finfo().eps)
     tolerance = 10 * rounding
-    found = mk.retrieval(*case.args[:3], backend="triton", precision=precision)
+    statistics = mk.retrieval(*case.args[:3], backend="triton", precision=precision)
     truth = mk.retrieval(*exact.args[:3], backend="reference")
     for name in ("log_partition", "target_logit", "margin", "loss"):
         torch.testing.assert_close(
-            getattr(found, name).cpu().double(),
+            getattr(statistics, name).cpu().double(),
             getattr(truth, name),
             rtol=tolerance,
             atol=tolerance,
         )
     logits = exact.queries @ exact.outputs.T
     near = (logits - truth.target_logit[:, None]).abs() < tolerance * logits.abs().max()
-    assert torch.all((found.rank.cpu() - truth.rank).abs() < near.sum(1))
+    assert torch.all((statistics.rank.cpu() - truth.rank).abs() < near.sum(1))

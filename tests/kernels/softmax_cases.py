@@ -8,8 +8,8 @@ from typing import Any
 import memsolve_kernels as mk
 import mpmath  # type: ignore[import-untyped]
 import torch
-from memsolve_kernels.dispatch import Backend, Precision
-from memsolve_kernels.softmax.passes import Passes, merge
+from memsolve_kernels.dispatch import BackendName, Precision
+from memsolve_kernels.softmax.interface import SoftmaxBackend, merge
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -84,7 +84,7 @@ def gradients(case: Case, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Ten
 
 
 def ours(
-    case: Case, backend: Backend | None = None, precision: Precision | None = None
+    case: Case, backend: BackendName | None = None, precision: Precision | None = None
 ) -> tuple[Tensor, ...]:
     """Loss and gradients by queries and outputs."""
 
@@ -106,25 +106,25 @@ def by_torch(case: Case) -> tuple[Tensor, ...]:
     return gradients(case, loss)
 
 
-def whole(run: Passes, case: Case) -> tuple[Tensor, ...]:
-    """Odds, covariance along the reversed queries, and ranks by a backend, of all items at once."""
+def run_all(run: SoftmaxBackend, case: Case) -> tuple[Tensor, ...]:
+    """Odds, covariance along the reversed queries, and ranks of all items at once."""
     q, v, y, _ = case.args
     *odds, _ = run.odds(q, v, y)
     return *odds, run.covariance(q, q.flip(0), v, y, *odds), *run.ranks(q, v, y)
 
 
-def by_parts(run: Passes, case: Case, cuts: list[int]) -> tuple[Tensor, ...]:
-    """What `whole` gives, of parts of the items that know of each other what shards would."""
+def by_parts(run: SoftmaxBackend, case: Case, cuts: list[int]) -> tuple[Tensor, ...]:
+    """The results of `run_all` from parts of the items, which exchange what shards would."""
     q, v, y, _ = case.args
     edges = [0, *sorted(cut % len(v) for cut in cuts), len(v)]
     parts = [(v[start:stop], y - start) for start, stop in pairwise(edges) if start < stop]
     own = v[y], torch.arange(len(y), device=y.device)  # from the ranks that have them
     *odds, _ = run.finish_odds(merge([run.partial_odds(q, *part) for part in parts]), q, *own)
-    aim = run.aim(q, q.flip(0), *own, *odds)
-    sums = merge([run.partial_covariance(q, *part, aim) for part in parts])
+    context = run.hvp_context(q, q.flip(0), *own, *odds)
+    sums = merge([run.partial_covariance(q, *part, context) for part in parts])
     logit = run.target_logits(q, *own)
     ranks = merge([run.partial_ranks(q, *part, logit) for part in parts])
-    return *odds, run.finish_covariance(sums, aim), *run.finish_ranks(ranks, logit)
+    return *odds, run.finish_covariance(sums, context), *run.finish_ranks(ranks, logit)
 
 
 def exact_rows(case: Case, digits: int = 60) -> tuple[list[Any], list[list[Any]]]:

@@ -76,7 +76,7 @@ def numpy_dtype(kind: Any) -> Any:
 
 
 def create_dot(builder: Any, a: Any, b: Any, total: Any, precision: Any, imprecise: Any) -> Any:
-    """`InterpreterBuilder.create_dot`, in the precision that is asked for."""
+    """`InterpreterBuilder.create_dot`, in the requested precision."""
     x, y = a.data, b.data
     if x.dtype in HALVES and total.data.dtype == np.float32:
         product = x.astype(np.float32) @ y.astype(np.float32)

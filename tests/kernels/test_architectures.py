@@ -2,17 +2,12 @@
 
 import pytest
 import torch
-from memsolve_kernels.architectures import (
-    COMPILED,
-    TABLE,
-    Architecture,
-    architecture,
-    preset,
-)
+from memsolve_kernels.architectures import COMPILED, TABLE, Architecture, with_fallbacks
+from memsolve_kernels.dispatch import BackendName, architecture
 from memsolve_kernels.errors import BackendError
-from memsolve_kernels.matrix_sign.backends import choose_iteration
-from memsolve_kernels.matrix_sign.settings import settings_for
-from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.matrix_sign.backends import select_iteration
+from memsolve_kernels.matrix_sign.settings import Settings
+from memsolve_kernels.softmax.backends import select_backend
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 CUDA = torch.device("cuda", 0)
@@ -23,13 +18,13 @@ def pretend(patch: pytest.MonkeyPatch, capability: tuple[int, int], hip: str | N
     patch.setattr(torch.version, "hip", hip)
 
 
-def chosen(name: str | None = None) -> set[str]:
+def selected(name: BackendName | None = None) -> set[str]:
     """Classes of both families' backends for half-precision tensors on the pretended GPU."""
     with FakeTensorMode():
         matrix = torch.empty(8, 8, dtype=torch.float16, device=CUDA)
-    settings = settings_for(matrix, 0.0, None, None, None, None)
-    found = choose(matrix, name, None), choose_iteration(name, matrix, settings)  # type: ignore[arg-type]
-    return {type(backend).__name__ for backend in found}
+    settings = Settings(matrix.dtype, matrix.dtype, backend=name)
+    backends = select_backend(matrix, name, None), select_iteration(matrix, settings)
+    return {type(backend).__name__ for backend in backends}
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: "sm_{}{}".format(*row.capability))
@@ -37,7 +32,7 @@ def test_a_known_gpu_runs_the_kernels(row: Architecture, monkeypatch: pytest.Mon
     pytest.importorskip("triton")
     pretend(monkeypatch, row.capability)
     assert architecture(CUDA) is row
-    assert chosen() == {"TritonBackend"}
+    assert selected() == {"TritonBackend"}
 
 
 @pytest.mark.parametrize(
@@ -54,22 +49,21 @@ def test_other_gpus_run_torch(
 ) -> None:
     pretend(monkeypatch, capability, hip)
     assert architecture(CUDA) is None
-    assert chosen() == {"TorchBackend"}
+    assert selected() == {"TorchBackend"}
     with pytest.raises(BackendError, match="no kernel"):
-        chosen("triton")
+        selected("triton")
 
 
-def test_presets_are_borrowed_where_an_architecture_has_none() -> None:
-    assert preset({80: "a", 86: "b"}, 120) == "b"
-    assert preset({80: "a"}, 120) == "a"
-    assert preset({80: "a"}, 90) is None
+def test_an_architecture_without_a_row_takes_that_of_its_fallback() -> None:
+    assert with_fallbacks({80: "a", 86: "b"}) == {80: "a", 86: "b", 120: "b"}
+    assert with_fallbacks({80: "a"}) == {80: "a", 86: "a", 120: "a"}
 
 
 def test_what_is_compiled_covers_all_presets() -> None:
-    assert {row.presets for row in COMPILED.values()} == {row.presets for row in TABLE}
+    assert {row.preset_arch for row in COMPILED.values()} == {row.preset_arch for row in TABLE}
     for arch, row in COMPILED.items():
         assert divmod(arch, 10) == row.capability
-        same = [other for other in TABLE if other.presets == row.presets]
+        same = [other for other in TABLE if other.preset_arch == row.preset_arch]
         assert {other.shared_bytes for other in same} == {row.shared_bytes}
 
 

@@ -1,4 +1,4 @@
-"""What every kernel compiles to on each architecture, without a GPU."""
+"""Resources of every compiled kernel on each architecture, without a GPU."""
 
 from dataclasses import replace
 from functools import cache
@@ -23,7 +23,7 @@ from memsolve_kernels.launch import Variant
 
 @cache
 def compiled() -> dict[tuple[int, str], Resources]:
-    """All of them, by the first test that asks, on all cores."""
+    """Resources of all variants, compiled in parallel by the first test."""
     return {(arch, variant.name): used for arch, variant, used in everywhere(resources)}
 
 
@@ -95,6 +95,6 @@ def test_no_product_is_fused_with_a_sum(name: str) -> None:
     assert "fma.rn.f32" not in binary.ptx
 
 
-def test_a_missing_disassembler_is_told_in_a_line() -> None:
+def test_the_error_for_a_missing_disassembler_names_it() -> None:
     with pytest.raises(ToolError, match="no such_tool, so that machine code cannot be read"):
         tool("such_tool", cubin=b"")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memsolve_kernels import matrix_sign
-from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.dispatch import BackendName
 from memsolve_kernels.matrix_sign import STOCK, Schedule, minimax, torch_backend
 from torch import Tensor
 
@@ -20,7 +20,7 @@ sizes = st.integers(1, 12)
 seeds = st.integers(0, 10**6)
 dampings = st.sampled_from([0.0, 1e-3, 0.3])
 
-BACKENDS: tuple[Backend | None, ...] = (None, "torch")  # on a CPU a decomposition, an iteration
+BACKENDS: tuple[BackendName | None, ...] = (None, "torch")  # on a CPU a decomposition, an iteration
 either = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -31,7 +31,9 @@ def exact(values: Tensor, damping: float) -> Tensor:
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 @pytest.mark.parametrize("damping", [0.0, 1e-6, 1e-2, 30.0])
 @pytest.mark.parametrize("shape", [(20, 20), (12, 30), (30, 12)])
-def test_acts_on_singular_values(backend: Backend, damping: float, shape: tuple[int, int]) -> None:
+def test_acts_on_singular_values(
+    backend: BackendName, damping: float, shape: tuple[int, int]
+) -> None:
     values = torch.logspace(0, -5, min(shape), dtype=torch.float64)
     matrix = with_spectrum(values, shape)
     truth = with_spectrum(exact(values, damping), shape)
@@ -55,7 +57,7 @@ SPECTRA = {
 )
 @either
 def test_damped_accuracy(
-    backend: Backend | None, spectrum: str, dtype: torch.dtype, damping: float, bound: float
+    backend: BackendName | None, spectrum: str, dtype: torch.dtype, damping: float, bound: float
 ) -> None:
     matrix = with_spectrum(SPECTRA[spectrum], (128, 128)).to(dtype)
     truth = matrix_sign(matrix.double(), damping, backend="reference")
@@ -76,7 +78,7 @@ def down_to(lower: float, size: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("size", [2, 100, 300])
 @either
 def test_polar_factor_resolves_its_lower_bound_in_float32(
-    backend: Backend | None, size: int, spectrum: str
+    backend: BackendName | None, size: int, spectrum: str
 ) -> None:
     of_the_norm = 1e-6 * size**0.5
     for schedule, lower in ((minimax(1e-6), 1e-6), (None, of_the_norm)):
@@ -113,7 +115,7 @@ def test_damped_iteration_is_stable_long_after_it_has_converged(
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @either
-def test_scales_mix_in_a_batch(backend: Backend | None, dtype: torch.dtype) -> None:
+def test_scales_mix_in_a_batch(backend: BackendName | None, dtype: torch.dtype) -> None:
     matrix = torch.randn(32, 32).to(dtype)
     truth = matrix_sign(matrix.double(), 1.0, backend="reference")
     sign = matrix_sign(torch.stack([matrix, 1e3 * matrix]), 1.0, backend=backend)[0]
@@ -124,11 +126,11 @@ def test_scales_mix_in_a_batch(backend: Backend | None, dtype: torch.dtype) -> N
 def test_wide_leading_steps_pay_in_half_precision(dtype: torch.dtype) -> None:
     matrix = with_spectrum(SPECTRA["power law"], (128, 128)).to(dtype)
     truth = matrix_sign(matrix.double(), 1e-3, backend="reference")
-    plain = minimax(5e-4, 1e-2)
-    wide = replace(plain, wide_steps=2)
+    narrow = minimax(5e-4, 1e-2)
+    wide = replace(narrow, wide_steps=2)
     assert (
         relative_error(matrix_sign(matrix, 1e-3, schedule=wide), truth)
-        < relative_error(matrix_sign(matrix, 1e-3, schedule=plain), truth) / 3
+        < relative_error(matrix_sign(matrix, 1e-3, schedule=narrow), truth) / 3
     )
 
 
@@ -136,7 +138,7 @@ def test_wide_leading_steps_pay_in_half_precision(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 @either
 def test_zero_gives_zero_alone_and_in_a_batch(
-    backend: Backend | None, dtype: torch.dtype, damping: float
+    backend: BackendName | None, dtype: torch.dtype, damping: float
 ) -> None:
     batch = torch.zeros(3, 4, 6, dtype=dtype)
     assert torch.equal(matrix_sign(batch, damping, backend=backend), batch)
@@ -148,12 +150,12 @@ def test_zero_gives_zero_alone_and_in_a_batch(
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 3, 3), (2, 0, 0)])
-def test_empty_gives_empty(backend: Backend, shape: tuple[int, ...]) -> None:
+def test_empty_gives_empty(backend: BackendName, shape: tuple[int, ...]) -> None:
     assert matrix_sign(torch.empty(shape), backend=backend).shape == shape
 
 
 @either
-def test_one_element_gives_its_sign(backend: Backend | None) -> None:
+def test_one_element_gives_its_sign(backend: BackendName | None) -> None:
     numbers = torch.tensor([-3.0, 0.0, 1e-20, 5e8]).reshape(4, 1, 1)
     few = 16 * torch.finfo(torch.float32).eps
     signs = matrix_sign(numbers, backend=backend)
@@ -163,7 +165,7 @@ def test_one_element_gives_its_sign(backend: Backend | None) -> None:
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
-def test_rank_deficient_keeps_its_null_space(backend: Backend) -> None:
+def test_rank_deficient_keeps_its_null_space(backend: BackendName) -> None:
     values = torch.tensor([1.0, 0.3, 1e-3, 0, 0], dtype=torch.float64)
     matrix = with_spectrum(values, (5, 8))
     schedule = None if backend == "reference" else minimax(1e-4)
@@ -186,7 +188,7 @@ def test_rank_deficient_keeps_its_null_space(backend: Backend) -> None:
 )
 @either
 def test_neither_overflows_nor_vanishes(
-    backend: Backend | None, dtype: torch.dtype, scale: float
+    backend: BackendName | None, dtype: torch.dtype, scale: float
 ) -> None:
     matrix = (torch.eye(20, dtype=torch.float64) * scale).to(dtype)
     tolerance = 8 * torch.finfo(dtype).eps
@@ -210,7 +212,7 @@ def test_rank_one_has_rank_one_in_the_definition() -> None:
 
 
 @either
-def test_autocast_does_not_reach_inside(backend: Backend | None) -> None:
+def test_autocast_does_not_reach_inside(backend: BackendName | None) -> None:
     matrix = torch.randn(20, 20)
     outside = matrix_sign(matrix, 0.01, backend=backend)
     with torch.autocast("cpu", torch.bfloat16):
@@ -227,7 +229,7 @@ def test_a_number_of_any_kind_may_be_the_damping() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @either
-def test_leaves_the_callers_tensor_alone(backend: Backend | None, dtype: torch.dtype) -> None:
+def test_leaves_the_callers_tensor_alone(backend: BackendName | None, dtype: torch.dtype) -> None:
     matrix = torch.randn(2, 6, 5).to(dtype).requires_grad_()
     before = matrix.detach().clone()
     sign = matrix_sign(matrix, backend=backend)
@@ -237,7 +239,7 @@ def test_leaves_the_callers_tensor_alone(backend: Backend | None, dtype: torch.d
 
 
 @either
-def test_strides_do_not_matter(backend: Backend | None) -> None:
+def test_strides_do_not_matter(backend: BackendName | None) -> None:
     base = torch.randn(4, 3, 10, 14, dtype=torch.float64)
     view = base.transpose(0, 1)[:, ::2, 1:, ::3]
     assert not view.is_contiguous()
@@ -249,21 +251,21 @@ def test_strides_do_not_matter(backend: Backend | None) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @either
 def test_a_batch_gives_what_each_matrix_gives_alone(
-    backend: Backend | None, dtype: torch.dtype, damping: float
+    backend: BackendName | None, dtype: torch.dtype, damping: float
 ) -> None:
     batch = torch.randn(2, 3, 16, 24, dtype=torch.float64).to(dtype)
-    together = matrix_sign(batch, damping, backend=backend)
+    signs = matrix_sign(batch, damping, backend=backend)
     for i, row in enumerate(batch):
         for j, matrix in enumerate(row):
             alone = matrix_sign(matrix, damping, backend=backend)
-            torch.testing.assert_close(alone, together[i, j])
+            torch.testing.assert_close(alone, signs[i, j])
 
 
 @either
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds, damping=dampings)
 def test_transposing_commutes(
-    backend: Backend | None, rows: int, columns: int, seed: int, damping: float
+    backend: BackendName | None, rows: int, columns: int, seed: int, damping: float
 ) -> None:
     matrix = gaussian(rows, columns, seed)
     transposed = matrix_sign(matrix.T.contiguous(), damping, backend=backend)
@@ -277,7 +279,7 @@ def test_transposing_commutes(
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds, damping=dampings)
 def test_orthogonal_invariance(
-    backend: Backend | None, rows: int, columns: int, seed: int, damping: float
+    backend: BackendName | None, rows: int, columns: int, seed: int, damping: float
 ) -> None:
     matrix = gaussian(rows, columns, seed)
     left = torch.linalg.qr(gaussian(rows, rows, seed + 1)).Q
@@ -291,8 +293,8 @@ def test_orthogonal_invariance(
 @either
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds, damping=dampings, power=st.integers(-90, 90))
-def test_scaling_matrix_and_damping_together_changes_nothing(
-    backend: Backend | None, rows: int, columns: int, seed: int, damping: float, power: int
+def test_scaling_matrix_and_damping_alike_changes_nothing(
+    backend: BackendName | None, rows: int, columns: int, seed: int, damping: float, power: int
 ) -> None:
     matrix, scale = gaussian(rows, columns, seed), 2.0**power
     scaled = matrix_sign(scale * matrix, scale * damping, backend=backend)
@@ -304,7 +306,7 @@ def test_scaling_matrix_and_damping_together_changes_nothing(
 @either
 @fast
 @given(rows=sizes, columns=sizes, seed=seeds)
-def test_idempotence(backend: Backend | None, rows: int, columns: int, seed: int) -> None:
+def test_idempotence(backend: BackendName | None, rows: int, columns: int, seed: int) -> None:
     once = matrix_sign(gaussian(rows, columns, seed), backend=backend)
     torch.testing.assert_close(matrix_sign(once, backend=backend), once)
 

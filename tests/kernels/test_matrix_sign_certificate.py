@@ -5,7 +5,7 @@ import torch
 from memsolve_kernels import matrix_sign
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.matrix_sign import Polynomial, Schedule, certificate, certify, minimax
-from memsolve_kernels.matrix_sign.newton_schulz import Pair
+from memsolve_kernels.matrix_sign.scaling import Pair
 
 from tests.kernels.matrix_sign_cases import relative_error, with_spectrum
 
@@ -14,9 +14,9 @@ from tests.kernels.matrix_sign_cases import relative_error, with_spectrum
 def test_a_converged_sign_has_no_residuals(damping: float) -> None:
     matrix = with_spectrum(torch.logspace(0, -4, 40, dtype=torch.float64), (40, 60))
     batch = torch.stack([matrix, matrix.flip(1)])
-    found = certify(batch, damping)
-    assert torch.equal(found.sign, matrix_sign(batch, damping, backend="torch"))
-    for residual in found[1:]:
+    result = certify(batch, damping)
+    assert torch.equal(result.sign, matrix_sign(batch, damping, backend="torch"))
+    for residual in result[1:]:
         assert residual.shape == (2,)
         assert residual.max() < 1e-10
 
@@ -26,9 +26,9 @@ def test_orthogonality_is_near_the_error_while_it_converges(steps: int) -> None:
     """For `X` near the sign, `||X X^T - I||` is between the error's size and about twice it."""
     matrix = with_spectrum(torch.logspace(0, -3, 60, dtype=torch.float64), (60, 80))
     truth = matrix_sign(matrix, backend="reference")
-    found = certify(matrix, schedule=minimax(1e-3), steps=steps)
-    error = relative_error(found.sign, truth) * float(truth.norm())
-    assert error / 1.5 < found.orthogonality.item() + 1e-12 < 3 * error + 1e-11
+    result = certify(matrix, schedule=minimax(1e-3), steps=steps)
+    error = relative_error(result.sign, truth) * float(truth.norm())
+    assert error / 1.5 < result.orthogonality.item() + 1e-12 < 3 * error + 1e-11
 
 
 @pytest.mark.parametrize("size", [5, certificate.PROBES, 90])
@@ -48,8 +48,8 @@ def test_norms_are_exact_and_negativity_is_near_and_exact_for_small_matrices(siz
 
 def test_unresolved_directions_are_counted() -> None:
     values = torch.tensor([1.0, 0.5, 0.2, 1e-12, 1e-12], dtype=torch.float64)
-    found = certify(with_spectrum(values, (5, 5)), schedule=minimax(1e-2))
-    assert found.orthogonality.item() == pytest.approx(2**0.5, abs=1e-6)
+    result = certify(with_spectrum(values, (5, 5)), schedule=minimax(1e-2))
+    assert result.orthogonality.item() == pytest.approx(2**0.5, abs=1e-6)
 
 
 def test_a_single_unresolved_direction_is_seen_wherever_it_points() -> None:
@@ -59,18 +59,18 @@ def test_a_single_unresolved_direction_is_seen_wherever_it_points() -> None:
     dead = torch.linalg.svd(probes).U[:, -1:]
     assert (probes.T @ dead).norm() < 1e-12
     matrix = torch.eye(size, dtype=torch.float64) - dead @ dead.T
-    found = certify(matrix, schedule=minimax(1e-2))
-    assert found.orthogonality.item() == pytest.approx(1, abs=1e-6)
+    result = certify(matrix, schedule=minimax(1e-2))
+    assert result.orthogonality.item() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_flipped_sign_is_seen() -> None:
     flipping = Schedule("flip", (Polynomial(-1.0, 0.0),), 0.5)
-    found = certify(torch.eye(4), schedule=flipping)
-    assert found.negativity.item() == pytest.approx(0.25)
+    result = certify(torch.eye(4), schedule=flipping)
+    assert result.negativity.item() == pytest.approx(0.25)
 
 
 def test_the_reference_is_refused() -> None:
-    with pytest.raises(BackendError, match="truth"):
+    with pytest.raises(BackendError, match="definition"):
         certify(torch.eye(2), backend="reference")
 
 
@@ -78,6 +78,6 @@ def test_the_default_device_does_not_matter() -> None:
     matrix = torch.randn(40, 50)
     expected = certify(matrix, 0.1)
     with torch.device("meta"):
-        found = certify(matrix, 0.1)
-    for one, other in zip(found, expected, strict=True):
+        result = certify(matrix, 0.1)
+    for one, other in zip(result, expected, strict=True):
         assert torch.equal(one, other)

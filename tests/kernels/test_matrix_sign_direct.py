@@ -70,12 +70,12 @@ def test_the_null_space_of_a_rank_one_matrix_stays_small(dtype: torch.dtype) -> 
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "settings",
     [{"steps": 9}, {"schedule": minimax(1e-2)}, {"precision": "ieee"}, {"dtype": torch.float16}],
-    ids=lambda asked: next(iter(asked)),
+    ids=lambda settings: next(iter(settings)),
 )
-def test_what_an_iteration_is_asked_for_is_done_by_one(asked: dict[str, Any]) -> None:
+def test_a_setting_of_an_iteration_selects_one(settings: dict[str, Any]) -> None:
     matrix = torch.randn(20, 30)
-    iterated = matrix_sign(matrix, **asked, backend="torch")
-    assert torch.equal(matrix_sign(matrix, **asked), iterated)
+    iterated = matrix_sign(matrix, **settings, backend="torch")
+    assert torch.equal(matrix_sign(matrix, **settings), iterated)
     assert not torch.equal(matrix_sign(matrix), iterated)

@@ -1,4 +1,4 @@
-"""What the matrix sign refuses, and how it says so."""
+"""Invalid arguments of the matrix sign, and the messages of their errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +53,7 @@ EYE = torch.eye(2)
         (
             lambda: certify(EYE, steps=np.int64(0)),  # type: ignore[arg-type]
             RangeError,
-            "expected a whole number of at least 1",
+            "expected an integer of at least 1",
         ),
         (lambda: matrix_sign(EYE, steps=2.5), RangeError, "steps is 2.5"),  # type: ignore[arg-type]
         (lambda: matrix_sign(EYE, schedule=5), RangeError, "schedule is 5"),  # type: ignore[arg-type]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from memsolve_kernels import matrix_sign
 from memsolve_kernels.matrix_sign import minimax, newton_schulz
-from memsolve_kernels.matrix_sign.newton_schulz import Pair, gram_fits, normalise
+from memsolve_kernels.matrix_sign.newton_schulz import gram_fits
+from memsolve_kernels.matrix_sign.scaling import Pair, normalise
 from memsolve_kernels.matrix_sign.torch_backend import TorchBackend
 from torch import Tensor
 
@@ -25,9 +26,9 @@ def test_takes_the_same_steps(damping: float, degree: int) -> None:
     pair, _ = normalise(torch.randn(2, 12, 40), damping, torch.float64)
     schedule = minimax(1e-2, 1e-2, degree=degree)
     gram = newton_schulz._iterate_gram(pair, schedule, BLAS)
-    plain = newton_schulz._iterate_pair(pair, schedule, BLAS, torch.float64)
-    for ours, theirs in zip(gram, plain, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    direct = newton_schulz._iterate_pair(pair, schedule, BLAS, torch.float64)
+    for ours, expected in zip(gram, direct, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

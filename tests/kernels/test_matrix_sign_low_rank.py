@@ -6,15 +6,15 @@ from collections.abc import Callable
 import pytest
 import torch
 from memsolve_kernels import matrix_sign
-from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.dispatch import BackendName
 from memsolve_kernels.matrix_sign import minimax
-from memsolve_kernels.matrix_sign.settings import settings_for
+from memsolve_kernels.matrix_sign.settings import Settings
 from torch import Tensor
 
 from tests.kernels.matrix_sign_cases import with_spectrum
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-CPU_AND_GPU: tuple[Backend | None, ...] = (None, "torch")  # a decomposition, an iteration
+CPU_AND_GPU: tuple[BackendName | None, ...] = (None, "torch")  # a decomposition, an iteration
 
 
 def product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
@@ -35,7 +35,7 @@ def accumulated(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
 @pytest.mark.parametrize("shape", [(64, 64), (256, 256), (64, 512), (512, 128)])
 @pytest.mark.parametrize("backend", CPU_AND_GPU)
 def test_a_sign_has_the_norm_of_the_true_one(
-    backend: Backend | None,
+    backend: BackendName | None,
     shape: tuple[int, int],
     dtype: torch.dtype,
     make: Callable[[Tensor, Tensor, torch.dtype], Tensor],
@@ -59,7 +59,7 @@ def test_the_largest_512_square_of_rank_one_too() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, *DTYPES])
 def test_no_singular_value_grows_by_more_than_the_inverse_of_the_bound(dtype: torch.dtype) -> None:
-    settings = settings_for(torch.ones(1, 1, dtype=dtype), 0.0, None, None, None, None)
+    settings = Settings(dtype, dtype)
     schedule = settings.schedule_for(rank=1)
     assert 0.4 < schedule.slope * settings.lower <= 1
     low, high = schedule.band(8 * settings.lower)

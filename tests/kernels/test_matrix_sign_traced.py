@@ -8,7 +8,8 @@ import torch
 from memsolve_kernels import matrix_sign
 from memsolve_kernels.errors import NonFiniteError, RangeError
 from memsolve_kernels.matrix_sign import minimax
-from memsolve_kernels.matrix_sign.ops import as_numbers, traced_sign
+from memsolve_kernels.matrix_sign.ops import flatten, traced_sign
+from memsolve_kernels.matrix_sign.settings import Settings
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -161,5 +162,5 @@ def test_compiles_and_is_exported_for_a_gpu_without_one() -> None:
 
 
 def test_the_operator_is_what_torch_expects_of_one() -> None:
-    arguments = BATCH.mT, 0.1, 3, as_numbers(SCHEDULE), torch.float64, None, "torch"
-    torch.library.opcheck(traced_sign, arguments)
+    settings = Settings(BATCH.dtype, torch.float64, 0.1, 3, SCHEDULE, None, "torch")
+    torch.library.opcheck(traced_sign, (BATCH.mT, *flatten(settings)))

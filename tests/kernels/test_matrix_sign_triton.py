@@ -13,9 +13,9 @@ from dataclasses import replace
 import pytest
 import torch
 from memsolve_kernels import architectures, matrix_sign
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.errors import BackendError, NonFiniteError
-from memsolve_kernels.matrix_sign import STOCK, Schedule, certify, minimax, newton_schulz
+from memsolve_kernels.matrix_sign import STOCK, Schedule, certify, minimax, newton_schulz, scaling
 from torch import Tensor
 
 from tests.kernels.matrix_sign_cases import relative_error, spectral_norm, with_spectrum
@@ -25,9 +25,9 @@ if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs a GPU or Triton's interpreter", allow_module_level=True)
 
 from memsolve_kernels import tuning  # noqa: E402
-from memsolve_kernels.architectures import architecture  # noqa: E402
-from memsolve_kernels.matrix_sign.contest import Contest  # noqa: E402
-from memsolve_kernels.matrix_sign.presets import TABLE, Kind, Tile, input_precision  # noqa: E402
+from memsolve_kernels.dispatch import architecture  # noqa: E402
+from memsolve_kernels.matrix_sign.presets import TABLE, Kind, TileConfig, input_precision  # noqa: E402
+from memsolve_kernels.matrix_sign.product_benchmark import ProductBenchmark  # noqa: E402
 from memsolve_kernels.matrix_sign.torch_backend import TorchBackend  # noqa: E402
 from memsolve_kernels.matrix_sign.triton_backend import (  # noqa: E402
     KernelProducts,
@@ -41,8 +41,11 @@ pytestmark = pytest.mark.filterwarnings(  # Triton 3.6's, in the interpreter
 DEVICE = "cuda" if GPU else "cpu"
 HALVES = [torch.float16, torch.bfloat16]
 PRECISIONS: list[Precision] = ["ieee", "tf32x3", "tf32"] if GPU else ["ieee"]
-SMALL = Tile(16, 16, 16, 2, warps=4, stages=2)  # many tiles from small matrices
-SIZES = [(1, 1, 8), (5, 7, 8), (16, 16, 8), (33, 20, 1), (52, 40, 2), (52, 40, 3)]
+SMALL = TileConfig(16, 16, 16, 2, warps=4, stages=2)  # many tiles from small matrices
+SIZES = [  # rows, columns, rows of tiles in a group, width of a tile
+    *((1, 1, 8, 16), (16, 16, 8, 16), (33, 20, 1, 16), (52, 20, 2, 16), (52, 20, 3, 16)),
+    *((5, 7, 8, 32), (33, 20, 1, 32), (52, 20, 2, 32)),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +67,7 @@ def integers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randint(-3, 4, shape, device=DEVICE).to(dtype)
 
 
-@pytest.mark.parametrize(("m", "n", "group"), SIZES)
-@pytest.mark.parametrize("columns", [16, 32])
+@pytest.mark.parametrize(("m", "n", "group", "columns"), SIZES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_integers_multiply_exactly(
     m: int, n: int, group: int, columns: int, precision: Precision
@@ -94,16 +96,22 @@ def test_every_preset_multiplies_integers_exactly_and_rounds_once(
     X, B = integers(1, 140, 200, dtype=dtype), 21 * integers(1, 140, 140, dtype=dtype)
     gram = (X.double() @ X.double().mT).to(dtype)
     moved = (2 * X.double() + B.double() @ X.double()).to(dtype)
-    for preset in {presets[:2] for presets in TABLE[kind].values()}:
+    for preset in {policy[:2] for policy in TABLE[kind].values()}:
         A = symmetric.symmetric(X, X, 1.0, None, 0.0, preset[0], input_precision(kind))
         assert torch.equal(A, gram)
         assert torch.equal(update.update(X, B, 2.0, preset[1], input_precision(kind)), moved)
 
 
 @pytest.mark.skipif(GPU, reason="it takes its own presets")
-@pytest.mark.parametrize("arch", TABLE["half"])
-@pytest.mark.parametrize("damping", [0.0, 0.1])
-@pytest.mark.parametrize("columns", [0, 20])
+@pytest.mark.parametrize(
+    ("arch", "damping", "columns"),
+    [
+        *itertools.product([80, 90, 100], [0.0, 0.1], [0]),
+        (80, 0.1, 20),
+        (90, 0.1, 20),
+        (100, 0.0, 20),
+    ],
+)
 def test_bfloat16_in_every_preset(
     arch: int, damping: float, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +137,7 @@ def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(
     columns: int, dtype: torch.dtype
 ) -> None:
     tile = SMALL._replace(columns=columns)
-    X = torch.randn(3, 50, 70, device=DEVICE).to(dtype)
+    X = torch.randn(2, 40, 36, device=DEVICE).to(dtype)
     A = symmetric.symmetric(X, X, 0.3, None, 0.0, tile, "ieee")
     assert torch.equal(A, A.mT)
     truth = 0.3 * X.double() @ X.double().mT
@@ -139,11 +147,20 @@ def test_symmetric_product_is_symmetric_bit_by_bit_and_no_less_exact(
     assert torch.equal(commuting, commuting.mT)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-@pytest.mark.parametrize("damping", [0.0, 0.01])
-@pytest.mark.parametrize("shape", [(20, 20), (9, 31), (31, 9), (16, 64), (2, 3, 5, 4)])
+@pytest.mark.parametrize(
+    ("dtype", "damping", "shape"),
+    [
+        *itertools.product([torch.float32, *HALVES], [0.0, 0.01], [(20, 20)]),
+        *zip(
+            [torch.float32, *HALVES] * 2,
+            [0.0] * 3 + [0.01] * 3,
+            [(9, 31), (31, 9), (2, 2, 5, 4), (31, 9), (16, 64), (9, 31)],
+            strict=True,
+        ),
+    ],
+)
 def test_one_launch_iterates_like_separate_products(
-    shape: tuple[int, ...], damping: float, dtype: torch.dtype
+    dtype: torch.dtype, damping: float, shape: tuple[int, ...]
 ) -> None:
     check_sign(torch.randn(shape, device=DEVICE).to(dtype), damping)
 
@@ -151,7 +168,7 @@ def test_one_launch_iterates_like_separate_products(
 @pytest.mark.parametrize("damping", [0.0, 0.01])
 def test_products_beyond_one_launch(damping: float) -> None:
     matrix = torch.randn(70, 140, device=DEVICE)
-    schedule = minimax(0.005, 1e-6)
+    schedule = minimax(0.02, 1e-6)
     truth = matrix_sign(matrix.double(), damping, backend="reference")
     sign = matrix_sign(matrix, damping, schedule=schedule, backend="triton")
     assert relative_error(sign, truth) < 1e-5
@@ -164,7 +181,7 @@ def test_products_beyond_one_launch(damping: float) -> None:
 def test_damped_accuracy(dtype: torch.dtype, damping: float, bound: float) -> None:
     """At four eps in half precision: below one eps the bound of the dtype acts instead."""
     for values in (
-        torch.arange(1, 129, dtype=torch.float64) ** -2,
+        torch.arange(1, 129 if GPU else 71, dtype=torch.float64) ** -2,
         torch.logspace(0, -7, 60, dtype=torch.float64),
     ):
         matrix = with_spectrum(values, (len(values), len(values))).to(DEVICE, dtype)
@@ -178,18 +195,22 @@ def test_polar_factor_resolves_its_lower_bound() -> None:
     assert spectral_norm(sign @ sign.T - torch.eye(60)) < 1e-3
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-@pytest.mark.parametrize("shape", [(12, 20), (70, 70)])
-@pytest.mark.parametrize("damping", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("dtype", "shape", "damping"),
+    [
+        *itertools.product([torch.float32, *HALVES], [(12, 20)], [0.0, 0.1]),
+        *((dtype, (70, 70), 0.1) for dtype in (torch.float32, *HALVES)),
+        (torch.float16, (70, 70), 0.0),
+    ],
+)
 def test_a_batch_gives_the_bits_of_each_matrix_alone(
     dtype: torch.dtype, shape: tuple[int, int], damping: float
 ) -> None:
     schedule = minimax(0.01).take(2)
     batch = torch.randn(2, *shape, device=DEVICE).to(dtype)
-    together = matrix_sign(batch, damping, schedule=schedule, backend="triton")
-    for matrix, sign in zip(batch, together, strict=True):
-        alone = matrix_sign(matrix, damping, schedule=schedule, backend="triton")
-        assert torch.equal(alone, sign)
+    signs = matrix_sign(batch, damping, schedule=schedule, backend="triton")
+    alone = matrix_sign(batch[-1], damping, schedule=schedule, backend="triton")
+    assert torch.equal(alone, signs[-1])
 
 
 @pytest.mark.parametrize(
@@ -249,7 +270,7 @@ def test_float64_has_no_kernel() -> None:
 
 
 class Timer:
-    """Milliseconds without a clock: of a kernel as told, of BLAS always one."""
+    """Milliseconds without a clock: given ones for the kernels, and one for BLAS."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **kernels: float) -> None:
         self.launched: list[str] = []
@@ -257,7 +278,7 @@ class Timer:
         self._kernels = kernels
         for module, name in ((symmetric, "symmetric"), (update, "update")):
             monkeypatch.setattr(module, name, self._watched(name, getattr(module, name)))
-        monkeypatch.setattr(tuning, "_chosen", {})
+        monkeypatch.setattr(tuning, "_selected", {})
         monkeypatch.setattr("triton.testing.do_bench", self)
 
     def __call__(self, call: Callable[[], object]) -> float:
@@ -282,13 +303,13 @@ def kernels_or_blas(precision: Precision) -> TritonBackend:
 def kernels(precision: Precision) -> KernelProducts:
     row = architecture(torch.device(DEVICE))
     assert row is not None
-    return KernelProducts(row, precision)
+    return KernelProducts(row.preset_arch, precision)
 
 
 def test_presets_and_measurement_decide_who_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     timer = Timer(monkeypatch, symmetric=0.5, update=2.0)
     X = torch.randn(1, 20, 20, device=DEVICE)
-    pair = newton_schulz.normalise(X, 0.0, torch.float32)[0]
+    pair = scaling.normalise(X, 0.0, torch.float32)[0]
 
     def one_step() -> list[str]:
         timer.launched.clear()
@@ -314,7 +335,7 @@ def test_a_wrong_kernel_loses_however_fast(monkeypatch: pytest.MonkeyPatch) -> N
     timer.launched.clear()
     products.update(X, products.symmetric(X, X), 1.0)
     assert timer.launched == ["symmetric"]
-    kernel_error, blas_error = Contest("update", X, kernels("ieee"), TorchBackend()).errors
+    kernel_error, blas_error = ProductBenchmark("update", X, kernels("ieee"), TorchBackend()).errors
     assert kernel_error > 2 * blas_error
 
 
@@ -332,7 +353,7 @@ def test_nothing_is_timed_where_only_one_can_multiply(monkeypatch: pytest.Monkey
 @pytest.mark.skipif(GPU, reason="there is something to time")
 def test_nothing_is_timed_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     timer = Timer(monkeypatch, symmetric=0.5, update=0.5)
-    backends: list[Backend | None] = ["triton", "torch", None]
+    backends: list[BackendName | None] = ["triton", "torch", None]
     with tuning.tuning():
         for backend in backends:
             matrix_sign(torch.randn(70, 70), backend=backend, steps=1)
@@ -361,7 +382,7 @@ class TestOnGpu:
         values = torch.arange(1, size + 1, dtype=torch.float64) ** -1.5
         matrix = with_spectrum(values, (size, size)).to("cuda", torch.float32)
         truth = matrix_sign(matrix.double(), 1e-4, backend="reference")
-        backends: list[Backend | None] = ["triton", None]
+        backends: list[BackendName | None] = ["triton", None]
         for backend in backends:
             sign = matrix_sign(matrix, 1e-4, precision=precision, backend=backend)
             assert relative_error(sign, truth) < 1e-4

@@ -1,4 +1,4 @@
-"""Counting machine code: small listings, as nvdisasm prints them, whose counts are known."""
+"""Counts of machine code, by small listings in the format of nvdisasm."""
 
 import pytest
 from memsolve_kernels.architectures import COMPILED
@@ -25,7 +25,7 @@ def loop(*body: str) -> str:
 
 
 def test_each_pipe_holds_what_runs_on_it() -> None:
-    found = count(
+    result = count(
         loop(
             *["FFMA R1, R2, R3, R4"] * 3,
             *["IADD3 R1, R2, R3, RZ"] * 5,
@@ -38,7 +38,7 @@ def test_each_pipe_holds_what_runs_on_it() -> None:
         HOPPER,
     )
     each = 8 / 4  # warps over quarters
-    assert found.cycles == {
+    assert result.cycles == {
         "tensor": 0,
         "issue": 14 * each,
         "float": (3 + 2 / 2) * each,
@@ -46,8 +46,8 @@ def test_each_pipe_holds_what_runs_on_it() -> None:
         "special": 2 * 8 * each,
         "shared": 32 * 16 * 8 / 128,
     }
-    assert found.code == 16 * 16
-    assert found.overlap == found.serial == 2 * 8 * each
+    assert result.code == 16 * 16
+    assert result.overlap == result.serial == 2 * 8 * each
 
 
 def test_floats_of_the_oldest_take_twice_as_long() -> None:
@@ -69,10 +69,10 @@ def test_floats_of_the_oldest_take_twice_as_long() -> None:
 def test_products_have_their_size(
     arch: int, product: str, warps: int, multiply_adds: float, cycles: float
 ) -> None:
-    found = count(loop(product), warps, COMPILED[arch])
-    assert found.products == multiply_adds
-    assert found.cycles["tensor"] == cycles
-    assert found.pattern == "P"
+    result = count(loop(product), warps, COMPILED[arch])
+    assert result.products == multiply_adds
+    assert result.cycles["tensor"] == cycles
+    assert result.pattern == "P"
 
 
 def test_operands_in_registers_spare_shared_memory() -> None:
@@ -83,7 +83,7 @@ def test_operands_in_registers_spare_shared_memory() -> None:
 
 
 def test_the_pattern_shows_what_waits_for_what() -> None:
-    found = count(
+    result = count(
         loop(
             "DEPBAR.LE SB0, 0x1",
             "BAR.SYNC.DEFER_BLOCKING 0x0",
@@ -98,7 +98,7 @@ def test_the_pattern_shows_what_waits_for_what() -> None:
         4,
         HOPPER,
     )
-    assert (found.pattern, found.waits, found.unpacked) == ("c b P w0 x", 3, 1)
+    assert (result.pattern, result.waits, result.unpacked) == ("c b P w0 x", 3, 1)
 
 
 def test_what_a_branch_may_jump_over_is_rare_unless_it_multiplies() -> None:
@@ -121,15 +121,15 @@ def test_the_main_loop_is_the_outermost_that_multiplies() -> None:
         "@P1 BRA `(.L_x_2)",
         "EXIT",
         ".L_x_4:",
-        "SYNCS.PHASECHK P1, [R1]",  # a wait that is tried again, laid out behind the end
+        "SYNCS.PHASECHK P1, [R1]",  # the retry of a wait, beyond the end
         "BRA `(.L_x_2)",
     )
     assert [i.name for i in main_loop(parse(text))] == ["FMUL", "HMMA", "BRA", "BRA"]
 
 
 def test_code_without_a_loop_is_counted_whole() -> None:
-    found = count(listing("FADD R1, R2, R3", "@P0 EXIT", "MUFU.EX2 R1, R2", "EXIT"), 4, HOPPER)
-    assert found.cycles["issue"] == 4
+    result = count(listing("FADD R1, R2, R3", "@P0 EXIT", "MUFU.EX2 R1, R2", "EXIT"), 4, HOPPER)
+    assert result.cycles["issue"] == 4
 
 
 def test_the_longest_function_is_the_kernel() -> None:

@@ -8,14 +8,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memsolve_kernels.dispatch import Backend
-from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.dispatch import BackendName
+from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.torch_backend import TorchBackend
 
 from bench.measure import extra_bytes
-from tests.kernels.softmax_cases import Case, autograd, by_parts, exact_rows, relative_error, whole
+from tests.kernels.softmax_cases import (
+    Case,
+    autograd,
+    by_parts,
+    exact_rows,
+    relative_error,
+    run_all,
+)
 
-BACKENDS: list[Backend] = ["reference", "torch"]
+BACKENDS: list[BackendName] = ["reference", "torch"]
 SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
 fast = settings(max_examples=25, deadline=None)
 cases = st.builds(
@@ -30,7 +37,9 @@ cases = st.builds(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_autograd_through_all_logits(backend: Backend, size: tuple[int, int, int]) -> None:
+def test_equals_autograd_through_all_logits(
+    backend: BackendName, size: tuple[int, int, int]
+) -> None:
     case = Case.random(*size, scale=3.0)
     directions = case.queries.flip(0)
     loss, gradient, product = autograd(case, directions)
@@ -43,7 +52,7 @@ def test_equals_autograd_through_all_logits(backend: Backend, size: tuple[int, i
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_retrieval_follows_its_definition(backend: Backend, size: tuple[int, int, int]) -> None:
+def test_retrieval_follows_its_definition(backend: BackendName, size: tuple[int, int, int]) -> None:
     case = Case.random(*size, scale=3.0)
     logits = case.queries @ case.outputs.T
     rows = torch.arange(len(logits))
@@ -60,7 +69,7 @@ def test_retrieval_follows_its_definition(backend: Backend, size: tuple[int, int
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("margin", [15.0, 70.0, 300.0, -300.0])
-def test_keeps_relative_accuracy_at_extreme_margins(backend: Backend, margin: float) -> None:
+def test_keeps_relative_accuracy_at_extreme_margins(backend: BackendName, margin: float) -> None:
     case = Case.random(3, 9, 4).at_margin(margin)
     losses, gradients = exact_rows(case, digits=200)
     statistics = mk.retrieval(*case.args[:3], backend=backend)
@@ -78,7 +87,7 @@ def test_keeps_relative_accuracy_at_extreme_margins(backend: Backend, margin: fl
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_logits_of_ten_thousand_do_not_overflow(
-    backend: Backend, sign: int, dtype: torch.dtype
+    backend: BackendName, sign: int, dtype: torch.dtype
 ) -> None:
     outputs = torch.tensor([[1.0], [0.5], [-1.0]], dtype=dtype)
     queries = torch.tensor([[sign * 1e4]], dtype=dtype)
@@ -232,7 +241,7 @@ def test_hessian_is_symmetric_and_positive(case: Case) -> None:
 @given(case=cases, items=st.integers(1, 45))
 def test_size_of_a_tile_changes_rounding_only(case: Case, items: int) -> None:
     torch.testing.assert_close(
-        whole(TorchBackend(items), case), whole(TorchBackend(), case), rtol=1e-9, atol=1e-10
+        run_all(TorchBackend(items), case), run_all(TorchBackend(), case), rtol=1e-9, atol=1e-10
     )
 
 
@@ -240,25 +249,25 @@ def test_size_of_a_tile_changes_rounding_only(case: Case, items: int) -> None:
 @fast
 @given(case=cases, cuts=st.lists(st.integers(0, 40), max_size=5))
 def test_parts_of_the_items_merge_to_the_whole(
-    backend: Backend, case: Case, cuts: list[int]
+    backend: BackendName, case: Case, cuts: list[int]
 ) -> None:
-    run = choose(case.queries, backend, None)
+    run = select_backend(case.queries, backend, None)
     merged = by_parts(run, case, cuts)
-    torch.testing.assert_close(merged, whole(run, case), rtol=1e-9, atol=1e-10)
-    truth = whole(choose(case.queries, "reference", None), case)
+    torch.testing.assert_close(merged, run_all(run, case), rtol=1e-9, atol=1e-10)
+    truth = run_all(select_backend(case.queries, "reference", None), case)
     torch.testing.assert_close(merged, truth, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_part_that_holds_the_target_alone_decides_nothing(backend: Backend) -> None:
+def test_a_part_that_holds_the_target_alone_decides_nothing(backend: BackendName) -> None:
     outputs = torch.tensor([[0.0], [-1.0], [-0.5]], dtype=torch.float64)
     weights = torch.ones(1, dtype=torch.float64)
     case = Case(
         torch.full((1, 1), 4000.0, dtype=torch.float64), outputs, torch.tensor([0]), weights
     )
-    run = choose(case.queries, backend, None)
-    assert whole(run, case)[0] == -2000
-    torch.testing.assert_close(by_parts(run, case, [1]), whole(run, case))
+    run = select_backend(case.queries, backend, None)
+    assert run_all(run, case)[0] == -2000
+    torch.testing.assert_close(by_parts(run, case, [1]), run_all(run, case))
 
 
 def test_duplicates_of_the_target_tie_with_it() -> None:
@@ -312,7 +321,7 @@ def test_weights_default_to_the_mean() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_queries_give_nothing(backend: Backend) -> None:
+def test_no_queries_give_nothing(backend: BackendName) -> None:
     queries, outputs, targets = torch.empty(0, 3), torch.ones(2, 3), torch.empty(0).long()
     loss, gradient = mk.softmax_gradient(queries, outputs, targets, backend=backend)
     assert loss == 0

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import memsolve_kernels as mk
 import pytest
 import torch
-from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.dispatch import BackendName
 from torch import Tensor
 
 from tests.kernels.softmax_cases import Case
 
-BACKENDS: list[Backend] = ["reference", "torch"]
+BACKENDS: list[BackendName] = ["reference", "torch"]
 HALF = [torch.bfloat16, torch.float16]
 quiet = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own
 
@@ -22,7 +22,7 @@ def forget_what_was_compiled() -> Iterator[None]:
     torch.compiler.reset()
 
 
-def everything(case: Case, backend: Backend) -> list[Tensor]:
+def everything(case: Case, backend: BackendName) -> list[Tensor]:
     """Loss, first and second derivatives with and without a graph, and statistics."""
     queries, directions = case.queries.clone().requires_grad_(), case.queries.flip(0)
     loss = mk.softmax_loss(queries, *case.args[1:], backend=backend)
@@ -41,7 +41,7 @@ def everything(case: Case, backend: Backend) -> list[Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_results_are_those_without(
-    backend: Backend, dtype: torch.dtype, lowered: torch.dtype
+    backend: BackendName, dtype: torch.dtype, lowered: torch.dtype
 ) -> None:
     case = Case.random(5, 300, 16, dtype=dtype, scale=3.0)
     exact = everything(case, backend)

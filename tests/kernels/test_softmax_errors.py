@@ -1,4 +1,4 @@
-"""What the softmax family refuses, and what it says."""
+"""Invalid arguments of the softmax functions, and the messages of their errors."""
 
 import re
 from typing import Any
@@ -90,7 +90,7 @@ def test_unknown_precision_is_refused() -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "reference", None])
-def test_tensor_core_precision_is_never_ignored(backend: mk.dispatch.Backend | None) -> None:
+def test_tensor_core_precision_is_never_ignored(backend: mk.dispatch.BackendName | None) -> None:
     with pytest.raises(errors.BackendError, match="needs backend='triton'"):
         mk.softmax_gradient(Q, V, Y, backend=backend, precision="tf32")
 

@@ -92,9 +92,9 @@ def test_queries_times_items_pass_two_to_the_31(dim: int) -> None:
     queries = torch.randn(batch, dim, device="cuda", dtype=torch.bfloat16)
     outputs = torch.randn(items, dim, device="cuda", dtype=torch.bfloat16) / dim**0.5
     targets = torch.randint(items, (batch,), device="cuda")
-    whole = Case(queries, outputs, targets, torch.ones(batch, device="cuda"))
-    last = Case(queries[-50:], outputs, targets[-50:], whole.weights[-50:])
-    _, gradient, product, *statistics = results(whole, None)
+    complete = Case(queries, outputs, targets, torch.ones(batch, device="cuda"))
+    last = Case(queries[-50:], outputs, targets[-50:], complete.weights[-50:])
+    _, gradient, product, *statistics = results(complete, None)
     _, last_gradient, last_product, *last_statistics = results(last, None)
     torch.testing.assert_close(gradient[-50:], last_gradient, rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(product[-50:], last_product, rtol=1e-2, atol=1e-3)

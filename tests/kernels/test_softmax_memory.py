@@ -1,4 +1,4 @@
-"""What plain torch allocates: a tile or two, and results; no copy of the outputs in any dtype."""
+"""Memory of the torch backend: a tile or two, and results; no copy of the outputs."""
 
 import subprocess
 import sys
@@ -131,12 +131,12 @@ def test_parts_of_a_half_precision_gradient_are_those_of_float32() -> None:
 
     def gradient(outputs: Tensor, queries: Tensor) -> Tensor:
         given = outputs.clone().requires_grad_()
-        (found,) = torch.autograd.grad(mk.softmax_loss(queries, given, case.targets), given)
-        return found
+        (result,) = torch.autograd.grad(mk.softmax_loss(queries, given, case.targets), given)
+        return result
 
-    found = gradient(case.outputs, case.queries)
+    ours = gradient(case.outputs, case.queries)
     expected = gradient(case.outputs.float(), case.queries.float())
-    torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-7)
+    torch.testing.assert_close(ours.float(), expected, rtol=2**-8, atol=1e-7)
 
 
 RESIDENT = """

@@ -8,8 +8,8 @@ from typing import Any
 import memsolve_kernels as mk
 import pytest
 import torch
-from memsolve_kernels.dispatch import Backend
-from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.dispatch import BackendName
+from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.torch_backend import TorchBackend
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from bench.measure import extra_bytes
 from tests.kernels.softmax_cases import Case, by_torch, exact_rows, gradients, ours, relative_error
 
-BACKENDS: list[Backend] = ["reference", "torch"]
+BACKENDS: list[BackendName] = ["reference", "torch"]
 README = Path(mk.__file__).parents[1] / "README.md"
 README_BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
@@ -25,7 +25,9 @@ SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2),
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_autograd_through_all_logits(backend: Backend, size: tuple[int, int, int]) -> None:
+def test_equals_autograd_through_all_logits(
+    backend: BackendName, size: tuple[int, int, int]
+) -> None:
     case = Case.random(*size, scale=3.0)
     torch.testing.assert_close(ours(case, backend), by_torch(case))
 
@@ -43,8 +45,8 @@ def test_errs_no_more_than_twice_torch(
     dtype: torch.dtype, size: tuple[int, int, int], scale: float
 ) -> None:
     case = Case.random(*size, dtype=dtype, scale=scale)
-    truth, found, peer = ours(case.to(torch.float64), "reference"), ours(case), by_torch(case)
-    for each, theirs, exact in zip(found, peer, truth, strict=True):
+    truth, results, peer = ours(case.to(torch.float64), "reference"), ours(case), by_torch(case)
+    for each, theirs, exact in zip(results, peer, truth, strict=True):
         assert relative_error(each, exact) <= max(
             2 * relative_error(theirs, exact), torch.finfo(theirs.dtype).eps
         )
@@ -113,9 +115,9 @@ def test_a_head_over_frozen_features_trains() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_shards_of_the_outputs_have_their_own_rows(backend: Backend) -> None:
+def test_shards_of_the_outputs_have_their_own_rows(backend: BackendName) -> None:
     q, v, y, scale = Case.random(30, 100, 6, scale=3.0).args
-    run = choose(q, backend, None)
+    run = select_backend(q, backend, None)
     args = run.odds(q, v, y)[2], scale
     parts = [run.outputs_gradient(q, v[i : i + 35], y - i, *args) for i in range(0, 100, 35)]
     torch.testing.assert_close(torch.cat(parts), run.outputs_gradient(q, v, y, *args))
@@ -126,8 +128,8 @@ def test_the_same_bits_in_every_run_and_tile() -> None:
     assert torch.equal(ours(case)[2], ours(case)[2])
     q, v, y, scale = Case.random(1500, 300, 8).args
     args = q, v, y, TorchBackend().odds(q, v, y)[2], scale
-    found = TorchBackend(17).outputs_gradient(*args), TorchBackend().outputs_gradient(*args)
-    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+    gradients = TorchBackend(17).outputs_gradient(*args), TorchBackend().outputs_gradient(*args)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", [-100, 11])

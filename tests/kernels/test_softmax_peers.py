@@ -1,4 +1,4 @@
-"""What the tests of cut-cross-entropy and of Liger's fused linear cross-entropy ask of a head."""
+"""Properties of a head that cut-cross-entropy and Liger's fused linear cross-entropy test."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -68,9 +68,9 @@ def test_errs_no_more_than_twice_torch(
     rounded = head(size, ignored=ignored).to(dtype)
     scale = 64.0  # half precision's gradients of a mean would be subnormal
     truth = results(by_torch(reduction), rounded.to(torch.float64), scale)
-    found = results(ours(reduction), rounded, scale)
+    values = results(ours(reduction), rounded, scale)
     peer = results(by_torch(reduction), rounded, scale)
-    for value, theirs, exact in zip(found, peer, truth, strict=True):
+    for value, theirs, exact in zip(values, peer, truth, strict=True):
         rounding = 2 * torch.finfo(value.dtype).eps  # of a mean's sum and quotient
         assert relative_error(value, exact) <= max(2 * relative_error(theirs, exact), rounding)
 
@@ -84,13 +84,13 @@ def test_mixed_precision_errs_no_more_than_twice_torch(lowered: torch.dtype) -> 
         with torch.autocast("cpu", dtype=lowered):
             return ours("none")(hidden.to(lowered), classes.to(lowered), labels)
 
-    def plain(hidden: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
+    def unfused(hidden: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=lowered):
             return by_torch("none")(hidden, classes, labels)
 
     truth = results(by_torch("none"), case.to(torch.float64), 64.0)
-    found, peer = results(fused, case, 64.0), results(plain, case, 64.0)
-    for value, theirs, exact in zip(found, peer, truth, strict=True):
+    values, peer = results(fused, case, 64.0), results(unfused, case, 64.0)
+    for value, theirs, exact in zip(values, peer, truth, strict=True):
         assert relative_error(value, exact) <= 2 * relative_error(theirs, exact)
 
 

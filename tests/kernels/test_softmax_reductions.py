@@ -7,14 +7,14 @@ import memsolve_kernels as mk
 import pytest
 import torch
 from memsolve_kernels import errors
-from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.dispatch import BackendName
 from memsolve_kernels.softmax.checks import Reduction
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tests.kernels.softmax_cases import Case
 
-BACKENDS: list[Backend] = ["reference", "torch"]
+BACKENDS: list[BackendName] = ["reference", "torch"]
 IGNORED = torch.tensor([False, True, False, False, True, False])
 
 
@@ -35,7 +35,7 @@ def gradients(loss: Callable[[Tensor, Tensor], Tensor], case: Case) -> tuple[Ten
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("peers", ["mean", "none"])
-def test_is_torchs_cross_entropy(case: tuple[Case, int], peers: str, backend: Backend) -> None:
+def test_is_torchs_cross_entropy(case: tuple[Case, int], peers: str, backend: BackendName) -> None:
     given, index = case
     reduction: Reduction = "none" if peers == "none" else "weighted"
     ours = gradients(

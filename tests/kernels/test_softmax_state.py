@@ -56,10 +56,10 @@ def test_a_head_that_was_looked_at_before_a_write_is_looked_at_anew(
     nn.init.zeros_(head.weight)
 
     def look() -> tuple[Tensor, ...]:
-        found = mk.retrieval(CASE.queries, head.weight, CASE.targets, backend="torch")
+        statistics = mk.retrieval(CASE.queries, head.weight, CASE.targets, backend="torch")
         with torch.no_grad():
             loss = mk.softmax_loss(CASE.queries, head.weight, CASE.targets, backend="torch")
-        return *found, loss
+        return *statistics, loss
 
     assert not look()[3].any()  # all outputs are copies of each other
     write(head)
@@ -93,9 +93,9 @@ def test_copies_are_recognised_at_any_width_and_alignment(dtype: torch.dtype, di
     assert labels(outputs[:1], targets[:1], torch.float64) is None
     outputs[5] = outputs[7]
     for given in (outputs, outputs.T.contiguous().T):
-        found = labels(given, targets, torch.float64)
-        assert found is not None
-        same = found[:, None] == labels_of(given)
+        hashes = labels(given, targets, torch.float64)
+        assert hashes is not None
+        same = hashes[:, None] == labels_of(given)
         assert torch.equal(same, (outputs[targets][:, None] == outputs).all(2))
     shard = labels(outputs, torch.tensor([7, -1, 40]), torch.float64)
     assert shard is not None

@@ -3,7 +3,7 @@
 import memsolve_kernels as mk
 import pytest
 import torch
-from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.dispatch import BackendName
 from memsolve_kernels.softmax import ops
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -12,7 +12,7 @@ from tests.kernels.softmax_cases import Case
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
-def test_loss_is_twice_differentiable(backend: Backend) -> None:
+def test_loss_is_twice_differentiable(backend: BackendName) -> None:
     case = Case.random(4, 11, 3)
 
     def loss(queries: Tensor, weights: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import memsolve_kernels as mk
 import pytest
 import torch
-from memsolve_kernels.dispatch import Backend
+from memsolve_kernels.dispatch import BackendName
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.functional import hvp, vhp
@@ -43,7 +43,7 @@ def torch_loss(queries: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("backend", ["reference", "torch"])
-def test_equals_that_of_all_logits(backend: Backend, name: str) -> None:
+def test_equals_that_of_all_logits(backend: BackendName, name: str) -> None:
     transform = TRANSFORMS[name]
 
     def loss(queries: Tensor) -> Tensor:
@@ -71,12 +71,12 @@ def test_by_the_weights_and_then_by_the_outputs() -> None:
     """The outer transform is all that knows of the outputs."""
 
     def both(loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        found: Tensor = grad(lambda v: grad(loss, 1)(v, CASE.weights).sum())(CASE.outputs)
-        return found
+        gradient: Tensor = grad(lambda v: grad(loss, 1)(v, CASE.weights).sum())(CASE.outputs)
+        return gradient
 
     ours = both(lambda v, w: mk.softmax_loss(Q, v, CASE.targets, w))
-    plain = both(lambda v, w: w @ cross_entropy(Q @ v.T, CASE.targets, reduction="none"))
-    torch.testing.assert_close(ours, plain)
+    expected = both(lambda v, w: w @ cross_entropy(Q @ v.T, CASE.targets, reduction="none"))
+    torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop.*addcmul:UserWarning")

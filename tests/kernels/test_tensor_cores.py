@@ -96,12 +96,12 @@ def every_bfloat16() -> Tensor:
 
 
 def float32_around_every_bfloat16() -> Tensor:
-    """Each bfloat16, the tie with the next, the float32 beside either, and random bits."""
+    """Each bfloat16, the tie with the next, their neighbours in float32, and random bits."""
     exact = every_bfloat16().float().view(torch.int32)
-    beside = [exact + step for step in (0, 1, 2**15 - 1, 2**15, 2**15 + 1, 2**16 - 1)]
+    neighbours = [exact + step for step in (0, 1, 2**15 - 1, 2**15, 2**15 + 1, 2**16 - 1)]
     generator = torch.Generator().manual_seed(0)
     bits = torch.randint(-(2**31), 2**31, (2**16,), generator=generator).int()
-    return torch.cat([*beside, bits]).view(torch.float32)
+    return torch.cat([*neighbours, bits]).view(torch.float32)
 
 
 def test_every_bfloat16_is_exact_in_float32() -> None:

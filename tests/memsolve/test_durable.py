@@ -83,7 +83,7 @@ CELLS = {
     "dimension of a wrong type": field("cell", "dim", "8"),
     "optimizer of a wrong type": field("cell", "optimizer", ["sgd"]),
     "seed of nothing": field("cell", "seed", None),
-    "cell of a wrong type": line(-1, lambda text: b'{"cell": 3, "result": {}, "made": "x"}\n'),
+    "cell of a wrong type": line(-1, lambda text: b'{"cell": 3, "result": {}, "producer": "x"}\n'),
 }
 
 
@@ -300,10 +300,10 @@ def test_what_was_there_stays_until_the_new_one_is_whole(
 @pytest.mark.parametrize(
     ("words", "place", "advice"),
     [
-        (["capacity"], "memsolve.engine.study.prepare", "goes on with --resume"),
+        (["capacity"], "memsolve.engine.run.prepare", "goes on with --resume"),
         (["capacity"], "memsolve.study.one_step.base.step_from_zero", "goes on with --resume"),
-        (["capacity"], "memsolve.engine.results.summary.write", "goes on with --resume"),
-        (["capacity"], "memsolve.cli.write_report", "goes on with --resume"),
+        (["capacity"], "memsolve.engine.results.load.write", "goes on with --resume"),
+        (["capacity"], "memsolve.api.write_report", "goes on with --resume"),
         (["report", "FINISHED"], "memsolve.cli.load", "no file is half-written; run it again"),
         (["report", "FINISHED"], "memsolve.report.page.write", "run it again"),
         (["--help"], "memsolve.cli.studies", "run it again"),

@@ -285,22 +285,22 @@ def recovered(summary: Any, study: str) -> object:
 def test_a_passing_failure_is_measured_again(
     study: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, grid = STUDIES[study]
+    kind, grid = STUDIES[study]
     grid = replace(grid, batch_sizes=(4, 16)) if study != "dynamics" else grid
-    whole = measure(grid)
+    expected = run(kind, grid)
     monkeypatch.setenv("FLAKY", how)
-    failed = measure(grid, tmp_path)
+    failed = run(kind, grid, tmp_path)
     assert {failure.machine for failure in failed.failed} == {how in MACHINE}
     if how in MACHINE:  # no result at all, and nothing of the others is touched
         assert [fit.optimizer for fit in failed.fits] == ["sgd"]
         assert failed.fits[0].points[0].dim == 16
     else:
         assert {fit.optimizer for fit in failed.fits} == {f"{HERE}.Flaky", "sgd"}
-        assert recovered(failed, study) != recovered(whole, study)
+        assert recovered(failed, study) != recovered(expected, study)
     monkeypatch.delenv("FLAKY")
-    resumed = measure(grid, tmp_path, resume=True)
+    resumed = run(kind, grid, tmp_path, resume=True)
     assert not resumed.failed
-    assert recovered(resumed, study) == recovered(whole, study)
+    assert recovered(resumed, study) == recovered(expected, study)
 
 
 COMMAND = ["capacity", "--optimizers", "sgd,muon", "--dims", "8,16", "--seeds", "1", "--resume"]

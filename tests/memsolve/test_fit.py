@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from memsolve.engine.results.estimate import (
-    AGREE,
     COUNT,
+    EQUAL_SEEDS,
     POSITIVE,
     REAL,
     SHARE,
@@ -44,7 +44,7 @@ def coverage(found: Sequence[Estimate], truth: float) -> float:
 def test_an_exact_power_law_is_found_and_its_seeds_agree(exponent: float, scale: float) -> None:
     estimate = fitted([np.full(4, scale * dim**exponent) for dim in DIMS])
     assert estimate.value == pytest.approx(exponent, abs=1e-9)
-    assert (estimate.low, estimate.high, estimate.note) == (None, None, AGREE)
+    assert (estimate.low, estimate.high, estimate.note) == (None, None, EQUAL_SEEDS)
 
 
 SEEDS = [2, 3, 5, 10]
@@ -103,7 +103,7 @@ def test_groups_depend_on_each_other_by_the_seed() -> None:
     """What raises a seed at every `d` alike says nothing against the slope."""
     memory = np.array([1.0, 1.5, 0.7])
     found = fitted([dim**1.3 * memory for dim in DIMS])
-    assert found.note == AGREE
+    assert found.note == EQUAL_SEEDS
     assert fitted([DIMS[0] * memory, DIMS[1] * memory, DIMS[2] * memory[::-1]]).low is not None
 
 
@@ -116,9 +116,9 @@ def test_an_interval_of_factors_is_symmetric_in_logarithms() -> None:
 
 
 def test_seeds_that_agree_have_no_interval_and_one_that_differs_gives_one() -> None:
-    assert mean([7, 7, 7]) == Estimate(7.0, note=AGREE)
+    assert mean([7, 7, 7]) == Estimate(7.0, note=EQUAL_SEEDS)
     assert mean([7, 7, 8]).low is not None
-    assert str(mean([1, 1], SHARE)) == f"1.00 ({AGREE})"
+    assert str(mean([1, 1], SHARE)) == f"1.00 ({EQUAL_SEEDS})"
     assert mean([0.9, 1.0], SHARE).high == 1
 
 

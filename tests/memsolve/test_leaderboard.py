@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memsolve import AssociativeMemory, InputError
 from memsolve.cli import run_command
 from memsolve.engine import Fit, Summary
-from memsolve.engine.results.estimate import AGREE, Estimate
+from memsolve.engine.results.estimate import EQUAL_SEEDS, Estimate
 from memsolve.engine.run import run
 from memsolve.optimizers.registry import builder
 from memsolve.report.table import shown
@@ -223,7 +223,7 @@ def test_the_share_is_the_mean_over_the_problems_that_all_have() -> None:
     shares = ranking(fits)
     assert shares["a"].value == pytest.approx((1 + 4 / 6) / 2)
     assert shares["b"].value == pytest.approx((0.5 + 1) / 2)
-    assert shares["a"].note == AGREE
+    assert shares["a"].note == EQUAL_SEEDS
     assert [rank(shares, name) for name in "abc"] == ["1", "2", "2"]
     assert [one.optimizer for one in leaderboard.ranked(fits)] == ["a", "b", "c", "b"]
 
@@ -252,7 +252,7 @@ def test_two_optimizers_are_compared_on_the_same_seeds() -> None:
 
 def test_a_difference_without_an_interval_is_not_called_noise() -> None:
     agreeing = gaps([fit("a", point([100] * 3)), fit("b", point([50] * 3))])
-    assert agreeing["b"] == f"0.50 ({AGREE})"
+    assert agreeing["b"] == f"0.50 ({EQUAL_SEEDS})"
     single = gaps([fit("a", point([100])), fit("b", point([50]))])
     assert single["b"] == "0.50 (one seed, no interval)"
 

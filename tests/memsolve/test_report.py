@@ -135,7 +135,7 @@ def test_panels_wrap_and_the_key_covers_none(name: str, page: float) -> None:
         assert not any(overlap(box, axes.bbox) for axes in figure.axes)
         assert not any(axes.get_legend() for axes in figure.axes)
         said = " ".join(text.get_text() for text in key.get_texts())
-        assert any(word in said for word in ("seeds", "chosen", "problems"))
+        assert any(word in said for word in ("seeds", "selected", "problems"))
         assert all(axes.get_xlabel() for axes in figure.axes[-figure_columns(figure) :])
 
 

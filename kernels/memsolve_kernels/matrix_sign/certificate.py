@@ -1,32 +1,32 @@
-"""How good a computed matrix sign is, measured after the fact by two products in float64."""
+"""The accuracy of a computed matrix sign, measured by two products in float64."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.matrix_sign.newton_schulz import Pair, fold, normalise, unfold
+from memsolve_kernels.matrix_sign.scaling import Pair, fold, normalise, unfold
 
 PROBES = 16
 _KRYLOV = 3
 
 
 class Certificate(NamedTuple):
-    """How nearly the iteration's `P = [X, Y]` is the polar factor of `Z = [G, damping I]`.
+    """The distance of the iteration's `P = [X, Y]` from the polar factor of `Z = [G, damping I]`.
 
     It is that factor exactly when its rows are orthonormal and `P Z^T` is symmetric positive
     semidefinite, that is, when the three residuals vanish. Each has the batch shape (...) of the
     matrix, in float64. The norms are those of the matrices themselves, up to rounding in float64,
-    so that a single direction that was not resolved is seen.
+    so that a single unresolved direction is visible.
 
     Attributes:
-        sign: (..., m, n), what `matrix_sign` returns by that iteration.
-        orthogonality: `||P P^T - I||_F`, which bounds how far any squared singular value is from
-            one; about `sqrt(k)` when `k` directions were not resolved.
+        sign: (..., m, n), as `matrix_sign` returns it from that iteration.
+        orthogonality: `||P P^T - I||_F`, a bound on the distance of any squared singular value from
+            one; about `sqrt(k)` for `k` unresolved directions.
         asymmetry: `||P Z^T - Z P^T||_F / (2 ||Z||_F)`.
-        negativity: how far the spectrum of `P Z^T` reaches below zero, over `||Z||_F`, as far as
-            Ritz values from a short block Krylov space of `PROBES` fixed directions see it: at
-            most the true value, and that value where the smaller side is at most `PROBES`.
+        negativity: minus the smallest eigenvalue of `P Z^T`, if negative, over `||Z||_F`. It is
+            estimated by Ritz values from a short block Krylov space of `PROBES` fixed directions:
+            a lower bound, and exact if the smaller side is at most `PROBES`.
     """
 
     sign: Tensor
@@ -36,7 +36,7 @@ class Certificate(NamedTuple):
 
 
 def certificate(polar: Pair, matrix: Tensor, damping: float) -> Certificate:
-    """The certificate of what an iteration made of `matrix` (..., m, n), which is not empty."""
+    """The certificate of an iteration's result for `matrix` (..., m, n), which is not empty."""
     residuals = estimates(polar, normalise(fold(matrix), damping, torch.float64)[0])
     sign = unfold(polar.X, matrix).to(matrix.dtype)
     return Certificate(sign, *(each.reshape(matrix.shape[:-2]) for each in residuals))

@@ -1,4 +1,4 @@
-"""What the matrix sign can be asked for: its arguments become settings, or an error."""
+"""Validation of the arguments of the matrix sign, which become settings."""
 
 import torch
 from torch import Tensor
@@ -9,23 +9,50 @@ from torch._C._functorch import (
 )
 from torch.autograd import forward_ad
 
-from memsolve_kernels.dispatch import Backend, Precision, check_backend, check_precision
+from memsolve_kernels.arguments import parse_int
+from memsolve_kernels.dispatch import BackendName, Precision, check_backend, check_precision
 from memsolve_kernels.errors import BackendError, DtypeError, NonFiniteError, RangeError, ShapeError
 from memsolve_kernels.matrix_sign.polynomials import STOCK, Schedule
-from memsolve_kernels.matrix_sign.settings import DEFAULT_LOWER
+from memsolve_kernels.matrix_sign.settings import DEFAULT_LOWER, Settings
+from memsolve_kernels.modes import untraced
 
 _MAX_DAMPING = torch.finfo(torch.float32).max
 
 
-def check(
+def parse_settings(
     matrix: Tensor,
     damping: float,
+    steps: int | None,
     schedule: Schedule | str | None,
     dtype: torch.dtype | None,
     precision: Precision | None,
-    backend: Backend | None,
-) -> None:
-    """Raise unless these can be used on some device; reads nothing of the matrix's values."""
+    backend: BackendName | None,
+) -> Settings:
+    """The settings of a call, valid on some device; reads no values of the matrix.
+
+    Raises:
+        InputError: a subclass, with the invalid argument and the reason.
+        NotImplementedError: the matrix is differentiated by forward mode or `torch.func`.
+    """
+    _check_matrix(matrix)
+    check_settings(damping, schedule, dtype, precision, backend)
+    dtype = dtype or matrix.dtype
+    if precision is not None and dtype not in (torch.float32, torch.float64):
+        raise BackendError(
+            f"precision={precision!r} was given for {dtype}; it applies to float32 products"
+        )
+    return Settings(
+        matrix.dtype,
+        dtype,
+        float(damping),
+        None if steps is None else parse_int("steps", steps, 1),
+        STOCK[schedule] if isinstance(schedule, str) else schedule,
+        precision,
+        backend,
+    )
+
+
+def _check_matrix(matrix: Tensor) -> None:
     if not isinstance(matrix, Tensor):
         raise DtypeError(f"matrix is {type(matrix).__name__}; expected a torch.Tensor")
     if matrix.layout is not torch.strided:
@@ -37,12 +64,6 @@ def check(
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}; expected (..., m, n)")
     _check_dtype("matrix has dtype", matrix.dtype)
     _check_not_differentiated(matrix)
-    check_settings(damping, schedule, dtype, precision, backend)
-    dtype = dtype or matrix.dtype
-    if precision is not None and dtype not in (torch.float32, torch.float64):
-        raise BackendError(
-            f"precision={precision!r} was given for {dtype}; it applies to float32 products"
-        )
 
 
 def check_settings(
@@ -50,14 +71,14 @@ def check_settings(
     schedule: Schedule | str | None,
     dtype: torch.dtype | None,
     precision: Precision | None,
-    backend: Backend | None,
+    backend: BackendName | None,
 ) -> None:
-    """Raise unless `matrix_sign` knows these, whatever the matrix."""
+    """Raise unless these settings are valid for some matrix."""
     try:
-        known = 0 <= float(damping) < _MAX_DAMPING
+        valid = 0 <= float(damping) < _MAX_DAMPING
     except (TypeError, ValueError):
-        known = False
-    if not known:
+        valid = False
+    if not valid:
         raise RangeError(f"damping is {damping}; expected a number in [0, {_MAX_DAMPING:g})")
     stock = isinstance(schedule, str) and schedule in STOCK
     if not (schedule is None or isinstance(schedule, Schedule) or stock):
@@ -70,36 +91,36 @@ def check_settings(
 
 def check_finite(matrix: Tensor) -> None:
     """Raise NonFiniteError if a matrix, not empty, contains NaN or infinity; waits for a GPU."""
-    if not matrix.abs().amax().isfinite():  # four times as fast as to ask each entry
+    if not matrix.abs().amax().isfinite():  # four times as fast as a test of each entry
         raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
 
 
 def _check_not_differentiated(matrix: Tensor) -> None:
-    """Refuse forward mode and the gradients of `torch.func`, which take a constant for zero."""
+    """Reject forward mode and gradients of `torch.func`, which would silently be zero."""
     if forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active():
         return
     if torch.compiler.is_compiling():
-        asked = _is_asked(matrix.view_as(matrix))  # of the innermost transform, by a new view alone
+        differentiated = _requires_derivative(matrix.view_as(matrix))  # visible on a new view only
     else:
-        asked = _is_differentiated(matrix)
-    if asked:
+        differentiated = _is_differentiated(matrix)
+    if differentiated:
         raise NotImplementedError(
-            "the matrix sign has no derivative: pass matrix.detach() to take it as a constant"
+            "the matrix sign has no derivative: pass matrix.detach() to treat it as a constant"
         )
 
 
-# A compiler cannot see wrappers, and would try this where it has given up on the caller.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+# A compiler does not see wrappers, and would compile this function after a break in its caller.
+@untraced
 def _is_differentiated(matrix: Tensor) -> bool:
     """Whether forward mode, or a transform around the matrix, differentiates by it."""
     if not is_functorch_wrapped_tensor(matrix):
         return forward_ad.unpack_dual(matrix).tangent is not None
-    asked = is_gradtrackingtensor(matrix) and _is_asked(matrix)
-    return asked or _is_differentiated(get_unwrapped(matrix))
+    differentiated = is_gradtrackingtensor(matrix) and _requires_derivative(matrix)
+    return differentiated or _is_differentiated(get_unwrapped(matrix))
 
 
-def _is_asked(matrix: Tensor) -> bool:
-    """Whether it requires a gradient or has a tangent, as the innermost transform sees it."""
+def _requires_derivative(matrix: Tensor) -> bool:
+    """Whether it requires a gradient or has a tangent, in the innermost transform."""
     if torch.is_grad_enabled() and matrix.requires_grad:
         return True
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(matrix).tangent is not None

@@ -1,28 +1,28 @@
-"""The matrix sign by a decomposition in float64: on a CPU the fastest way, and the most exact.
+"""The matrix sign by a decomposition in float64: the fastest and most accurate backend on a CPU.
 
-A float64 matrix takes a singular value decomposition. Less precise ones leave room for that of
-`X X^T = V W V^T`, which is cheaper: the rows of `P = V^T X` are as long as the singular values, and
-`V` times those rows, each divided by its length, is the sign. Rounding turns two rows towards each
-other by about `eps / (s t)`, where `s` and `t` are their singular values relative to the largest.
-This only matters where both are small, so that the smallest rows are decomposed again, among
-themselves.
+A float64 matrix needs a singular value decomposition. For less precise ones that of
+`X X^T = V W V^T` suffices, which is cheaper: the norms of the rows of `P = V^T X` are the singular
+values, and `V` times the normalised rows is the sign. Rounding rotates two rows towards each other
+by about `eps / (s t)`, where `s` and `t` are their singular values relative to the largest. This
+matters only if both are small, so that the smallest rows are decomposed again in their own span.
 """
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.matrix_sign.newton_schulz import fold, scale, unfold
+from memsolve_kernels.matrix_sign.interface import MatrixSignBackend
+from memsolve_kernels.matrix_sign.scaling import fold, scale, unfold
 from memsolve_kernels.matrix_sign.settings import Settings
 
 _FLOAT64 = torch.finfo(torch.float64)
-_SPLIT = 1e-10  # relative to the largest eigenvalue; what is smaller is decomposed again
+_SPLIT = 1e-10  # relative to the largest eigenvalue; smaller ones are decomposed again
 
 
-class DirectBackend:
-    """The sign by whichever decomposition is the faster at the accuracy promised for the dtype."""
+class DirectBackend(MatrixSignBackend):
+    """The sign by the fastest decomposition with the accuracy of the dtype."""
 
     def check(self, settings: Settings, device: torch.device) -> None:
-        """Nothing is refused: it serves where nothing is asked of an iteration."""
+        """All settings are supported that do not require an iteration."""
 
     def sign(self, matrix: Tensor, settings: Settings) -> Tensor:
         """The sign of `matrix` (..., m, n), not empty.
@@ -37,15 +37,15 @@ class DirectBackend:
 
 def by_singular_values(X: Tensor, damping: Tensor, lower: float) -> Tensor:
     """`h_damping` of float64 `X` (k, m, n), m <= n, with a damping (k,) for each."""
-    left, values, right = torch.linalg.svd(X.mT, full_matrices=False)  # tall ones are the faster
+    left, values, right = torch.linalg.svd(X.mT, full_matrices=False)  # faster for tall matrices
     signs = values * _inverse(values, damping, lower)
     sign: Tensor = (right.mT * signs[:, None, :]) @ left.mT
     return sign
 
 
 def by_eigenvalues(X: Tensor, damping: Tensor, lower: float) -> Tensor:
-    """The same to float32's precision, and in float32."""
-    eigenvalues, V = torch.linalg.eigh(X @ X.mT, UPLO="U")  # ascending; MKL's L takes 10% longer
+    """The same in float32, with its precision."""
+    eigenvalues, V = torch.linalg.eigh(X @ X.mT, UPLO="U")  # ascending; UPLO="L" is 10% slower
     P = V.mT @ X
     small = eigenvalues + damping[:, None] ** 2 < _SPLIT * eigenvalues[:, -1:]
     if count := int(small.sum(dim=-1).max()):
@@ -60,7 +60,7 @@ def by_eigenvalues(X: Tensor, damping: Tensor, lower: float) -> Tensor:
 
 
 def _inverse(values: Tensor, damping: Tensor, lower: float) -> Tensor:
-    """What takes singular values (k, m) to their sign: `1 / hypot(value, damping)`, bounded."""
+    """The factor from singular values (k, m) to their signs: `1 / hypot(value, damping)`."""
     floor = lower * torch.linalg.vector_norm(values, dim=-1, keepdim=True)
     size = torch.hypot(values, damping[:, None]).maximum(floor)
     return size.clamp(min=_FLOAT64.tiny).reciprocal()

@@ -1,7 +1,7 @@
-"""The matrix sign as it is computed, and as a torch.library operator where it is only traced.
+"""The matrix sign of tensors with values, and a torch.library operator for traced ones.
 
-The operator has a shape for tracing and a rule for vmap. Tensors with values do without it, since
-it costs as much time as a small matrix. It takes no objects: a schedule goes into it as numbers.
+The operator has a shape for tracing and a rule for vmap. Tensors with values bypass it, since its
+overhead is that of a small matrix. Its arguments are no objects: a schedule is a list of numbers.
 """
 
 import math
@@ -11,11 +11,10 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from memsolve_kernels import dispatch
-from memsolve_kernels.matrix_sign.backends import choose
+from memsolve_kernels.matrix_sign.backends import select_backend
 from memsolve_kernels.matrix_sign.checks import check_finite
 from memsolve_kernels.matrix_sign.polynomials import Polynomial, Schedule
-from memsolve_kernels.matrix_sign.settings import Settings, settings_for
+from memsolve_kernels.matrix_sign.settings import Settings
 from memsolve_kernels.modes import without_autocast
 
 # The spelling that torch.library reads in every version.
@@ -27,14 +26,14 @@ Numbers = Optional[Sequence[float]]  # noqa: UP045
 
 @torch.no_grad()
 @without_autocast
-def sign(matrix: Tensor, settings: Settings, backend: dispatch.Backend | None) -> Tensor:
+def sign(matrix: Tensor, settings: Settings) -> Tensor:
     """The sign of a matrix (..., m, n), in its dtype, contiguous; for errors see `matrix_sign`."""
-    chosen = choose(backend, matrix, settings)
+    backend = select_backend(matrix, settings)
     if matrix.numel() == 0:
         return matrix.clone(memory_format=torch.contiguous_format)
     if matrix.device.type == "cpu":
         check_finite(matrix)
-    return chosen.sign(matrix, settings).to(matrix.dtype).contiguous()
+    return backend.sign(matrix, settings).to(matrix.dtype).contiguous()
 
 
 @torch.library.custom_op("memsolve::matrix_sign", mutates_args=())
@@ -47,10 +46,17 @@ def traced_sign(
     precision: Name,
     backend: Name,
 ) -> Tensor:
-    """The same of arguments that have been checked; `schedule` by `as_numbers`."""
-    given = _from_numbers(schedule)
-    settings = settings_for(matrix, damping, steps, given, dtype, precision)  # type: ignore[arg-type]
-    return sign(matrix, settings, backend)
+    """`sign` with the fields of valid settings, as `flatten` lists them."""
+    settings = Settings(
+        matrix.dtype,
+        dtype or matrix.dtype,
+        damping,
+        steps,
+        _schedule_from(schedule),
+        precision,  # type: ignore[arg-type]
+        backend,  # type: ignore[arg-type]
+    )
+    return sign(matrix, settings)
 
 
 @traced_sign.register_fake
@@ -64,8 +70,14 @@ def _(_: Any, in_dims: tuple[Any, ...], matrix: Tensor, *others: Any) -> tuple[T
     return sign, 0
 
 
-def as_numbers(schedule: Schedule | None) -> list[float] | None:
-    """A schedule but for its name, as the operator takes it; NaN where it promises no error."""
+def flatten(settings: Settings) -> tuple[Any, ...]:
+    """The settings as arguments of the operator, which follow the matrix."""
+    s = settings
+    return s.damping, s.steps, _numbers_of(s.schedule), s.dtype, s.precision, s.backend
+
+
+def _numbers_of(schedule: Schedule | None) -> list[float] | None:
+    """A schedule without its name; NaN stands for a missing error bound."""
     if schedule is None:
         return None
     error = math.nan if schedule.error is None else schedule.error
@@ -73,10 +85,10 @@ def as_numbers(schedule: Schedule | None) -> list[float] | None:
     return [schedule.lower, float(schedule.wide_steps), error, *coefficients]
 
 
-def _from_numbers(numbers: Sequence[float] | None) -> Schedule | None:
+def _schedule_from(numbers: Sequence[float] | None) -> Schedule | None:
     if numbers is None:
         return None
     lower, wide_steps, error, *rest = numbers
     polynomials = tuple(Polynomial(*rest[at : at + 3]) for at in range(0, len(rest), 3))
-    promise = None if math.isnan(error) else error
-    return Schedule("traced", polynomials, lower, int(wide_steps), promise)
+    bound = None if math.isnan(error) else error
+    return Schedule("traced", polynomials, lower, int(wide_steps), bound)

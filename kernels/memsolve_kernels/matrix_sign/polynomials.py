@@ -1,31 +1,28 @@
-"""Odd polynomials whose composition drives every singular value to one, and how far they get.
+"""Odd polynomials whose composition drives every singular value to one, and their error.
 
 A Newton-Schulz step maps a singular value `x` to `a x + b x^3 + c x^5`. A schedule is a sequence of
 such steps. `minimax` composes, step by step, the polynomial that is closest to one over the
 interval in which the singular values then lie (the construction of *The Polar Express*, Amsel,
-Persson, Musco and Gower 2025, arXiv 2505.16932), so that the band in which they end is known
-beforehand. The widely used fixed schedules are here for comparison: `STOCK`.
+Persson, Musco and Gower 2025, arXiv 2505.16932), so that the band in which they end can be
+computed in advance. `STOCK` has widely used fixed schedules for comparison.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import repeat
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from memsolve_kernels.arguments import whole
+from memsolve_kernels.arguments import parse_int
 from memsolve_kernels.errors import RangeError
+from memsolve_kernels.modes import untraced
 
 _CUSHION = 0.024
 _MARGIN = 0.01
 _EPS = float(np.finfo(np.float64).eps)
-
-_Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 class Polynomial(NamedTuple):
@@ -46,11 +43,11 @@ class Schedule:
     """Polynomials to apply in turn to singular values in `[lower, 1]`.
 
     Attributes:
-        name: what to call it in tables and figures.
+        name: label in tables and figures.
         polynomials: one per step.
-        lower: the smallest singular value, relative to the largest, that it is meant to resolve.
-        wide_steps: how many leading steps to take in the next wider dtype.
-        error: how far from one `[lower, 1]` ends; None where no such promise is made.
+        lower: smallest singular value to resolve, relative to the largest.
+        wide_steps: number of leading steps in the next wider dtype.
+        error: largest distance from one at which `[lower, 1]` ends; None without such a bound.
     """
 
     name: str
@@ -63,23 +60,23 @@ class Schedule:
         return len(self.polynomials)
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where singular values `x` end, in exact arithmetic."""
+        """The image of singular values `x`, in exact arithmetic."""
         for polynomial in self.polynomials:
             x = polynomial(x)
         return x
 
     def take(self, steps: int) -> "Schedule":
-        """The first `steps` steps, the last polynomial repeated when there are fewer."""
-        steps = whole("steps", steps, 1)
+        """The first `steps` steps; if there are fewer, the last polynomial is repeated."""
+        steps = parse_int("steps", steps, 1)
         padding = repeat(self.polynomials[-1], max(0, steps - len(self)))
         polynomials = (*self.polynomials[:steps], *padding)
         return replace(self, polynomials=polynomials, error=None)
 
     def for_rank(self, rank: int) -> "Schedule":
-        """What keeps the promise on matrices of at most this rank, scaled by their Frobenius norm.
+        """The schedule with the same error for matrices of this rank, scaled by Frobenius norm.
 
-        That norm is up to `sqrt(rank)` times the largest singular value: then the others are as
-        much smaller. Schedules that `minimax` has not made stay as they are.
+        That norm is up to `sqrt(rank)` times the largest singular value, and the scaled singular
+        values are smaller by that factor. Only schedules of `minimax` change.
         """
         if self.error is None:
             return self
@@ -91,7 +88,7 @@ class Schedule:
 
     @property
     def slope(self) -> float:
-        """By how much the smallest singular values grow, and no other more."""
+        """The growth factor of the smallest singular values, which is the largest of all."""
         return math.prod(polynomial.a for polynomial in self.polynomials)
 
     def split(self, steps: int) -> "tuple[Schedule, Schedule]":
@@ -111,7 +108,7 @@ class Schedule:
         return float(image.min()), float(image.max())
 
     def plot(self, axes: Any) -> None:
-        """Draw where `[lower / 10, 1]` ends on matplotlib `axes`, over a logarithmic abscissa."""
+        """Plot the image of `[lower / 10, 1]` on matplotlib `axes`, over a logarithmic abscissa."""
         x = np.geomspace(self.lower / 10, 1, 2_000)
         axes.semilogx(x, self(x), label=f"{self.name}, {len(self)} steps")
 
@@ -124,13 +121,7 @@ class Schedule:
         return "\n".join([head, *rows])
 
 
-def _untraced(function: _Function) -> _Function:
-    """Keep a function out of compiled graphs, as its numpy is not to be traced: one break each."""
-    untraced: _Function = torch.compiler.disable(function)
-    return untraced
-
-
-@_untraced
+@untraced  # its NumPy must not be traced
 @cache
 def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
     """The greedy minimax schedule that takes `[lower, 1]` into `[1 - error, 1 + error]`.
@@ -164,7 +155,7 @@ def minimax(lower: float, error: float = 1e-7, *, degree: int = 5) -> Schedule:
     return Schedule(f"minimax, degree {degree}", tuple(polynomials), lower, error=error)
 
 
-@_untraced
+@untraced
 @cache
 def gentle(lower: float, error: float) -> Schedule:
     """The first minimax schedule that lets no singular value grow by more than `1 / lower`.
@@ -196,7 +187,7 @@ def fit(low: float, high: float, degree: int = 5) -> Polynomial:
         raise RangeError(f"the interval is [{low}, {high}]; expected 0 < low <= high")
     powers = np.arange(1, degree + 1, 2)
     ratio = low / high
-    if ratio > 1 - 1e-5:  # beyond, the alternating error drowns in rounding
+    if ratio > 1 - 1e-5:  # beyond, rounding exceeds the alternating error
         coefficients = np.array(_NEWTON_SCHULZ[degree])
     else:
         points = np.linspace(ratio, 1.0, len(powers) + 1)
@@ -257,8 +248,3 @@ STOCK = {
         1e-3,
     ),
 }
-
-
-def named(schedule: Schedule | str | None) -> Schedule | None:
-    """A schedule that is given itself, or by its name in `STOCK`."""
-    return STOCK[schedule] if isinstance(schedule, str) else schedule

@@ -1,17 +1,18 @@
-"""The definition of the matrix sign by a singular value decomposition: the truth for tests."""
+"""The definition of the matrix sign by a singular value decomposition: ground truth for tests."""
 
 import torch
 from torch import Tensor
 
 from memsolve_kernels.errors import BackendError
+from memsolve_kernels.matrix_sign.interface import MatrixSignBackend
 from memsolve_kernels.matrix_sign.settings import Settings
 
 
 def matrix_sign(matrix: Tensor, damping: float = 0.0) -> Tensor:
     """`h_damping` on the singular values of `matrix` (..., m, n), computed in float64.
 
-    `h_damping(z) = z / sqrt(z^2 + damping^2)`. Without damping, singular values that rounding alone
-    makes of zero (below `max(m, n)` roundings of the largest) count as zero and stay zero.
+    `h_damping(z) = z / sqrt(z^2 + damping^2)`. Without damping, singular values below
+    `max(m, n)` roundings of the largest count as zero and stay zero.
     """
     left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     if damping > 0:
@@ -23,25 +24,25 @@ def matrix_sign(matrix: Tensor, damping: float = 0.0) -> Tensor:
     return sign.to(matrix.dtype)
 
 
-class ReferenceBackend:
+class ReferenceBackend(MatrixSignBackend):
     """The definition as a backend."""
 
     def check(self, settings: Settings, device: torch.device) -> None:
-        """Refuse what only an iteration has."""
-        if settings.of_an_iteration:
+        """Reject settings that require an iteration."""
+        if settings.requires_iteration:
             raise BackendError(
                 "backend='reference' is an SVD: it takes no steps, schedule or precision"
             )
 
     def sign(self, matrix: Tensor, settings: Settings) -> Tensor:
-        """The definition of `matrix` (..., m, n) once it is rounded to the dtype asked for."""
+        """The sign of `matrix` (..., m, n), rounded to the settings' dtype first."""
         return matrix_sign(_rounded(matrix, settings.dtype), settings.damping).to(settings.dtype)
 
 
 def _rounded(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """Each matrix to the digits of `dtype`, whatever its scale, in float64.
+    """Round each matrix to the digits of `dtype`, at any scale; in float64.
 
-    It is rounded in units of a power of two near its largest entry, so that none overflows.
+    The unit is a power of two near the largest entry, so that none overflows.
     """
     exact = matrix.double()
     largest = exact.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(exact.dtype).tiny)

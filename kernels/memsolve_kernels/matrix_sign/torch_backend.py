@@ -1,28 +1,28 @@
-"""The products of a Newton-Schulz step by torch's own matrix multiplication, on any device.
+"""The products of a Newton-Schulz step by torch's matrix multiplication, on any device.
 
-On a CPU, products that are known to be symmetric are taken block by block in the lower triangle and
-mirrored, and float16, which CPUs multiply hundreds of times slower than float32, is multiplied in
-float32 and rounded once per product, as a GPU's tensor cores do.
+On a CPU, symmetric products are computed block by block in the lower triangle and mirrored.
+Float16, which CPUs multiply hundreds of times slower than float32, is multiplied in float32 and
+rounded once per product, like on a GPU's tensor cores.
 """
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.dispatch import honours
+from memsolve_kernels.dispatch import torch_honours
 from memsolve_kernels.errors import BackendError
-from memsolve_kernels.matrix_sign.newton_schulz import Iteration
+from memsolve_kernels.matrix_sign.newton_schulz import NewtonSchulzBackend
 from memsolve_kernels.matrix_sign.settings import Settings
 
 _BLOCK = 512
 
 
-class TorchBackend(Iteration):
-    """The iteration by torch's products alone."""
+class TorchBackend(NewtonSchulzBackend):
+    """The iteration with torch's products."""
 
     def check(self, settings: Settings, device: torch.device) -> None:
-        """Refuse a precision that torch's settings do not give."""
+        """Reject a precision that torch's settings do not give."""
         precision, dtype = settings.precision, settings.dtype
-        if precision is None or (precision == "ieee" and honours(dtype, device, precision)):
+        if precision is None or (precision == "ieee" and torch_honours(dtype, device, precision)):
             return
         raise BackendError(
             f"backend='torch' cannot honour precision={precision!r} in {dtype} on {device.type}: "
@@ -33,7 +33,7 @@ class TorchBackend(Iteration):
     def symmetric(
         self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
     ) -> Tensor:
-        """`alpha X Y^T + beta Z` of `X`, `Y` (k, m, n) and `Z` (k, m, m), known to be symmetric."""
+        """`alpha X Y^T + beta Z` of `X`, `Y` (k, m, n) and `Z` (k, m, m), if symmetric."""
         if _multiplies_slowly(X):
             wide = None if Z is None else Z.float()
             return self.symmetric(X.float(), Y.float(), alpha, wide, beta).to(X.dtype)
@@ -49,8 +49,8 @@ class TorchBackend(Iteration):
         return torch.baddbmm(X, B, X, beta=a)
 
     def rounding(self, X: Tensor) -> float:
-        """That of the dtype; of bfloat16, to be safe, where torch may multiply float32 by less."""
-        ieee = honours(X.dtype, X.device, "ieee")
+        """That of the dtype, or of bfloat16 if torch may multiply float32 in lower precision."""
+        ieee = torch_honours(X.dtype, X.device, "ieee")
         return torch.finfo(X.dtype if ieee else torch.bfloat16).eps
 
 

@@ -1,15 +1,24 @@
-"""The Triton backend: which kernel, or BLAS, serves each product of the iteration."""
+"""The Triton backend: kernels or BLAS for each product of the iteration."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.architectures import Architecture
-from memsolve_kernels.dispatch import Precision, honours
-from memsolve_kernels.matrix_sign.contest import Contest, Product
-from memsolve_kernels.matrix_sign.newton_schulz import Iteration, Pair, Products, iterate, start
-from memsolve_kernels.matrix_sign.presets import Preset, find, input_precision, kind_of
+from memsolve_kernels.dispatch import Precision, torch_honours
+from memsolve_kernels.matrix_sign.newton_schulz import (
+    NewtonSchulzBackend,
+    Products,
+    iterate,
+    start,
+)
+from memsolve_kernels.matrix_sign.presets import (
+    ProductPolicy,
+    kind_of,
+    select_policy,
+)
+from memsolve_kernels.matrix_sign.product_benchmark import Product, ProductBenchmark
+from memsolve_kernels.matrix_sign.scaling import Pair
 from memsolve_kernels.matrix_sign.settings import Settings
 from memsolve_kernels.matrix_sign.torch_backend import TorchBackend
 from memsolve_kernels.matrix_sign.triton_kernels import batched, symmetric, update
@@ -18,47 +27,44 @@ from memsolve_kernels.tuning import fastest
 
 @dataclass(frozen=True)
 class KernelProducts:
-    """The products of a step by kernels alone, in float32 or half precision.
+    """The products of a step by kernels, in float32 or half precision.
 
     Attributes:
-        architecture: whose presets to take.
+        preset_arch: the architecture, such as 90, whose presets are used.
         precision: of float32 products; None is `tf32x3`.
     """
 
-    architecture: Architecture
+    preset_arch: int
     precision: Precision | None
 
-    def preset(self, dtype: torch.dtype) -> Preset:
-        """The launch configurations of products in a dtype."""
-        return find(kind_of(dtype, self.precision), self.architecture.presets)
-
-    def input_precision(self, dtype: torch.dtype) -> Precision:
-        """Triton's name for how products in a dtype are made."""
-        return input_precision(kind_of(dtype, self.precision))
+    def policy(self, dtype: torch.dtype) -> tuple[ProductPolicy, Precision]:
+        """The row of presets for products in a dtype, and Triton's `input_precision` of them."""
+        return select_policy(dtype, self.precision, self.preset_arch)
 
     def symmetric(
         self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
     ) -> Tensor:
-        """`alpha X Y^T + beta Z`, known to be symmetric."""
-        tile, precision = self.preset(X.dtype).symmetric, self.input_precision(X.dtype)
-        return symmetric.symmetric(X, Y, alpha, Z, beta, tile, precision)
+        """`alpha X Y^T + beta Z`, if symmetric."""
+        policy, precision = self.policy(X.dtype)
+        return symmetric.symmetric(X, Y, alpha, Z, beta, policy.symmetric, precision)
 
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
         """`a X + B X`."""
-        return update.update(X, B, a, self.preset(X.dtype).update, self.input_precision(X.dtype))
+        policy, precision = self.policy(X.dtype)
+        return update.update(X, B, a, policy.update, precision)
 
     def rounding(self, X: Tensor) -> float:
-        """That of the kind of product, relative to its factors; tf32 is cut, not rounded."""
+        """That of the kind of product, relative to its factors; tf32 truncates, not rounds."""
         coarse = {"tf32": 2.0**-8, "tf32x3": 2.0**-20} if X.dtype == torch.float32 else {}
         return coarse.get(kind_of(X.dtype, self.precision), torch.finfo(X.dtype).eps)
 
 
-class TritonBackend(Iteration):
-    """The iteration by kernels where they are the faster, else by BLAS; small ones in one launch.
+class TritonBackend(NewtonSchulzBackend):
+    """The iteration by kernels if they are faster, else by BLAS; small matrices in one launch.
 
     Args:
-        kernels: the products by kernels, in the precision that is asked for.
-        everywhere: use them also where BLAS would be faster. Float64 is always BLAS's.
+        kernels: the products by kernels.
+        everywhere: use them even if BLAS is faster. BLAS always multiplies float64.
     """
 
     def __init__(self, kernels: KernelProducts, everywhere: bool) -> None:
@@ -67,53 +73,52 @@ class TritonBackend(Iteration):
         self._everywhere = everywhere
 
     def check(self, settings: Settings, device: torch.device) -> None:
-        """Nothing that has a kernel is refused."""
+        """Every call with a kernel is supported."""
 
     def polar(self, matrix: Tensor, settings: Settings) -> Pair:
         """Both blocks of the polar factor of `[matrix, damping I]`, for a folded `matrix`.
 
-        Of small matrices in one launch, but for the schedule's wide steps, which go before.
+        Small matrices take one launch, after the schedule's wide steps.
         """
-        small = self._kernels.preset(settings.dtype).batched_to
+        policy, precision = self._kernels.policy(settings.dtype)
         with torch.cuda.device_of(matrix):  # Triton launches on the current device
-            if batched.padded(max(matrix.shape[-2:])) > small:
+            if batched.padded(max(matrix.shape[-2:])) > policy.batched_to:
                 return super().polar(matrix, settings)
-            precision = self._kernels.input_precision(settings.dtype)
-            given = settings.schedule
-            if given is not None and given.wide_steps == 0 and matrix.dtype == settings.dtype:
+            no_wide_steps = settings.schedule is not None and settings.schedule.wide_steps == 0
+            if no_wide_steps and matrix.dtype == settings.dtype:
                 schedule = settings.schedule_for(matrix.shape[-2])
                 return batched.scale_and_iterate(matrix, settings.damping, schedule, precision)
             pair, schedule = start(matrix, settings)
             wide, rest = schedule.split(schedule.wide_steps)
-            pair = iterate(pair, wide, self, settings.wide).to(settings.dtype)
+            pair = iterate(pair, wide, self, pair.X.dtype).to(settings.dtype)
             return batched.iterate(pair, rest, precision)
 
     def symmetric(
         self, X: Tensor, Y: Tensor, alpha: float = 1.0, Z: Tensor | None = None, beta: float = 0.0
     ) -> Tensor:
-        """`alpha X Y^T + beta Z`, known to be symmetric."""
-        return self._by("symmetric", X).symmetric(X, Y, alpha, Z, beta)
+        """`alpha X Y^T + beta Z`, if symmetric."""
+        return self._products("symmetric", X).symmetric(X, Y, alpha, Z, beta)
 
     def update(self, X: Tensor, B: Tensor, a: float) -> Tensor:
         """`a X + B X`."""
-        return self._by("update", X).update(X, B, a)
+        return self._products("update", X).update(X, B, a)
 
     def rounding(self, X: Tensor) -> float:
-        """That of the kernels; BLAS multiplies only where it rounds no worse."""
+        """That of the kernels; BLAS multiplies only if it is at least as precise."""
         return self._kernels.rounding(X)
 
-    def _by(self, product: Product, X: Tensor) -> Products:
-        """Who makes this product of matrices like `X`: as the presets say, or by measurement."""
+    def _products(self, product: Product, X: Tensor) -> Products:
+        """Kernels or BLAS for this product of matrices like `X`: by the presets or by timing."""
         if X.dtype == torch.float64:
             return self._blas
         kernels = self._kernels
-        if self._everywhere or not honours(X.dtype, X.device, kernels.precision):
+        if self._everywhere or not torch_honours(X.dtype, X.device, kernels.precision):
             return kernels
-        preset = kernels.preset(X.dtype)
-        first = preset.symmetric_from if product == "symmetric" else preset.update_from
-        ways: tuple[Products, ...] = kernels, self._blas
+        policy, _ = kernels.policy(X.dtype)
+        threshold = policy.symmetric_from if product == "symmetric" else policy.update_from
+        candidates: tuple[Products, ...] = kernels, self._blas
         return fastest(
             (product, kernels, X.dtype, X.shape, X.device),
-            ways if X.shape[-2] >= first else ways[::-1],
-            Contest(product, X, *ways).run,
+            candidates if X.shape[-2] >= threshold else candidates[::-1],
+            ProductBenchmark(product, X, *candidates).run,
         )

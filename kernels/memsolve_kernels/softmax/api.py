@@ -1,11 +1,11 @@
 """The public functions of softmax-logistic regression.
 
 Query `q_b` of item `y_b` has logits `l_bj = q_b . v_j` against every output `v_j`, and the loss
-is `sum_b w_b (logsumexp_j l_bj - l_b,y_b)`. The target's column is kept apart from the others', so
+is `sum_b w_b (logsumexp_j l_bj - l_b,y_b)`. The target's column is separate from the others', so
 that loss, gradient and margin keep their relative accuracy however close to 1 its probability is.
 
-On a CPU values are checked. The Triton kernels would have to wait for that: there NaN and infinity
-spread to the results, and a target outside `[0, N)` makes its row NaN and its rank -1.
+On a CPU values are checked. For the Triton kernels a check would stall the GPU: there NaN and
+infinity propagate to the results, and a target outside `[0, N)` gives a row of NaN and rank -1.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from memsolve_kernels.dispatch import Backend, Precision
+from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.modes import without_autocast
 from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.checks import Reduction, check_finite, check_inputs, check_reduction
-from memsolve_kernels.softmax.ops import softmax_curvature, softmax_rank
-from memsolve_kernels.softmax.passes import accumulation_dtype
+from memsolve_kernels.softmax.interface import accumulation_dtype
+from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
 
 
 class Retrieval(NamedTuple):
@@ -28,8 +28,8 @@ class Retrieval(NamedTuple):
     Attributes:
         log_partition: logsumexp of all logits.
         target_logit: logit of the target.
-        margin: target's logit less the best other's; positive where the item is recovered, and
-            infinite if there is no other.
+        margin: target's logit minus the best other's; positive if the item is recovered, and
+            infinite if there is no other item.
         rank: number of items with a larger logit, int64.
         loss: `log_partition - target_logit`, without the cancellation of that difference.
     """
@@ -49,30 +49,31 @@ def softmax_loss(
     *,
     reduction: Reduction = "weighted",
     ignore_index: int | None = None,
-    backend: Backend | None = None,
+    backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Weighted sum of the cross-entropies, or each of them, differentiable.
+    """Weighted sum of the cross-entropies, or each of them, without reduction.
 
-    By `queries` twice, by `weights`, and by `outputs` once, in a second pass over the items.
+    Differentiable twice by `queries`, once by `outputs` (in a second pass over the items), and by
+    `weights`.
 
     Args:
         queries: (B, d), float64, float32, bfloat16 or float16.
         outputs: (N, d), keys and values at once.
         targets: (B,), integers in [0, N).
-        weights: (B,), 1/B each by default, where B counts no ignored query.
+        weights: (B,), by default 1/B each, where B does not count ignored queries.
         reduction: "weighted" for the sum, or "none" for the loss of each query, without weights.
-        ignore_index: what marks a target as none; its query and weight may hold anything, NaN
-            included, and it has loss and gradient zero.
-        backend: "reference", "torch" or "triton"; None chooses by device.
+        ignore_index: target value of ignored queries. Their loss and gradient are zero, and query
+            and weight may be anything, NaN included.
+        backend: "reference", "torch" or "triton"; None selects by device.
         precision: of float32 products on tensor cores; None is "ieee" in the Triton kernels, and
-            what torch's own settings say in plain torch.
+            follows torch's own settings in the torch backend.
 
     Returns:
         The loss, a scalar, or (B,) for "none"; in float32, or float64 for float64 inputs.
 
     Raises:
-        InputError: one of its subclasses says which argument cannot be used, and why.
+        InputError: a subclass, with the invalid argument and the reason.
     """
     check_inputs(queries, outputs, targets, weights)
     check_reduction(reduction, weights)
@@ -98,7 +99,7 @@ def softmax_gradient(
     targets: Tensor,
     weights: Tensor | None = None,
     *,
-    backend: Backend | None = None,
+    backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss of `softmax_loss` and its gradient by the queries, in one pass without autograd.
@@ -109,7 +110,7 @@ def softmax_gradient(
         The loss, a scalar, and the gradient, (B, d); both in float32, or float64 for float64
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
-    weights = _checked(queries, outputs, targets, weights)
+    weights = _check_and_weigh(queries, outputs, targets, weights)
     log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
     loss = _total(weights, _loss(log_odds))
     return loss, difference.mul_((weights * log_odds.sigmoid())[:, None])
@@ -123,7 +124,7 @@ def softmax_hvp(
     targets: Tensor,
     weights: Tensor | None = None,
     *,
-    backend: Backend | None = None,
+    backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
     """The Hessian of `softmax_loss` by the queries, times `directions`.
@@ -137,11 +138,11 @@ def softmax_hvp(
     Returns:
         (B, d) in float32, or float64 for float64 inputs.
     """
-    weights = _checked(queries, outputs, targets, weights, directions)
+    weights = _check_and_weigh(queries, outputs, targets, weights, directions)
     inputs = queries, directions, outputs
     queries, directions, outputs = (derivatives.refuse(i, derivatives.TWICE) for i in inputs)
-    log_odds, difference, product = softmax_curvature(
-        queries, directions, outputs, targets, backend, precision
+    log_odds, difference, product = run(
+        softmax_curvature, queries, directions, outputs, targets, backend, precision
     )
     along = (difference * directions).sum(1) * (-log_odds).sigmoid()
     hessian: Tensor = product.addcmul_(difference, along[:, None])
@@ -154,7 +155,7 @@ def retrieval(
     outputs: Tensor,
     targets: Tensor,
     *,
-    backend: Backend | None = None,
+    backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Retrieval:
     """Log-partition, target's logit, margin, rank and loss of each query, in one pass.
@@ -163,29 +164,29 @@ def retrieval(
     float64 inputs.
     """
     check_inputs(queries, outputs, targets)
-    why = "retrieval has no derivative; take that of softmax_loss"
-    queries, outputs = derivatives.refuse(queries, why), derivatives.refuse(outputs, why)
-    log_odds, target_logit, margin, rank = softmax_rank(
-        queries, outputs, targets, backend, precision
+    why = "retrieval has no derivative; use that of softmax_loss"
+    queries, outputs = (derivatives.refuse(each, why) for each in (queries, outputs))
+    log_odds, target_logit, margin, rank = run(
+        softmax_rank, queries, outputs, targets, backend, precision
     )
     loss = _loss(log_odds)
     return Retrieval(target_logit + loss, target_logit, margin, rank, loss)
 
 
-def _checked(
+def _check_and_weigh(
     queries: Tensor,
     outputs: Tensor,
     targets: Tensor,
     weights: Tensor | None,
     directions: Tensor | None = None,
 ) -> Tensor:
-    """What `_weights` gives, once the arguments are checked."""
+    """Check the arguments and return the weights."""
     check_inputs(queries, outputs, targets, weights, directions)
     return _weights(queries, weights)
 
 
 def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
-    """In the dtype of the sums, 1/B each by default; NonFiniteError if one on a CPU is not."""
+    """Weights in the dtype of the sums, by default 1/B each; checked to be finite on a CPU."""
     batch, dtype = queries.shape[0], accumulation_dtype(queries.dtype)
     if weights is None:
         return queries.new_full((batch,), 1 / torch.sym_max(batch, 1), dtype=dtype)

@@ -1,4 +1,4 @@
-"""How `torch.vmap` maps the operators: rows know nothing of each other, so that all are a batch."""
+"""Rules of `torch.vmap` for the operators: rows are independent, so that calls form one batch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ Rule = Callable[..., tuple[Any, Any]]
 
 
 def by_rows(run: Callable[..., Any], outputs_at: int) -> Rule:
-    """The rule of an operator whose tensors but the outputs have a row for each query.
+    """The rule of an operator all of whose tensors, except the outputs, have a row for each query.
 
-    Outputs that are mapped themselves share nothing, so that they take one call after the other.
+    If the outputs are mapped as well, calls run one after the other.
     """
 
     def rule(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
@@ -31,7 +31,7 @@ def by_rows(run: Callable[..., Any], outputs_at: int) -> Rule:
 
 
 def one_by_one(run: Callable[..., Any]) -> Rule:
-    """The rule of any operator."""
+    """The rule of any operator: calls run one after the other."""
 
     def rule(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
         calls = [run(*_pick(args, in_dims, index)) for index in range(info.batch_size)]
@@ -41,7 +41,7 @@ def one_by_one(run: Callable[..., Any]) -> Rule:
 
 
 def _pick(args: Sequence[Any], dims: Sequence[int | None], index: int) -> list[Any]:
-    """The arguments of one call of those that are mapped."""
+    """The arguments of one of the mapped calls."""
     pairs = zip(args, dims, strict=True)
     return [arg if dim is None else arg.select(dim, index) for arg, dim in pairs]
 
@@ -53,7 +53,7 @@ def _rows(tensor: Tensor, dim: int | None, size: int) -> Tensor:
 
 
 def _each(change: Callable[..., Tensor], *calls: Any) -> tuple[Any, Any]:
-    """What an operator returns, one tensor or several, changed, and where they are mapped."""
+    """Apply `change` to the result of an operator, one tensor or several; with its out_dims."""
     if isinstance(calls[0], Tensor):
         return change(*calls), 0
     return tuple(map(change, *calls)), (0,) * len(calls[0])

@@ -1,8 +1,8 @@
-"""What the softmax functions accept, said before anything runs.
+"""Validation of the arguments of the softmax functions.
 
 Shapes, dtypes and devices are checked once in the public functions, on fake tensors too. Values
 are checked inside the operators, where they are real even under torch.compile, and only on a CPU:
-reading them back from a GPU would stall its queue at every call. The weights enter no operator.
+reading them from a GPU would stall its queue in every call. The weights do not enter any operator.
 """
 
 import math
@@ -20,8 +20,7 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.modes import is_readable
-from memsolve_kernels.softmax.parts import in_parts, in_parts_of
-from memsolve_kernels.softmax.passes import accumulation_dtype
+from memsolve_kernels.softmax.interface import accumulation_dtype, in_parts, in_parts_of
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 Reduction = Literal["weighted", "none"]
@@ -35,7 +34,7 @@ def check_inputs(
     weights: Tensor | None = None,
     directions: Tensor | None = None,
 ) -> None:
-    """Raise unless the arguments of a public function fit together.
+    """Raise unless the arguments of a public function are compatible.
 
     Args:
         queries: (B, d).
@@ -45,8 +44,8 @@ def check_inputs(
         directions: (B, d), of the queries' dtype.
 
     Raises:
-        ShapeError: other shapes, no item, or no dimension.
-        DtypeError: no dense tensor, a dtype that is not supported, or dtypes that differ.
+        ShapeError: other shapes, no items, or no dimensions.
+        DtypeError: not a dense tensor, an unsupported dtype, or dtypes that differ.
         DeviceError: tensors on different devices.
     """
     _check_dense(queries=queries, outputs=outputs, targets=targets)
@@ -60,7 +59,7 @@ def check_inputs(
 
 
 def check_reduction(reduction: Reduction, weights: Tensor | None) -> None:
-    """Raise InputError unless `reduction` is known, and has a use for the weights."""
+    """Raise InputError unless `reduction` is valid, and uses the weights if there are any."""
     if reduction not in get_args(Reduction):
         raise InputError(
             f"reduction is {reduction!r}; expected 'weighted', which is the mean unless weights "
@@ -75,11 +74,11 @@ def check_reduction(reduction: Reduction, weights: Tensor | None) -> None:
 def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tensor) -> None:
     """Raise if a tensor on a CPU is not finite, or a target is outside [0, num_items).
 
-    Targets on a GPU are read only if the call may `wait` for it.
+    Targets on a GPU are read only if the call may `wait` for the device.
 
     Raises:
         NonFiniteError: NaN or infinity.
-        RangeError: a target that is no item.
+        RangeError: a target outside [0, num_items).
     """
     check_finite(**tensors)
     if not (wait or is_readable(targets)):
@@ -103,17 +102,17 @@ def check_finite(**tensors: Tensor) -> None:
             continue
         tensor = tensor.detach()
         if not all(map(_is_finite, in_parts_of(tensor, accumulation_dtype(tensor.dtype)))):
-            _refuse_non_finite(name, tensor)
+            _raise_non_finite(name, tensor)
 
 
 def _is_finite(part: Tensor) -> bool:
-    """Whether all elements are: by their sum, at a fraction of the cost of looking at each."""
+    """Whether all elements are finite: by their sum, which is much cheaper than `isfinite`."""
     return math.isfinite(part.sum()) or all(
         map(math.isfinite, part.aminmax())
     )  # a sum may overflow
 
 
-def _refuse_non_finite(name: str, tensor: Tensor) -> None:
+def _raise_non_finite(name: str, tensor: Tensor) -> None:
     count, first, start = 0, None, 0
     for part in in_parts(tensor):
         wrong = (~part.isfinite()).nonzero()
@@ -178,7 +177,7 @@ def _check_weights(queries: Tensor, weights: Tensor) -> None:
     dtypes = {queries.dtype, accumulation_dtype(queries.dtype)}
     if weights.dtype not in dtypes:
         raise DtypeError(
-            f"weights must be {' or '.join(sorted(map(str, dtypes)))} beside {queries.dtype} "
+            f"weights must be {' or '.join(sorted(map(str, dtypes)))} for {queries.dtype} "
             f"queries, got {weights.dtype}"
         )
     _check_device(queries, weights=weights)
@@ -198,7 +197,8 @@ def _check_device(queries: Tensor, **others: Tensor) -> None:
     for name, tensor in others.items():
         if tensor.device != queries.device:
             raise DeviceError(
-                f"{name} are on {tensor.device} and queries on {queries.device}; move them together"
+                f"{name} are on {tensor.device} and queries on {queries.device}; move "
+                "them to one device"
             )
 
 

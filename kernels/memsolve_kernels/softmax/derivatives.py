@@ -1,11 +1,12 @@
 """The passes over the items as differentiable functions: twice by the queries, once by the outputs.
 
-Backward and forward mode, and the transforms of `torch.func`, go through the `Function`s here.
-`torch.compile` traces no function that has a `jvp`, so that it gets the operator itself, with the
-same `backward`.
+Backward and forward mode, and the transforms of `torch.func`, use the `Function`s here.
+`torch.compile` does not trace a function with a `jvp`, so that it gets the operator itself, with
+the same `backward`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.autograd import Function, forward_ad
 
 from memsolve_kernels.softmax.ops import (
+    run,
     softmax_covariance,
     softmax_odds,
     softmax_outputs,
@@ -22,36 +24,36 @@ from memsolve_kernels.softmax.ops import (
 
 TWICE = (
     "the softmax loss is differentiable twice by the queries, of which once in forward mode: "
-    "a further derivative is not offered"
+    "a further derivative is not supported"
 )
 ONCE = (
     "the gradient of the softmax loss by the queries is not differentiable by the outputs: "
-    "pass outputs.detach() where that is taken"
+    "pass outputs.detach() to take it"
 )
 BY_OUTPUTS = (
     "the gradient of the softmax loss by the outputs is not differentiable: pass outputs.detach() "
-    "where a second derivative is taken"
+    "to take a second derivative"
 )
 FORWARD_TWICE = (
-    "forward mode over forward mode is not offered by the softmax loss: take it over backward "
+    "forward mode over forward mode is not supported by the softmax loss: use it over backward "
     "mode, as torch.func.jacfwd(torch.func.jacrev(...))"
 )
 BY_QUERIES = (
-    "forward mode differentiates the softmax loss by the queries alone, and the outputs have a "
-    "tangent: take backward mode, or torch.func.jvp of a function of the queries"
+    "forward mode differentiates the softmax loss by the queries only, and the outputs have a "
+    "tangent: use backward mode, or torch.func.jvp of a function of the queries"
 )
 COMPILED = (
-    "forward mode inside torch.compile is not offered by the softmax loss: compile without "
-    "fullgraph=True, or take backward mode"
+    "forward mode inside torch.compile is not supported by the softmax loss: compile without "
+    "fullgraph=True, or use backward mode"
 )
 
 
 def odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: str | None, precision: str | None
 ) -> tuple[Tensor, Tensor]:
-    """`softmax_odds`, whose difference is the derivative of its log-odds, and differentiable."""
+    """Differentiable log-odds and their gradient by the queries (the difference)."""
     inputs = queries, outputs, targets, backend, precision
-    log_odds, difference, others = _run(_Odds, softmax_odds, *inputs)
+    log_odds, difference, others = _run(_Odds, partial(run, softmax_odds), *inputs)
     if torch.is_grad_enabled() and _is_differentiated(outputs):
         by_outputs = outputs, queries, targets, others, backend, precision
         log_odds = log_odds + _apply(
@@ -63,35 +65,37 @@ def odds(
 def log_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: str | None, precision: str | None
 ) -> Tensor:
-    """The log-odds alone, at half the cost of `odds` where no derivative is asked for."""
+    """The log-odds only, at half the cost of `odds` if no derivative is needed."""
     inputs = queries, outputs, targets, backend, precision
     tracked = queries.requires_grad or outputs.requires_grad
     if torch.is_grad_enabled() and (tracked or TransformType.Grad in _transforms()):
         return odds(*inputs)[0]
-    result: Tensor = _run(_LogOdds, lambda *args: softmax_rank(*args)[0], *inputs)
+    result: Tensor = _run(_LogOdds, lambda *args: run(softmax_rank, *args)[0], *inputs)
     return result
 
 
 def refuse(tensor: Tensor, why: str, *by: Tensor) -> Tensor:
-    """The tensor, by which and by others whoever differentiates gets NotImplementedError."""
+    """The tensor; differentiation by it, or by others (`by`), raises NotImplementedError."""
     guarded: Tensor = _run(_Refuse, lambda tensor, *_: tensor, tensor, why, *by)
     return guarded
 
 
 def _covariance(queries: Tensor, directions: Tensor, *others: Any) -> Tensor:
     """`softmax_covariance`, differentiable by the directions."""
-    outputs, targets, log_odds, difference, *choice = others
-    known = log_odds.detach(), difference.detach()  # their derivatives go by way of the queries
+    outputs, targets, log_odds, difference, *options = others
+    constants = log_odds.detach(), difference.detach()  # functions of the queries, refused above
     inputs = (
-        refuse(queries, TWICE), directions, refuse(outputs, ONCE), targets, *known, *choice
+        refuse(queries, TWICE), directions, refuse(outputs, ONCE), targets, *constants, *options
     )  # fmt: skip
-    product: Tensor = _run(_Covariance, softmax_covariance, *inputs)
+    product: Tensor = _run(_Covariance, partial(run, softmax_covariance), *inputs)
     return product
 
 
 def _run(function: type[Function], operator: Callable[..., Any], *inputs: Any) -> Any:
     if torch.compiler.is_compiling():
-        if _is_forward():
+        from memsolve_kernels.compiler import is_forward_mode
+
+        if is_forward_mode():
             raise NotImplementedError(COMPILED)
         return operator(*inputs)
     if not _is_differentiated(*inputs):
@@ -102,19 +106,14 @@ def _run(function: type[Function], operator: Callable[..., Any], *inputs: Any) -
 
 
 def _transforms() -> list[TransformType]:
-    """Those of `torch.func` that look on, outermost first."""
+    """The active transforms of `torch.func`, outermost first."""
     if torch.compiler.is_compiling():
         return []
     return [each.key() for each in get_interpreter_stack() or []]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # graphs have a guard
-def _is_forward() -> bool:
-    return any(each.key() == TransformType.Jvp for each in get_interpreter_stack() or [])
-
-
 def _is_differentiated(*inputs: Any) -> bool:
-    """Whether autograd, forward mode or a transform of `torch.func` looks on."""
+    """Whether autograd, forward mode or a transform of `torch.func` is active."""
     if not torch.compiler.is_compiling() and (forward_ad._current_level >= 0 or _transforms()):
         return True
     return torch.is_grad_enabled() and any(
@@ -131,7 +130,7 @@ class _Odds(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        log_odds, difference, others = softmax_odds(*args)
+        log_odds, difference, others = run(softmax_odds, *args)
         return log_odds, difference, others
 
     @staticmethod
@@ -139,7 +138,7 @@ class _Odds(Function):
         queries, outputs, targets, ctx.backend, ctx.precision = inputs
         ctx.save_for_backward(queries, outputs, targets, *output[:2])
         ctx.save_for_forward(queries, outputs, targets, *output[:2])
-        ctx.set_materialize_grads(False)  # the gradient alone needs no second pass over the items
+        ctx.set_materialize_grads(False)  # the gradient by log-odds needs no second pass
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -161,7 +160,7 @@ class _Odds(Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
         queries, outputs, targets, log_odds, difference = ctx.saved_tensors
-        directions = _of_queries(tangents)
+        directions = _queries_tangent(tangents)
         product = _covariance(
             queries, directions, outputs, targets, log_odds, difference, ctx.backend, ctx.precision
         )
@@ -173,10 +172,10 @@ class _Odds(Function):
 
 
 class _Outputs(Function):
-    """Zeros to be added to the log-odds, from which their derivative by the outputs comes.
+    """Zeros that are added to the log-odds, and carry their derivative by the outputs.
 
-    A node of its own, whose second pass over the items runs only where the outputs' gradient is
-    asked for.
+    A separate node, so that its second pass over the items runs only if the outputs' gradient is
+    needed.
     """
 
     generate_vmap_rule = True
@@ -193,17 +192,17 @@ class _Outputs(Function):
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        if not ctx.needs_input_grad[0]:  # a transform by the queries alone
+        if not ctx.needs_input_grad[0]:  # a transform by the queries only
             return _zeros(ctx.saved_tensors[0]), *[None] * 5
         outputs, queries, targets, others = ctx.saved_tensors
         inputs = queries, outputs, targets, others, by[0], ctx.backend, ctx.precision
         with torch.no_grad():
-            gradient = softmax_outputs(*inputs)
+            gradient = run(softmax_outputs, *inputs)
         return refuse(gradient, BY_OUTPUTS, outputs, queries, by[0]), *[None] * 5
 
 
 class _OutputsTransformed(_Outputs):
-    """The same in transforms, which ask for forward mode too where only the queries have it."""
+    """The same for transforms, which need a `jvp` even if only the queries have a tangent."""
 
     generate_vmap_rule = True
 
@@ -222,13 +221,13 @@ class _OutputsTransformed(_Outputs):
 
 
 class _LogOdds(Function):
-    """Of queries that seem to need no derivative, which a transform may ask for all the same."""
+    """For queries that do not require a gradient, which a transform may still differentiate."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        log_odds: Tensor = softmax_rank(*args)[0]
+        log_odds: Tensor = run(softmax_rank, *args)[0]
         return log_odds
 
     @staticmethod
@@ -248,17 +247,17 @@ class _LogOdds(Function):
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         queries, outputs, targets = ctx.saved_tensors
         _, difference = odds(queries, outputs, targets, ctx.backend, ctx.precision)
-        return (_of_queries(tangents) * difference).sum(1)
+        return (_queries_tangent(tangents) * difference).sum(1)
 
 
 class _Covariance(Function):
-    """Linear in the directions and symmetric, so that it is its own derivative by them."""
+    """Linear in the directions and symmetric, hence its own derivative by them."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        product: Tensor = softmax_covariance(*args)
+        product: Tensor = run(softmax_covariance, *args)
         return product
 
     @staticmethod
@@ -301,11 +300,11 @@ class _Refuse(Function):
 
 
 def _zeros(like: Tensor) -> Tensor:
-    """As many zeros, in the memory of one."""
+    """Zeros of the same shape, in the memory of one element."""
     return like.new_zeros(()).expand_as(like)
 
 
-def _of_queries(tangents: tuple[Any, ...]) -> Tensor:
+def _queries_tangent(tangents: tuple[Any, ...]) -> Tensor:
     queries: Tensor | None = tangents[0]
     if queries is None or tangents[1] is not None:
         raise NotImplementedError(BY_QUERIES)

@@ -1,36 +1,60 @@
 """The passes over the items as torch.library operators, with shapes for tracing and rules for vmap.
 
-Each runs on the backend that its arguments choose, and in full precision under `torch.autocast`,
-which would lower the products of plain torch. What is differentiable is in `derivatives.py`.
+Each runs on the backend that its arguments select, and in full precision under `torch.autocast`,
+which would lower the precision of torch's products. For derivatives see `derivatives.py`.
 """
 
+from collections.abc import Callable
 from typing import Any, Optional
 
 import torch
 from torch import Tensor
+from torch._library.custom_ops import CustomOpDef
 
-from memsolve_kernels.modes import without_autocast
-from memsolve_kernels.softmax.backends import choose
+from memsolve_kernels.modes import is_traced, without_autocast
+from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
-from memsolve_kernels.softmax.passes import accumulation_dtype
+from memsolve_kernels.softmax.interface import accumulation_dtype
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
+Function = Callable[..., Any]
+
+_implementations: dict[CustomOpDef, Function] = {}
 
 
-@torch.library.custom_op("memsolve::softmax_odds", mutates_args=())
+def run(operator: CustomOpDef, *inputs: Any) -> Any:
+    """Call an operator if its inputs are traced, or else its implementation.
+
+    An operator's dispatch costs time, and its first call loads `torch._dynamo`.
+    """
+    if torch.compiler.is_compiling() or any(isinstance(i, Tensor) and is_traced(i) for i in inputs):
+        return operator(*inputs)
+    return _implementations[operator](*inputs)
+
+
+def _operator(name: str) -> Callable[[Function], CustomOpDef]:
+    def register(function: Function) -> CustomOpDef:
+        operator = torch.library.custom_op(f"memsolve::{name}", function, mutates_args=())
+        _implementations[operator] = function
+        return operator
+
+    return register
+
+
+@_operator("softmax_odds")
 @without_autocast
 def softmax_odds(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,) of the others against the target, its gradient (B, d), the others (B, 2)."""
-    run, items = choose(queries, backend, precision), outputs.shape[0]
-    targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
+    run, items = select_backend(queries, backend, precision), outputs.shape[0]
+    targets = targets.long()  # a narrow dtype may be too small for N, which they are compared with
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
     return run.odds(queries, outputs, targets)
 
 
-@torch.library.custom_op("memsolve::softmax_covariance", mutates_args=())
+@_operator("softmax_covariance")
 @without_autocast
 def softmax_covariance(
     queries: Tensor,
@@ -42,13 +66,13 @@ def softmax_covariance(
     backend: Name,
     precision: Name,
 ) -> Tensor:
-    """The Hessian of the log-odds times `directions` (B, d), of inputs that `softmax_odds` took."""
-    run = choose(queries, backend, precision)
+    """The Hessian of the log-odds times `directions` (B, d), from the results of `softmax_odds`."""
+    run = select_backend(queries, backend, precision)
     check_finite(directions=directions)
     return run.covariance(queries, directions, outputs, targets.long(), log_odds, difference)
 
 
-@torch.library.custom_op("memsolve::softmax_curvature", mutates_args=())
+@_operator("softmax_curvature")
 @without_autocast
 def softmax_curvature(
     queries: Tensor,
@@ -59,13 +83,13 @@ def softmax_curvature(
     precision: Name,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
-    run, targets = choose(queries, backend, precision), targets.long()
+    run, targets = select_backend(queries, backend, precision), targets.long()
     finite = {"queries": queries, "directions": directions, "outputs": outputs}
     check_values(targets, outputs.shape[0], wait=run.indexes_targets, **finite)
     return run.curvature(queries, directions, outputs, targets)
 
 
-@torch.library.custom_op("memsolve::softmax_outputs", mutates_args=())
+@_operator("softmax_outputs")
 @without_autocast
 def softmax_outputs(
     queries: Tensor,
@@ -76,19 +100,19 @@ def softmax_outputs(
     backend: Name,
     precision: Name,
 ) -> Tensor:
-    """The gradient (N, d) by the outputs, in their dtype, of what has `by_log_odds` (B,)."""
-    run, targets = choose(queries, backend, precision), targets.long()
+    """The gradient (N, d) by the outputs, in their dtype, from `by_log_odds` (B,)."""
+    run, targets = select_backend(queries, backend, precision), targets.long()
     return run.rounded_outputs_gradient(queries, outputs, targets, others, by_log_odds)
 
 
-@torch.library.custom_op("memsolve::softmax_rank", mutates_args=())
+@_operator("softmax_rank")
 @without_autocast
 def softmax_rank(
     queries: Tensor, outputs: Tensor, targets: Tensor, backend: Name, precision: Name
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-odds, logit of the target, margin and rank: (B,) each, without the second product."""
-    run, items = choose(queries, backend, precision), outputs.shape[0]
-    targets = targets.long()  # before they are compared with N, which a narrow dtype may not hold
+    run, items = select_backend(queries, backend, precision), outputs.shape[0]
+    targets = targets.long()  # a narrow dtype may be too small for N, which they are compared with
     check_values(targets, items, wait=run.indexes_targets, queries=queries, outputs=outputs)
     return run.ranks(queries, outputs, targets)
 

@@ -1,4 +1,4 @@
-"""The definition, with every logit in memory: the truth that the other backends are held against.
+"""The definition, with every logit in memory: the ground truth for the other backends.
 
 The *others* of a query are all items but its target. With `l` the logits, `L` the log of the sum
 of `exp` over the others and `m` their softmax average, everything follows from the log-odds
@@ -7,31 +7,35 @@ target holds nearly all the probability:
 
     loss = softplus(L - l_y),    gradient = sigmoid(L - l_y) (m - v_y).
 
-A part of the items has an `L` and an `m` of its own: averages of parts are averaged by the softmax
-of their `L`.
+Each part of the items has its own `L` and `m`; averages of parts are averaged with the softmax of
+their `L`.
 """
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.passes import (
-    Aim,
-    Passes,
+from memsolve_kernels.softmax.interface import (
+    HvpContext,
     RankPartial,
+    SoftmaxBackend,
     WeightedPartial,
     accumulation_dtype,
 )
 
 
-class ReferenceBackend(Passes):
+class ReferenceBackend(SoftmaxBackend):
     """All logits of a part at once, by torch's softmax and logsumexp."""
 
+    name: ClassVar[str] = "reference"
+
     def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Those among all logits, so that an output equal to the target's ties with it."""
+        """Taken from all logits, so that an output equal to the target's ties with it."""
         return _logits(queries, outputs).gather(1, targets[:, None])[:, 0]
 
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
-        """One part: its `L` in two, and its `m` as a sum with weights that add up to one."""
+        """One part: its `L` as maximum and sum, and its `m` with weights that add to one."""
         others = _others(queries, outputs, targets)
         return _part(others, _softmax(others, 1), outputs)
 
@@ -46,7 +50,7 @@ class ReferenceBackend(Passes):
         others = torch.stack((top, total.masked_fill(total == 0, 1)), 1)
         return log_odds, mean - outputs[targets].to(mean.dtype), others
 
-    def aim(
+    def hvp_context(
         self,
         queries: Tensor,
         directions: Tensor,
@@ -54,21 +58,22 @@ class ReferenceBackend(Passes):
         targets: Tensor,
         log_odds: Tensor,
         difference: Tensor,
-    ) -> Aim:
-        """The others' mean along the directions."""
+    ) -> HvpContext:
+        """The others' mean along the directions; no shift."""
         directions = directions.to(difference.dtype)
         center = (directions * (difference + outputs[targets].to(difference.dtype))).sum(1)
-        return Aim(directions, torch.ones_like(center)[:, None], torch.zeros_like(center), center)
+        scale, shift = torch.ones_like(center)[:, None], torch.zeros_like(center)
+        return HvpContext(directions, scale, shift, center)
 
     def partial_covariance(
-        self, queries: Tensor, outputs: Tensor, targets: Tensor, aim: Aim
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, context: HvpContext
     ) -> WeightedPartial:
         """One part, its outputs weighted by softmax and centred component."""
         others = _others(queries, outputs, targets)
-        along = aim.directions @ outputs.to(others.dtype).T - aim.center[:, None]
+        along = context.directions @ outputs.to(others.dtype).T - context.center[:, None]
         return _part(others, _softmax(others, 1) * along, outputs)
 
-    def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
+    def finish_covariance(self, partial: WeightedPartial, context: HvpContext) -> Tensor:
         """The Hessian of the log-odds times a direction (B, d)."""
         return _average(partial)
 
@@ -80,7 +85,7 @@ class ReferenceBackend(Passes):
         others: Tensor,
         by_log_odds: Tensor,
     ) -> Tensor:
-        """The gradient by the outputs (N, d): for a query, its softmax less one at its target."""
+        """The gradient by the outputs (N, d): for a query, its softmax minus one at its target."""
         top, total = others[:, :1], others[:, 1:]
         weights = (_others(queries, outputs, targets) - top).exp() / total
         items = torch.arange(len(outputs), device=outputs.device)
@@ -109,13 +114,13 @@ def _others(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _softmax(logits: Tensor, over: int) -> Tensor:
-    """Softmax; zero, not NaN, where there is no item, or the target alone."""
+    """Softmax; zero, not NaN, where there is no item, or only the target."""
     none = logits.isneginf().all(over, keepdim=True)
     return logits.softmax(over).masked_fill_(none, 0)
 
 
 def _part(others: Tensor, weights: Tensor, outputs: Tensor) -> WeightedPartial:
-    top = others.amax(1).clamp_min(torch.finfo(others.dtype).min)  # of no item, too
+    top = others.amax(1).clamp_min(torch.finfo(others.dtype).min)  # finite without items, too
     total = (others - top[:, None]).exp().sum(1)
     sums = weights @ outputs.to(weights.dtype)
     return WeightedPartial(top[None], total[None], torch.ones_like(total)[None], sums[None])

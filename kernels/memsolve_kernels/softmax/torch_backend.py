@@ -1,10 +1,10 @@
-"""Plain torch, one tile of logits at a time: any device, no kernel, never a B x N matrix.
+"""The torch backend: any device, one tile of logits at a time, never a B x N matrix.
 
 A tile of logits is written by one matrix product, exponentiated in place, and read by the next.
-On a CPU it should stay in cache in between, and yet be worth the start of two threads for each of
-about eight operations: 1024 queries x 1024 items in float32 are 4 MiB. On a GPU launches cost more
-than memory traffic, so tiles are as large as 64 MiB. Outputs that a product cannot read as they are
-are converted a tile at a time as well.
+On a CPU it should stay in cache, but be large enough to start two threads for each of about eight
+operations: 1024 queries x 1024 items in float32 are 4 MiB. On a GPU launches cost more than memory
+traffic, so tiles have up to 64 MiB. Outputs that a product cannot read directly are converted a
+tile at a time as well.
 
 Exponentials are to base 2, which torch computes about three times as fast as base e; the queries
 carry the factor log2(e).
@@ -13,45 +13,48 @@ carry the factor log2(e).
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from memsolve_kernels.softmax.copies import hash_rows, labels
-from memsolve_kernels.softmax.parts import elements_at_once, in_parts, in_parts_of
-from memsolve_kernels.softmax.passes import (
-    Aim,
-    Passes,
+from memsolve_kernels.softmax.interface import (
+    HvpContext,
     RankPartial,
+    SoftmaxBackend,
     WeightedPartial,
     accumulation_dtype,
+    elements_at_once,
+    in_parts,
+    in_parts_of,
 )
 
 LOG2_E = math.log2(math.e)
-ROWS = 1024  # queries in a tile at most
-MIN_ITEMS = 256  # items in a tile at least
-SUMMABLE = 64  # outputs below 2**64 can be summed, and multiplied by small weights, in any number
+ROWS = 1024  # largest number of queries in a tile
+MIN_ITEMS = 256  # smallest number of items in a tile
+SUMMABLE = 64  # any number of outputs below 2**64 can be summed with small weights
 COUNTED = 2**18  # elements that are counted at a time
-ORDINARY = 32  # exponents of logits, and of the largest output, whose products none need look at
+ORDINARY = 32  # exponent of logits and of the largest output up to which products are safe
 LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
 
 
 class _Tile(NamedTuple):
-    values: Tensor  # (T, d), the tile's outputs in the dtype of the sums, until the next tile
+    values: Tensor  # (T, d), the tile's outputs in the dtype of the sums; valid until the next tile
     logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
-    items: slice  # the tile's
-    own: tuple[Tensor, Tensor]  # where the targets are, rows and columns
+    items: slice  # positions of the tile's items
+    own: tuple[Tensor, Tensor]  # rows and columns of the targets
 
 
 @dataclass(frozen=True)
-class TorchBackend(Passes):
-    """Each partial result is of one part.
+class TorchBackend(SoftmaxBackend):
+    """Every partial result has one part.
 
     Attributes:
-        items: in a tile, which changes rounding only; None is what suits the device.
+        items: in a tile, which affects rounding only; by default, what suits the device.
     """
 
+    name: ClassVar[str] = "torch"
     items: int | None = None
 
     def target_logits(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ class TorchBackend(Passes):
         return _row_dot(queries, outputs[targets])
 
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
-        """The softmax is online: the largest logit so far is subtracted, unless it need not be."""
+        """An online softmax: the largest logit so far is subtracted, where this is needed."""
         queries = queries.to(accumulation_dtype(queries.dtype))
         headroom = _headroom(queries, outputs)
         totals, sums = queries.new_zeros(queries.shape[0], 1), queries.new_zeros(queries.shape)
@@ -78,19 +81,19 @@ class TorchBackend(Passes):
                 total.add_(weights.sum(1, keepdim=True))
                 weighted.addmm_(weights, values)
             tops[rows] = top
-        tops.masked_fill_(totals == 0, torch.finfo(tops.dtype).min)  # no other: decides nothing
+        tops.masked_fill_(totals == 0, torch.finfo(tops.dtype).min)  # without others: no effect
         return WeightedPartial(tops.T, totals.T, totals.T, sums[None])
 
     def finish_odds(
         self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The log-odds (B,), its gradient, the difference (B, d), and the others (B, 2)."""
-        whole, own = _as_one(partial), outputs[targets]
-        log_odds = (whole.top + whole.total.log2())[0] / LOG2_E - _row_dot(queries, own)
-        others = torch.stack((whole.top[0], whole.total[0]), 1)
-        return log_odds, _mean(whole).sub_(own), others
+        total, own = _combine(partial), outputs[targets]
+        log_odds = (total.top + total.total.log2())[0] / LOG2_E - _row_dot(queries, own)
+        others = torch.stack((total.top[0], total.total[0]), 1)
+        return log_odds, _mean(total).sub_(own), others
 
-    def aim(
+    def hvp_context(
         self,
         queries: Tensor,
         directions: Tensor,
@@ -98,33 +101,33 @@ class TorchBackend(Passes):
         targets: Tensor,
         log_odds: Tensor,
         difference: Tensor,
-    ) -> Aim:
-        """The log-odds and the difference are known, so that one pass suffices."""
+    ) -> HvpContext:
+        """The shift follows from the log-odds, so that one pass suffices."""
         directions, own = directions.to(difference.dtype), outputs[targets]
         center = _row_dot(directions, difference + own)
         log_others = log_odds + _row_dot(queries, own)
         shift = log_others.clamp_min_(torch.finfo(center.dtype).min / 2).mul_(LOG2_E)
-        return Aim(directions, torch.ones_like(center)[:, None], shift, center)
+        return HvpContext(directions, torch.ones_like(center)[:, None], shift, center)
 
     def partial_covariance(
-        self, queries: Tensor, outputs: Tensor, targets: Tensor, aim: Aim
+        self, queries: Tensor, outputs: Tensor, targets: Tensor, context: HvpContext
     ) -> WeightedPartial:
-        """Sums are normalised anew: the log-odds carry a rounding error common to the whole row."""
+        """Sums are normalised again: the log-odds carry a rounding error common to the row."""
         queries = queries.to(accumulation_dtype(queries.dtype))
-        shift, center = aim.shift[:, None], aim.center[:, None]
+        shift, center = context.shift[:, None], context.center[:, None]
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
             for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
                 weights = logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
-                weights.mul_(torch.mm(aim.directions[rows], values.T).sub_(center[rows]))
+                weights.mul_(torch.mm(context.directions[rows], values.T).sub_(center[rows]))
                 weighted.addmm_(weights, values)
         return WeightedPartial(shift.T, totals.T, totals.T, sums[None])
 
-    def finish_covariance(self, partial: WeightedPartial, aim: Aim) -> Tensor:
+    def finish_covariance(self, partial: WeightedPartial, context: HvpContext) -> Tensor:
         """The Hessian of the log-odds times a direction (B, d)."""
-        return _mean(_as_one(partial))
+        return _mean(_combine(partial))
 
     def outputs_gradient(
         self,
@@ -134,16 +137,16 @@ class TorchBackend(Passes):
         others: Tensor,
         by_log_odds: Tensor,
     ) -> Tensor:
-        """A tile of items after the other, each by its softmax less one at the targets.
+        """Tile by tile of the items, each by its softmax minus one at the targets.
 
-        The sum divides the queries. Where it is relative to nothing it may be too large or small
-        for that, so that its power of two is the shift.
+        The queries are divided by the others' sum. Without a shift (`top` is zero) that sum may be
+        too large or too small, so its power of two becomes the shift.
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
         top, total = others[:, :1], others[:, 1:]
         exponent = total.frexp().exponent.masked_fill(top != 0, 0)
         shift, total = top + exponent, torch.ldexp(total, -exponent)
-        total = total.masked_fill(total == 0, 1)  # no other, so that none has a weight
+        total = total.masked_fill(total == 0, 1)  # without others no item has a weight
         weighted = queries * (by_log_odds[:, None] / total)
         gradient = queries.new_zeros(outputs.shape)
         for rows in _row_blocks(queries):
@@ -161,7 +164,7 @@ class TorchBackend(Passes):
         others: Tensor,
         by_log_odds: Tensor,
     ) -> Tensor:
-        """As `Passes.rounded_outputs_gradient`, of half precision a part of the items at a time."""
+        """Like the base method; in half precision, a part of the items at a time."""
         if outputs.dtype == others.dtype:
             return self.outputs_gradient(queries, outputs, targets, others, by_log_odds)
         gradient, start = outputs.new_empty(outputs.shape), 0
@@ -176,7 +179,7 @@ class TorchBackend(Passes):
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
     ) -> RankPartial:
-        """Logits keep base e, so that products of small integers stay exact and ties stay ties."""
+        """Logits stay in base e, so that products of small integers are exact, and ties remain."""
         queries = queries.to(accumulation_dtype(queries.dtype))
         own, copied = target_logit[:, None], labels(outputs, targets, queries.dtype)
         log_odds, bests = torch.empty_like(own), torch.empty_like(own)
@@ -201,47 +204,47 @@ class TorchBackend(Passes):
     ) -> Iterator[_Tile]:
         """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
         (num_queries, dim), num_items = queries.shape, outputs.shape[0]
-        scaled, unit = queries * factor if factor != 1 else queries, 1.0
-        if factor != 1 and not math.isfinite(scaled.sum()):  # some are near the largest number
-            scaled, unit = queries * (factor / 4), 4.0
+        left, unit = queries * factor if factor != 1 else queries, 1.0
+        if factor != 1 and not math.isfinite(left.sum()):  # some are near the largest number
+            left, unit = queries * (factor / 4), 4.0
         items = self.items or _items_in_tile(queries, outputs)
         starts = range(0, num_items, items)
         ordered, order = targets.sort()
         edges = torch.tensor([*starts, num_items], device=targets.device)
         bounds = torch.searchsorted(ordered, edges).tolist()
-        most = min(items, num_items)
-        buffer = queries.new_empty(num_queries * most)
-        converted = None if _is_operand(outputs, queries) else queries.new_empty(most, dim)
+        width = min(items, num_items)
+        buffer = queries.new_empty(num_queries * width)
+        converted = None if _is_operand(outputs, queries) else queries.new_empty(width, dim)
         for tile, start in enumerate(starts):
             values = outputs[start : start + items]
             if converted is not None:
                 values = converted[: values.shape[0]].copy_(values)
             shape = num_queries, values.shape[0]
             logits = buffer[: math.prod(shape)].view(shape)
-            torch.mm(scaled, values.T, out=logits)
+            torch.mm(left, values.T, out=logits)
             if unit != 1:
                 logits.mul_(unit)
             own = slice(bounds[tile], bounds[tile + 1])
-            places = order[own], ordered[own] - start
-            logits[places] = -torch.inf
-            yield _Tile(values, logits, slice(start, start + items), places)
+            positions = order[own], ordered[own] - start
+            logits[positions] = -torch.inf
+            yield _Tile(values, logits, slice(start, start + items), positions)
 
 
 def _items_in_tile(queries: Tensor, outputs: Tensor) -> int:
-    """As many as there are elements for logits, and for the outputs where they are converted."""
+    """Items whose logits, and outputs if converted, have at most `elements_at_once`."""
     rows = queries.shape[0] if _is_operand(outputs, queries) else max(queries.shape)
     return max(MIN_ITEMS, elements_at_once(queries.device) // rows)
 
 
 def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
-    """Whether a product with the queries reads the outputs as they are, without a copy."""
+    """Whether a product with the queries reads the outputs without a copy."""
     (items, dim), (along_items, along_dim) = outputs.shape, outputs.stride()
     readable = (along_dim == 1 and along_items >= dim) or (along_items == 1 and along_dim >= items)
     return readable and outputs.dtype == queries.dtype
 
 
-def _as_one(partial: WeightedPartial) -> WeightedPartial:
-    """All parts as one, relative to the largest maximum."""
+def _combine(partial: WeightedPartial) -> WeightedPartial:
+    """All parts combined into one, relative to the largest maximum."""
     if partial.top.shape[0] == 1:
         return partial
     top = partial.top.amax(0, keepdim=True)
@@ -250,10 +253,10 @@ def _as_one(partial: WeightedPartial) -> WeightedPartial:
     return WeightedPartial(top, total, norm, (scale[..., None] * partial.sums).sum(0, keepdim=True))
 
 
-def _mean(whole: WeightedPartial) -> Tensor:
-    """The weighted mean (B, d) of a single part: zero, not NaN, where there is no other."""
-    norm = whole.norm[0, :, None].clamp_min(torch.finfo(whole.norm.dtype).tiny)
-    return whole.sums[0].div_(norm)
+def _mean(single: WeightedPartial) -> Tensor:
+    """The weighted mean (B, d) of a single part: zero, not NaN, without others."""
+    norm = single.norm[0, :, None].clamp_min(torch.finfo(single.norm.dtype).tiny)
+    return single.sums[0].div_(norm)
 
 
 def _row_dot(rows: Tensor, others: Tensor) -> Tensor:
@@ -263,8 +266,8 @@ def _row_dot(rows: Tensor, others: Tensor) -> Tensor:
 def _count_above(logits: Tensor, own: Tensor) -> Tensor:
     """How many of each row's logits (R, T) exceed its own (R, 1), in int64.
 
-    Counting in floats is several times as fast as in booleans, and exact in a tile. A second tile
-    for it would be handed back to the system after each call, and cost as much again to get anew.
+    Counting in floats is several times as fast as in booleans, and exact in a tile. Parts are small
+    because a second complete tile would be returned to the system and allocated again in each call.
     """
     counts = torch.zeros_like(own)
     for part in logits.split(max(1, COUNTED // own.shape[0]), dim=1):
@@ -273,10 +276,10 @@ def _count_above(logits: Tensor, own: Tensor) -> Tensor:
 
 
 def _headroom(queries: Tensor, outputs: Tensor) -> Tensor | None:
-    """How far above the largest logit, to base 2, a row's exponentials are to be kept (1,).
+    """The distance (1,), in base 2, to keep between a row's largest logit and its reference.
 
-    None where no exponential, nor its product with an output, can be too large or too small.
-    Norms mostly tell; only where they are extreme are the outputs' columns looked at.
+    None if no exponential, nor its product with an output, can overflow or underflow. The norms
+    usually decide this; only if they are extreme are the outputs' columns read.
     """
     longest, largest = torch.stack((_norms(queries), _norms(outputs))).tolist()
     reach = longest * largest * LOG2_E
@@ -289,21 +292,21 @@ def _headroom(queries: Tensor, outputs: Tensor) -> Tensor | None:
 
 
 def _tied(tile: _Tile, own: Tensor, copied: Tensor) -> Tensor:
-    """The tile's logits (R, T), where outputs with the hashes `copied` (R,) have logit `own`."""
+    """The tile's logits (R, T), with `own` where an output has the hash `copied` (R,)."""
     same = copied[:, None] == hash_rows(tile.values)
     same[tile.own] = False
     return torch.where(same, own, tile.logits)
 
 
 def _exponents(outputs: Tensor) -> Tensor:
-    """To base 2, the largest element of each column (d,); zero of a column of zeros."""
+    """The base-2 logarithm of each column's largest element (d,); zero for a column of zeros."""
     parts = [torch.maximum(part.amax(0), part.amin(0).neg()) for part in in_parts(outputs)]
     largest = torch.stack(parts).amax(0).to(accumulation_dtype(outputs.dtype))
     return largest.masked_fill_(largest == 0, 1).log2_()
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """The largest norm of a row, zero if there is none."""
+    """The largest norm of a row; zero without rows."""
     dtype = accumulation_dtype(rows.dtype)
     if rows.shape[0] == 0:
         return rows.new_zeros((), dtype=dtype)
@@ -313,7 +316,7 @@ def _norms(rows: Tensor) -> Tensor:
 
 
 def _lowest(like: Tensor) -> Tensor:
-    """Where a running maximum starts: finite, so that -inf minus it is not NaN."""
+    """The start of a running maximum: finite, so that -inf minus it is not NaN."""
     return torch.full_like(like, torch.finfo(like.dtype).min)
 
 

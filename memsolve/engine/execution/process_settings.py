@@ -1,6 +1,6 @@
-"""Settings of the process that an optimizer may change, put back for the others after each call.
+"""Settings of the process that an optimizer may change, restored after each call.
 
-Not put back: environment variables, `sys.path` and `sys.modules`, what is patched in modules,
+Not restored: environment variables, `sys.path` and `sys.modules`, patched modules,
 `torch.set_flush_denormal`, signal handlers other than that of interrupts, threads, and files.
 """
 
@@ -18,7 +18,7 @@ import torch
 
 
 class Setting(NamedTuple):
-    """One that can be asked for and put back."""
+    """A setting that can be read and restored."""
 
     get: Callable[[], Any]
     put: Callable[[Any], object]
@@ -54,7 +54,7 @@ NUMERICAL: dict[str, Setting] = {
     "anomalies": Setting(
         torch.is_anomaly_enabled, lambda on: torch.autograd.set_detect_anomaly(on)
     ),
-    "numpy": Setting(np.geterr, lambda found: np.seterr(**found)),
+    "numpy": Setting(np.geterr, lambda errors: np.seterr(**errors)),
 }
 """Those that can change numbers; their values can be sent to another process."""
 
@@ -72,7 +72,7 @@ def numerical() -> dict[str, Any]:
 
 
 def put(values: Mapping[str, Any]) -> None:
-    """Put settings back that are different now."""
+    """Restore settings that have changed."""
     for name, value in values.items():
         setting = (NUMERICAL | LOCAL)[name]
         if _get(setting) != value:
@@ -81,7 +81,7 @@ def put(values: Mapping[str, Any]) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Whatever is done inside, the settings are afterwards what they were before."""
+    """Restore all settings on leaving the context."""
     before = {name: _get(setting) for name, setting in (NUMERICAL | LOCAL).items()}
     with warnings.catch_warnings():
         try:

@@ -1,4 +1,4 @@
-"""A process of their own for optimizers: if one ends it, or hangs, that is an error of that one.
+"""A worker process for optimizers: one that exits or hangs fails alone.
 
 Requests and answers are pickled, through a pair of sockets. The process ends when its socket
 closes, however the one that started it has ended; interrupts of the terminal are not for it.
@@ -43,11 +43,11 @@ STDERR = 2
 """The descriptor; Python's own object may have been replaced."""
 
 BEAT = 0.5
-"""Seconds between looks whether the process lives: what it has started may hold its socket open."""
+"""Seconds between checks that the process lives: its own children may hold its socket open."""
 
 
 class Worker:
-    """Calls in another process, which is started when it is needed, and anew after it has ended.
+    """Runs in another process, which is started when needed, and restarted after it has ended.
 
     Args:
         study: is imported before anything is timed.
@@ -96,7 +96,7 @@ class Worker:
                 process = subprocess.Popen(
                     [sys.executable, *words],
                     stdin=subprocess.DEVNULL,
-                    stdout=STDERR,  # what an optimizer prints is no result
+                    stdout=STDERR,  # output of optimizers is no result
                     pass_fds=[end],
                 )
             finally:
@@ -114,7 +114,7 @@ class Worker:
             self._running[1].send(request)
 
     def _receive(self, cells: float) -> tuple[Any] | None:
-        """The next value, None after the last; raises what was raised instead."""
+        """The next value, None after the last; raises the exception of the worker instead."""
         assert self._running is not None
         process, connection = self._running
         until = time.monotonic() + cells * self._limit
@@ -133,7 +133,7 @@ class Worker:
         return answer if answer is None else tuple(answer)
 
     def _ended(self) -> EndedError | KilledError:
-        """Why the process has ended."""
+        """The error for a process that has ended."""
         assert self._running is not None
         process, _ = self._running
         with suppress(subprocess.TimeoutExpired):

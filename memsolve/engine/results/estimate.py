@@ -14,13 +14,13 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 
 ROUNDING = 1e-12
-"""Values that differ by less agree."""
+"""Relative difference below which values count as equal."""
 
-AGREE = "no interval: all seeds agree"
+EQUAL_SEEDS = "no interval: all seeds agree"
 UNDEFINED = "no interval: without some seed there is no estimate"
 
-FEW = 10
-"""Counts below it are too coarse for a slope."""
+SMALL_COUNT = 10
+"""Smaller counts are too coarse for a slope."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Estimate:
             all seeds agree, and where the estimate is not identified.
         high: its upper end, likewise.
         note: why a number is missing, in a few words; empty otherwise.
-        doubts: why the interval is to be doubted, likewise.
+        doubts: reasons to doubt the interval, in a few words; empty otherwise.
     """
 
     value: float | None
@@ -43,7 +43,7 @@ class Estimate:
     doubts: str = ""
 
     def __str__(self) -> str:
-        """`1.36 [1.33, 1.39]`, or why there is no number."""
+        """`1.36 [1.33, 1.39]`, or the reason why there is no number."""
         if self.value is None:
             return self.note
         if self.low is None or self.high is None:
@@ -64,12 +64,12 @@ class Estimate:
 
 
 class Scale(NamedTuple):
-    """On which scale an interval is symmetric, and what bounds it.
+    """The scale on which an interval is symmetric, and its bounds.
 
     Attributes:
         to: from the values to that scale, increasing.
         back: its inverse.
-        least, most: values that the quantity cannot pass, where the interval is cut.
+        least, most: bounds of the quantity, at which the interval is cut.
     """
 
     to: Callable[[Floats], Floats] = np.positive
@@ -90,9 +90,8 @@ def jackknife(
 ) -> Estimate:
     """A statistic of all seeds, with Student's interval from its values without one seed each.
 
-    The statistic is computed `S` times, each time without one seed, in all groups at once: what
-    one seed has at different `d`, or with different optimizers, stays together and may be
-    dependent. With `c` the `S` changes of the value on the scale, the standard error is
+    The statistic is computed `S` times, each time without one seed in all groups: measurements
+    that share a seed, at different `d` or with different optimizers, may be dependent. With `c` the `S` changes of the value on the scale, the standard error is
     `sqrt((S - 1) / S * sum c^2)`, and the interval reaches `t_{S-1}` times that to either side
     (Tukey 1958, *Bias and confidence in not-quite large samples*; Miller 1974, *The jackknife: a
     review*; changes from the value itself, not from their mean, so that an estimated bias widens
@@ -129,7 +128,7 @@ def jackknife(
     if not np.isfinite(changes).all():
         return Estimate(point, note=UNDEFINED)
     if np.allclose(changes, 0, atol=ROUNDING * max(1.0, abs(float(middle)))):
-        return Estimate(point, note=AGREE)
+        return Estimate(point, note=EQUAL_SEEDS)
     error = np.sqrt((seeds - 1) / seeds * np.square(changes).sum())
     reach = _student(seeds - 1) * error
     ends = scale.back(np.array([middle - reach, middle + reach]))
@@ -143,25 +142,26 @@ def _student(freedom: int) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
-def identified(found: Estimate, least: float, most: float, reason: str) -> Estimate:
-    """An estimate that is defined without any one seed, too; or why it is not identified.
+def require_identified(estimate: Estimate, least: float, most: float, reason: str) -> Estimate:
+    """An estimate that stays defined when any one seed is left out; else "not identified".
 
-    It is not judged by the width of its interval: of few seeds those that are shown would be the
-    ones that happen to be too short. The interval is cut where nothing was measured.
+    The width of the interval is no criterion: with few seeds it would select intervals that happen
+    to be too short. The interval is cut to the measured range.
 
     Args:
-        found: of a statistic that is NaN where it has no estimate.
-        least: of what was measured, as the smallest batch size; an end of the interval there
-            says: or less.
+        estimate: of a statistic that is NaN where it is not defined.
+        least: of the measured range, as the smallest batch size; an interval that ends there means
+            "or less".
         most: the largest, likewise.
-        reason: why it is not, where it is not.
+        reason: why the estimate is not identified, if it is not.
     """
-    if found.value is None or found.note == UNDEFINED:
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None or estimate.note == UNDEFINED:
         return Estimate(None, note=f"not identified: {reason}")
-    if found.low is None or found.high is None:
-        return found
-    low, high = max(found.low, min(least, found.value)), min(found.high, max(most, found.value))
-    return replace(found, low=float(low), high=float(high))
+    if low is None or high is None:
+        return estimate
+    low, high = max(low, min(least, value)), min(high, max(most, value))
+    return replace(estimate, low=float(low), high=float(high))
 
 
 def mean(values: Sequence[float] | Floats, scale: Scale = COUNT) -> Estimate:
@@ -174,12 +174,12 @@ def power_law_exponent(
 ) -> Estimate:
     """Slope of `log value` against `log d` by least squares.
 
-    A grid too small for it is told beside it: two dimensions have no curvature to show, and small
-    counts come in whole numbers.
+    `doubts` names grids that are too small: two dimensions show no curvature, and small counts are
+    coarse.
 
     Args:
         dims: the dimensions `d`, at least two for a slope.
-        samples: for each `d`, an array (S, ...) of what its seeds measured.
+        samples: for each `d`, an array (S, ...) of measurements by seed.
         values: for each `d`, the quantity: (R, S, ...) to (R,), as a `statistic` of `jackknife`.
     """
     if len(dims) < 2:
@@ -191,12 +191,12 @@ def power_law_exponent(
             y = np.log([value(draw) for value, draw in zip(values, draws, strict=True)])
             return np.asarray(x @ y / (x @ x))
 
-    found = jackknife(samples, slope)
-    if found.value is None:
-        return found
+    estimate = jackknife(samples, slope)
+    if estimate.value is None:
+        return estimate
     least = min(float(value(group[None])[0]) for value, group in zip(values, samples, strict=True))
     doubts = [
         *["two dimensions"] * (len(dims) == 2),
-        *[f"values below {FEW}"] * (least < FEW),
+        *[f"values below {SMALL_COUNT}"] * (least < SMALL_COUNT),
     ]
-    return replace(found, doubts=", ".join(doubts))
+    return replace(estimate, doubts=", ".join(doubts))

@@ -1,4 +1,4 @@
-"""Every measured number as a row of one table, for one's own tools."""
+"""Every measured number as a row of one table, for other tools."""
 
 import csv
 import io
@@ -44,8 +44,8 @@ class Measured(NamedTuple):
     """One number of one cell.
 
     Attributes:
-        step: after which it was taken; 0 where it belongs to the whole run.
-        quantity: what it is.
+        step: after which it was measured; 0 if it belongs to the run.
+        quantity: its name.
         value: the number.
     """
 

@@ -1,4 +1,4 @@
-"""Values of a class from the JSON that it was written as, every field of the type it declares."""
+"""Values of a dataclass from JSON, with every field checked against its declared type."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -22,7 +22,7 @@ class MismatchError(ValueError):
 
     Attributes:
         where: path from the object to the value, such as `.points[3]`.
-        reason: what was found and what was expected.
+        reason: the value and the expected type.
     """
 
     def __init__(self, reason: str) -> None:
@@ -31,18 +31,18 @@ class MismatchError(ValueError):
         self.reason = reason
 
     def inside(self, place: str) -> "MismatchError":
-        """The same, seen from the object that holds the value at `place`."""
+        """The same error, with the path from the object that holds the value at `place`."""
         self.where = place + self.where
         return self
 
 
 def from_json(kind: type[T], fields: object) -> T:
-    """An object of a dataclass, whose fields and theirs have the declared types.
+    """An object of a dataclass, its fields and nested fields checked against the declared types.
 
-    Fields that the class does not have are left out.
+    Fields that the class does not declare are ignored.
 
     Raises:
-        ValueError: names the first field that has not, in a line.
+        ValueError: names the first field of another type, in a line.
     """
     try:
         value: T = converter(cast("Hashable", kind))(fields)
@@ -53,10 +53,10 @@ def from_json(kind: type[T], fields: object) -> T:
 
 @cache
 def converter(kind: Any) -> Convert:
-    """How values of a type are read, worked out once for each type."""
+    """The converter of a type, built once for each type."""
     outer, inner = get_origin(kind) or kind, get_args(kind)
     if outer is Any:
-        return lambda found: found
+        return lambda value: value
     if outer is Literal:
         return _literal(kind, inner)
     if outer in (Union, UnionType):
@@ -66,7 +66,7 @@ def converter(kind: Any) -> Convert:
         return _list(kind, inner[0] if inner else Any)
     if outer is tuple and inner[1:] == (...,):
         entries = _list(kind, inner[0])
-        return lambda found: tuple(entries(found))
+        return lambda value: tuple(entries(value))
     if outer is dict:
         return _dict(kind, converter(inner[1]))
     if outer is float:
@@ -76,45 +76,45 @@ def converter(kind: Any) -> Convert:
     return _exact(outer)
 
 
-def _mismatch(kind: Any, found: object) -> MismatchError:
-    return MismatchError(f" is {found!r}; expected {getattr(kind, '__name__', kind)}")
+def _mismatch(kind: Any, value: object) -> MismatchError:
+    return MismatchError(f" is {value!r}; expected {getattr(kind, '__name__', kind)}")
 
 
 def _exact(kind: type) -> Convert:
-    def convert(found: Any) -> Any:
-        if type(found) is not kind:
-            raise _mismatch(kind, found)
-        return found
+    def convert(value: Any) -> Any:
+        if type(value) is not kind:
+            raise _mismatch(kind, value)
+        return value
 
     return convert
 
 
-def _float(found: Any) -> float:
-    if type(found) not in (int, float):
-        raise _mismatch(float, found)
+def _float(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise _mismatch(float, value)
     try:
-        return float(found)
+        return float(value)
     except OverflowError:
-        raise _mismatch(float, found) from None
+        raise _mismatch(float, value) from None
 
 
 def _literal(kind: Any, values: tuple[Any, ...]) -> Convert:
-    def convert(found: Any) -> Any:
-        if found not in values:
-            raise _mismatch(kind, found)
-        return found
+    def convert(value: Any) -> Any:
+        if value not in values:
+            raise _mismatch(kind, value)
+        return value
 
     return convert
 
 
 def _union(kind: Any, converters: tuple[Convert, ...], *, optional: bool) -> Convert:
-    def convert(found: Any) -> Any:
-        if found is None and optional:
+    def convert(value: Any) -> Any:
+        if value is None and optional:
             return None
         for each in converters:
             with suppress(MismatchError):
-                return each(found)
-        raise _mismatch(kind, found)
+                return each(value)
+        raise _mismatch(kind, value)
 
     return convert
 
@@ -122,30 +122,30 @@ def _union(kind: Any, converters: tuple[Convert, ...], *, optional: bool) -> Con
 def _list(kind: Any, entry: Any) -> Convert:
     convert_entry = converter(entry)
 
-    def convert(found: Any) -> list[Any]:
-        if type(found) is not list:
-            raise _mismatch(kind, found)
-        if entry in (int, float) and {entry}.issuperset(map(type, found)):
-            return found.copy()  # most of what a results file holds
+    def convert(value: Any) -> list[Any]:
+        if type(value) is not list:
+            raise _mismatch(kind, value)
+        if entry in (int, float) and {entry}.issuperset(map(type, value)):
+            return value.copy()  # most of a results file
         try:
-            return [convert_entry(value) for value in found]
+            return [convert_entry(entry) for entry in value]
         except MismatchError:
-            raise _first(
-                convert_entry, ((f"[{at}]", each) for at, each in enumerate(found))
+            raise _first_mismatch(
+                convert_entry, ((f"[{at}]", each) for at, each in enumerate(value))
             ) from None
 
     return convert
 
 
-def _dict(kind: Any, entry: Convert) -> Convert:
-    def convert(found: Any) -> dict[str, Any]:
-        if type(found) is not dict:
-            raise _mismatch(kind, found)
+def _dict(kind: Any, convert_entry: Convert) -> Convert:
+    def convert(value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise _mismatch(kind, value)
         try:
-            return {name: entry(value) for name, value in found.items()}
+            return {name: convert_entry(each) for name, each in value.items()}
         except MismatchError:
-            places = ((f".{name}", value) for name, value in found.items())
-            raise _first(entry, places) from None
+            places = ((f".{name}", each) for name, each in value.items())
+            raise _first_mismatch(convert_entry, places) from None
 
     return convert
 
@@ -153,18 +153,18 @@ def _dict(kind: Any, entry: Convert) -> Convert:
 def _object(kind: Any) -> Convert:
     """Of a dataclass or a named tuple."""
 
-    def convert(found: Any) -> Any:
-        if not isinstance(found, Mapping):
-            raise _mismatch(kind, found)
-        known = {}
+    def convert(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _mismatch(kind, value)
+        fields = {}
         for name, convert_field in _fields(kind).items():
-            if name in found:
+            if name in value:
                 try:
-                    known[name] = convert_field(found[name])
+                    fields[name] = convert_field(value[name])
                 except MismatchError as error:
                     raise error.inside(f".{name}") from None
         try:
-            return kind(**known)
+            return kind(**fields)
         except (TypeError, ValueError) as error:
             raise MismatchError(f": {error}") from error
 
@@ -173,12 +173,12 @@ def _object(kind: Any) -> Convert:
 
 @cache
 def _fields(kind: Any) -> dict[str, Convert]:
-    """How each field of a class is read; on first use, so that a class may hold itself."""
+    """The converter of each field of a class; on first use, so that a class may refer to itself."""
     return {name: converter(hint) for name, hint in get_type_hints(kind).items()}
 
 
-def _first(convert: Convert, places: Iterable[tuple[str, Any]]) -> MismatchError:
-    """The error of the first value, of those that lie at these places, that has one."""
+def _first_mismatch(convert: Convert, places: Iterable[tuple[str, Any]]) -> MismatchError:
+    """The error of the first value that cannot be converted."""
     for place, value in places:
         try:
             convert(value)

@@ -1,4 +1,4 @@
-"""A folder of results: one process at a time in it, no half-written file, regular files only."""
+"""A folder of results: one process at a time, no partial files, regular files only."""
 
 import os
 import secrets
@@ -27,10 +27,10 @@ class FolderError(InputError):
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Make the folder, and hold it: the operating system lets go of it when the process ends.
+    """Make and lock the folder; the operating system unlocks it when the process ends.
 
     Raises:
-        FolderError: it cannot be made, or another process holds it.
+        FolderError: it cannot be made, or another process has locked it.
     """
     lock = folder / ".lock"
     try:
@@ -48,14 +48,14 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def check_regular(path: Path, *, follow: bool = False) -> None:
-    """Refuse what is no regular file: a named pipe would block, a link lead elsewhere.
+    """Refuse anything but a regular file: a pipe would block, a link would lead elsewhere.
 
     Args:
         path: of a file, which need not exist.
-        follow: a symbolic link to a regular file will do, as it does for reading.
+        follow: accept a symbolic link to a regular file, as for reading.
 
     Raises:
-        FolderError: says what it is.
+        FolderError: names the kind of file.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
         kind = stat.S_IFMT(os.stat(path, follow_symlinks=follow).st_mode)
@@ -67,7 +67,7 @@ def check_regular(path: Path, *, follow: bool = False) -> None:
 
 
 def opened(path: Path, mode: Literal["rb", "ab", "xb"]) -> IO[bytes]:
-    """Open a regular file without waiting for anybody, and for writing without following a link.
+    """Open a regular file without blocking, and for writing without following a link.
 
     Raises:
         FolderError: it is no regular file.
@@ -82,7 +82,7 @@ def opened(path: Path, mode: Literal["rb", "ab", "xb"]) -> IO[bytes]:
 
     buffering = -1 if reads else 0
     file = cast("IO[bytes]", open(path, mode, buffering, opener=opener))  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it has just been put there
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it has just appeared
         file.close()
         raise FolderError(f"{path} is no regular file any more; choose another folder")
     return file
@@ -104,9 +104,9 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing: what was there stays until all of the new one is on disk.
+    """Replace a file atomically: the old content stays until the new one is on disk.
 
-    The temporary file has an unpredictable name in the same folder, and is never one that exists.
+    The temporary file has an unpredictable name in the same folder, and is always a new file.
 
     Raises:
         FolderError: names the file, and says why.
@@ -128,7 +128,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def write_all(file: IO[bytes], data: bytes) -> None:
-    """Write all bytes to a file without a buffer, which may take them in parts."""
+    """Write all bytes to an unbuffered file, which may accept them in parts."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
@@ -145,17 +145,17 @@ def flush_folder(folder: Path) -> None:
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what killed processes have left of writing a file, while the folder is held."""
+    """Remove temporary files of killed processes; the folder is locked."""
     for partial in path.parent.glob(f".memsolve-{path.name}-*.partial"):
         with suppress(OSError):
             partial.unlink()
 
 
 def set_aside(path: Path, data: bytes) -> Path:
-    """Add damaged content of a file to the one beside it, `NAME.damaged.SUFFIX`, and flush it.
+    """Append damaged content of a file to `NAME.damaged.SUFFIX` in the same folder, and flush it.
 
     Returns:
-        The path of the latter.
+        The path of that file.
 
     Raises:
         FolderError: it cannot be written.

@@ -17,20 +17,20 @@ FLUSH_SECONDS = 1.0
 class Journal:
     """A file that lines are appended to.
 
-    Once `append` has returned, the lines outlive the process. They outlive a power cut once they
-    are flushed to disk, which `append` does unless it did so less than `FLUSH_SECONDS` ago, and
-    `close` does always: a power cut costs at most what took a second to measure.
+    Once `append` has returned, the lines survive the end of the process. They survive a power cut
+    once they are flushed to disk: by `append`, at most every `FLUSH_SECONDS`, and by `close`. A
+    power cut therefore loses the results of one second at most.
 
-    Where the file has been removed or emptied meanwhile, it is written anew.
+    If the file has been removed or emptied meanwhile, it is written anew.
 
     Args:
         path: of the file, which exists.
-        whole: all that belongs into it, for when it is gone.
+        content: gives the complete content of the file, to write it anew.
     """
 
-    def __init__(self, path: Path, whole: Callable[[], str]) -> None:
+    def __init__(self, path: Path, content: Callable[[], str]) -> None:
         self._path = path
-        self._whole = whole
+        self._content = content
         self._flushed = -FLUSH_SECONDS
         self._pending = False
         with folder.opened(path, "rb") as file:
@@ -75,14 +75,14 @@ class Journal:
             raise self._failed(error) from error
 
     def _opened(self) -> IO[bytes]:
-        """The file that was there before; a new one with the same content where it is gone."""
+        """The file, open for appending; written anew if it has disappeared."""
         if not os.path.lexists(self._path) or not self._path.lstat().st_size:
-            folder.write(self._path, self._whole())
+            folder.write(self._path, self._content())
             with folder.opened(self._path, "rb") as file:
                 self._remember(file)
         file = folder.opened(self._path, "ab")
-        found = os.fstat(file.fileno())
-        if (found.st_dev, found.st_ino) != self._identity:
+        status = os.fstat(file.fileno())
+        if (status.st_dev, status.st_ino) != self._identity:
             file.close()
             raise FolderError(
                 f"{self._path} was replaced by another file while the study ran; nothing was added "
@@ -91,9 +91,9 @@ class Journal:
         return file
 
     def _remember(self, file: IO[bytes]) -> None:
-        found = os.fstat(file.fileno())
-        self._identity = found.st_dev, found.st_ino
-        self._size = found.st_size
+        status = os.fstat(file.fileno())
+        self._identity = status.st_dev, status.st_ino
+        self._size = status.st_size
 
     def _flush(self, file: IO[bytes]) -> None:
         os.fsync(file.fileno())

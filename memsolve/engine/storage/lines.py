@@ -19,11 +19,11 @@ WIDTH = len(CHECKSUM % 0)
 
 
 class Line(NamedTuple):
-    """What a line holds.
+    """The content of a line.
 
     Attributes:
         fields: of its object.
-        checked: it has a checksum, which is right; lines of version 0.2 have none.
+        checked: whether it has a correct checksum; lines of version 0.2 have none.
     """
 
     fields: dict[str, Any]
@@ -37,7 +37,7 @@ def to_line(fields: Mapping[str, Any]) -> str:
 
 
 def from_line(raw: bytes) -> Line | None:
-    """What a line holds; None where it is damaged: no JSON object, or not what was written."""
+    """The content of a line; None if it is damaged: no JSON object, or a wrong checksum."""
     text = raw.strip()
     body, end = text[:-WIDTH], text[-WIDTH:]
     checked = end == CHECKSUM % zlib.crc32(body)

@@ -1,6 +1,6 @@
-"""Whose results a folder holds: a study writes into its own, and into one without any.
+"""Which study a folder belongs to: a study writes into its own folder, or into one without results.
 
-A folder is a study's own if its `cells.jsonl` begins with the study's name and settings.
+A folder belongs to a study if its `cells.jsonl` begins with the study's name and settings.
 """
 
 import json
@@ -22,25 +22,25 @@ OTHERS = (
     "cells.damaged.jsonl",
     "summary.damaged.json",
 )
-"""What else a study leaves in its folder, beside figures whose names begin with its own."""
+"""Further files of a study; its figures have names that begin with the study's."""
 
 LAYOUT = 3
 """Of `cells.jsonl`. In layouts 1 and 2 cells of training had other names for the same fields."""
 
 
 class StoreError(InputError):
-    """A results directory that holds something else, or what cannot be continued."""
+    """A folder that holds other files, or results that cannot be continued."""
 
 
 def check(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder in which a study would overwrite what it has not written.
+    """Refuse a folder in which a study would overwrite files of others.
 
     Args:
         folder: of results, which need not exist.
         settings: of the study, its name among them, as JSON values.
 
     Raises:
-        StoreError: says what the folder holds, and what to do.
+        StoreError: names the files in the folder, and says what to do.
         FolderError: a file in it is no regular file.
     """
     if not folder.is_dir():
@@ -51,26 +51,26 @@ def check(folder: Path, settings: Mapping[str, Any]) -> None:
         check_regular(path)
     try:
         with opened(folder / CELLS, "rb") as file:
-            head = head_of(from_line(raw) for raw in file)
+            head = find_head(from_line(raw) for raw in file)
     except FileNotFoundError:
         if others:
             raise StoreError(
-                f"{folder} holds {_named(others)} without the {CELLS} that a study continues, and "
-                "a study would overwrite them; choose another folder"
+                f"{folder} holds {_format_names(others)} without the {CELLS} that a study "
+                "continues, and a study would overwrite them; choose another folder"
             ) from None
         return
     except OSError as error:
         raise StoreError(f"{folder / CELLS} cannot be read: {error.strerror}") from error
     check_head(folder, head, settings)
-    there = _study_of(folder / "summary.json")
-    if there not in (None, settings["study"]):
+    owner = _study_of(folder / "summary.json")
+    if owner not in (None, settings["study"]):
         raise StoreError(
-            f"{folder} holds the summary.json of a {there} study; choose another folder"
+            f"{folder} holds the summary.json of a {owner} study; choose another folder"
         )
 
 
-def head_of(lines: Iterable[Line | None]) -> Line | None:
-    """The first line of settings that has a checksum, or else the first; None without any."""
+def find_head(lines: Iterable[Line | None]) -> Line | None:
+    """The first line of settings with a checksum, else the first without; None without any."""
     first = None
     for line in filter(is_head, lines):
         if line is not None and line.checked:
@@ -85,42 +85,43 @@ def is_head(line: Line | None) -> bool:
 
 
 def check_head(folder: Path, head: Line | None, settings: Mapping[str, Any]) -> Line:
-    """The head, unless the cells are of another study, or of another layout.
+    """The head, if the cells belong to this study and are in this layout.
 
     Raises:
         StoreError: names the first setting that differs.
     """
     if head is None:
         raise StoreError(
-            f"{folder / CELLS} does not say of which study it holds results, as its first line "
-            "should; choose another folder"
+            f"{folder / CELLS} does not name its study in the first line; choose another folder"
         )
-    there = head.fields["settings"]
+    stored = head.fields["settings"]
     if head.fields.get("layout") != LAYOUT:
-        version = there.get("memsolve", "an unknown version")
+        version = stored.get("memsolve", "up to 0.2.0")
         raise StoreError(
             f"{folder} holds results of memsolve {version} in a layout that this "
             "version does not continue; finish them with that one, or choose another folder"
         )
     for name, value in settings.items():
-        if there.get(name) != value:
-            raise differs(folder, name, there.get(name), value)
+        if stored.get(name) != value:
+            raise settings_differ(folder, name, stored.get(name), value)
     return head
 
 
-def differs(folder: Path, name: str, there: object, now: object, mend: str = "") -> StoreError:
-    """What to say where a setting of the results in a folder differs from that of a study."""
+def settings_differ(
+    folder: Path, name: str, stored: object, now: object, advice: str = ""
+) -> StoreError:
+    """The error for a setting of stored results that differs from the study's."""
     return StoreError(
-        f"{folder} holds results of other settings: {name} is {there!r} there and "
-        f"{now!r} now; {mend}choose another folder"
+        f"{folder} holds results of other settings: {name} is {stored!r} there and "
+        f"{now!r} now; {advice}choose another folder"
     )
 
 
 def set_damaged_summary_aside(folder: Path) -> Path | None:
-    """Keep a `summary.json` that no study wrote, or that is damaged, in the file for such.
+    """Move a damaged `summary.json`, or one that no study wrote, to `summary.damaged.json`.
 
     Returns:
-        The path of the latter, or None where there was nothing to keep.
+        The path of that file, or None if nothing was moved.
     """
     file = folder / "summary.json"
     if (content := read(file)) is None or _study_of(file) is not None:
@@ -131,16 +132,16 @@ def set_damaged_summary_aside(folder: Path) -> Path | None:
 
 
 def _study_of(summary: Path) -> str | None:
-    """The study of a `summary.json`; None where there is no such file, or it is damaged."""
+    """The study of a `summary.json`; None if the file is missing or damaged."""
     content = read(summary) or b""
     try:
-        found = json.loads(content.decode())
-        study, command = found["study"], found["command"]
+        fields = json.loads(content.decode())
+        study, command = fields["study"], fields["command"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return study if isinstance(study, str) and isinstance(command, str) else None
 
 
-def _named(paths: list[Path]) -> str:
+def _format_names(paths: list[Path]) -> str:
     names = [path.name for path in paths]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""Results on disk, appended cell by cell, so that an interrupted or a growing study goes on."""
+"""Results on disk, appended cell by cell, so that interrupted and growing studies continue."""
 
 import gc
 import hashlib
@@ -29,30 +29,32 @@ __all__ = ["Store", "StoreError"]
 
 log = logging.getLogger(__name__)
 
-WRITTEN_WHOLE = ownership.CELLS, "summary.json", "points.csv"
-"""Files that are written under the folder's lock, and may have been left in part."""
+REPLACED = ownership.CELLS, "summary.json", "points.csv"
+"""Files that are replaced under the folder's lock; a killed process may leave temporary ones."""
 
 
 class Store(Generic[C, R]):
     """The results of one study in `cells.jsonl`.
 
-    A line of settings, then one for whatever has made results, with a key, and one a finished
-    cell, with the key of what made it. Results of another optimizer than the one that bears the
-    name now stay in the file, and count again if that one returns.
+    The file holds a line of settings, a line with a key for each producer (the environment and
+    optimizer that measured a result), and a line for each finished cell, with its producer's key.
+    Results of a producer other than the present one stay in the file, and are used again when that
+    producer returns.
 
-    A line that is torn, or not as it was written, costs its cell. Such lines are moved byte by
-    byte to `cells.damaged.jsonl`, and their number is logged as a warning. Lines with fields that
-    only a later version knows stay where they are.
+    A torn or altered line loses its cell only. Such lines are moved byte by byte to
+    `cells.damaged.jsonl`, and counted in a logged warning. Lines with fields of a later version
+    stay where they are.
 
     Args:
-        folder: of results, which exists and is held (`folder.alone`).
-        settings: what the cells do not say of themselves; results made with others are refused.
-        cell: the class of its cells.
-        result: the class of its results.
-        resume: continue with the cells found there; without it, a folder with cells is refused.
+        folder: of results, which exists and is locked (`folder.alone`).
+        settings: shared by all cells; results with other settings are refused.
+        cell: class of the cells.
+        result: class of the results.
+        resume: continue with the cells in the file; otherwise a folder with cells is refused.
 
     Raises:
-        StoreError: says which of the above, and what to do.
+        StoreError: the folder belongs to another study or other settings, or holds results that
+            are not to be resumed.
         FolderError: the file cannot be read or written.
     """
 
@@ -69,62 +71,63 @@ class Store(Generic[C, R]):
         self._file = folder / ownership.CELLS
         self._settings = json.loads(json.dumps(settings))
         self._cell, self._result = cell, result
-        self._makers: dict[str, Environment] = {}
+        self._producers: dict[str, Environment] = {}
         self._results: dict[tuple[C, str], R] = {}
         ownership.check(folder, self._settings)
         if (content := read(self._file)) is None:
-            write(self._file, self._whole())
+            write(self._file, self._content())
         else:
             with without_collector():
                 self._continue(content.split(b"\n"), resume=resume)
         if aside := ownership.set_damaged_summary_aside(folder):
             log.warning("%s: summary.json is damaged; it was moved to %s", folder, aside.name)
-        for name in WRITTEN_WHOLE:
+        for name in REPLACED:
             remove_partials(folder / name)
-        self._journal = Journal(self._file, self._whole)
+        self._journal = Journal(self._file, self._content)
 
-    def find(self, cell: C, by: Environment) -> R | None:
-        """The result of a cell, if this has made it, and it is not one of a failure."""
-        result = self._results.get((cell, _key(by)))
+    def find(self, cell: C, producer: Environment) -> R | None:
+        """The result of a cell by a producer; None without one, and for a failed result."""
+        result = self._results.get((cell, _key(producer)))
         return None if getattr(result, "failed", False) else result
 
-    def add(self, cell: C, result: R, by: Environment) -> None:
-        """Keep the result of a finished cell, in memory and on disk.
+    def add(self, cell: C, result: R, producer: Environment) -> None:
+        """Keep the result of a finished cell in memory and on disk.
 
         Raises:
             FolderError: the file cannot be written.
         """
-        key = _key(by)
-        maker = "" if key in self._makers else _maker_line(key, by)
-        self._journal.append(maker + _result_line(cell, result, key))
-        self._makers[key] = by
+        key = _key(producer)
+        line = "" if key in self._producers else _producer_line(key, producer)
+        self._journal.append(line + _result_line(cell, result, key))
+        self._producers[key] = producer
         self._results[cell, key] = result
 
-    def mark_failed(self, cell: C, reason: str, by: Environment) -> None:
-        """Note on disk why a cell has failed; it is tried again when the study is resumed."""
-        self._journal.append(to_line({"cell": asdict(cell), "failed": reason, "environment": by}))
+    def mark_failed(self, cell: C, reason: str, producer: Environment) -> None:
+        """Record why a cell failed; it is measured again when the study is resumed."""
+        fields = {"cell": asdict(cell), "failed": reason, "environment": producer}
+        self._journal.append(to_line(fields))
 
     def close(self) -> None:
         """Flush what is not on disk yet; see `Journal`."""
         self._journal.close()
 
     def expect(self, environment: Environment) -> None:
-        """Refuse results of another environment than the one that would go on.
+        """Refuse results of an environment other than the present one.
 
         Raises:
             StoreError: names the first setting in which they differ.
         """
-        made = {key for _, key in self._results}
-        for key in self._makers.keys() & made:
+        used = {key for _, key in self._results}
+        for key in self._producers.keys() & used:
             for name, value in environment.items():
-                found = self._makers[key].get(name)
-                if found != value:
-                    mend = "set OMP_NUM_THREADS as there, or " if name == "threads" else ""
-                    raise ownership.differs(self._folder, name, found, value, mend)
+                stored = self._producers[key].get(name)
+                if stored != value:
+                    advice = "set OMP_NUM_THREADS as there, or " if name == "threads" else ""
+                    raise ownership.settings_differ(self._folder, name, stored, value, advice)
 
     def _continue(self, lines: list[bytes], *, resume: bool) -> None:
-        """Take the results of a file, and leave whole lines in it."""
-        good, damaged = self._take(lines)
+        """Read the results of a file, and leave only its intact lines in it."""
+        intact, damaged = self._read(lines)
         if self._results and not resume:
             raise StoreError(
                 f"{self._folder} holds results; add --resume (resume=True) to continue them, "
@@ -133,20 +136,20 @@ class Store(Generic[C, R]):
         if damaged:
             aside = set_aside(self._file, _joined(damaged))
             log.warning(
-                "%s: %d damaged %s moved to %s; what is lost by that is measured again",
+                "%s: %d damaged %s moved to %s; their cells are measured again",
                 self._file,
                 len(damaged),
                 "line was" if len(damaged) == 1 else "lines were",
                 aside.name,
             )
         if damaged or lines[-1]:  # the next line would continue an unfinished one
-            write(self._file, _joined(good))
+            write(self._file, _joined(intact))
 
-    def _take(self, lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-        """Take what lines hold; those that are whole, and those that are damaged."""
-        head = ownership.head_of(map(from_line, lines))
+    def _read(self, lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Read the content of lines; return the intact and the damaged ones."""
+        head = ownership.find_head(map(from_line, lines))
         head = ownership.check_head(self._folder, head, self._settings)
-        good: list[bytes] = []
+        intact: list[bytes] = []
         damaged: list[bytes] = []
         for raw in filter(bytes.strip, lines):
             line = from_line(raw)
@@ -154,42 +157,42 @@ class Store(Generic[C, R]):
                 line = None
             if ownership.is_head(line):
                 ownership.check_head(self._folder, line, self._settings)
-            whole = line is not None and self._take_line(line.fields)
-            (good if whole else damaged).append(raw)
-        return good, damaged
+            valid = line is not None and self._read_line(line.fields)
+            (intact if valid else damaged).append(raw)
+        return intact, damaged
 
-    def _take_line(self, found: Mapping[str, Any]) -> bool:
-        """Take what a line holds; False where that is damaged."""
+    def _read_line(self, fields: Mapping[str, Any]) -> bool:
+        """Read the content of a line; False if it is damaged."""
         try:
-            if "settings" in found or "failed" in found:
-                return isinstance(found.get("settings", {}), dict)
-            if "environment" in found:
-                return self._take_maker(found["key"], dict(found["environment"]))
-            cell = from_json(self._cell, found["cell"])
-            result = from_json(self._result, found["result"])
-            if found["cell"].keys() <= vars(cell).keys():  # else of a later version
-                self._results[cell, found["made"]] = result
+            if "settings" in fields or "failed" in fields:
+                return isinstance(fields.get("settings", {}), dict)
+            if "environment" in fields:
+                return self._read_producer(fields["key"], dict(fields["environment"]))
+            cell = from_json(self._cell, fields["cell"])
+            result = from_json(self._result, fields["result"])
+            if fields["cell"].keys() <= vars(cell).keys():  # else of a later version
+                self._results[cell, fields["producer"]] = result
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
         return True
 
-    def _take_maker(self, key: str, by: Environment) -> bool:
-        if key != _key(by):
+    def _read_producer(self, key: str, producer: Environment) -> bool:
+        if key != _key(producer):
             return False
-        self._makers[key] = by
+        self._producers[key] = producer
         return True
 
-    def _whole(self) -> str:
-        """All that is known, as the content of the file."""
+    def _content(self) -> str:
+        """The complete content of the file."""
         head = to_line({"layout": LAYOUT, "settings": self._settings})
-        makers = [_maker_line(key, by) for key, by in self._makers.items()]
-        results = [_result_line(cell, of, key) for (cell, key), of in self._results.items()]
-        return "".join([head, *makers, *results])
+        producers = [_producer_line(key, each) for key, each in self._producers.items()]
+        results = [_result_line(cell, each, key) for (cell, key), each in self._results.items()]
+        return "".join([head, *producers, *results])
 
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """No search for reference cycles meanwhile: many objects and no cycles are made."""
+    """Pause the garbage collector: reading makes many objects and no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -199,18 +202,18 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _maker_line(key: str, by: Environment) -> str:
-    return to_line({"key": key, "environment": by})
+def _producer_line(key: str, producer: Environment) -> str:
+    return to_line({"key": key, "environment": producer})
 
 
 def _result_line(cell: Cell, result: "DataclassInstance", key: str) -> str:
-    return to_line({"cell": asdict(cell), "result": asdict(result), "made": key})
+    return to_line({"cell": asdict(cell), "result": asdict(result), "producer": key})
 
 
 def _joined(lines: list[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def _key(by: Environment) -> str:
-    text = json.dumps(by, sort_keys=True)
+def _key(producer: Environment) -> str:
+    text = json.dumps(producer, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

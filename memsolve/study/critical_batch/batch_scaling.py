@@ -6,7 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memsolve.engine.results.estimate import POSITIVE, Estimate, Floats, identified, jackknife
+from memsolve.engine.results.estimate import (
+    POSITIVE,
+    Estimate,
+    Floats,
+    jackknife,
+    require_identified,
+)
 
 OVERHEAD = 1.2
 """Steps over linear scaling at the critical batch size of Zhang et al."""
@@ -125,7 +131,7 @@ class BatchScaling:
         estimate = jackknife([samples], lambda draws: statistic(draws[0]), POSITIVE)
         low, high = self.batch_sizes[reached][[0, -1]]
         reason = f"not inside the batch sizes that reached the target, {low:g} to {high:g}"
-        return identified(estimate, low, high, reason)
+        return require_identified(estimate, low, high, reason)
 
     def _inside(self, estimates: Floats, reached: Booleans) -> Floats:
         """Estimates between the finite batch sizes that reached the target; NaN elsewhere."""

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memsolve.engine.results.estimate import POSITIVE, Estimate, Floats, identified, jackknife
+from memsolve.engine.results.estimate import (
+    POSITIVE,
+    Estimate,
+    Floats,
+    jackknife,
+    require_identified,
+)
 
 EDGE_FACTOR = 1.01
 """An estimate this close to the smallest or largest batch size is not identified."""
@@ -44,4 +50,6 @@ def saturating_batch_size(batch_sizes: Sequence[float], counts: Floats) -> Estim
         return np.asarray(np.where(inside, estimates, np.nan))
 
     estimate = jackknife([counts], lambda draws: crossing(draws[0]), POSITIVE)
-    return identified(estimate, smallest, largest, f"not inside {smallest:g} to {largest:g}")
+    return require_identified(
+        estimate, smallest, largest, f"not inside {smallest:g} to {largest:g}"
+    )

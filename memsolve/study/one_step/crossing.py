@@ -6,7 +6,13 @@ import numpy as np
 import torch
 
 from memsolve import theory
-from memsolve.engine.results.estimate import POSITIVE, Estimate, Floats, identified, jackknife
+from memsolve.engine.results.estimate import (
+    POSITIVE,
+    Estimate,
+    Floats,
+    jackknife,
+    require_identified,
+)
 from memsolve.problem import power_law
 from memsolve.study.one_step.points import SaturationPoint
 
@@ -63,7 +69,7 @@ class Crossing:
         crossing = jackknife([counts], lambda draws: self(draws[0]), POSITIVE)
         first, last = self.batch_sizes[0], self.batch_sizes[-1]
         reason = "no crossing inside the grid of batch sizes"
-        estimate = self._unless_near_edge(identified(crossing, first, last, reason))
+        estimate = self._unless_near_edge(require_identified(crossing, first, last, reason))
         rise, plateau = self.asymptotes(counts[None])
         return SaturationPoint(
             dim=dim,

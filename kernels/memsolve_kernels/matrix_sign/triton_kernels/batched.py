@@ -1,12 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""The whole iteration in one launch, for batches of small matrices: each stays on its processor.
+"""All steps of the iteration in one launch, for batches of small matrices.
 
-One program scales one matrix and takes it through every step. `A` and `B` never leave its registers
-and shared memory, and `A` is rounded for its product only: added up as rounded, the compiler would
-convert it one by one; between products `X` and `Y` rest in their output, a few dozen kilobytes that
-stay in cache, so that registers hold one operand at a time and do not spill. Sizes are powers of
-two known to the compiler, which spares the registers of addresses and masks; zeros pad other sizes
-and stay zero.
+One program scales one matrix and makes every step. `A` and `B` stay in its registers and shared
+memory. `A` is rounded for its product only, since the compiler would convert a rounded summand one
+element at a time. Between products `X` and `Y` are in their output, a few dozen kilobytes in cache,
+so that registers hold one operand at a time and do not spill. Sizes are powers of two and constants
+of the compiler, which saves registers for addresses and masks; other sizes are padded by zeros.
 """
 
 from functools import cache
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.launch import launch
-from memsolve_kernels.matrix_sign.newton_schulz import Pair
 from memsolve_kernels.matrix_sign.polynomials import Schedule
+from memsolve_kernels.matrix_sign.scaling import Pair
 
 
 @triton.jit(do_not_specialize=["scale"])
@@ -39,7 +38,7 @@ def batched_kernel(
 ):
     """All steps on one matrix `X` (ROWS, COLUMNS) of the batch and, if DAMPED, `Y` (ROWS, ROWS).
 
-    Where `scale` is one, `X` is the matrix itself, to be scaled first, and `Y` is not read.
+    If `scale` is one, `X` is the unscaled matrix, which is scaled first, and `Y` is not read.
     """
     matrix = tl.program_id(0).to(tl.int64)
     row, column, other_row = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, ROWS)
@@ -47,16 +46,16 @@ def batched_kernel(
     y_offset = row[:, None] * ROWS + other_row[None, :]
     x_at = out_X + matrix * ROWS * COLUMNS + x_offset
     y_at = out_Y + matrix * ROWS * ROWS + y_offset
-    # Names of their own: the compiler would take x and y for carried from step to step.
-    given = tl.load(X + matrix * ROWS * COLUMNS + x_offset)
+    # Separate names: the compiler would carry x and y from step to step.
+    initial = tl.load(X + matrix * ROWS * COLUMNS + x_offset)
     if scale == 1:
-        first_x, share = scaled(given.to(tl.float32), damping)
+        first_x, share = normalise(initial.to(tl.float32), damping)
         tl.store(x_at, first_x.to(out_X.dtype.element_ty))
         if DAMPED:
             first_y = tl.where(row[:, None] == other_row[None, :], share, 0.0)
             tl.store(y_at, first_y.to(out_Y.dtype.element_ty))
     else:
-        tl.store(x_at, given)
+        tl.store(x_at, initial)
         if DAMPED:
             tl.store(y_at, tl.load(Y + matrix * ROWS * ROWS + y_offset))
     for step in range(steps):
@@ -83,8 +82,8 @@ def batched_kernel(
 
 
 @triton.jit
-def scaled(x, damping):
-    """`newton_schulz.normalise`: the matrix and damping over a bound on `||[x, damping I]||`."""
+def normalise(x, damping):
+    """`scaling.normalise`: the matrix and damping over a bound on `||[x, damping I]||`."""
     scale = tl.maximum(tl.max(tl.max(tl.abs(x), 1), 0), damping)
     scale = tl.where(scale == 0.0, 1.0, scale)
     x = x / scale
@@ -97,7 +96,7 @@ def scaled(x, damping):
 def iterate(pair: Pair, schedule: Schedule, precision: Precision) -> Pair:
     """`newton_schulz.iterate` of a pair of small matrices, in its own dtype and in one launch.
 
-    The blocks are contiguous; `X` is (k, m, n). Deterministic, and the same in a batch as alone.
+    The blocks are contiguous; `X` is (k, m, n). Deterministic, and independent of the batch.
     """
     return _launch(pair.X, pair.Y, None, schedule, precision)
 
@@ -105,9 +104,9 @@ def iterate(pair: Pair, schedule: Schedule, precision: Precision) -> Pair:
 def scale_and_iterate(
     matrix: Tensor, damping: float, schedule: Schedule, precision: Precision
 ) -> Pair:
-    """`newton_schulz.normalise` and `iterate` of small matrices (k, m, n), in one launch.
+    """`scaling.normalise` and `iterate` of small matrices (k, m, n), in one launch.
 
-    All steps are in the dtype of the matrix. Deterministic, and the same in a batch as alone.
+    All steps are in the dtype of the matrix. Deterministic, and independent of the batch.
     """
     return _launch(matrix, None, damping, schedule, precision)
 

@@ -1,12 +1,12 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""`alpha X Y^T + beta Z`, known to be symmetric: half the tiles are computed and mirrored.
+"""`alpha X Y^T + beta Z`, if symmetric: half of the tiles are computed and mirrored.
 
-The one kernel is three products of a Newton-Schulz step: the Gram matrix `X X^T`, the polynomial
+The kernel serves three products of a Newton-Schulz step: the Gram matrix `X X^T`, the polynomial
 `b A + c A^2`, and the update `a Y + B Y` of a symmetric `Y` that commutes with `B`. The grid holds
 the tiles of the lower triangle and no others. The result is symmetric bit by bit.
 
-A tile may be wider than high: each then reads fewer operands from the L2 cache for its products,
-which is what bounds square ones on sm_90 (bench/NOTES.md).
+A tile may be wider than high. It then reads fewer operands from the L2 cache for its products;
+these reads are the bottleneck of square tiles on sm_90 (bench/NOTES.md).
 """
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.launch import launch
-from memsolve_kernels.matrix_sign.presets import Tile
+from memsolve_kernels.matrix_sign.presets import TileConfig
 from memsolve_kernels.matrix_sign.triton_kernels.tile import accumulate
 
 
@@ -37,9 +37,9 @@ def symmetric_kernel(
     GROUP: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A row of one or two square tiles of one matrix of the batch, COLUMNS wide, and their mirrors.
+    """One or two square tiles side by side, COLUMNS wide, of one matrix, and their mirror images.
 
-    One that lies above the diagonal is left out: another program mirrors it.
+    A tile above the diagonal is skipped: another program mirrors it.
     """
     WIDE: tl.constexpr = COLUMNS // ROWS
     squares = tl.cdiv(size, COLUMNS)
@@ -79,7 +79,7 @@ def finish(product, Z, out, i, j, size, alpha, beta, HAS_Z: tl.constexpr, BLOCK:
     """Write `alpha product + beta Z` of a tile on or below the diagonal, and mirror it."""
     if i >= j:
         row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
-        below, right = size - i * BLOCK, size - j * BLOCK  # that are left
+        below, right = size - i * BLOCK, size - j * BLOCK  # remaining rows and columns
         here = i.to(tl.int64) * BLOCK * size + j * BLOCK
         inside = (row < below) & (column < right)
         result = alpha * product
@@ -100,8 +100,8 @@ def finish(product, Z, out, i, j, size, alpha, beta, HAS_Z: tl.constexpr, BLOCK:
 def lower_tile(index, tiles, GROUP: tl.constexpr):
     """Row and column of a square of the lower triangle, numbered so that neighbours share operands.
 
-    Rows go in groups of GROUP. Within a group, the tiles left of its diagonal block come column by
-    column, and then those of the block row by row.
+    Rows form groups of GROUP. Within a group, the tiles left of its diagonal block come column by
+    column, then those of the block row by row.
     """
     first = triangle_row(index) // GROUP * GROUP
     height = tl.minimum(GROUP, tiles - first)
@@ -128,12 +128,12 @@ def symmetric(
     alpha: float,
     Z: Tensor | None,
     beta: float,
-    tile: Tile,
+    tile: TileConfig,
     precision: Precision,
 ) -> Tensor:
     """`alpha X Y^T + beta Z` of contiguous `X`, `Y` (k, m, n) and `Z` (k, m, m), if symmetric.
 
-    Accumulates in float32 whatever the dtype. Deterministic, and the same in a batch as alone.
+    Accumulates in float32 for every dtype. Deterministic, and independent of the batch.
     """
     batch, size, depth = X.shape
     out = torch.empty(batch, size, size, dtype=X.dtype, device=X.device)

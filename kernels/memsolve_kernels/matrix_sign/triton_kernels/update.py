@@ -8,7 +8,7 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.launch import launch
-from memsolve_kernels.matrix_sign.presets import Tile
+from memsolve_kernels.matrix_sign.presets import TileConfig
 from memsolve_kernels.matrix_sign.triton_kernels.tile import accumulate
 
 
@@ -54,17 +54,17 @@ def update_kernel(
 
 @triton.jit
 def grouped_tile(index, tile_rows, tile_columns, GROUP: tl.constexpr):
-    """Row and column of a tile: groups of GROUP rows, each walked column by column."""
+    """Row and column of a tile: groups of GROUP rows, each in column order."""
     first = index // (GROUP * tile_columns) * GROUP
     height = tl.minimum(GROUP, tile_rows - first)
     index -= first * tile_columns
     return first + index % height, index // height
 
 
-def update(X: Tensor, B: Tensor, a: float, tile: Tile, precision: Precision) -> Tensor:
+def update(X: Tensor, B: Tensor, a: float, tile: TileConfig, precision: Precision) -> Tensor:
     """`a X + B X` of contiguous `X` (k, m, n) and `B` (k, m, m).
 
-    Accumulates in float32 whatever the dtype. Deterministic, and the same in a batch as alone.
+    Accumulates in float32 for every dtype. Deterministic, and independent of the batch.
     """
     batch, rows, columns = X.shape
     out = torch.empty_like(X)

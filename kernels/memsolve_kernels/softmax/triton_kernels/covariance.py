@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 """The Hessian of the log-odds times a direction, in one pass over the items: 6BNd flops.
 
-With the log-odds and the mean known, the weights need no running maximum: a tile of outputs gives
-logits and components along the direction, and their centred product weighs the tile a third time.
+The log-odds and the mean are inputs, so that the weights need no running maximum: a tile of outputs
+gives logits and components along the direction, and their centred product weights the tile.
 """
 
 import torch
@@ -11,18 +11,15 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.passes import Aim, WeightedPartial
-from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.interface import HvpContext, WeightedPartial
+from memsolve_kernels.softmax.plan import LaunchConfig
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
-    blocks,
     first_left_out,
-    items_per_split,
     leave_out,
     load_block,
     load_targets,
-    sizes,
 )
 
 
@@ -65,25 +62,22 @@ def covariance_kernel(
     tl.store(sums + slot[:, None] * DIM + columns[None, :], weighted, mask=inside)
 
 
-def covariance(
+def launch_covariance(
     queries: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    aim: Aim,
-    preset: Preset,
-    precision: str,
-    splits: int,
+    context: HvpContext,
+    config: LaunchConfig,
 ) -> WeightedPartial:
-    """A part a split, in float32; queries, targets and the aim contiguous."""
-    (batch, dim), num_items = queries.shape, len(outputs)
+    """One part per split, in float32; queries, targets and context are contiguous."""
+    (batch, dim), num_items, splits = queries.shape, len(outputs), config.splits
     totals = queries.new_empty(splits, batch, dtype=torch.float32)
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
     launch(
-        covariance_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages, preset.registers,
-        queries=queries, directions=aim.directions, outputs=outputs, targets=targets,
-        shifts=aim.shift, centers=aim.center, totals=totals, sums=sums,
-        items_per_split=items_per_split(num_items, splits, preset),
-        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
+        covariance_kernel, config.grid(batch), **config.tile.compiler_options,
+        queries=queries, directions=context.directions, outputs=outputs, targets=targets,
+        shifts=context.shift, centers=context.center, totals=totals, sums=sums,
+        items_per_split=config.items_per_split(num_items),
+        **config.arguments(queries, outputs),
     )  # fmt: skip
-    return WeightedPartial(aim.shift.expand(splits, batch), totals, totals, sums)
+    return WeightedPartial(context.shift.expand(splits, batch), totals, totals, sums)

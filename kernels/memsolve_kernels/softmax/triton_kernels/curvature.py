@@ -1,10 +1,10 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""Gradient and Hessian product of the log-odds together, in one pass over the items: 8BNd flops.
+"""Gradient and Hessian product of the log-odds in a single pass over the items: 8BNd flops.
 
-Beside the others' mean, a program keeps their sum weighted by the component along the direction.
-The covariance is a difference of the two, which would cancel where one item has nearly all the
-weight: hence the mean is normalised by the sum of its weights as rounded for the tensor cores, and
-its share in the moment is the sum of the moment's, as rounded too.
+A program keeps the others' mean, and their sum weighted by the component along the direction (the
+moment). The covariance is a difference of the two, which would cancel where one item has nearly all
+the weight. Hence the mean is normalised by the sum of its weights as rounded for the tensor cores,
+and its coefficient in the moment is the sum of the moment's rounded weights.
 """
 
 import torch
@@ -13,9 +13,9 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.plan import LaunchConfig, sizes
 from memsolve_kernels.softmax.triton_kernels.merge import BLOCK_B, BLOCK_D, NUM_STAGES, NUM_WARPS
-from memsolve_kernels.softmax.triton_kernels.rowdot import row_dot
+from memsolve_kernels.softmax.triton_kernels.row_dot import launch_row_dot
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
@@ -23,13 +23,10 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     LOWEST,
     ONES,
     TINY,
-    blocks,
     first_left_out,
-    items_per_split,
     leave_out,
     load_block,
     load_targets,
-    sizes,
 )
 
 
@@ -40,7 +37,7 @@ def curvature_kernel(
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One split's maxima, sums of weights (exact, rounded, along the direction) and of outputs."""
+    """A split's maxima, sums of weights (exact, rounded, along the direction) and of outputs."""
     rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     columns = tl.arange(0, BLOCK_D)
     query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
@@ -144,27 +141,27 @@ def merge_curvature_kernel(
     tl.store(log_odds + rows, odds * LN_2, mask=inside)
 
 
-def curvature(
+def launch_curvature(
     queries: Tensor,
     directions: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    preset: Preset,
-    precision: str,
-    splits: int,
+    config: LaunchConfig,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-odds (B,), difference and covariance product (B, d) in float32; contiguous inputs."""
-    (batch, dim), num_items = queries.shape, len(outputs)
-    own_alongs = row_dot(directions, outputs, targets)
+    """Log-odds (B,), difference and covariance product (B, d) in float32.
+
+    All inputs but the outputs are contiguous.
+    """
+    (batch, dim), num_items, splits = queries.shape, len(outputs), config.splits
+    own_alongs = launch_row_dot(directions, outputs, targets)
     rows = own_alongs.new_empty(4, splits, batch)
     sums, moments = own_alongs.new_empty(2, splits, batch, dim)
     launch(
-        curvature_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages, preset.registers,
+        curvature_kernel, config.grid(batch), **config.tile.compiler_options,
         queries=queries, directions=directions, outputs=outputs, targets=targets,
         own_alongs=own_alongs, rows_out=rows, sums=sums, moments=moments,
-        items_per_split=items_per_split(num_items, splits, preset),
-        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
+        items_per_split=config.items_per_split(num_items),
+        **config.arguments(queries, outputs),
     )  # fmt: skip
     log_odds = own_alongs.new_empty(batch)
     difference, product = torch.empty_like(sums[0]), torch.empty_like(sums[0])

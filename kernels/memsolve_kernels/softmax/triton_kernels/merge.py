@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""Partial softmaxes become one, split by split in order, and take the target's column back in."""
+"""Merge of partial softmaxes, split by split in order, with the target's column."""
 
 import torch
 import triton
@@ -7,7 +7,8 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.passes import WeightedPartial
+from memsolve_kernels.softmax.interface import WeightedPartial
+from memsolve_kernels.softmax.plan import sizes
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
@@ -16,7 +17,6 @@ from memsolve_kernels.softmax.triton_kernels.tile import (
     TINY,
     load_block,
     load_targets,
-    sizes,
 )
 
 BLOCK_B, BLOCK_D, NUM_WARPS, NUM_STAGES = 8, 64, 4, 3
@@ -64,19 +64,19 @@ def merge_kernel(
         value = tl.where((target < 0)[:, None], float("nan"), value)
         place = rows.to(tl.int64)[:, None] * DIM + columns[None, :]
         tl.store(difference + place, weighted / tl.maximum(norm, TINY)[:, None] - value, mask=block)
-    # to base 2 the maximum less the target's logit is rounded once, however large both are
+    # in base 2, the difference of maximum and target logit is rounded once, at any size
     odds = tl.fma(own, -LOG2_E, top) + tl.log2(total)
     tl.store(log_odds + rows, odds * LN_2, mask=inside)
     tl.store(others + rows * 2, top, mask=inside)
     tl.store(others + rows * 2 + 1, total, mask=inside)
 
 
-def merge(
+def launch_merge(
     partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-odds (B,), difference (B, d) and others (B, 2), float32; a single part is overwritten.
 
-    Queries and targets are contiguous; the targets' outputs are all that is read of the outputs.
+    Queries and targets are contiguous. Only the targets' outputs are read.
     """
     (splits, batch), sums = partial.top.shape, partial.sums
     log_odds, others = sums.new_empty(batch), sums.new_empty(batch, 2)

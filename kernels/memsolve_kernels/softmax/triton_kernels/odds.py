@@ -5,9 +5,9 @@ A program takes a block of queries and a range of items, loads each tile of outp
 keys and then as values, and keeps running maximum, sums and weighted sum of outputs on chip. Ranges
 are merged afterwards, always in the same order.
 
-The log-odds take the sum of the weights themselves, and the mean that of the weights as rounded for
-the tensor cores: rounding then moves the mean only by the spread of the outputs around it. That sum
-is a product with ones: to add up rounded numbers here would have each converted back, one by one.
+The log-odds use the sum of the weights; the mean uses the sum of the weights as rounded for the
+tensor cores, so that rounding moves the mean only by the spread of the outputs around it. The
+latter sum is a product with ones, since adding rounded numbers would convert each of them back.
 """
 
 import torch
@@ -16,20 +16,17 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.passes import WeightedPartial
-from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.interface import WeightedPartial
+from memsolve_kernels.softmax.plan import LaunchConfig
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
     LOWEST,
     ONES,
-    blocks,
     first_left_out,
-    items_per_split,
     leave_out,
     load_block,
     load_targets,
-    sizes,
 )
 
 
@@ -40,7 +37,7 @@ def odds_kernel(
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Online softmax of a block of queries over the items of one split, targets left out."""
+    """Online softmax of a block of queries over the items of one split, without the targets."""
     rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     columns = tl.arange(0, BLOCK_D)
     query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
@@ -77,19 +74,18 @@ def odds_kernel(
     tl.store(sums + slot[:, None] * DIM + columns[None, :], weighted, mask=inside)
 
 
-def odds(
-    queries: Tensor, outputs: Tensor, targets: Tensor, preset: Preset, precision: str, splits: int
+def launch_odds(
+    queries: Tensor, outputs: Tensor, targets: Tensor, config: LaunchConfig
 ) -> WeightedPartial:
-    """A part a split, in float32; queries and targets contiguous."""
-    (batch, dim), num_items = queries.shape, len(outputs)
+    """One part per split, in float32; queries and targets are contiguous."""
+    (batch, dim), num_items, splits = queries.shape, len(outputs), config.splits
     tops, totals, norms = queries.new_empty(3, splits, batch, dtype=torch.float32)
     sums = queries.new_empty(splits, batch, dim, dtype=torch.float32)
     launch(
-        odds_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages, preset.registers,
+        odds_kernel, config.grid(batch), **config.tile.compiler_options,
         queries=queries, outputs=outputs, targets=targets,
         tops=tops, totals=totals, norms=norms, sums=sums,
-        items_per_split=items_per_split(num_items, splits, preset),
-        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
+        items_per_split=config.items_per_split(num_items),
+        **config.arguments(queries, outputs),
     )  # fmt: skip
     return WeightedPartial(tops, totals, norms, sums)

@@ -7,26 +7,23 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.passes import RankPartial
-from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.interface import RankPartial
+from memsolve_kernels.softmax.plan import LaunchConfig
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LN_2,
     LOG2_E,
     LOWEST,
-    blocks,
     first_left_out,
-    items_per_split,
     leave_out,
     load_block,
     load_targets,
-    sizes,
 )
 
 
 @triton.jit
 def by_lanes(logit, LANES: tl.constexpr):
-    """(rows, columns) as (rows, lanes, columns of a lane): pairs of columns are dealt in turn."""
+    """(rows, columns) as (rows, lanes, columns of a lane): lanes take pairs of columns in turn."""
     ROWS: tl.constexpr = logit.shape[0]
     COLUMNS: tl.constexpr = logit.shape[1]
     pairs = tl.reshape(logit, (ROWS, COLUMNS // (2 * LANES), LANES, 2))
@@ -40,10 +37,10 @@ def rank_kernel(
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     LANES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of a block of queries over the items of one split, targets left out by index.
+    """Statistics of a block of queries over the items of one split, without the targets.
 
-    Each is kept LANES times a row, for as many threads as share one in a product of tensor cores,
-    so that threads exchange nothing until all tiles are done.
+    Each row has LANES copies of each, one for every thread that shares the row in a product of
+    tensor cores, so that threads exchange nothing until all tiles are done.
     """
     rows = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     target = load_targets(targets, rows, num_queries, num_items)
@@ -76,7 +73,7 @@ def rank_kernel(
         logit = by_lanes(logit, LANES)
         above += tl.sum(tl.where(logit > own[:, None, None], 1.0, 0.0), 2).to(tl.int32)
         best = tl.maximum(best, tl.max(logit, 2))
-        risen = tl.maximum(top, best * LOG2_E)  # rounded here, and this number everywhere below
+        risen = tl.maximum(top, best * LOG2_E)  # rounded once, and used as rounded below
         weight = tl.exp2(logit * LOG2_E - risen[:, :, None])
         total = total * tl.exp2(top - risen) + tl.sum(weight, 2)
         top = risen
@@ -91,25 +88,22 @@ def rank_kernel(
     tl.store(ranks + slot, tl.sum(above, 1), mask=inside)
 
 
-def ranks(
+def launch_ranks(
     queries: Tensor,
     outputs: Tensor,
     targets: Tensor,
     target_logits: Tensor,
-    preset: Preset,
-    precision: str,
-    splits: int,
+    config: LaunchConfig,
 ) -> RankPartial:
-    """A part a split, in float32; queries, targets and their logits contiguous."""
-    batch, num_items = len(queries), len(outputs)
+    """One part per split, in float32; queries, targets and target logits are contiguous."""
+    batch, num_items, splits = len(queries), len(outputs), config.splits
     log_odds, best_others = queries.new_empty(2, splits, batch, dtype=torch.float32)
     above = targets.new_empty(splits, batch, dtype=torch.int64)
     launch(
-        rank_kernel, (triton.cdiv(batch, preset.block_b), splits),
-        preset.num_warps, preset.num_stages, preset.registers,
+        rank_kernel, config.grid(batch), **config.tile.compiler_options,
         queries=queries, outputs=outputs, targets=targets, target_logits=target_logits,
         log_odds=log_odds, best_others=best_others, ranks=above,
-        items_per_split=items_per_split(num_items, splits, preset),
-        LANES=preset.lanes, PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
+        items_per_split=config.items_per_split(num_items),
+        LANES=config.tile.lanes, **config.arguments(queries, outputs),
     )  # fmt: skip
     return RankPartial(log_odds, best_others, above)

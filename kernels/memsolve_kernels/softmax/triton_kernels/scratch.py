@@ -1,13 +1,13 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""The two passes where d is too large for a weighted sum of outputs to stay on chip.
+"""The passes where d is too large for a weighted sum of outputs to stay on chip.
 
-A chunk of items at a time, one kernel writes the weights of all its items into a fixed scratch, as
-a matrix product with an exponential at its end, and a second multiplies them with the outputs: 4BNd
-flops for the log-odds and 6BNd for the covariance, as in one pass, and a few bytes a weight.
+For each chunk of items one kernel writes the weights of all its items into a fixed scratch, as a
+matrix product with an exponential epilogue, and a second kernel multiplies them with the outputs:
+4BNd flops for the log-odds and 6BNd for the covariance, as in one pass, and a few bytes a weight.
 
-Weights are relative to the maximum of their own tile, up to a power of two; the second kernel knows
-the maxima of the whole chunk before it starts, and so scales each tile once, exactly, and its
-accumulator once a chunk.
+Weights are relative to the maximum of their own tile, rounded to a power of two. The second kernel
+reads the maxima of the chunk before it starts, and so scales each tile once, exactly, and its
+accumulator once per chunk.
 """
 
 from typing import Any
@@ -18,21 +18,19 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.passes import Aim, WeightedPartial
-from memsolve_kernels.softmax.presets import Preset
+from memsolve_kernels.softmax.interface import HvpContext, WeightedPartial
+from memsolve_kernels.softmax.plan import LaunchConfig
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
     LOWEST,
-    blocks,
     leave_out,
     load_block,
     load_targets,
-    sizes,
 )
 
 SCRATCH_BYTES = 64 * 2**20
-MOST_TILES = 2**16 - 1  # of a chunk: CUDA's limit on the second direction of a grid
+MAX_TILES = 2**16 - 1  # of a chunk: CUDA's limit on the second direction of a grid
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -127,11 +125,11 @@ def accumulate_kernel(
     state = sums + slot[:, None] * DIM + columns[None, :]
     weighted = tl.load(state, mask=block, other=0.0) * decay[:, None]
 
-    lines = weights + rows.to(tl.int64)[:, None] * chunk  # every place of which is written
+    lines = weights + rows.to(tl.int64)[:, None] * chunk  # each of whose elements is written
     for place in range(first_tile * TILE, last_tile * TILE, BLOCK_N):
         part = (place // TILE) * num_queries + rows
         scale = tl.exp2(tl.load(tile_tops + part, mask=inside, other=LOWEST) - top)
-        scale = scale.to(weights.dtype.element_ty)  # a power of two, so that no weight is rounded
+        scale = scale.to(weights.dtype.element_ty)  # a power of two: the product is exact
         places = place + tl.arange(0, BLOCK_N)
         weight = tl.load(lines + places[None, :], mask=inside[:, None], other=0.0)
         value = load_block(
@@ -146,79 +144,69 @@ def accumulate_kernel(
         tl.store(next_totals + slot, total, mask=inside)
 
 
-def odds(
-    queries: Tensor,
-    outputs: Tensor,
-    targets: Tensor,
-    weigh: Preset,
-    add: Preset,
-    precision: str,
-    splits: int,
+def odds_by_scratch(
+    queries: Tensor, outputs: Tensor, targets: Tensor, weigh: LaunchConfig, add: LaunchConfig
 ) -> WeightedPartial:
-    """A part a split, in float32; queries and targets contiguous."""
+    """One part per split, in float32; queries and targets are contiguous."""
     inputs = {"queries": queries, "targets": targets}
-    return by_chunks(weights_kernel, inputs, outputs, weigh, add, precision, splits)
+    return launch_by_chunks(weights_kernel, inputs, outputs, weigh, add)
 
 
-def covariance(
+def covariance_by_scratch(
     queries: Tensor,
     outputs: Tensor,
     targets: Tensor,
-    aim: Aim,
-    weigh: Preset,
-    add: Preset,
-    precision: str,
-    splits: int,
+    context: HvpContext,
+    weigh: LaunchConfig,
+    add: LaunchConfig,
 ) -> WeightedPartial:
-    """A part a split, in float32; queries, targets and the aim contiguous."""
-    inputs = {"queries": queries, "targets": targets, "directions": aim.directions}
-    inputs |= {"shifts": aim.shift, "centers": aim.center}
-    partial = by_chunks(centred_weights_kernel, inputs, outputs, weigh, add, precision, splits)
-    return partial._replace(top=aim.shift.expand(splits, -1))
+    """One part per split, in float32; queries, targets and context are contiguous."""
+    inputs = {"queries": queries, "targets": targets, "directions": context.directions}
+    inputs |= {"shifts": context.shift, "centers": context.center}
+    partial = launch_by_chunks(centred_weights_kernel, inputs, outputs, weigh, add)
+    return partial._replace(top=context.shift.expand(add.splits, -1))
 
 
-def by_chunks(
+def launch_by_chunks(
     kernel: Any,
-    inputs: dict[str, Tensor],
+    inputs: dict[str, Any],
     outputs: Tensor,
-    weigh: Preset,
-    add: Preset,
-    precision: str,
-    splits: int,
+    weigh: LaunchConfig,
+    add: LaunchConfig,
 ) -> WeightedPartial:
-    """Weigh a chunk of items by `kernel` and add it, one after the other."""
-    if weigh.block_n % add.block_n:
-        raise ValueError(f"tiles of {weigh.block_n} items cannot be added {add.block_n} at once")
-    queries, num_items = inputs["queries"], len(outputs)
+    """For each chunk of items, launch `kernel` to weigh it, and then add it to the sums."""
+    block_n = weigh.tile.block_n
+    if block_n % add.tile.block_n:
+        raise ValueError(f"tiles of {block_n} items cannot be added {add.tile.block_n} at once")
+    queries, num_items, splits = inputs["queries"], len(outputs), add.splits
     batch, dim = queries.shape
-    fitting = SCRATCH_BYTES // (batch * queries.element_size() * weigh.block_n)
-    tiles = min(triton.cdiv(num_items, weigh.block_n), MOST_TILES)
-    most = max(1, min(tiles, fitting))  # in a chunk
-    weights = queries.new_empty(batch * most * weigh.block_n)
-    single = queries.new_empty(0, dtype=torch.float32)
-    tile_tops, tile_totals = single.new_empty(2, most, batch)
-    # the state of each split before a chunk and after, by turns
-    top, next_top = single.new_full((2, splits, batch), LOWEST.value)
-    total, next_total = single.new_zeros(2, splits, batch)
-    sums = single.new_zeros(splits, batch, dim)
-    for first in range(0, num_items, most * weigh.block_n):
-        tiles = min(most, triton.cdiv(num_items - first, weigh.block_n))
+    fitting = SCRATCH_BYTES // (batch * queries.element_size() * block_n)
+    tiles_per_chunk = max(1, min(triton.cdiv(num_items, block_n), MAX_TILES, fitting))
+    weights = queries.new_empty(batch * tiles_per_chunk * block_n)
+    empty = queries.new_empty(0, dtype=torch.float32)
+    tile_tops, tile_totals = empty.new_empty(2, tiles_per_chunk, batch)
+    # the state of each split before and after a chunk, in turns
+    top, next_top = empty.new_full((2, splits, batch), LOWEST.value)
+    total, next_total = empty.new_zeros(2, splits, batch)
+    sums = empty.new_zeros(splits, batch, dim)
+    for first in range(0, num_items, tiles_per_chunk * block_n):
+        tiles = min(tiles_per_chunk, triton.cdiv(num_items - first, block_n))
         chunk = {
             "outputs": outputs, "weights": weights,
-            "first_item": first, "chunk": tiles * weigh.block_n,
-            "PRECISION": precision, **sizes(queries, outputs),
+            "first_item": first, "chunk": tiles * block_n,
         }  # fmt: skip
         launch(
-            kernel, (triton.cdiv(batch, weigh.block_b), tiles), weigh.num_warps, weigh.num_stages,
-            weigh.registers, tops=tile_tops, totals=tile_totals, **inputs, **chunk, **blocks(weigh),
+            kernel, (triton.cdiv(batch, weigh.tile.block_b), tiles), **weigh.tile.compiler_options,
+            tops=tile_tops, totals=tile_totals, **inputs, **chunk,
+            **weigh.arguments(queries, outputs),
         )  # fmt: skip
         launch(
             accumulate_kernel,
-            (triton.cdiv(batch, add.block_b), triton.cdiv(dim, add.block_d), splits),
-            add.num_warps, add.num_stages, add.registers,
-            tile_tops=tile_tops, tile_totals=tile_totals,
+            (triton.cdiv(batch, add.tile.block_b), triton.cdiv(dim, add.tile.block_d), splits),
+            **add.tile.compiler_options, tile_tops=tile_tops, tile_totals=tile_totals,
             tops=top, totals=total, next_tops=next_top, next_totals=next_total, sums=sums,
-            tiles_per_split=triton.cdiv(tiles, splits), TILE=weigh.block_n, **chunk, **blocks(add),
+            tiles_per_split=triton.cdiv(tiles, splits), TILE=block_n, **chunk,
+            **add.arguments(queries, outputs),
         )  # fmt: skip
         top, next_top, total, next_total = next_top, top, next_total, total
     return WeightedPartial(top, total, total, sums)

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""One number a query: a vector's product with the output of the query's target."""
+"""The product of each query's vector with the output of its target."""
 
 import torch
 import triton
@@ -7,7 +7,8 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.triton_kernels.tile import COUNTS, load_block, load_targets, sizes
+from memsolve_kernels.softmax.plan import sizes
+from memsolve_kernels.softmax.triton_kernels.tile import COUNTS, load_block, load_targets
 
 BLOCK_B, BLOCK_D, NUM_WARPS, NUM_STAGES = 16, 64, 4, 3
 
@@ -34,7 +35,7 @@ def row_dot_kernel(
     tl.store(products + rows, product, mask=rows < num_queries)
 
 
-def row_dot(
+def launch_row_dot(
     vectors: Tensor, outputs: Tensor, targets: Tensor, offsets: Tensor | None = None
 ) -> Tensor:
     """(B,) in float32 from contiguous vectors (B, d), targets (B,) and float32 offsets (B, d)."""

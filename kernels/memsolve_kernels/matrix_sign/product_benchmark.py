@@ -1,4 +1,4 @@
-"""Kernel against BLAS on one product of the iteration, for `tuning.fastest` to time."""
+"""One product of the iteration by kernel and by BLAS, for `tuning.fastest` to time."""
 
 from functools import cached_property
 from typing import Literal
@@ -11,11 +11,11 @@ from memsolve_kernels.matrix_sign.newton_schulz import Products
 Product = Literal["symmetric", "update"]
 
 
-class Contest:
-    """One product of random matrices like `X` (k, m, n), by each way in turn.
+class ProductBenchmark:
+    """One product of random matrices like `X` (k, m, n), by kernels or by BLAS.
 
-    Numerics come first: a kernel whose error is above twice that of BLAS (or two roundings) is out
-    whatever its speed. Nothing is multiplied before the first `run`.
+    Accuracy has priority: a kernel whose error exceeds twice that of BLAS (or two roundings) is
+    rejected at any speed. Nothing is multiplied before the first `run`.
     """
 
     def __init__(self, product: Product, X: Tensor, kernels: Products, blas: Products) -> None:
@@ -25,23 +25,23 @@ class Contest:
         self._blas = blas
 
     def run(self, products: Products) -> Tensor:
-        """Make the product.
+        """Compute the product.
 
         Raises:
-            ValueError: it is that of the kernels, and they err too much.
+            ValueError: the error of the kernels is too large.
         """
         if products is self._kernels:
             kernel, blas = self.errors
             if not kernel <= max(2 * blas, 2 * torch.finfo(self._like.dtype).eps):
-                raise ValueError(f"the kernel errs by {kernel:.1e}, BLAS by {blas:.1e}")
-        return self._by(products)
+                raise ValueError(f"the error of the kernel is {kernel:.1e}, of BLAS {blas:.1e}")
+        return self._compute(products)
 
     @cached_property
     def errors(self) -> tuple[float, float]:
-        """Of the kernel and of BLAS, relative to float64 in the norm."""
+        """Errors of the kernel and of BLAS in the norm, relative to float64."""
         X, B = (factor.double() for factor in self._factors)
         exact = X @ X.mT if self._product == "symmetric" else X + B @ X
-        results = (self._by(way).double() for way in (self._kernels, self._blas))
+        results = (self._compute(each).double() for each in (self._kernels, self._blas))
         kernel, blas = (float((result - exact).norm() / exact.norm()) for result in results)
         return kernel, blas
 
@@ -53,7 +53,7 @@ class Contest:
         X = normal.to(self._like.dtype)
         return X, self._blas.symmetric(X, X)
 
-    def _by(self, products: Products) -> Tensor:
+    def _compute(self, products: Products) -> Tensor:
         X, B = self._factors
         if self._product == "symmetric":
             return products.symmetric(X, X)

@@ -1,11 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""The gradient by the outputs in a second pass: 4BNd flops, given the others' sum.
+"""The gradient by the outputs in a second pass, from the others' sum: 4BNd flops.
 
-The sides change places: a program holds a block of items and walks the queries, of which a tile
-gives logits, as keys, and is summed, as values. So each item's gradient is one program's affair, no
-sum crosses programs but by splits in order, and nothing depends on who comes first. The queries are
-sorted by target, so that few tiles look for those that they hold. Sizes of tiles change places too:
-`BLOCK_B` counts items here, and `BLOCK_N` queries.
+Queries and items are exchanged: a program holds a block of items and iterates over the queries. A
+tile of queries gives logits, as keys, and is summed, as values. Each item's gradient belongs to one
+program, and splits are summed in order, so that the result is deterministic. The queries are sorted
+by target, so that few tiles have to look for targets. Tile sizes are exchanged too: `BLOCK_B` is a
+number of items here, and `BLOCK_N` a number of queries.
 """
 
 from typing import NamedTuple
@@ -16,27 +16,24 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.presets import Preset
-from memsolve_kernels.softmax.triton_kernels.scratch import by_chunks
+from memsolve_kernels.softmax.plan import LaunchConfig
+from memsolve_kernels.softmax.triton_kernels.scratch import launch_by_chunks
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
     LOG2_E,
-    blocks,
-    items_per_split,
     load_block,
     load_targets,
-    sizes,
 )
 
 
-class Pull(NamedTuple):
-    """What the queries do to the gradients, in float32.
+class QueryWeights(NamedTuple):
+    """Weights of the queries in the gradients of the outputs, in float32.
 
     Attributes:
-        shift: (B,), the log to base 2 to which the others' exponentials are relative.
-        factor: (B,), how much a query's softmax counts, over the others' sum.
-        own: (B,), what a query's target counts in its place.
-        unit: (1,), of which factor and own are multiples.
+        shift: (B,), the base-2 logarithm that the others' exponentials are relative to.
+        factor: (B,), weight of a query's softmax, divided by the others' sum.
+        own: (B,), weight of a query at its target.
+        unit: (1,), the unit of factor and own.
     """
 
     shift: Tensor
@@ -47,7 +44,7 @@ class Pull(NamedTuple):
 
 @triton.jit
 def weigh(logit, rows, shifts, factors, num_queries):
-    """The weights of queries in the gradients of items that are none's target."""
+    """The weights of queries in the gradients of items, targets not considered."""
     shift = tl.load(shifts + rows, mask=rows < num_queries, other=0.0)
     factor = tl.load(factors + rows, mask=rows < num_queries, other=0.0)
     return tl.exp2(logit * LOG2_E - shift[None, :]) * factor[None, :]
@@ -55,7 +52,7 @@ def weigh(logit, rows, shifts, factors, num_queries):
 
 @triton.jit
 def weigh_own(weight, items, rows, targets, owns, num_queries, num_items):
-    """The weights with `own` at the targets, where they may have overflowed."""
+    """The weights with `own` at the targets, whose exponentials may have overflowed."""
     target = load_targets(targets, rows, num_queries, num_items)
     own = tl.load(owns + rows, mask=rows < num_queries, other=0.0)
     return tl.where(items[:, None] == target[None, :], own[None, :], weight)
@@ -93,13 +90,13 @@ def outputs_kernel(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def pulls_kernel(
+def output_weights_kernel(
     queries, outputs, targets, shifts, factors, owns, weights, tops, totals,
     num_queries, num_items, stride_item, stride_dim, first_item, chunk,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The weights of a tile in a scratch whose `queries` are items and whose `outputs` queries."""
+    """The weights of a tile in the scratch; `queries` are items here, and `outputs` queries."""
     items = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     places = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     rows = first_item + places
@@ -112,52 +109,42 @@ def pulls_kernel(
     weight = weigh(logit, rows, shifts, factors, num_items)
     weight = weigh_own(weight, items, rows, targets, owns, num_items, num_queries)
     slot = tl.program_id(1).to(tl.int64) * num_queries + items
-    nothing = tl.zeros((BLOCK_B,), tl.float32)
-    tl.store(tops + slot, nothing, mask=items < num_queries)
-    tl.store(totals + slot, nothing, mask=items < num_queries)
+    zero = tl.zeros((BLOCK_B,), tl.float32)
+    tl.store(tops + slot, zero, mask=items < num_queries)
+    tl.store(totals + slot, zero, mask=items < num_queries)
     place = items.to(tl.int64)[:, None] * chunk + places[None, :]
     weight = weight.to(weights.dtype.element_ty)
     tl.store(weights + place, weight, mask=(items < num_queries)[:, None])
 
 
-def gradient(
-    outputs: Tensor,
-    queries: Tensor,
-    targets: Tensor,
-    pulls: Pull,
-    preset: Preset,
-    precision: str,
-    splits: int,
+def launch_outputs_gradient(
+    outputs: Tensor, queries: Tensor, targets: Tensor, weights: QueryWeights, config: LaunchConfig
 ) -> Tensor:
     """The gradient (N, d) in float32; all but the outputs contiguous, and the targets sorted."""
-    num_items, dim = outputs.shape
-    edges = torch.arange(0, num_items + preset.block_b, preset.block_b, device=targets.device)
+    (num_items, dim), block_b = outputs.shape, config.tile.block_b
+    edges = torch.arange(0, num_items + block_b, block_b, device=targets.device)
     bounds = torch.searchsorted(targets, edges)
-    gradients = outputs.new_empty(splits, num_items, dim, dtype=torch.float32)
+    gradients = outputs.new_empty(config.splits, num_items, dim, dtype=torch.float32)
     launch(
-        outputs_kernel, (triton.cdiv(num_items, preset.block_b), splits),
-        preset.num_warps, preset.num_stages, preset.registers,
+        outputs_kernel, config.grid(num_items), **config.tile.compiler_options,
         queries=queries, outputs=outputs, targets=targets, bounds=bounds,
-        shifts=pulls.shift, factors=pulls.factor, owns=pulls.own, unit=pulls.unit,
-        gradients=gradients,
-        items_per_split=items_per_split(len(queries), splits, preset),
-        PRECISION=precision, **sizes(queries, outputs), **blocks(preset),
+        shifts=weights.shift, factors=weights.factor, owns=weights.own, unit=weights.unit,
+        gradients=gradients, items_per_split=config.items_per_split(len(queries)),
+        **config.arguments(queries, outputs),
     )  # fmt: skip
-    return gradients[0] if splits == 1 else gradients.sum(0)
+    return gradients[0] if config.splits == 1 else gradients.sum(0)
 
 
-def gradient_by_scratch(
+def outputs_gradient_by_scratch(
     outputs: Tensor,
     queries: Tensor,
     targets: Tensor,
-    pulls: Pull,
-    weigh: Preset,
-    add: Preset,
-    precision: str,
-    splits: int,
+    weights: QueryWeights,
+    weigh: LaunchConfig,
+    add: LaunchConfig,
 ) -> Tensor:
-    """As `gradient`, for any d; the outputs contiguous too, the targets in any order."""
+    """Like `launch_outputs_gradient`, for any d; outputs contiguous, targets in any order."""
     inputs = {"queries": outputs, "targets": targets}
-    inputs |= {"shifts": pulls.shift, "factors": pulls.factor, "owns": pulls.own}
-    partial = by_chunks(pulls_kernel, inputs, queries, weigh, add, precision, splits)
-    return partial.sums.sum(0).mul_(pulls.unit)
+    inputs |= {"shifts": weights.shift, "factors": weights.factor, "owns": weights.own}
+    partial = launch_by_chunks(output_weights_kernel, inputs, queries, weigh, add)
+    return partial.sums.sum(0).mul_(weights.unit)
