@@ -3,7 +3,9 @@ PYTHON ?= python3
 ALPHA ?= 1.5
 OUT ?= results/alpha-$(ALPHA)
 BIN := .venv/bin
-MACHINE := from bench import history; print(history.machine())
+ASV := $(BIN)/asv
+MACHINE = $$($(BIN)/python -c "from bench.record import machine; print(machine())")
+REVISION ?= HEAD
 
 .PHONY: study test oldest bare dist lint bench docs track history gate dashboard gpu gpu-quick
 
@@ -33,25 +35,30 @@ lint: .venv/installed  ## check lint, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: .venv/installed  ## print speed beside peers and ceilings, on this machine
+bench: .venv/installed  ## print speed next to peers and ceilings, on this machine
 	$(BIN)/python -m bench $(BENCH)
 
 docs: .venv/installed  ## run the tutorial and build the documentation site in site/
 	$(BIN)/python docs/build.py
 
-track: .venv/installed  ## record the last commit for asv, with the environment at hand
-	$(BIN)/python -m bench.history $(or $(REVISION),HEAD)
+track: .venv/installed  ## record REVISION for asv, with the environment at hand
+	tree=$$(mktemp -d) && trap 'rm -r "$$tree"' EXIT && machine=$(MACHINE) && \
+		commit=$$(git rev-parse --verify "$(REVISION)^{commit}") && \
+		git archive "$$commit" kernels memsolve | tar -x -C "$$tree" && \
+		$(ASV) machine --yes --machine "$$machine" && \
+		ASV_PYTHONPATH="$$tree:$$tree/kernels" $(ASV) run --python=same --show-stderr \
+		--machine "$$machine" --set-commit-hash "$$commit" $(if $(BENCH),--bench "(?i)$(BENCH)")
 
 history: .venv/installed  ## record RANGE for asv, each commit in an environment of its own
-	machine=$$($(BIN)/python -c "$(MACHINE)") && $(BIN)/asv machine --yes --machine "$$machine" && \
-		$(BIN)/asv run --machine "$$machine" $(if $(BENCH),--bench "$(BENCH)") \
+	machine=$(MACHINE) && $(ASV) machine --yes --machine "$$machine" && \
+		$(ASV) run --machine "$$machine" $(if $(BENCH),--bench "(?i)$(BENCH)") \
 		$(or $(RANGE),HEAD~10..HEAD)
 
-gate: .venv/installed  ## compare BASE with the last commit: slower, forgetful, spilling or longer by count fails
+gate: .venv/installed  ## compare BASE with the last commit: fails if slower, forgetful, spilling or longer by count
 	$(BIN)/python -m bench.gate $(or $(BASE),$(error name the revision to compare with: make gate BASE=main))
 
-dashboard: .venv/installed  ## make asv's site over the last ten commits, and the page of ratios
-	$(BIN)/python -m bench.dashboard
+dashboard: .venv/installed  ## make asv's site of all recorded commits, in .asv/html
+	$(ASV) publish --no-pull
 
 gpu gpu-quick:  ## all that needs a GPU, or PART="tests softmax ...", recorded in OUT
 	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu $(if $(filter gpu-quick,$@),--quick) \

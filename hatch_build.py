@@ -1,4 +1,4 @@
-"""Where memsolve has its kernels from: in a clone beside it, else memsolve-kernels.
+"""Where memsolve takes its kernels from: its own tree in a clone, else memsolve-kernels.
 
 A clone installs both packages, so that it needs no index and one edit serves both. Its source
 archive holds memsolve alone, and what is made of that depends on memsolve-kernels.

@@ -1,6 +1,9 @@
-"""What a case is: a function, its peers, its truth and its cost, each declared once."""
+"""A benchmark case: a function, its implementations, its reference and its cost.
 
-import pkgutil
+The packages under test are imported where an implementation is prepared, not at the top of a
+module: an older commit may lack a function, and a worker of the gate first chooses its tree.
+"""
+
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,41 +11,31 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-OURS = "ours"  # what the way is called that is held against the others
+OURS = "ours"  # the implementation that the others are compared with
 Inputs = Any
 Size = Any
 Result = Tensor | tuple[Tensor, ...]
 Run = Callable[[], Result]
+Prepare = Callable[[Inputs], Run]
 
 
 class Unsupported(Exception):  # noqa: N818 - a reason to skip, not an error
-    """A way that cannot run here; its message is the reason that the table states."""
-
-
-def lookup(path: str) -> Any:
-    """An object of the package under test, as `module:name`; older commits may lack it."""
-    try:
-        return pkgutil.resolve_name(path)
-    except (ImportError, AttributeError) as error:
-        raise Unsupported(f"{path.replace(':', '.')} does not exist: {error}") from error
+    """An implementation cannot run here; the message is the reason that the table states."""
 
 
 class Format(NamedTuple):
-    """How numbers are kept and multiplied.
+    """How numbers are stored and multiplied."""
 
-    Attributes:
-        name: of the dtype, or of the precision of float32 products on tensor cores.
-        dtype: of the inputs.
-        precision: what `memsolve_kernels` is asked for; None is its default.
-        tolerance: largest relative error, in the norm, against float64 that counts as right.
-    """
+    name: str  # of the dtype, or of the precision of float32 products on tensor cores
+    dtype: torch.dtype  # of the inputs
+    precision: str | None  # the argument of `memsolve_kernels`; None is its default
+    tolerance: float  # largest relative error, in the norm, against float64
 
-    name: str
-    dtype: torch.dtype
-    precision: str | None
-    tolerance: float
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of our functions."""
+        return {} if self.precision is None else {"precision": self.precision}
 
 
 FORMATS = {
@@ -58,49 +51,24 @@ FORMATS = {
 }
 
 
-class Way(NamedTuple):
-    """One way to compute a case.
-
-    Attributes:
-        name: in the table.
-        prepare: takes the inputs and gives what is timed; raises Unsupported with a reason.
-        bound: it does only a part of the work, so its time is a limit and its result is not
-            compared.
-        work: the function whose work it does, where that is not its own function's.
-    """
+class Implementation(NamedTuple):
+    """One implementation of a function."""
 
     name: str
-    prepare: Callable[[Inputs], Run]
-    bound: bool = False
-    work: "Function | None" = None
+    prepare: Prepare  # turns inputs into the call that is timed; raises Unsupported with a reason
+    bound: bool = False  # it does a part of the work: a lower bound, whose result is not compared
 
 
 @dataclass(frozen=True)
 class Function:
-    """What is computed.
-
-    Attributes:
-        name: of the function.
-        inputs: makes the inputs from size, format and device; seeded.
-        reference: the truth of those inputs, in float64.
-        ways: ours first.
-        items: of a size, what throughput is counted in: queries, matrices or parameters.
-        flops: of inputs.
-        bytes: of a size and the bytes of an element: each input read, each output written, once.
-    """
+    """What is computed, and by which implementations, ours first."""
 
     name: str
-    inputs: Callable[[Size, Format, torch.device], Inputs]
-    reference: Callable[[Inputs], Result]
-    ways: tuple[Way, ...]
-    items: Callable[[Size], int]
+    make_inputs: Callable[[Size, Format, torch.device], Inputs]  # seeded
+    reference: Callable[[Inputs], Result]  # in float64
+    implementations: tuple[Implementation, ...]
     flops: Callable[[Inputs], float]
-    bytes: Callable[[Size, int], float]
-
-    @property
-    def ours(self) -> Way:
-        """The way that is held against the others."""
-        return self.ways[0]
+    bytes: Callable[[Size, int], float]  # of an element's bytes: inputs read, outputs written once
 
     def cases(self, device: str, sizes: Iterable[Size], *formats: str) -> "list[Case]":
         """Every size in every format, by its name, on a kind of device."""
@@ -123,13 +91,13 @@ class Case:
         return f"{self.function.name} {size} {self.format.name} {self.device}"
 
     @property
-    def items(self) -> int:
-        """Items of a call."""
-        return self.function.items(self.size)
+    def ours(self) -> Implementation:
+        """The implementation that the others are compared with."""
+        return self.function.implementations[0]
 
-    def inputs(self) -> Inputs:
+    def make_inputs(self) -> Inputs:
         """The inputs, the same at every call."""
-        return self.function.inputs(self.size, self.format, torch.device(self.device))
+        return self.function.make_inputs(self.size, self.format, torch.device(self.device))
 
 
 def default_device() -> str:
@@ -137,34 +105,6 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def matching(cases: Iterable[Case], pattern: str, device: str) -> list[Case]:
-    """Cases of a device whose name contains the regular expression."""
+def select(cases: Iterable[Case], pattern: str, device: str) -> list[Case]:
+    """Cases of a device whose name matches the regular expression."""
     return [case for case in cases if case.device == device and re.search(pattern, case.name)]
-
-
-def relative_error(result: Result, truth: Result) -> float:
-    """The largest over the tensors of `|result - truth| / |truth|`; infinite where they misfit."""
-    results, truths = _tuple(result), _tuple(truth)
-    if [tensor.shape for tensor in results] != [tensor.shape for tensor in truths]:
-        return float("inf")
-    errors = [
-        float((ours.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-300))
-        for ours, exact in zip(results, truths, strict=True)
-    ]
-    return max(float("inf") if error != error else error for error in errors)
-
-
-def counted(prepare: Callable[[Inputs], Run]) -> Callable[[Inputs], float]:
-    """Flops of a way's matrix products, counted by torch while it runs."""
-
-    def count(given: Inputs) -> float:
-        run = prepare(given)
-        with FlopCounterMode(display=False) as counter:
-            run()
-        return float(counter.get_total_flops())
-
-    return count
-
-
-def _tuple(result: Result) -> tuple[Tensor, ...]:
-    return result if isinstance(result, tuple) else (result,)

@@ -1,4 +1,4 @@
-"""This repository: its root, what git says of it, and its packages in a folder of their own."""
+"""This repository: its root, git, and its packages in a folder of their own."""
 
 import io
 import shutil
@@ -11,15 +11,15 @@ PACKAGES = "memsolve", "kernels"
 
 
 class TreeError(ValueError):
-    """What was named is no tree of the packages, or Python imports others."""
+    """A revision or directory without the packages, or a process that imports others."""
 
 
 def git(*arguments: str) -> str:
-    """What git says of this repository.
+    """Standard output of git in this repository.
 
     Raises:
         OSError: there is no git.
-        subprocess.CalledProcessError: or it refuses.
+        subprocess.CalledProcessError: git fails.
     """
     command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -29,7 +29,7 @@ def commit(revision: str) -> str:
     """The hash of a revision.
 
     Raises:
-        TreeError: it is none.
+        TreeError: there is no such revision.
     """
     try:
         return git("rev-parse", "--verify", f"{revision}^{{commit}}")
@@ -37,32 +37,24 @@ def commit(revision: str) -> str:
         raise TreeError(f"{revision!r} is no revision of this repository") from None
 
 
-def place(revision: str, folder: Path) -> Path:
+def extract(revision: str, folder: Path) -> Path:
     """Put the packages of a git revision, or of a directory, into `folder`.
 
     Raises:
         TreeError: it is neither, or lacks a package.
     """
     folder.mkdir(parents=True)
+    lacking = f"{revision!r} lacks one of {PACKAGES}: nothing of it can be measured"
     if Path(revision).is_dir():
-        _copy(Path(revision), folder)
-    else:
-        _extract(commit(revision), folder)
-    for package in PACKAGES:
-        if not (folder / package).is_dir():
-            raise TreeError(f"{revision!r} has no {package}/: nothing of it can be measured")
+        for package in PACKAGES:
+            if not (source := Path(revision, package)).is_dir():
+                raise TreeError(lacking)
+            shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        return folder
+    command = ["git", "-C", str(ROOT), "archive", commit(revision), *PACKAGES]
+    archive = subprocess.run(command, capture_output=True)
+    if archive.returncode:
+        raise TreeError(lacking)
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
     return folder
-
-
-def _copy(source: Path, folder: Path) -> None:
-    for package in filter(Path.is_dir, (source / name for name in PACKAGES)):
-        skip = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(package, folder / package.name, ignore=skip)
-
-
-def _extract(commit: str, folder: Path) -> None:
-    command = ["git", "-C", str(ROOT), "archive", commit]
-    done = subprocess.run(command, capture_output=True, check=True)
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        wanted = [m for m in archive.getmembers() if m.name.split("/")[0] in PACKAGES]
-        archive.extractall(folder, wanted, filter="data")

@@ -1,7 +1,7 @@
 """The registry as pytest-benchmark cases: `pytest bench`, checked first, then timed.
 
-pytest-benchmark does not know of GPUs, so each call ends with a synchronisation; its times hold
-launches too. For device time see `python -m bench`.
+pytest-benchmark does not support GPUs, so each call ends with a synchronisation; its times include
+launches. For device time see `python -m bench`.
 """
 
 from collections.abc import Callable
@@ -11,30 +11,33 @@ import pytest
 import torch
 
 from bench.cases import QUICK
-from bench.registry import Case, Way, default_device, matching
-from bench.trial import Trial
+from bench.registry import Case, Implementation, default_device, select
+from bench.timing import Measurement
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # torch.compile's own
     pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),  # by what failed before
 ]
 PAIRS = [
-    pytest.param(case, way, id=f"{case.name}-{way.name}")
-    for case in matching(QUICK, "", default_device())
-    for way in case.function.ways
+    pytest.param(case, implementation, id=f"{case.name}-{implementation.name}")
+    for case in select(QUICK, "", default_device())
+    for implementation in case.function.implementations
 ]
 
 
-@pytest.mark.parametrize(("case", "way"), PAIRS)
-def test_speed(case: Case, way: Way, benchmark: Callable[[Callable[[], Any]], Any]) -> None:
-    verdict, _, run = Trial(case).check(way)
-    if verdict.status == "skipped":
-        pytest.skip(verdict.note)
-    assert run is not None, f"{verdict.status}: {verdict.note}"
+@pytest.mark.parametrize(("case", "implementation"), PAIRS)
+def test_speed(
+    case: Case, implementation: Implementation, benchmark: Callable[[Callable[[], Any]], Any]
+) -> None:
+    measurement = Measurement.of(case, implementation)
+    timing = measurement.timing
+    if timing.status == "skipped":
+        pytest.skip(timing.note)
+    assert timing.is_valid, f"{timing.status}: {timing.note}"
 
-    def finished() -> None:
-        run()
+    def synchronized() -> None:
+        measurement.run()
         if case.device == "cuda":
             torch.cuda.synchronize()
 
-    benchmark(finished)
+    benchmark(synchronized)

@@ -1,4 +1,4 @@
-"""`python -m memsolve`, and the command memsolve: an interruption is one line, from any place."""
+"""`python -m memsolve` and the command `memsolve`; an interruption prints one line, always."""
 
 import sys
 
@@ -8,13 +8,13 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; while it is still being imported, too, it can be interrupted."""
-    startup.leave_current_folder()  # before anything that lies in files is imported
+    """Run the command line. It can be interrupted even while it is being imported."""
+    startup.leave_current_folder()  # before any import that a file could shadow
     import signal
     from contextlib import suppress
 
     try:
-        startup.replace_what_cannot_be_shown()
+        startup.replace_unencodable()
         startup.import_matplotlib()
         from memsolve.cli import run_command
         from memsolve.output import close
@@ -23,17 +23,17 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would interrupt the leaving
-        with suppress(OSError):  # of a terminal that is gone
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would interrupt the exit
+        with suppress(OSError):  # the terminal may be gone
             print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
     sys.exit(status)
 
 
-def _advice(words: list[str]) -> str:
-    """What the command at hand can do."""
-    if not words or words[0].startswith("-"):
+def _advice(arguments: list[str]) -> str:
+    """How the user can go on after an interruption."""
+    if not arguments or arguments[0].startswith("-"):
         return "run it again"
-    if words[0] == "report":
+    if arguments[0] == "report":
         return "no file is half-written; run it again"
     return "what is measured is kept, and the study goes on with --resume"
 

@@ -1,4 +1,4 @@
-"""Checks of plain values, such as the fields of a grid."""
+"""Checks of values, such as the fields of a grid."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,20 +9,20 @@ import numpy as np
 from memsolve_kernels.errors import RangeError
 
 
-def is_int_between(value: object, least: int, bits: int = 62) -> bool:
-    """Whether a value is a whole number from `least` to `2^bits`."""
+def is_int_between(value: object, minimum: int, bits: int = 62) -> bool:
+    """Whether a value is an integer from `minimum` to `2^bits`."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         return False
-    return least <= int(value) <= 1 << bits
+    return minimum <= int(value) <= 1 << bits
 
 
 def is_positive(value: object) -> bool:
-    """Whether a value is a finite number above zero."""
+    """Whether a value is a finite number above 0."""
     return isinstance(value, float | int | np.floating) and 0 < float(value) < math.inf
 
 
 def check_list(name: str, values: Any, expected: str, valid: Callable[[Any], bool]) -> None:
-    """Raise RangeError unless this is a list of different valid values, and not empty."""
+    """Raise RangeError unless `values` is a list of distinct valid values, and not empty."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
         raise RangeError(f"{name} is {values!r}; expected a list of {expected}")
     for value in values:
@@ -33,33 +33,35 @@ def check_list(name: str, values: Any, expected: str, valid: Callable[[Any], boo
 
 
 def check_axes(arrays: Mapping[str, tuple[str, Any]]) -> None:
-    """Refuse nested lists whose lengths do not agree.
+    """Check that the lengths of nested lists agree.
 
     Args:
         arrays: by name, the axes of a nested list, and the list. Axes are names, outermost first,
-            as `"T S"`; all of one name have one length, which is 0 only where the name is in lower
-            case. `"T?"` is a list along T that may be left empty. A number is a length.
+            as in `"T S"`. All axes of one name have one length, which is 0 only if the name is in
+            lower case. A list along `"T?"` may be empty. A number is a length.
 
     Raises:
         ValueError: names the first list of another length.
     """
-    known: dict[str, tuple[int, str]] = {}
+    lengths: dict[str, tuple[int, str]] = {}
     for name, (axes, values) in arrays.items():
-        for axis, length in _lengths(axes.split(), values):
+        for axis, length in _axis_lengths(axes.split(), values):
             if axis.endswith("?") and not length:
                 continue
             axis = axis.removesuffix("?")
-            expected, of = (int(axis), "") if axis.isdigit() else known.get(axis, (length, ""))
+            fixed = (int(axis), "") if axis.isdigit() else None
+            expected, other = fixed or lengths.get(axis, (length, ""))
             if length != expected or (not length and not axis.islower()):
-                like = f", as {of} has" if of else ""
+                reason = f", as {other} has" if other else ""
                 raise ValueError(
-                    f"{name} has {length} entries along {axis}; expected {expected or 'some'}{like}"
+                    f"{name} has {length} entries along {axis}; "
+                    f"expected {expected or 'some'}{reason}"
                 )
-            known.setdefault(axis, (length, name))
+            lengths.setdefault(axis, (length, name))
 
 
-def _lengths(axes: Sequence[str], values: Any) -> Iterator[tuple[str, int]]:
-    """Each axis with each length that a nested list has along it."""
+def _axis_lengths(axes: Sequence[str], values: Any) -> Iterator[tuple[str, int]]:
+    """Each axis with the length of every list along it."""
     yield axes[0], len(values)
     for entry in values if axes[1:] else ():
-        yield from _lengths(axes[1:], entry)
+        yield from _axis_lengths(axes[1:], entry)

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions and hardware."""
+"""The environment of a result: versions and hardware."""
 
 import os
 import platform
@@ -15,29 +15,30 @@ Environment = dict[str, str | int]
 
 
 def environment(device: str) -> Environment:
-    """Versions and hardware that decide a result or a time, as JSON values; no host, no path.
+    """Versions and hardware that affect a result or a time, as JSON values; no host, no path.
 
     Args:
-        device: as torch names it, "cpu" or "cuda:1".
+        device: in the notation of torch, "cpu" or "cuda:1".
     """
-    where = torch.device(device)
-    found: Environment = {
+    torch_device = torch.device(device)
+    is_cuda = torch_device.type == "cuda"
+    values: Environment = {
         "memsolve": version_of("memsolve"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "triton": version_of("triton"),
         "numpy": np.__version__,
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else _cpu(),
+        "device": torch.cuda.get_device_name(torch_device) if is_cuda else _cpu(),
         "threads": torch.get_num_threads(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-    if where.type == "cuda":
-        found |= {"cpu": _cpu(), "driver": _driver(), "cuda": str(torch.version.cuda)}
-    return found
+    if is_cuda:
+        values |= {"cpu": _cpu(), "driver": _driver(), "cuda": str(torch.version.cuda)}
+    return values
 
 
 def version_of(distribution: str) -> str:
-    """The installed version of a distribution, or that there is none."""
+    """The installed version of a distribution; "none" without one."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -48,14 +49,14 @@ def version_of(distribution: str) -> str:
 def _driver() -> str:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.splitlines()[0].strip()
+    return process.stdout.splitlines()[0].strip()
 
 
 def _cpu() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
-    model = found[1].strip() if found else platform.processor() or "CPU"
+    match = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
+    model = match[1].strip() if match else platform.processor() or "CPU"
     return f"{model}, {os.cpu_count()} cores"

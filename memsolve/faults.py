@@ -1,4 +1,4 @@
-"""Whose failure an exception is: the optimizer's own, or the machine's."""
+"""Attribution of failures: to an optimizer, or to the machine."""
 
 import errno
 import re
@@ -11,27 +11,27 @@ from memsolve_kernels.errors import InputError
 
 
 class StepError(InputError):
-    """An optimizer that cannot be made, that failed in its step, or whose step is not finite."""
+    """An optimizer cannot be made, failed in its step, or took a step that is not finite."""
 
 
 class MachineError(InputError):
     """The machine failed: no memory, disk or file descriptors, a lost device, or a signal.
 
-    It says nothing about the optimizer, so it is never a result: the cell has none, and is measured
-    again when the study is resumed.
+    This says nothing about the optimizer, so it is never a result: the cell has none, and is
+    measured again when the study is resumed.
     """
 
 
 class EndedError(StepError):
-    """An optimizer ended the process that it ran in, or was stopped at the time limit."""
+    """An optimizer ended its process, or was stopped at the time limit."""
 
 
 class KilledError(MachineError):
-    """A signal ended the process that an optimizer ran in."""
+    """A signal ended the process of an optimizer."""
 
 
 class OutOfMemoryError(MachineError):
-    """There was no memory, on the CPU or on a GPU."""
+    """Memory ran out, on the CPU or on a GPU."""
 
 
 SHORTAGES = {
@@ -39,37 +39,37 @@ SHORTAGES = {
     for name in ("EAGAIN", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOBUFS", "ENOSPC")
     if hasattr(errno, name)
 }
-"""Codes of an OSError that say that the machine ran out of something."""
+"""Codes of an OSError for a resource that ran out."""
 
 NO_MEMORY = (
     r"DefaultCPUAllocator|DefaultAllocator|bad_alloc|out of memory|not enough memory|"
     r"allocate memory|Unable to allocate|STATUS_ALLOC_FAILED"
 )
-"""Words of an exception where there is no memory: of torch, numpy, C++, the system and CUDA."""
+"""In the message of an exception: memory ran out. Of torch, numpy, C++, the system and CUDA."""
 
 LOST_DEVICE = r"CUDA error|CUDA driver error|HIP error|STATUS_NOT_INITIALIZED|start new thread"
-"""Words of an exception where the device, or the system, cannot go on."""
+"""In the message of an exception: the device or the system cannot continue."""
 
-ASKED_FOR = r"allocate (\d[\d.]*) ?(bytes|[KMGT]iB)"
-"""How torch and numpy say how much was asked for."""
+REQUESTED = r"allocate (\d[\d.]*) ?(bytes|[KMGT]iB)"
+"""The amount of memory that torch or numpy requested, in an error message."""
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @contextmanager
 def attribute_errors(what: str, kind: type[InputError] = StepError) -> Iterator[None]:
-    """Raise what the code of an optimizer raises as an error that says whose failure it is.
+    """Raise an exception of an optimizer's code as a failure of the machine or of the optimizer.
 
-    An optimizer may raise anything, `SystemExit` and `GeneratorExit` too. `KeyboardInterrupt` may
-    be a person's, and passes, but where the process ignores that signal.
+    An optimizer may raise anything, also `SystemExit` and `GeneratorExit`. `KeyboardInterrupt`
+    passes, since a user may have caused it, unless the process ignores that signal.
 
     Args:
-        what: what failed, the beginning of the message.
-        kind: of the optimizer's own failure.
+        what: the failed operation, with which the message begins.
+        kind: type of a failure of the optimizer.
 
     Raises:
         MachineError: the machine failed.
-        kind: the optimizer did.
+        kind: the optimizer failed.
     """
     try:
         yield
@@ -82,31 +82,31 @@ def attribute_errors(what: str, kind: type[InputError] = StepError) -> Iterator[
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an exception may be a person's: not where the process ignores interrupts."""
+    """Whether an exception may be a user's interrupt; False if the process ignores interrupts."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     return isinstance(error, KeyboardInterrupt) and not ignored
 
 
 def machine_error(error: BaseException) -> MachineError | None:
-    """The failure of the machine that an exception, or what it was raised from, reports.
+    """The failure of the machine that an exception or one of its causes reports.
 
-    None if it reports none: then the failure is that of the code that raised it.
+    None if there is no such report: then the code that raised the exception failed.
     """
     for each in _chain(error):
-        words = full_message(each)
-        worded = isinstance(each, RuntimeError | OSError)
-        if isinstance(each, MemoryError) or (worded and re.search(NO_MEMORY, words)):
-            asked = re.search(ASKED_FOR, words)
-            much = f", {format_bytes(_bytes(*asked.groups()))} were asked for" if asked else ""
-            return OutOfMemoryError(f"out of memory{much}")
-        short = isinstance(each, OSError) and each.errno in SHORTAGES
-        if short or (isinstance(each, RuntimeError) and re.search(LOST_DEVICE, words)):
+        message = full_message(each)
+        is_system = isinstance(each, RuntimeError | OSError)
+        if isinstance(each, MemoryError) or (is_system and re.search(NO_MEMORY, message)):
+            match = re.search(REQUESTED, message)
+            size = f", {format_bytes(_bytes(*match.groups()))} were requested" if match else ""
+            return OutOfMemoryError(f"out of memory{size}")
+        is_shortage = isinstance(each, OSError) and each.errno in SHORTAGES
+        if is_shortage or (isinstance(each, RuntimeError) and re.search(LOST_DEVICE, message)):
             return MachineError(f"the machine failed: {format_error(each)}")
     return None
 
 
 def format_error(error: BaseException) -> str:
-    """What an exception says, in a line; its type where it says nothing, or cannot be printed."""
+    """The message of an exception, in one line; its type if it has none, or cannot be printed."""
     if isinstance(error, SystemExit):
         return f"it exits, with {format_value(error.code)}"
     first = full_message(error).strip().partition("\n\n")[0]
@@ -130,7 +130,7 @@ def format_value(value: object) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """A number of bytes for a person: `3.2 GiB`."""
+    """A number of bytes as text, such as `3.2 GiB`."""
     power = 0
     while size >= 1024 and power < len(UNITS) - 1:
         size, power = size / 1024, power + 1
@@ -142,11 +142,11 @@ def _bytes(number: str, unit: str) -> float:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, what it was raised from or during, and so on."""
+    """An exception, its cause or context, and so on."""
     seen: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and not any(following is each for each in seen):
-        seen.append(following)
-        yield following
-        cause = following.__cause__
-        following = following.__context__ if cause is None else cause
+    current: BaseException | None = error
+    while current is not None and not any(current is each for each in seen):
+        seen.append(current)
+        yield current
+        cause = current.__cause__
+        current = current.__context__ if cause is None else cause

@@ -1,4 +1,4 @@
-"""Importing what a person names."""
+"""Importing modules that a user names."""
 
 import sys
 from contextvars import ContextVar
@@ -8,15 +8,16 @@ from importlib.util import find_spec
 from types import ModuleType
 
 FOLDER: ContextVar[str | None] = ContextVar("FOLDER", default=None)
-"""Where a command looks for modules that are not installed: its current folder. In Python, None."""
+"""The folder of modules that are not installed: a command's current folder. In Python, None."""
 
 
 def import_named(module: str) -> ModuleType:
-    """Import the module that a person has named.
+    """Import a module that a user has named.
 
-    What is not installed is looked for in `FOLDER`, which then stays at the end of the module
-    path, since a module there may import its neighbours at any time. Without such a module the
-    folder is not on the path, so that nothing in it replaces a package, not even an optional one.
+    A module that is not installed is searched for in `FOLDER`. If it is there, the folder stays at
+    the end of the module path, since the module may import its neighbours at any time. Otherwise
+    the folder is not on the path, so that no file in it replaces a package, not even an optional
+    one.
 
     Raises:
         Exception: whatever the import raises.

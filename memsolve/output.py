@@ -1,4 +1,4 @@
-"""Standard output, whose reader may leave, and which may be full. Files are written before."""
+"""Standard output that may be closed by its reader, or full. All files are written before."""
 
 import os
 import sys
@@ -11,15 +11,15 @@ from memsolve_kernels.errors import InputError
 from rich.console import Console
 
 CLOSED_PIPE = 141
-"""Exit status of a command whose reader has left: 128 and the number of SIGPIPE."""
+"""Exit status after the reader has closed the pipe: 128 plus the number of SIGPIPE."""
 
 
 class OutputError(InputError):
-    """Standard output that takes no more, as on a full disk."""
+    """Standard output cannot be written, for example because the disk is full."""
 
 
 class Terminal(Console):
-    """Standard output, which ends the command quietly when its reader has left."""
+    """Standard output that ends the command quietly when its reader has closed the pipe."""
 
     def on_broken_pipe(self) -> NoReturn:
         """End with `CLOSED_PIPE`."""
@@ -46,16 +46,19 @@ def terminal() -> Iterator[Terminal]:
 
 
 def close(status: int) -> int:
-    """Drop what standard output has not taken, at which Python would stumble when it exits.
+    """Flush standard output, or discard its buffer, which would make Python fail at exit.
+
+    Args:
+        status: exit status of the command.
 
     Returns:
-        The exit status.
+        The exit status, which is not 0 if the buffer was discarded.
     """
     try:
         print(end="", flush=True)
     except OSError as error:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
         return status or (CLOSED_PIPE if isinstance(error, BrokenPipeError) else 1)
     return status

@@ -1,6 +1,6 @@
 """The associative memory: random embeddings, power-law frequencies, loss and gradient."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from numbers import Integral, Real
@@ -15,15 +15,16 @@ from torch import Tensor
 
 from memsolve.recall import Recall, recovered
 
-ROWS_AT_ONCE = 1 << 16  # bounds the temporaries of a batch that holds every item
+CHUNK_ROWS = 1 << 16
+"""Items that are processed at a time, which bounds the temporaries of a large batch."""
 
 
 class Batch(NamedTuple):
-    """A batch as distinct items: its cost grows with `B^(1/alpha)`, not with `B` (derived).
+    """A batch as distinct items with weights; its cost grows with `B^(1/alpha)`, not `B` (derived).
 
     Attributes:
         items: (U,) int64, increasing; item 0 has rank 1, the most frequent.
-        weights: (U,) of the memory's dtype; they sum to 1. `count / B`, or the frequencies.
+        weights: (U,) in the memory's dtype, `count / B` or the frequencies; they sum to 1.
     """
 
     items: Tensor
@@ -31,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """The Hessian at `W = 0`, which is `H[D] = outputs @ D @ inputs` (derived).
+    """The factors of the Hessian at `W = 0`, `H[D] = outputs @ D @ inputs` (derived).
 
     Attributes:
         outputs: (d, d), covariance of the output embeddings, `C` of the theory.
@@ -43,19 +44,19 @@ class Curvature(NamedTuple):
 
 
 class AssociativeMemory:
-    """`N` facts `u_i -> v_i`, met with frequency `p_i ~ i^-alpha`, for one matrix to store.
+    """`N` facts `u_i -> v_i` with frequencies `p_i ~ i^-alpha`, which one matrix stores.
 
-    The model is section 2 of arXiv 2603.26554: embeddings are i.i.d. `N(0, I_d / d)`, logits
-    are `l_ij = v_j . W u_i`, and the loss is softmax-logistic regression on the item.
+    The model is that of section 2 of arXiv 2603.26554: embeddings are i.i.d. `N(0, I_d / d)`,
+    logits are `l_ij = v_j . W u_i`, and the loss is softmax-logistic regression on the item.
 
-    Shapes, dtypes and devices of what methods are given are always checked, values on a CPU alone.
+    Methods check shapes, dtypes and devices of their arguments always, and values on a CPU only.
 
     Args:
         num_items: number of facts `N`, at least 1.
         dim: embedding dimension `d`, at least 1.
         alpha: exponent of the frequencies, above 1.
         seed: of the embeddings. The same seed, device type and dtype give the same numbers.
-        device: where the embeddings live; default the CPU.
+        device: of the embeddings; default the CPU.
         dtype: of the embeddings, float32 or float64; default float64, because a spectral
             optimizer amplifies rounding in the small singular values of the gradient.
 
@@ -66,7 +67,7 @@ class AssociativeMemory:
 
     Raises:
         RangeError: a number out of range.
-        DtypeError: another dtype than float32 or float64.
+        DtypeError: a dtype other than float32 and float64.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class AssociativeMemory:
         self.alpha = alpha
         self.frequencies = power_law(num_items, alpha)
         if not isinstance(seed, int | np.integer):
-            raise RangeError(f"seed is {seed!r}; expected a whole number")
+            raise RangeError(f"seed is {seed!r}; expected an integer")
         generator = torch.Generator(device or "cpu").manual_seed(int(seed))
 
         shape = (num_items, dim)
@@ -106,7 +107,7 @@ class AssociativeMemory:
 
     @cached_property
     def mean_output(self) -> Tensor:
-        """(d,) mean of the output embeddings: what a uniform softmax predicts."""
+        """(d,) mean of the output embeddings: the prediction of a uniform softmax."""
         return self.outputs.mean(0)
 
     @cached_property
@@ -118,8 +119,8 @@ class AssociativeMemory:
     def sample(self, batch_size: int, generator: torch.Generator | None = None) -> Batch:
         """Draw `batch_size` items i.i.d. from the frequencies.
 
-        The counts of all items are drawn at once (multinomial), at a cost of order `N`
-        whatever the batch size.
+        The counts of all items are one multinomial draw, so the cost is of order `N` for any batch
+        size.
 
         Args:
             batch_size: `B`, at least 1.
@@ -134,22 +135,22 @@ class AssociativeMemory:
         return self._batch(torch.from_numpy(items), torch.from_numpy(counts[items] / batch_size))
 
     def population(self) -> Batch:
-        """Every item with its frequency: the batch of infinite size."""
+        """All items with their frequencies: the batch of infinite size."""
         return self._batch(torch.arange(self.num_items), self.frequencies)
 
     def loss(self, weight: Tensor, batch: Batch) -> Tensor:
         """Loss of `weight` (d, d) on `batch`, a scalar; differentiable twice in `weight`."""
-        self._check(weight, batch)
+        self._check(batch, weight=weight)
         queries = self.inputs[batch.items] @ weight.T
         return softmax_loss(queries, self.outputs, batch.items, batch.weights)
 
     def gradient(self, weight: Tensor, batch: Batch) -> Tensor:
-        """Gradient of the loss, (d, d): what a descent step subtracts. Without autograd."""
+        """Gradient of the loss, (d, d), computed without autograd."""
         return self.loss_and_gradient(weight, batch)[1]
 
     def loss_and_gradient(self, weight: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`loss` and `gradient` in one pass, without autograd."""
-        self._check(weight, batch)
+        """Loss, a scalar, and gradient, (d, d), in one pass; computed without autograd."""
+        self._check(batch, weight=weight)
         loss, gradient = weight.new_zeros(()), torch.zeros_like(weight)
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
@@ -159,9 +160,8 @@ class AssociativeMemory:
         return loss, gradient
 
     def hvp(self, weight: Tensor, direction: Tensor, batch: Batch) -> Tensor:
-        """The Hessian of the loss at `weight` times `direction`, all (d, d). Without autograd."""
-        self._check(weight, batch)
-        self._check_matrix("direction", direction)
+        """The Hessian of the loss at `weight`, times `direction`; all (d, d). No autograd."""
+        self._check(batch, weight=weight, direction=direction)
         product = torch.zeros_like(weight)
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
@@ -172,8 +172,8 @@ class AssociativeMemory:
         return product
 
     def gradient_at_zero(self, batch: Batch) -> Tensor:
-        """`gradient` at `W = 0`, where the softmax is uniform: one outer product (derived)."""
-        self._check_batch(batch)
+        """Gradient (d, d) at `W = 0`, where the softmax is uniform, in closed form (derived)."""
+        self._check(batch)
         gradient = torch.zeros_like(self.output_covariance)
         for items, weights in _chunks(batch):
             by_query = (self.mean_output - self.outputs[items]).mul_(weights[:, None])
@@ -183,12 +183,10 @@ class AssociativeMemory:
     def curvature(self, batch: Batch, weight: Tensor | None = None) -> Curvature:
         """The two factors of the Hessian at `W = 0` on `batch`.
 
-        Given a `weight` (d, d), items count by their error `1 - p` there: two factors near those
-        of the Hessian at `weight`, which has none of its own.
+        The Hessian at another `weight` (d, d) does not factorize. With a weight, the factors are an
+        approximation of it: items count by their error `1 - p` at that weight.
         """
-        self._check_batch(batch)
-        if weight is not None:
-            self._check_matrix("weight", weight)
+        self._check(batch, **({} if weight is None else {"weight": weight}))
         moment = torch.zeros_like(self.output_covariance)
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
@@ -199,60 +197,69 @@ class AssociativeMemory:
         return Curvature(self.output_covariance, moment)
 
     def recall(self, weight: Tensor, items: Tensor | None = None) -> Recall:
-        """Which of `items` (default: all) `weight` (d, d) has stored.
+        """The items that `weight` (d, d) recovers.
 
-        An item that no gradient has seen is recovered only by chance, with probability about
-        `1/N` (derived), so after a step on a batch its own items are the ones to ask for.
+        An item that no gradient has seen is recovered only by chance, with probability about `1/N`
+        (derived), so after a step on a batch it is enough to evaluate the items of the batch.
+
+        Args:
+            weight: the matrix.
+            items: (M,) int64, the items to evaluate; default all.
         """
-        self._check_matrix("weight", weight)
         if items is None:
             items = torch.arange(self.num_items, device=self.inputs.device)
         self._check_items("items", items)
+        self._check_matrices({"weight": weight})
+        self._check_values("items", items, {"weight": weight})
         items = torch.unique(items)
         hits = [
             recovered(self.inputs[chunk] @ weight.T, self.outputs, chunk)
-            for chunk in torch.split(items, ROWS_AT_ONCE)
+            for chunk in torch.split(items, CHUNK_ROWS)
         ]
         return Recall(items, torch.cat(hits))
 
     def _batch(self, items: Tensor, weights: Tensor) -> Batch:
         return Batch(items.to(self.inputs.device), weights.to(self.inputs))
 
-    def _check_matrix(self, name: str, matrix: Tensor) -> None:
-        if matrix.shape != (self.dim, self.dim):
-            raise ShapeError(
-                f"{name} has shape {tuple(matrix.shape)}; expected {(self.dim, self.dim)}"
-            )
-        if matrix.dtype != self.inputs.dtype:
-            raise DtypeError(f"{name} is {matrix.dtype}; the memory is {self.inputs.dtype}")
-        if matrix.device != self.inputs.device:
-            raise DeviceError(f"{name} is on {matrix.device}; the memory on {self.inputs.device}")
-        if is_readable(matrix) and not matrix.isfinite().all():
-            raise NonFiniteError(f"{name} holds NaN or infinity")
-
-    def _check(self, weight: Tensor, batch: Batch) -> None:
-        self._check_matrix("weight", weight)
-        self._check_batch(batch)
-
-    def _check_batch(self, batch: Batch) -> None:
+    def _check(self, batch: Batch, **matrices: Tensor) -> None:
+        """Check the arguments of a method: a batch, and matrices (d, d) by name."""
         items, weights = batch
         if items.ndim != 1 or items.shape != weights.shape:
             raise ShapeError(
                 f"batch.items has shape {tuple(items.shape)} and batch.weights "
                 f"{tuple(weights.shape)}; expected the same (U,)"
             )
-        if is_readable(weights) and not weights.isfinite().all():
-            raise NonFiniteError("batch.weights holds NaN or infinity")
         self._check_items("batch.items", items)
+        self._check_matrices(matrices)
+        self._check_values("batch.items", items, {"batch.weights": weights, **matrices})
+
+    def _check_matrices(self, matrices: Mapping[str, Tensor]) -> None:
+        for name, matrix in matrices.items():
+            if matrix.shape != (self.dim, self.dim):
+                raise ShapeError(
+                    f"{name} has shape {tuple(matrix.shape)}; expected {(self.dim, self.dim)}"
+                )
+            if matrix.dtype != self.inputs.dtype:
+                raise DtypeError(f"{name} is {matrix.dtype}; the memory is {self.inputs.dtype}")
+            self._check_device(name, matrix)
 
     def _check_items(self, name: str, items: Tensor) -> None:
         if items.dtype != torch.int64:
             raise DtypeError(f"{name} is {items.dtype}; expected torch.int64")
-        if items.device != self.inputs.device:
-            raise DeviceError(f"{name} is on {items.device}; the memory on {self.inputs.device}")
-        if not (is_readable(items) and len(items)):
+        self._check_device(name, items)
+
+    def _check_device(self, name: str, tensor: Tensor) -> None:
+        if tensor.device != self.inputs.device:
+            raise DeviceError(f"{name} is on {tensor.device}; the memory on {self.inputs.device}")
+
+    def _check_values(self, name: str, items: Tensor, numbers: Mapping[str, Tensor]) -> None:
+        """Check the range of items, and that numbers are finite, if all can be read."""
+        if not is_readable(items, *numbers.values()):
             return
-        if not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
+        for number_name, tensor in numbers.items():
+            if not tensor.isfinite().all():
+                raise NonFiniteError(f"{number_name} holds NaN or infinity")
+        if len(items) and not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
             raise RangeError(
                 f"{name} runs from {int(items.min())} to {int(items.max())}; "
                 f"expected [0, {self.num_items})"
@@ -263,7 +270,7 @@ def power_law(num_items: int, alpha: float) -> Tensor:
     """Frequencies `p_i = i^-alpha / Z`, (N,) float64, rank 1 first.
 
     Raises:
-        RangeError: `alpha` not above 1, or so large that the rarest frequency is no number.
+        RangeError: `alpha` is not above 1, or so large that the smallest frequency underflows.
     """
     if not (isinstance(alpha, Real) and 1 < alpha < float("inf")):
         raise RangeError(f"alpha is {alpha!r}; expected a finite number above 1")
@@ -272,29 +279,30 @@ def power_law(num_items: int, alpha: float) -> Tensor:
             f"alpha is {alpha}: the frequency of item {num_items} underflows; "
             "choose a smaller alpha or fewer items"
         )
-    with _told_if_too_large(f"{num_items} frequencies"):
+    with _size_errors(f"{num_items} frequencies"):
         frequencies = torch.arange(1, num_items + 1, dtype=torch.float64) ** -alpha
     return frequencies / frequencies.sum()
 
 
 @contextmanager
-def _told_if_too_large(what: str) -> Iterator[None]:
+def _size_errors(what: str) -> Iterator[None]:
+    """Raise RangeError for an array that does not fit in memory."""
     try:
         yield
-    except RuntimeError as error:  # torch's word for no memory, on a CPU too
+    except RuntimeError as error:  # torch raises it where memory runs out, on a CPU, too
         raise RangeError(
             f"{what} cannot be made: {str(error).splitlines()[0]}; choose fewer items or dimensions"
         ) from error
 
 
 def _embeddings(shape: tuple[int, int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    with _told_if_too_large(f"a table of {shape[0]} x {shape[1]} numbers on {generator.device}"):
+    with _size_errors(f"a table of {shape[0]} x {shape[1]} numbers on {generator.device}"):
         normal = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
     return normal.mul_(shape[1] ** -0.5)
 
 
 def _chunks(batch: Batch) -> Iterator[Batch]:
-    parts = (torch.split(column, ROWS_AT_ONCE) for column in batch)
+    parts = (torch.split(column, CHUNK_ROWS) for column in batch)
     return map(Batch, *parts)
 
 

@@ -1,21 +1,21 @@
-"""Which items a memory has recovered, without computing all their logits."""
+"""The items that a weight recovers, without computing all their logits."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-LOGITS_AT_ONCE = 1 << 22
+MAX_TILE_LOGITS = 1 << 22
 FIRST_TILE = 128
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Outcome of an evaluation.
+    """Result of an evaluation.
 
     Attributes:
-        items: (M,) int64, the distinct items asked for, increasing.
-        recovered: (M,) bool, whether the largest logit of the item is its own.
+        items: (M,) int64, the distinct evaluated items, increasing.
+        recovered: (M,) bool, whether the largest logit of an item is its own.
     """
 
     items: Tensor
@@ -27,9 +27,9 @@ class Recall:
         return int(self.recovered.sum())
 
     def top_rank(self, share: float = 0.99) -> int:
-        """Highest recovered rank `k` with `share` of the `k` most frequent items recovered.
+        """Highest recovered rank `k` such that `share` of the `k` most frequent items is recovered.
 
-        Items that were not asked for count as not recovered.
+        Items that were not evaluated count as not recovered.
         """
         ranks = self.items[self.recovered] + 1
         hits = torch.arange(1, len(ranks) + 1, device=ranks.device)
@@ -40,23 +40,24 @@ class Recall:
 def recovered(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
     """Whether each query's largest logit is its target's, strictly.
 
-    Walks over the outputs in growing tiles and drops a query at the first logit that beats its
-    target: an item that is not recovered is refuted by its first few hundred rivals, so the cost
-    is about `2 M d` times a few hundred flops, plus `2 N d` per recovered item, and not `2 M N d`.
+    The outputs are processed in growing tiles, and a query is dropped at the first logit above that
+    of its target. An item that is not recovered is ruled out by its first few hundred rivals, so
+    the cost is about `2 M d` times a few hundred flops, plus `2 N d` per recovered item, instead of
+    `2 M N d`.
 
     Args:
         queries: (M, d).
-        outputs: (N, d), the rivals; of the same dtype.
+        outputs: (N, d), the rivals, of the same dtype.
         targets: (M,) int64 in `[0, N)`.
 
     Returns:
-        (M,) bool. A tie is not a recovery, so `W = 0` has recovered nothing.
+        (M,) bool. A tie is not a recovery, so `W = 0` recovers nothing.
     """
     target_logits = (queries * outputs[targets]).sum(1)
     alive = torch.arange(len(queries), device=queries.device)
     start, tile = 0, FIRST_TILE
     while start < len(outputs) and len(alive):
-        stop = start + min(tile, max(FIRST_TILE, LOGITS_AT_ONCE // len(alive)))
+        stop = start + min(tile, max(FIRST_TILE, MAX_TILE_LOGITS // len(alive)))
         rivals = outputs[start:stop]
         logits = queries[alive] @ rivals.T
         own = targets[alive] - start

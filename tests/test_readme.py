@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memsolve.report.names import short
+from memsolve.report.formatting import format_count
+from memsolve.report.names import shorten_names
 from memsolve.report.table import details, rows
-from memsolve.report.words import count
 from memsolve.study import load
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def test_the_table_of_training_is_the_recorded_one() -> None:
     page = docs("training.md")
     for fit in load(RESULTS / "dynamics")[1].fits:
         assert [point.dim for point in fit.points] == [32, 64, 128]
-        counts = [count(float(np.mean(point.recovered[-1]))) for point in fit.points]
+        counts = [format_count(float(np.mean(point.recovered[-1]))) for point in fit.points]
         line = [f"`{fit.optimizer}`", *counts, exponent(fit), str(fit.law)]
         assert "| " + " | ".join(line) + " |" in page
 
@@ -52,9 +52,9 @@ def test_the_readmes_table_is_the_recorded_one() -> None:
     for optimizer in one | many:
         cells = [f"`{optimizer}`", *[""] * 5]
         if fit := one.get(optimizer):
-            cells[1:4] = count(fit.points[-1].mean), exponent(fit), str(fit.law)
+            cells[1:4] = format_count(fit.points[-1].mean), exponent(fit), str(fit.law)
         if fit := many.get(optimizer):
-            cells[4:] = count(float(np.mean(fit.points[-1].recovered[-1]))), exponent(fit)
+            cells[4:] = format_count(float(np.mean(fit.points[-1].recovered[-1]))), exponent(fit)
         assert re.sub(" +", " ", "| " + " | ".join(cells) + " |") in README
 
 
@@ -73,7 +73,9 @@ def test_the_shares_are_the_recorded_ones() -> None:
 
 def test_the_examples_table_is_the_recorded_one() -> None:
     study, summary = load(RESULTS / "factual-recall")
-    columns = {fit.optimizer: study.columns(fit).values() for fit in summary.fits}
+    columns = {
+        fit.optimizer: [cell.text for cell in study.columns(fit).values()] for fit in summary.fits
+    }
     page = docs("factual-recall.md")
     lines = re.findall(r"^\| `(\S*)` \| (\d+%.*\].*) \|$", page, re.MULTILINE)
     assert len(lines) > 5
@@ -82,9 +84,9 @@ def test_the_examples_table_is_the_recorded_one() -> None:
 
 def test_the_larger_leaderboards_shares_are_the_recorded_ones() -> None:
     study, summary = load(RESULTS / "leaderboard-128")
-    names = short([fit.optimizer for fit in summary.fits])
+    names = shorten_names([fit.optimizer for fit in summary.fits])
     shares = {
-        names[fit.optimizer]: row["share [95%]"].split(" ")[0]
+        names[fit.optimizer]: row["share [95%]"].text.split(" ")[0]
         for fit, row in zip(summary.fits, study.rows(summary.fits), strict=True)
     }
     lines = re.findall(r"^\| `(\S*)` \| (\d\.\d\d) \|$", docs("leaderboard.md"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Other libraries' functions, brought to one signature; each says why where it cannot run."""
+"""Functions of other libraries under one signature; each raises Unsupported where it cannot run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from bench.registry import Run, Unsupported
+from bench.registry import Inputs, Prepare, Run, Unsupported
 
 Attend = Callable[[], Tensor]
 Attention = Callable[[Tensor, Tensor], Attend]
@@ -23,11 +24,11 @@ CHUNK = 512  # rows: of 128 to 1024, the quickest or near it on a CPU: see NOTES
 
 def sdpa(queries: Tensor, outputs: Tensor) -> Attend:
     """Attention of one head with shared keys and values, by the backend that torch chooses."""
-    asking, shared = queries[None, None], outputs[None, None]
+    query, shared = queries[None, None], outputs[None, None]
 
     def attend() -> Tensor:
-        found = functional.scaled_dot_product_attention(asking, shared, shared, scale=1.0)
-        return found[0, 0]
+        average = functional.scaled_dot_product_attention(query, shared, shared, scale=1.0)
+        return average[0, 0]
 
     return attend
 
@@ -39,12 +40,12 @@ def sdpa_by(backend: SDPBackend, usable: Callable[[SDPAParams], bool]) -> Attent
         if not queries.is_cuda:
             raise Unsupported(f"torch's {backend.name} needs a GPU")
         shared = outputs[None, None]
-        asked = SDPAParams(queries[None, None], shared, shared, None, 0.0, False, False)
+        params = SDPAParams(queries[None, None], shared, shared, None, 0.0, False, False)
         attend = sdpa(queries, outputs)
         with sdpa_kernel(backend):
-            if not usable(asked):
+            if not usable(params):
                 kind = f"{queries.dtype} with d = {queries.shape[1]}"
-                raise Unsupported(f"torch's {backend.name} does not take {kind} on this GPU")
+                raise Unsupported(f"torch's {backend.name} does not support {kind} on this GPU")
 
         def run() -> Tensor:
             with sdpa_kernel(backend):
@@ -77,8 +78,8 @@ def chunked_linear_cross_entropy(device: torch.device) -> Loss:
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`torch.compile`, which compiles at the first call.
 
-    Torch counts what was compiled of a function's code, in whatever case, and beyond a limit runs
-    it without; so this forgets what was compiled before. What cannot be compiled whole fails.
+    Torch counts the compilations of a function's code over all cases, and beyond a limit runs it
+    uncompiled; so this resets the count. A function that cannot be compiled entirely fails.
     """
     torch.compiler.reset()
     compiled_function: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=True)
@@ -99,13 +100,13 @@ def cut_cross_entropy(device: torch.device) -> Loss:
     return lambda queries, outputs, targets: package.linear_cross_entropy(queries, outputs, targets)
 
 
-def graphed(prepare: Callable[[Any], Run]) -> Callable[[Any], Run]:
-    """The same run captured in a CUDA graph, which takes the launches out of it."""
+def graphed(prepare: Prepare) -> Prepare:
+    """The same run captured in a CUDA graph, without the launches."""
 
-    def capture(given: Any) -> Run:
-        if not torch.cuda.is_available() or not _on_cuda(given):
+    def capture(inputs: Any) -> Run:
+        if not torch.cuda.is_available() or not _on_cuda(inputs):
             raise Unsupported("CUDA graphs need a GPU")
-        run = prepare(given)
+        run = prepare(inputs)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -125,15 +126,27 @@ def graphed(prepare: Callable[[Any], Run]) -> Callable[[Any], Run]:
     return capture
 
 
+def count_flops(prepare: Prepare) -> Callable[[Inputs], float]:
+    """Flops of an implementation's matrix products, counted by torch while it runs."""
+
+    def count(inputs: Inputs) -> float:
+        run = prepare(inputs)
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return float(counter.get_total_flops())
+
+    return count
+
+
 def _optional(module: str, distribution: str, device: torch.device) -> ModuleType:
     try:
-        found = import_module(module)
+        package = import_module(module)
     except ImportError as error:
         raise Unsupported(f"{distribution} is not installed") from error
     if device.type != "cuda":
         raise Unsupported(f"{distribution} needs a GPU")
-    return found
+    return package
 
 
-def _on_cuda(given: Any) -> bool:
-    return any(value.is_cuda for value in given if isinstance(value, Tensor))
+def _on_cuda(inputs: Any) -> bool:
+    return any(value.is_cuda for value in inputs if isinstance(value, Tensor))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.cases import peers
-from bench.registry import Case, Format, Function, Run, Way, lookup
+from bench.registry import Case, Format, Function, Implementation, Prepare, Run
 
 LOGITS_AT_ONCE = 1 << 24
 
@@ -27,63 +27,63 @@ class Inputs(NamedTuple):
     options: dict[str, Any]
 
 
-def inputs(size: Size, form: Format, device: torch.device) -> Inputs:
+def make_inputs(size: Size, fmt: Format, device: torch.device) -> Inputs:
     """Outputs of norm one, and queries that give logits of standard deviation three."""
     generator = torch.Generator(device).manual_seed(0)
 
     def normal(rows: int, scale: float) -> Tensor:
         wide = torch.randn(rows, size.d, generator=generator, device=device)
-        return wide.mul_(scale).to(form.dtype)
+        return wide.mul_(scale).to(fmt.dtype)
 
     return Inputs(
         normal(size.B, 3.0),
         normal(size.B, 1.0),
         normal(size.N, size.d**-0.5),
         torch.randint(size.N, (size.B,), generator=generator, device=device),
-        {} if form.precision is None else {"precision": form.precision},
+        fmt.options,
     )
 
 
-def blocks(given: Inputs) -> Iterator[tuple[slice, Inputs]]:
+def blocks(inputs: Inputs) -> Iterator[tuple[slice, Inputs]]:
     """The inputs in float64, a few rows at a time."""
-    outputs = given.outputs.double()
+    outputs = inputs.outputs.double()
     step = max(1, LOGITS_AT_ONCE // len(outputs))
-    for start in range(0, len(given.queries), step):
+    for start in range(0, len(inputs.queries), step):
         rows = slice(start, start + step)
-        queries, directions = given.queries[rows].double(), given.directions[rows].double()
-        yield rows, Inputs(queries, directions, outputs, given.targets[rows], {})
+        queries, directions = inputs.queries[rows].double(), inputs.directions[rows].double()
+        yield rows, Inputs(queries, directions, outputs, inputs.targets[rows], {})
 
 
-def exact_gradient(given: Inputs) -> Tensor:
+def exact_gradient(inputs: Inputs) -> Tensor:
     """`(softmax(Q V^T) V - V_y) / B`."""
-    truth = torch.empty_like(given.queries, dtype=torch.float64)
-    for rows, block in blocks(given):
+    exact = torch.empty_like(inputs.queries, dtype=torch.float64)
+    for rows, block in blocks(inputs):
         probabilities = (block.queries @ block.outputs.T).softmax(1)
-        truth[rows] = probabilities @ block.outputs - block.outputs[block.targets]
-    return truth / len(truth)
+        exact[rows] = probabilities @ block.outputs - block.outputs[block.targets]
+    return exact / len(exact)
 
 
-def exact_product(given: Inputs) -> Tensor:
+def exact_product(inputs: Inputs) -> Tensor:
     """The covariance of the outputs under the softmax, times the directions, over B."""
-    truth = torch.empty_like(given.queries, dtype=torch.float64)
-    for rows, block in blocks(given):
+    exact = torch.empty_like(inputs.queries, dtype=torch.float64)
+    for rows, block in blocks(inputs):
         probabilities = (block.queries @ block.outputs.T).softmax(1)
         mean = probabilities @ block.outputs
         along = block.directions @ block.outputs.T
         along -= (block.directions * mean).sum(1, keepdim=True)
-        truth[rows] = (probabilities * along) @ block.outputs
-    return truth / len(truth)
+        exact[rows] = (probabilities * along) @ block.outputs
+    return exact / len(exact)
 
 
-def exact_statistics(given: Inputs) -> tuple[Tensor, ...]:
+def exact_statistics(inputs: Inputs) -> tuple[Tensor, ...]:
     """Log-partition and margin, each (B,)."""
-    parts = [_statistics(block.queries @ block.outputs.T, block) for _, block in blocks(given)]
+    parts = [_statistics(block.queries @ block.outputs.T, block) for _, block in blocks(inputs)]
     return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
 
-def _statistics(logits: Tensor, given: Inputs) -> tuple[Tensor, ...]:
-    """What `retrieval` gives, from all logits; the rank is computed but too brittle to compare."""
-    column = given.targets[:, None]
+def _statistics(logits: Tensor, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Log-partition and margin from all logits; the rank too, which is too brittle to compare."""
+    column = inputs.targets[:, None]
     own = logits.gather(1, column)
     partition = logits.logsumexp(1)
     others = logits.scatter(1, column, -torch.inf)
@@ -91,25 +91,28 @@ def _statistics(logits: Tensor, given: Inputs) -> tuple[Tensor, ...]:
     return partition, own[:, 0] - others.amax(1)
 
 
-def ours_gradient(given: Inputs) -> Run:
-    function = lookup("memsolve_kernels:softmax_gradient")
-    arguments = given.queries, given.outputs, given.targets
-    return lambda: function(*arguments, **given.options)[1]
+def ours_gradient(inputs: Inputs) -> Run:
+    from memsolve_kernels import softmax_gradient
+
+    arguments = inputs.queries, inputs.outputs, inputs.targets
+    return lambda: softmax_gradient(*arguments, **inputs.options)[1]
 
 
-def ours_product(given: Inputs) -> Run:
-    function = lookup("memsolve_kernels:softmax_hvp")
-    arguments = given.queries, given.directions, given.outputs, given.targets
-    return lambda: function(*arguments, **given.options)
+def ours_product(inputs: Inputs) -> Run:
+    from memsolve_kernels import softmax_hvp
+
+    arguments = inputs.queries, inputs.directions, inputs.outputs, inputs.targets
+    return lambda: softmax_hvp(*arguments, **inputs.options)
 
 
-def ours_statistics(given: Inputs) -> Run:
-    function = lookup("memsolve_kernels:retrieval")
-    arguments = given.queries, given.outputs, given.targets
+def ours_statistics(inputs: Inputs) -> Run:
+    from memsolve_kernels import retrieval
+
+    arguments = inputs.queries, inputs.outputs, inputs.targets
 
     def run() -> tuple[Tensor, ...]:
-        found = function(*arguments, **given.options)
-        return found.log_partition, found.margin
+        result = retrieval(*arguments, **inputs.options)
+        return result.log_partition, result.margin
 
     return run
 
@@ -125,69 +128,65 @@ def fused(queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(queries @ outputs.T, targets)
 
 
-def by_autograd(loss: Callable[..., Tensor]) -> Callable[[Inputs], Run]:
+def by_autograd(loss: Callable[..., Tensor]) -> Prepare:
     """The gradient of a loss by torch's autograd."""
 
-    def prepare(given: Inputs) -> Run:
-        queries = given.queries.clone().requires_grad_()
-        arguments = queries, given.outputs, given.targets
+    def prepare(inputs: Inputs) -> Run:
+        queries = inputs.queries.clone().requires_grad_()
+        arguments = queries, inputs.outputs, inputs.targets
         return lambda: torch.autograd.grad(loss(*arguments), queries)[0]
 
     return prepare
 
 
-def by_two_derivatives(given: Inputs) -> Run:
+def by_two_derivatives(inputs: Inputs) -> Run:
     """The Hessian product by autograd, twice."""
 
     def run() -> Tensor:
-        queries = given.queries.clone().requires_grad_()
-        loss = fused(queries, given.outputs, given.targets)
+        queries = inputs.queries.clone().requires_grad_()
+        loss = fused(queries, inputs.outputs, inputs.targets)
         (gradient,) = torch.autograd.grad(loss, queries, create_graph=True)
-        return torch.autograd.grad((gradient * given.directions).sum(), queries)[0]
+        return torch.autograd.grad((gradient * inputs.directions).sum(), queries)[0]
 
     return run
 
 
-def by_attention(attention: peers.Attention) -> Callable[[Inputs], Run]:
+def by_attention(attention: peers.Attention) -> Prepare:
     """The softmax average as attention with K = V, less the target's output."""
 
-    def prepare(given: Inputs) -> Run:
-        attend = attention(given.queries, given.outputs)
-        own = given.outputs[given.targets]
-        scale = 1 / len(given.queries)
+    def prepare(inputs: Inputs) -> Run:
+        attend = attention(inputs.queries, inputs.outputs)
+        own = inputs.outputs[inputs.targets]
+        scale = 1 / len(inputs.queries)
         return lambda: (attend() - own).mul_(scale)
 
     return prepare
 
 
-def by_peer(peer: Callable[[torch.device], peers.Loss]) -> Callable[[Inputs], Run]:
-    """The gradient of another library's loss, or why it cannot run here."""
-    return lambda given: by_autograd(peer(given.queries.device))(given)
+def by_peer(peer: Callable[[torch.device], peers.Loss]) -> Prepare:
+    """The gradient of another library's loss."""
+    return lambda inputs: by_autograd(peer(inputs.queries.device))(inputs)
 
 
-def from_logits(statistics: Callable[..., tuple[Tensor, ...]]) -> Callable[[Inputs], Run]:
+def from_logits(statistics: Callable[..., tuple[Tensor, ...]]) -> Prepare:
     """Statistics from all logits, which torch writes to memory first."""
-    return lambda given: lambda: statistics(given.queries @ given.outputs.T, given)
+    return lambda inputs: lambda: statistics(inputs.queries @ inputs.outputs.T, inputs)
 
 
-def compiled_statistics(given: Inputs) -> Run:
-    return from_logits(peers.compiled(_statistics))(given)
+def products(count: int) -> Prepare:
+    """The matrix products alone, tiled over the items: a lower bound on the time."""
 
-
-def products(count: int) -> Callable[[Inputs], Run]:
-    """The bare matrix products, tiled over the items: what nothing built on them can beat."""
-
-    def prepare(given: Inputs) -> Run:
-        queries, outputs = given.queries, given.outputs
+    def prepare(inputs: Inputs) -> Run:
+        queries, outputs = inputs.queries, inputs.outputs
         tiles = outputs.split(max(256, LOGITS_AT_ONCE // (4 * len(queries))))
         logits = queries.new_empty(len(queries), len(tiles[0]))
 
         def run() -> Tensor:
             total = torch.zeros_like(queries)
             for tile in tiles:
-                here = torch.mm(queries, tile.T, out=logits[:, : len(tile)])
+                tile_logits = torch.mm(queries, tile.T, out=logits[:, : len(tile)])
                 if count == 2:
-                    torch.addmm(total, here, tile, out=total)
+                    torch.addmm(total, tile_logits, tile, out=total)
             return total
 
         return run
@@ -197,51 +196,51 @@ def products(count: int) -> Callable[[Inputs], Run]:
 
 GRADIENT = Function(
     name="softmax_gradient",
-    inputs=inputs,
+    make_inputs=make_inputs,
     reference=exact_gradient,
-    ways=(
-        Way("ours", ours_gradient),
-        Way("autograd", by_autograd(definition)),
-        Way("cross_entropy", by_autograd(fused)),
-        Way("torch.compile", by_peer(lambda device: peers.compiled(fused))),
-        Way("linear_cross_entropy", by_peer(peers.linear_cross_entropy)),
-        Way("linear_cross_entropy, chunked", by_peer(peers.chunked_linear_cross_entropy)),
-        Way("sdpa K=V", by_attention(peers.sdpa)),
-        Way("sdpa flash K=V", by_attention(peers.flash)),
-        Way("sdpa cuDNN K=V", by_attention(peers.cudnn)),
-        Way("liger", by_peer(peers.liger)),
-        Way("cut_cross_entropy", by_peer(peers.cut_cross_entropy)),
-        Way("two GEMMs", products(2), bound=True),
+    implementations=(
+        Implementation("ours", ours_gradient),
+        Implementation("autograd", by_autograd(definition)),
+        Implementation("cross_entropy", by_autograd(fused)),
+        Implementation("torch.compile", by_peer(lambda device: peers.compiled(fused))),
+        Implementation("linear_cross_entropy", by_peer(peers.linear_cross_entropy)),
+        Implementation(
+            "linear_cross_entropy, chunked", by_peer(peers.chunked_linear_cross_entropy)
+        ),
+        Implementation("sdpa K=V", by_attention(peers.sdpa)),
+        Implementation("sdpa flash K=V", by_attention(peers.flash)),
+        Implementation("sdpa cuDNN K=V", by_attention(peers.cudnn)),
+        Implementation("liger", by_peer(peers.liger)),
+        Implementation("cut_cross_entropy", by_peer(peers.cut_cross_entropy)),
+        Implementation("two GEMMs", products(2), bound=True),
     ),
-    items=lambda size: size.B,
-    flops=lambda given: 4.0 * len(given.outputs) * given.queries.numel(),
+    flops=lambda inputs: 4.0 * len(inputs.outputs) * inputs.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 4.0 * size.d * size.B,
 )
 PRODUCT = Function(
     name="softmax_hvp",
-    inputs=inputs,
+    make_inputs=make_inputs,
     reference=exact_product,
-    ways=(
-        Way("ours", ours_product),
-        Way("autograd twice", by_two_derivatives),
-        Way("our gradient", ours_gradient, bound=True, work=GRADIENT),
+    implementations=(
+        Implementation("ours", ours_product),
+        Implementation("autograd twice", by_two_derivatives),
     ),
-    items=lambda size: size.B,
-    flops=lambda given: 6.0 * len(given.outputs) * given.queries.numel(),
+    flops=lambda inputs: 6.0 * len(inputs.outputs) * inputs.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + 2 * size.B) + 4.0 * size.d * size.B,
 )
 RETRIEVAL = Function(
     name="retrieval",
-    inputs=inputs,
+    make_inputs=make_inputs,
     reference=exact_statistics,
-    ways=(
-        Way("ours", ours_statistics),
-        Way("torch eager", from_logits(_statistics)),
-        Way("torch.compile", compiled_statistics),
-        Way("one GEMM", products(1), bound=True),
+    implementations=(
+        Implementation("ours", ours_statistics),
+        Implementation("torch eager", from_logits(_statistics)),
+        Implementation(
+            "torch.compile", lambda inputs: from_logits(peers.compiled(_statistics))(inputs)
+        ),
+        Implementation("one GEMM", products(1), bound=True),
     ),
-    items=lambda size: size.B,
-    flops=lambda given: 2.0 * len(given.outputs) * given.queries.numel(),
+    flops=lambda inputs: 2.0 * len(inputs.outputs) * inputs.queries.numel(),
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 24.0 * size.B,
 )
 

@@ -5,47 +5,44 @@ Exits with 1 on a failure, with 2 when nothing was measured.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from bench import gate
 from bench.cases import QUICK
-from bench.gate.check import (
-    CAPACITY,
-    FAILED,
-    PASSED,
-    SPEED,
-    Finding,
-    capacity,
-    machine_code,
-    speed,
-    told,
-)
-from bench.lifetime import cleaning_up_after_signals, scratch
-from bench.registry import default_device, matching
-from bench.repository import PACKAGES, TreeError, git, place
+from bench.registry import default_device, select
+from bench.repository import PACKAGES, TreeError, extract, git
 
 
-def gate(base: str, head: str, device: str) -> Iterator[Finding]:
+def compare_trees(base: str, head: str, device: str) -> Iterator[gate.Finding]:
     """Compare two revisions, or directories that hold the packages."""
-    with scratch() as folder:
-        before = place(base, Path(folder, "base"))
-        after = place(head, Path(folder, "head"))
+    with TemporaryDirectory() as folder:
+        before = extract(base, Path(folder, "base"))
+        after = extract(head, Path(folder, "head"))
         if head == "HEAD" and git("status", "--porcelain", "--", *PACKAGES):
-            print("bench.gate: what is not committed yet is not compared", file=sys.stderr)
-        yield from speed(before, after, [case.name for case in matching(QUICK, "", device)])
-        yield from capacity(before, after)
-        yield from machine_code(before, after)
+            print("bench.gate: uncommitted changes are not compared", file=sys.stderr)
+        yield from gate.compare_speed(
+            before, after, [case.name for case in select(QUICK, "", device)]
+        )
+        yield from gate.compare_capacity(before, after)
+        yield from gate.compare_machine_code(before, after)
 
 
-def verdict(findings: Iterable[Finding]) -> int:
+def report(findings: Iterable[gate.Finding]) -> int:
     """Print each finding as it comes; the exit status."""
-    outcomes = {(finding.kind, finding.outcome) for finding in told(findings)}
-    if FAILED in {outcome for _, outcome in outcomes}:
+    outcomes = set()
+    for finding in findings:
+        print(finding, flush=True)
+        outcomes.add((finding.kind, finding.outcome))
+    if gate.FAILED in {outcome for _, outcome in outcomes}:
         print("\nthe gate fails")
         return 1
-    compared = {kind for kind, outcome in outcomes if outcome == PASSED}
-    if missing := [kind for kind in (SPEED, CAPACITY) if kind not in compared]:
+    if missing := [
+        kind for kind in (gate.SPEED, gate.CAPACITY) if (kind, gate.PASSED) not in outcomes
+    ]:
         print(f"\nthe gate fails: it measured nothing of {' and '.join(missing)}")
         return 2
     print("\nthe gate passes")
@@ -57,9 +54,9 @@ def main() -> int:
     parser.add_argument("base", help="a revision, or a directory that holds the packages")
     parser.add_argument("head", nargs="?", default="HEAD", help="likewise; default HEAD")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and clean up
     try:
-        with cleaning_up_after_signals():
-            return verdict(gate(arguments.base, arguments.head, default_device()))
+        return report(compare_trees(arguments.base, arguments.head, default_device()))
     except TreeError as error:
         parser.error(str(error))
 

@@ -1,4 +1,4 @@
-"""`python -m bench.gate.planted`: does the gate find what is planted, and nothing else?
+"""`python -m bench.gate.planted`: does the gate find planted regressions, and nothing else?
 
 Plants a slowdown of about 30% in the gradient, a loss of capacity in Muon, a tile too large for the
 registers and, in the log-odds, a mask on every tile and conversions one by one, each in a copy of
@@ -8,16 +8,16 @@ the packages, and compares a revision with itself ten times. Exits with 1 if the
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.cases import QUICK
-from bench.gate.check import FAILED, capacity, machine_code, speed, told
-from bench.lifetime import cleaning_up_after_signals, scratch
-from bench.registry import default_device, matching
-from bench.repository import place
+from bench.gate import FAILED, compare_capacity, compare_machine_code, compare_speed
+from bench.registry import default_device, select
+from bench.repository import extract
 
 COMPARISONS = 10
 ODDS = "kernels/memsolve_kernels/softmax/triton_kernels/odds.py"
-PLANTED = {  # in a module, in place of what (the end, if it is empty), and what
+PLANTED = {  # name: module, text to replace (empty: append), new text
     # Over a fifth of the outputs twice: what every call costs comes on top, 32% of it on a CPU.
     "slower": (
         "kernels/memsolve_kernels/__init__.py",
@@ -29,7 +29,7 @@ def softmax_gradient(queries, outputs, targets, *arguments, _once=softmax_gradie
     return _once(queries, outputs, targets, *arguments, **options)
 """,
     ),
-    # What the matrix sign is given is rounded: Muon stores less.
+    # The argument of the matrix sign is rounded: Muon stores less.
     "forgetful": (
         "kernels/memsolve_kernels/matrix_sign/__init__.py",
         "",
@@ -71,13 +71,13 @@ TABLE["long_rank", "half"][90] = [(256, 256, 64, 4, 2)]
 BY_COUNT = ("spilling", "masked", "unpacked")
 
 
-def plant(what: str, tree: Path) -> Path:
-    """Put one of `PLANTED` into its module in a tree."""
-    module, old, new = PLANTED[what]
+def plant(name: str, tree: Path) -> Path:
+    """Edit a tree as `PLANTED` says."""
+    module, old, new = PLANTED[name]
     path = tree / module
     text = path.read_text()
     if old not in text:
-        raise ValueError(f"{module} has not what {what!r} replaces: adapt bench/gate/planted.py")
+        raise ValueError(f"{module} lacks the text that {name!r} replaces: adapt {__name__}")
     path.write_text(text.replace(old, new, 1) if old else text + new)
     return tree
 
@@ -85,25 +85,26 @@ def plant(what: str, tree: Path) -> Path:
 def main() -> int:
     """Run the comparisons; the exit status."""
     argparse.ArgumentParser(prog="python -m bench.gate.planted", description=__doc__).parse_args()
-    names = [case.name for case in matching(QUICK, "", default_device())]
-    gradient = [name for name in names if name.startswith("softmax_gradient")]
-    with cleaning_up_after_signals(), scratch() as folder:
-        base = place("HEAD", Path(folder, "base"))
-        trees = {what: plant(what, place("HEAD", Path(folder, what))) for what in PLANTED}
+    cases = [case.name for case in select(QUICK, "", default_device())]
+    gradient = [name for name in cases if name.startswith("softmax_gradient")]
+    with TemporaryDirectory() as folder:
+        base = extract("HEAD", Path(folder, "base"))
+        trees = {name: plant(name, extract("HEAD", Path(folder, name))) for name in PLANTED}
         comparisons = {
-            "slower": speed(base, trees["slower"], gradient),
-            "forgetful": capacity(base, trees["forgetful"]),
-        }
-        comparisons |= {what: machine_code(base, trees[what], [90]) for what in BY_COUNT}
-        comparisons |= {
-            f"A/A {turn}": speed(base, base, names) for turn in range(1, COMPARISONS + 1)
+            "slower": compare_speed(base, trees["slower"], gradient),
+            "forgetful": compare_capacity(base, trees["forgetful"]),
+            **{name: compare_machine_code(base, trees[name], [90]) for name in BY_COUNT},
+            **{f"A/A {n + 1}": compare_speed(base, base, cases) for n in range(COMPARISONS)},
         }
         errors = []
-        for what, findings in comparisons.items():
-            print(f"{what}:")
-            found = FAILED in [finding.outcome for finding in told(findings)]
-            if found != (what in PLANTED):
-                errors.append(what)
+        for name, findings in comparisons.items():
+            print(f"{name}:")
+            outcomes = []
+            for finding in findings:
+                print(finding, flush=True)
+                outcomes.append(finding.outcome)
+            if (FAILED in outcomes) != (name in PLANTED):
+                errors.append(name)
     print(f"\nthe gate errs at {', '.join(errors) or 'none of them'}")
     return int(bool(errors))
 

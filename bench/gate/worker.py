@@ -1,47 +1,54 @@
-"""A process that imports the packages of one tree and the benchmarks of this one."""
+"""A process that imports the packages of one tree, and the benchmarks of this one."""
 
 import contextlib
 import math
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
 
-from bench import lifetime
 from bench.cases import QUICK
-from bench.measure import Clock
-from bench.registry import Run, Unsupported
 from bench.repository import TreeError
-from bench.trial import Trial
+from bench.timing import Measurement
 
 TRIES = 8
 LEAST_SECONDS = 2e-3  # of a try: short ones find a quiet moment
 
+PRELOADED = [  # once for all workers: what a tree imports, less its own packages
+    *("bench.gate.worker", "torch._dynamo", "triton.compiler"),
+    *("scipy.stats", "scipy.optimize", "matplotlib.figure"),
+]
+
+_context = get_context("forkserver")
+_context.set_forkserver_preload(PRELOADED)
+
 
 class WorkerError(RuntimeError):
-    """What the packages of a tree raised, or that their process died."""
+    """The packages of a tree raised an error, or their process died."""
 
-    def __init__(self, tree: Path, what: str) -> None:
-        super().__init__(what)
+    def __init__(self, tree: Path, message: str) -> None:
+        super().__init__(message)
         self.tree = tree
 
 
 class Worker:
-    """Asks the process. On a CPU it computes in one thread: what others do then matters least."""
+    """Calls functions in the process. On a CPU it computes in one thread: less disturbs it."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        context = get_context("spawn")
-        self._answers, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, tree.resolve()))
-        self._process.start()
-        there.close()  # of the worker alone: the pipe ends with it
-        self._answers.send((packages, ()))  # answered while the others start
+        self._pool = ProcessPoolExecutor(
+            1, _context, initializer=_enter, initargs=(tree.resolve(),)
+        )
+        self._pid = self._pool.submit(os.getpid)  # starts the process, while others start
 
     def check(self) -> None:
         """Make sure that it measures its tree.
@@ -50,33 +57,29 @@ class Worker:
             TreeError: it would import other packages.
             WorkerError: it died.
         """
-        for package, file in self._answer(packages).items():
+        for package, file in self.call(package_files).items():
             if file is None or not Path(file).is_relative_to(self.tree.resolve()):
                 raise TreeError(f"{package} is imported from {file}, and not from {self.tree}")
 
-    def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function of our own answers there; None where the packages lack what it needs.
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of a function of our own in the process; None where the packages lack it.
 
         Raises:
             WorkerError: the packages failed.
         """
-        with contextlib.suppress(OSError):  # it is dead, as the missing answer tells
-            self._answers.send((question, arguments))
-        return self._answer(question)
-
-    def _answer(self, question: Callable[..., Any]) -> Any:
         try:
-            answer, error = self._answers.recv()
-        except (EOFError, OSError):
-            error = f"the process died, asked for {question.__name__}"
+            result, error = self._pool.submit(_call, function, arguments).result()
+        except BrokenExecutor:
+            error = f"the process died in {function.__name__}"
         if error is not None:
             raise WorkerError(self.tree, error)
-        return answer
+        return result
 
     def end(self) -> None:
         """End the process, whatever it is doing, and those that it has started."""
-        self._answers.close()
-        lifetime.end(self._process)
+        with contextlib.suppress(BrokenExecutor, OSError):  # it has ended
+            os.killpg(self._pid.result(), signal.SIGKILL)
+        self._pool.shutdown()
 
 
 @contextlib.contextmanager
@@ -92,48 +95,52 @@ def workers(*trees: Path) -> Iterator[list[Worker]]:
         yield running
 
 
-def packages() -> dict[str, str | None]:
+def package_files() -> dict[str, str | None]:
     """The files of the packages under test; finding them imports nothing."""
     specs = {name: find_spec(name) for name in ("memsolve", "memsolve_kernels")}
     return {name: None if spec is None else spec.origin for name, spec in specs.items()}
 
 
-def load(case: str) -> tuple[str, str]:
+def load(case_name: str) -> tuple[str, str]:
     """Check a case and keep it ready; the status of its result, and a note."""
-    (found,) = (entry for entry in QUICK if entry.name == case)
-    trial = Trial(found)
-    verdict, _, run = trial.check(found.function.ours)
-    if run is not None:
-        calls = math.ceil(LEAST_SECONDS / trial.clock.hot(run, 1).device)
-        _ready[:] = [(trial.clock, run, calls)]
-    return verdict.status, verdict.note
+    case = next(each for each in QUICK if each.name == case_name)
+    measurement = Measurement.of(case, case.ours)
+    if measurement.timing.is_valid:
+        calls = math.ceil(LEAST_SECONDS / measurement.hot(1).device)
+        _loaded[:] = [(measurement, calls)]
+    return measurement.timing.status, measurement.timing.note
 
 
 def sample() -> float:
-    """Device seconds of a call, the quickest of several tries: what disturbs only adds."""
-    ((clock, run, calls),) = _ready
-    return min(clock.hot(run, calls).device for _ in range(TRIES))
+    """Device seconds of a call, the quickest of several tries: disturbances only add."""
+    ((measurement, calls),) = _loaded
+    return min(measurement.clock.hot(measurement.run, calls).device for _ in range(TRIES))
 
 
-_ready: list[tuple[Clock, Run, int]] = []
+_loaded: list[tuple[Measurement, int]] = []
 
 
-def _serve(asked: Connection, tree: Path) -> None:
-    """Answer questions until the asker ends."""
-    lifetime.end_with_parent()
+def _enter(tree: Path) -> None:
+    """Prepare the process: it imports from the tree, and ends with its parent."""
+    os.setpgid(0, 0)  # a process group, which `Worker.end` kills
+    Thread(target=_end_with_parent, daemon=True).start()
     sys.path[:0] = [str(tree), str(tree / "kernels")]
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
-    with contextlib.suppress(EOFError):
-        while True:
-            asked.send(_answer(*asked.recv()))
 
 
-def _answer(question: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
-    """An answer or an error, as words: the asker need not have the error's class."""
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
+    """A result, or an error as text: the parent may lack the error's class."""
     try:
-        return question(*arguments), None
-    except Unsupported:
+        return function(*arguments), None
+    except ImportError:
         return None, None
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"

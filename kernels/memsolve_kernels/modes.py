@@ -2,13 +2,14 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import Parameter
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -28,9 +29,17 @@ def is_traced(tensor: Tensor) -> bool:
     )
 
 
-def is_readable(tensor: Tensor) -> bool:
+def any_traced(values: Iterable[object]) -> bool:
+    """Whether any of the values is a traced tensor, of a subclass, or seen by a dispatch mode."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return any(type(each) not in (Tensor, Parameter) or is_traced(each) for each in tensors)
+
+
+def is_readable(*tensors: Tensor) -> bool:
     """Whether values can be read without waiting for a device: on a CPU, and not traced."""
-    return tensor.device.type == "cpu" and not is_traced(tensor)
+    return all(each.device.type == "cpu" and not is_traced(each) for each in tensors)
 
 
 def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:

@@ -1,4 +1,4 @@
-"""Measuring the cells of a study: each once, kept ones not again, failed ones marked."""
+"""Measures each cell of a study once, reuses stored results, and records failures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,8 +50,8 @@ class Measurement(Generic[G, C, R, P]):
     def run(self, cells: list[C]) -> None:
         """Measure cells, and the further ones that follow from their results.
 
-        Where a cell has failed, no further one is measured: its optimizer at that alpha is left
-        out, and further cells may depend on the missing result.
+        An optimizer with a failed cell at an alpha gets no further cells there, since these may
+        depend on the missing result; its other cells are still measured.
         """
         every_cell: list[C] = []
         while cells:

@@ -67,7 +67,14 @@ def option(
 
 
 def options(grid: Any) -> list[tuple[str, Option]]:
-    """Fields of a grid, or of a class of grids, with their options, in order."""
+    """Fields of a grid, or of a class of grids, with their options, in order.
+
+    Raises:
+        TypeError: a field without an option.
+    """
+    for each in fields(grid):
+        if "option" not in each.metadata:
+            raise TypeError(f"field {each.name!r} of a grid has no option; make it by `option`")
     return [(each.name, each.metadata["option"]) for each in fields(grid)]
 
 

@@ -3,22 +3,49 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic
+from typing import ClassVar, Generic, NamedTuple
 
 from matplotlib.figure import Figure
 
+from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.results.summary import Fit, P, Summary
+from memsolve.theory import Law
+
+
+class TableCell(NamedTuple):
+    """A cell of the report's table.
+
+    Attributes:
+        text: is shown.
+        key: the value by which the column is sorted: a number, the largest first, or words; None
+            sorts last.
+        details: is shown below the text on demand; empty without any.
+    """
+
+    text: str
+    key: float | str | None = None
+    details: str = ""
+
+    @classmethod
+    def of_estimate(cls, estimate: Estimate) -> "TableCell":
+        """An estimate with its interval and doubts, sorted by its value."""
+        return cls(estimate.format(), estimate.value)
+
+    @classmethod
+    def of_law(cls, law: Law | None) -> "TableCell":
+        """A predicted exponent; `-` without one."""
+        return cls("-") if law is None else cls(str(law), law.exponent)
 
 
 class Presentation(ABC, Generic[P]):
-    """What the report shows of a study, given its summary.
+    """How a study presents a summary.
 
     Attributes:
         name: of the command, as "capacity"; of a study outside of memsolve, its path.
-        question: what the study answers, in one line, for the command's help.
-        quantity: what a point measures, in a few words, for axes and titles.
-        definition: what that means, in a paragraph.
-        legend: what signs in the terminal's table mean; empty where there are none.
+        question: the question that the study answers, in one line, for the command's help.
+        quantity: the quantity that a point measures, in a few words, for axes and titles.
+        definition: of the quantity, in a paragraph.
+        legend: explains the signs in the terminal's table; empty without any.
     """
 
     name: ClassVar[str]
@@ -29,7 +56,7 @@ class Presentation(ABC, Generic[P]):
 
     @abstractmethod
     def value(self, point: P) -> str:
-        """A point as text, in a word."""
+        """The main number of a point, as short text."""
 
     @abstractmethod
     def figures(self, summary: Summary[P]) -> dict[str, Figure]:
@@ -38,20 +65,23 @@ class Presentation(ABC, Generic[P]):
     def score(self, point: P) -> float | None:
         """The number by which points are sorted and merged studies ranked, the largest first.
 
-        None where a point has none.
+        None for a point without one.
         """
         return None
 
     def detail(self, point: P) -> str:
-        """A point as text, with everything that the report says of it."""
+        """A point as text, with all that the report shows of it."""
         return self.value(point)
 
-    def columns(self, fit: Fit[P]) -> dict[str, str]:
-        """A fit as text, by column title."""
-        return {"exponent in d [95%]": fit.estimate.format(), "theory": str(fit.law or "-")}
+    def columns(self, fit: Fit[P]) -> dict[str, TableCell]:
+        """The cells of a fit, by column title."""
+        return {
+            "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
+            "theory": TableCell.of_law(fit.law),
+        }
 
-    def rows(self, fits: Sequence[Fit[P]]) -> list[dict[str, str]]:
-        """Every fit as text, by column title."""
+    def rows(self, fits: Sequence[Fit[P]]) -> list[dict[str, TableCell]]:
+        """The cells of every fit, by column title."""
         return [self.columns(fit) for fit in fits]
 
     def ranked(self, fits: Sequence[Fit[P]]) -> list[Fit[P]]:

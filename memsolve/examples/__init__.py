@@ -1,1 +1,1 @@
-"""Worked examples: what the studies ask of a memory, asked of small models."""
+"""Worked examples: studies of models larger than the linear associative memory."""

@@ -1,4 +1,4 @@
-"""Optimizers that store facts: Muon and Newton's method; SGD, Adam and the rest are torch's."""
+"""Muon and Newton's method; SGD, Adam and others come from torch."""
 
 from memsolve.optim.muon import Muon
 from memsolve.optim.newton import Newton, NoProgressWarning

@@ -18,20 +18,21 @@ def conjugate_gradients(
 ) -> Tensor:
     """Solve `operator(X) = target` from `X = 0`.
 
-    Every iterate `X` has `<X, target> > 0`: where `target` is a gradient, `-X` leads downhill,
+    Every iterate `X` has `<X, target> > 0`: if `target` is a gradient, `-X` is a descent direction,
     however early the iteration stops.
 
     Args:
         operator: linear, symmetric and positive semidefinite, on tensors of `target`'s shape.
-        preconditioner: likewise and positive; the nearer to the inverse of `operator`, the faster.
+        preconditioner: likewise, and positive definite; the closer to the inverse of `operator`,
+            the fewer iterations.
         target: of any shape, in float32 or float64.
-        tolerance: stop once the residual `R` has fallen by this factor, in the norm
+        tolerance: stop once the residual `R` has decreased by this factor, in the norm
             `sqrt(<R, preconditioner(R)>)`.
-        max_iterations: products with `operator` at most.
+        max_iterations: maximum number of products with `operator`.
 
     Returns:
-        The last iterate. Where rounding leaves no positive curvature it is the one before, and zero
-        at the first.
+        The last iterate. If rounding leaves no positive curvature, the one before it, which is zero
+        in the first iteration.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 5.3.
     """

@@ -1,26 +1,28 @@
-"""Backtracking: how far to go along a direction for the loss to fall."""
+"""Backtracking line search along a descent direction."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-SUFFICIENT = 1e-4  # share of the fall that the slope foresees which a step must bring
+SUFFICIENT_DECREASE = 1e-4
+"""Fraction of the decrease predicted by the slope that a step must reach."""
 
 
 def backtrack(loss: Callable[[float], Tensor], slope: float, first: float) -> float:
-    """The first step size of `first, first / 2, first / 4, ...` at which the loss falls enough.
+    """The first of `first, first / 2, first / 4, ...` at which the loss decreases sufficiently.
 
-    It must fall by more than 1e-4 of what the slope foresees (Armijo), and in floating point.
-    The search ends where that fall is below the rounding of the loss.
+    The decrease must exceed `SUFFICIENT_DECREASE` of that predicted by the slope (Armijo), and be
+    visible in floating point. The search ends once the prediction is below the rounding of the
+    loss.
 
     Args:
-        loss: the loss (a scalar) against the step size.
-        slope: its fall per unit of step at 0.
-        first: step size to begin with, above 0.
+        loss: the loss, a scalar, as a function of the step size.
+        slope: its rate of decrease at 0, per unit of the step size.
+        first: initial step size, above 0.
 
     Returns:
-        The step size, or 0.0 if there is none.
+        The step size; 0.0 if there is none.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 3.1.
     """
@@ -28,7 +30,7 @@ def backtrack(loss: Callable[[float], Tensor], slope: float, first: float) -> fl
     rounding = torch.finfo(start.dtype).eps * abs(float(start))
     size = first
     while size * slope > rounding:
-        if loss(size) < start - SUFFICIENT * size * slope:
+        if loss(size) < start - SUFFICIENT_DECREASE * size * slope:
             return size
         size /= 2
     return 0.0

@@ -5,79 +5,71 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
 import torch
-from memsolve_kernels.arguments import parse_int
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.matrix_sign import Polynomial, Schedule
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from memsolve.optim.muon_checks import (
-    COUNTS,
-    AdjustLr,
-    Group,
-    check_gradients,
-    check_hyperparameters,
-    check_parameters,
-)
-from memsolve.optim.muon_update import Batch, apply, batches, steps_of
+from memsolve.optim.muon_checks import COUNTS, AdjustLr, Group, check_group, check_step
+from memsolve.optim.muon_update import GroupTensors, apply_updates, compute_updates
+from memsolve.optim.shared import evaluate
 
-# What torch.optim.Muon orthogonalises by, in its state.
-_TORCHS = "ns_coefficients", "ns_steps", "eps"
+TORCH_ONLY = "ns_coefficients", "ns_steps", "eps"
+"""Hyperparameters of `torch.optim.Muon` that have no counterpart here."""
 
 # A schedule is part of the optimizer's state, which torch.load reads with weights_only=True.
 torch.serialization.add_safe_globals([Schedule, Polynomial])
 
 
 class Muon(Optimizer):
-    """Steps `W <- (1 - lr * weight_decay) W - lr * adjustment * h_damping(M)`.
+    """Momentum, followed by the damped matrix sign of the momentum.
 
-    `M` is the running mean of the gradients, `M <- momentum M + (1 - momentum) G`, or, with
-    `nesterov`, its look-ahead `momentum M + (1 - momentum) G`; it is the gradient for `momentum=0`.
-    `h_damping` is `memsolve_kernels.matrix_sign`, which by default resolves the small singular
-    values that five stock steps lose. With `schedule="muon"`, `dtype=torch.bfloat16` and
-    `weight_decay=0.1` it makes the steps of `torch.optim.Muon`, up to rounding in bfloat16.
+    A step is `W <- (1 - lr * weight_decay) W - lr * adjustment * h_damping(M)`. `M` is the running
+    mean of the gradients, `M <- momentum M + (1 - momentum) G`; with `nesterov`, its look-ahead
+    `momentum M + (1 - momentum) G`; without momentum, the gradient. `h_damping` is
+    `memsolve_kernels.matrix_sign`, which by default resolves small singular values that the usual
+    five Newton-Schulz steps lose. With `schedule="muon"`, `dtype=torch.bfloat16` and
+    `weight_decay=0.1` the steps are those of `torch.optim.Muon`, up to rounding in bfloat16.
 
-    Which matrices: a parameter of more than two dimensions is flattened to (rows, the product of
-    the others), so that the kernel of a convolution (out, in, height, width) is one matrix
-    (out, in * height * width). With `batch_dims=b` the first b dimensions are a batch of such
-    parameters, the experts of a layer for example. With `heads=h` the rows are h equal blocks, and
-    each block is a matrix of its own, which the adjustment follows; a fused weight of queries, keys
-    and values with k heads each has `heads=3 * k`. A single row or column is divided by its length.
-    A vector of more than two dimensions, such as (C, 1, 1), is refused.
+    A parameter of more than two dimensions is flattened to (rows, product of the others), so that
+    the kernel of a convolution (out, in, height, width) is one matrix (out, in * height * width).
+    With `batch_dims=b` the first b dimensions are batch dimensions, such as the experts of a layer.
+    With `heads=h` the rows are h equal blocks, and each block is a matrix, to which the adjustment
+    applies; a fused weight of queries, keys and values with k heads each has `heads=3 * k`. A
+    matrix of one row or column is divided by its norm. A vector of more than two dimensions, such
+    as (C, 1, 1), is refused.
 
-    A step that raises has changed nothing: hyperparameters, parameters and gradients are checked
-    and all signs taken before the first weight moves. So it holds the signs of all parameters at a
-    time, as much memory as the parameters.
+    A step that raises changes nothing: all checks are made, and all signs computed, before the
+    first weight changes. A step therefore holds the signs of all parameters at a time, which take
+    as much memory as the parameters. Gradients are never modified.
 
-    Gradients are never modified.
-
-    A state of `torch.optim.Muon` loads: its momentum and hyperparameters go on, its way to
-    orthogonalise does not (give `schedule` and `dtype` as above). The other way round, torch's
-    `step` raises a KeyError.
+    A state of `torch.optim.Muon` can be loaded. Its momentum and common hyperparameters are used;
+    its Newton-Schulz settings are not (give `schedule` and `dtype` as above). A state of this class
+    loaded into `torch.optim.Muon` makes its `step` raise KeyError.
 
     Args:
-        params: real parameters of two dimensions or more, named or not, or groups of them. Errors
-            say the names.
-        lr: step size; a number, or a tensor of one, which schedulers then change in place.
+        params: real parameters of two or more dimensions, or groups of them. If they are named,
+            errors show the names.
+        lr: learning rate; a number, or a tensor of one, which schedulers change in place.
         momentum: decay of the running mean, in [0, 1).
-        nesterov: look one step of momentum ahead.
-        weight_decay: decoupled; torch's Muon has 0.1 by default.
-        damping: `lambda` of `h_lambda`, in the units of `M`; 0 is the polar factor.
+        nesterov: use the look-ahead of the running mean.
+        weight_decay: decoupled weight decay; 0.1 by default in torch's Muon.
+        damping: `lambda` of `h_lambda`, in the units of `M`; 0 gives the polar factor.
         schedule: of the Newton-Schulz iteration, as in `matrix_sign`.
-        dtype: to iterate in, as in `matrix_sign` (default: the gradient's own).
+        dtype: of the iteration, as in `matrix_sign` (default: that of the gradient).
         precision: of float32 products, as in `matrix_sign`.
         backend: as in `matrix_sign`; `"reference"` is an exact SVD.
-        relative_damping: in place of `damping`, `lambda` of each matrix in units of its largest
-            singular value at that step. Matrices are then orthogonalised one by one.
-        gradient_dtype: round gradients to it first, to see what their precision is worth.
+        relative_damping: instead of `damping`, `lambda` of each matrix relative to its largest
+            singular value at that step. Matrices are then processed one by one.
+        gradient_dtype: dtype that gradients are rounded to first, to measure the effect of their
+            precision.
         adjust_lr_fn: the adjustment for matrices (m, n): `"original"`, `sqrt(max(1, m / n))`
             (default), or `"match_rms_adamw"`, `0.2 sqrt(max(m, n))`.
-        maximize: climb instead: the steps are those on minus the gradients.
-        foreach: False takes the sign of one parameter after the other, which holds less at a time.
-            By default, and by True, those of one matrix shape, dtype and device in a group go as
-            one batch.
-        batch_dims: number of leading dimensions of a parameter that are a batch.
+        maximize: ascend instead of descend.
+        foreach: False processes one parameter at a time, which takes less memory. By default, and
+            with True, matrices of one shape, dtype and device in a group are one batch.
+        batch_dims: number of leading batch dimensions of a parameter.
         heads: number of equal blocks of rows, each a matrix.
 
     Raises:
@@ -133,16 +125,16 @@ class Muon(Optimizer):
         """Add a group of parameters with its own hyperparameters, as in every torch optimizer."""
         super().add_param_group(param_group)
         try:
-            _check_group(self.param_groups[-1])
+            check_group(self.param_groups[-1])
         except Exception:
             self.param_groups.pop()
             raise
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state; hyperparameters that it does not name stay as they are here.
+        """Load a state; hyperparameters that it lacks keep their values.
 
-        It may be `torch.optim.Muon`'s, whose momentum is the same running mean; how that one
-        orthogonalises is left behind.
+        The state may come from `torch.optim.Muon`, whose momentum is the same running mean; its
+        Newton-Schulz settings are dropped.
 
         Raises:
             InputError: a hyperparameter that cannot be used; nothing has changed.
@@ -151,12 +143,12 @@ class Muon(Optimizer):
         unpickled = not self.__dict__
         if unpickled:
             state = {**state, "defaults": {**COUNTS, **state["defaults"]}}
-        here = [state["defaults"]] * len(groups) if unpickled else self.param_groups
-        for group, own in zip(groups, here, strict=True):
-            for name in _TORCHS:
+        current_groups = [state["defaults"]] * len(groups) if unpickled else self.param_groups
+        for group, current in zip(groups, current_groups, strict=True):
+            for name in TORCH_ONLY:
                 group.pop(name, None)
-            group.update({name: own[name] for name in own.keys() - group.keys()})
-            _check_group(group)
+            group.update({name: current[name] for name in current.keys() - group.keys()})
+            check_group(group)
         super().__setstate__(state)
 
     @overload
@@ -167,45 +159,41 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Make one step; `closure`, if given, evaluates the loss first, and its value is returned.
+        """Take one step.
+
+        Args:
+            closure: evaluates the loss and the gradients, before the step.
+
+        Returns:
+            The loss of the closure; None without one.
 
         Raises:
-            InputError: nothing has changed. On a CPU these are NonFiniteError for a gradient that
-                contains NaN or infinity, once rounded to `gradient_dtype` too, or a schedule that
-                diverges; on any device, hyperparameters that cannot be used.
+            InputError: nothing has changed. On a CPU: NonFiniteError for a gradient that contains
+                NaN or infinity, also once rounded to `gradient_dtype`, or for a schedule that
+                diverges. On any device: hyperparameters that cannot be used.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            check_hyperparameters(group)
-            check_parameters(group)
-            check_gradients(group)
+        loss = evaluate(closure)
+        check_step(self.param_groups)
         compiled = torch.compiler.is_compiling()
-        with nullcontext() if compiled else self._without_new_state_on_error():
-            work = [batch for group in self.param_groups for batch in self._batches(group)]
-            steps = [steps_of(batch) for batch in work]
-        for batch, each in zip(work, steps, strict=True):
-            apply(batch, each)
+        with nullcontext() if compiled else self._no_new_state_on_error():
+            updates = compute_updates([self._tensors(group) for group in self.param_groups])
+        apply_updates(updates)
         return loss
 
     @contextmanager
-    def _without_new_state_on_error(self) -> Iterator[None]:
-        known = set(self.state)
+    def _no_new_state_on_error(self) -> Iterator[None]:
+        before = set(self.state)
         try:
             yield
         except BaseException:
-            for param in self.state.keys() - known:
+            for param in self.state.keys() - before:
                 del self.state[param]
             raise
 
-    def _batches(self, group: Group) -> list[Batch]:
-        params: list[Tensor] = []
-        gradients: list[Tensor] = []
-        means: list[Tensor] = []
-        self._init_group(group, params, gradients, means)
-        return batches(group, params, gradients, means)
+    def _tensors(self, group: Group) -> GroupTensors:
+        tensors = GroupTensors(group, [], [], [])
+        self._init_group(*tensors)
+        return tensors
 
     def _init_group(
         self,
@@ -214,7 +202,7 @@ class Muon(Optimizer):
         gradients: list[Tensor],
         means: list[Tensor],
     ) -> None:
-        """Fill the lists with what has a gradient; torch.compile runs this and traces the rest."""
+        """Append the parameters that have a gradient; torch.compile runs this without tracing."""
         for param in group["params"]:
             if param.grad is None:
                 continue
@@ -227,9 +215,3 @@ class Muon(Optimizer):
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(param.grad)
             means.append(state["momentum_buffer"])
-
-
-def _check_group(group: Group) -> None:
-    check_hyperparameters(group)
-    group.update({name: parse_int(name, group[name], least) for name, least in COUNTS.items()})
-    check_parameters(group)

@@ -1,4 +1,4 @@
-"""What Muon accepts: hyperparameters, parameters and gradients, or an error that names them."""
+"""Checks of Muon's hyperparameters, parameters and gradients."""
 
 import math
 from numbers import Real
@@ -6,22 +6,56 @@ from typing import Any, Literal, get_args
 
 import torch
 from memsolve_kernels.arguments import parse_int
-from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError, ShapeError
+from memsolve_kernels.errors import (
+    DtypeError,
+    InputError,
+    NonFiniteError,
+    RangeError,
+    ShapeError,
+)
 from memsolve_kernels.matrix_sign import check_settings
 from memsolve_kernels.modes import is_readable
 from torch import Tensor
 
-from memsolve.optim.names import name_of
+from memsolve.optim.shared import check_finite, parameter_name
 
 AdjustLr = Literal["original", "match_rms_adamw"]
 Group = dict[str, Any]
 
 COUNTS = {"batch_dims": 0, "heads": 1}
-"""Hyperparameters that are whole numbers, with the least of each, which is the default too."""
+"""Integer hyperparameters, with the minimum of each, which is also the default."""
+
+SIGN_SETTINGS = "damping", "schedule", "dtype", "precision", "backend"
+"""Hyperparameters that are arguments of `matrix_sign`."""
 
 
-def check_hyperparameters(group: Group) -> None:
-    """Raise unless a step can be made by these; reads no value from a GPU."""
+def check_group(group: Group) -> None:
+    """Check a new group, and convert its counts to int.
+
+    Raises:
+        InputError: a hyperparameter or a parameter that cannot be used.
+    """
+    _check_hyperparameters(group)
+    check_settings(*(group[name] for name in SIGN_SETTINGS))
+    _check_parameters(group)
+
+
+def check_step(groups: list[Group]) -> None:
+    """Check before a step; hyperparameters and gradients may have changed since the last one.
+
+    No value is read from a GPU.
+
+    Raises:
+        InputError: a hyperparameter, parameter or gradient that cannot be used.
+    """
+    for group in groups:
+        _check_hyperparameters(group)
+        _check_parameters(group)
+        _check_gradients(group)
+
+
+def _check_hyperparameters(group: Group) -> None:
+    """Raise unless hyperparameters are valid; those of `matrix_sign` are checked where it runs."""
     lr = group["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         shape = tuple(lr.shape)
@@ -40,10 +74,9 @@ def check_hyperparameters(group: Group) -> None:
         values = (True, False, None) if name == "foreach" else (True, False)
         if not any(group[name] is value for value in values):
             raise RangeError(f"{name} is {group[name]!r}; expected one of {values}")
-    for name, least in COUNTS.items():
-        parse_int(name, group[name], least)
-    names = "damping", "schedule", "dtype", "precision", "backend"
-    check_settings(*(group[name] for name in names))
+    for name, minimum in COUNTS.items():
+        if type(group[name]) is not int or group[name] < minimum:
+            group[name] = parse_int(name, group[name], minimum)
     if group["relative_damping"] and group["damping"]:
         raise RangeError(
             f"damping is {group['damping']} and relative_damping {group['relative_damping']}; "
@@ -56,61 +89,66 @@ def check_hyperparameters(group: Group) -> None:
         raise DtypeError(f"gradient_dtype is {rounding!r}; expected a floating dtype or None")
 
 
-def check_parameters(group: Group) -> None:
+def _check_parameters(group: Group) -> None:
     """Raise unless each parameter of a group holds matrices."""
-    for at, param in enumerate(group["params"]):
-        _check_parameter(name_of(group, at), param, group)
+    for index, param in enumerate(group["params"]):
+        _check_parameter(param, group, index)
 
 
-def check_gradients(group: Group) -> None:
-    """Raise unless the gradients of a group can be stepped on; reads values on a CPU only."""
+def _check_gradients(group: Group) -> None:
+    """Raise unless all gradients of a group are dense and finite; reads values on a CPU only."""
     rounding = group["gradient_dtype"]
-    for at, param in enumerate(group["params"]):
+    for index, param in enumerate(group["params"]):
         gradient = param.grad
         if gradient is None:
             continue
         if gradient.layout is not torch.strided:
             raise DtypeError(
-                f"the gradient of {name_of(group, at)} has layout {gradient.layout}; expected a "
-                "dense one (torch.strided)"
+                f"the gradient of {parameter_name(group, index)} has layout {gradient.layout}; "
+                "expected a dense one (torch.strided)"
             )
         if not is_readable(gradient):
             continue
-        if not gradient.isfinite().all():
-            raise NonFiniteError(
-                f"the gradient of {name_of(group, at)} contains NaN or infinity; expected finite "
-                "entries"
-            )
+        check_finite(gradient, group, index)
         if rounding is not None and not gradient.to(rounding).isfinite().all():
             raise NonFiniteError(
-                f"the gradient of {name_of(group, at)} contains infinity once it is rounded to "
-                f"gradient_dtype={rounding}; scale the loss down, or take a dtype of wider range"
+                f"the gradient of {parameter_name(group, index)} contains infinity once it is "
+                f"rounded to gradient_dtype={rounding}; scale the loss down, or choose a dtype of "
+                "wider range"
             )
 
 
-def _check_parameter(name: str, param: Tensor, group: Group) -> None:
+def _check_parameter(param: Tensor, group: Group, index: int) -> None:
+    error = _parameter_error(param, group)
+    if error is not None:
+        raise type(error)(f"{parameter_name(group, index)} {error}")
+
+
+def _parameter_error(param: Tensor, group: Group) -> InputError | None:
+    """Why a parameter cannot be used, as a sentence without its subject; None if it can."""
     shape, batch_dims, heads = tuple(param.shape), group["batch_dims"], group["heads"]
     matrix = shape[batch_dims:]
     if len(matrix) < 2:
-        batch = f" after batch_dims={batch_dims} dimensions of a batch" if batch_dims else ""
-        raise ShapeError(
-            f"{name} has shape {shape}; Muon takes matrices of two dimensions or more{batch}. "
-            "Give vectors, such as biases, to another optimizer"
+        batch = f" after batch_dims={batch_dims} batch dimensions" if batch_dims else ""
+        return ShapeError(
+            f"has shape {shape}; Muon takes matrices of two dimensions or more{batch}. Give "
+            "vectors, such as biases, to another optimizer"
         )
     if len(matrix) > 2 and math.prod(matrix) == max(matrix):
-        raise ShapeError(
-            f"{name} has shape {shape}, which is a vector; Muon takes matrices. Give scales and "
-            "other vectors to another optimizer"
+        return ShapeError(
+            f"has shape {shape}, which is a vector; Muon takes matrices. Give scales and other "
+            "vectors to another optimizer"
         )
     if matrix[0] % heads:
-        raise ShapeError(f"{name} has shape {shape}; heads={heads} does not divide its rows")
+        return ShapeError(f"has shape {shape}; heads={heads} does not divide its rows")
     if not param.is_floating_point():
-        raise DtypeError(f"{name} has dtype {param.dtype}; expected a real floating one")
+        return DtypeError(f"has dtype {param.dtype}; expected a real floating one")
     if group["relative_damping"] and hasattr(param, "device_mesh"):
-        raise DtypeError(
-            f"{name} is a DTensor, whose largest singular value is not read for relative_damping; "
-            "give damping, or keep the matrix whole on every rank"
+        return DtypeError(
+            "is a DTensor, whose largest singular value is not read for relative_damping; give "
+            "damping, or keep the full matrix on every rank"
         )
+    return None
 
 
 def _check_range(name: str, value: Any, high: float) -> None:

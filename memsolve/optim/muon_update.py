@@ -1,20 +1,19 @@
 """A step of Muon in two parts: the signs, which can fail, and the change of the weights."""
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from memsolve_kernels.matrix_sign import matrix_sign
 from torch import Tensor
 
 from memsolve.optim.blocks import Blocks, blocks_of
-from memsolve.optim.muon_checks import AdjustLr, Group
+from memsolve.optim.muon_checks import SIGN_SETTINGS, AdjustLr, Group
 
 
-class Batch(NamedTuple):
-    """Parameters of a group whose matrices have one shape, dtype and device.
+class GroupTensors(NamedTuple):
+    """The parameters of a group that have a gradient.
 
     Attributes:
         group: their hyperparameters.
@@ -28,34 +27,62 @@ class Batch(NamedTuple):
     gradients: list[Tensor]
     means: list[Tensor]
 
-    @property
-    def blocks(self) -> list[Blocks]:
-        """The matrices of each parameter."""
-        return [_blocks(self.group, param) for param in self.params]
+
+class Batch(NamedTuple):
+    """Parameters of a group whose matrices have one shape, dtype and device, as `GroupTensors`.
+
+    Attributes:
+        blocks: the matrices of each parameter.
+    """
+
+    group: Group
+    params: list[Tensor]
+    gradients: list[Tensor]
+    means: list[Tensor]
+    blocks: list[Blocks]
 
 
-def batches(
-    group: Group, params: list[Tensor], gradients: list[Tensor], means: list[Tensor]
-) -> list[Batch]:
-    """The parameters of a group that step together, but for empty ones."""
-    alike = defaultdict(list)
-    for at, param in enumerate(params):
-        if param.numel():
-            alone = at if group["foreach"] is False else None
-            matrix = _blocks(group, param)[1:]
-            alike[matrix, param.dtype, param.device, alone].append(at)
-    return [
-        Batch(group, *([tensors[at] for at in batch] for tensors in (params, gradients, means)))
-        for batch in alike.values()
-    ]
+class Update(NamedTuple):
+    """The step of a batch: the sign of each parameter, in its shape and dtype."""
+
+    batch: Batch
+    signs: list[Tensor]
 
 
-def steps_of(batch: Batch) -> list[Tensor]:
-    """`h_damping(M)` of each parameter, in its shape and dtype; changes nothing.
+def compute_updates(groups: Iterable[GroupTensors]) -> list[Update]:
+    """The updates of groups, `h_damping(M)` of every parameter; changes nothing.
 
     Raises:
-        InputError: `matrix_sign` fails.
+        InputError: a setting or matrix that `matrix_sign` refuses.
     """
+    return [Update(batch, _signs(batch)) for tensors in groups for batch in _batches(tensors)]
+
+
+def apply_updates(updates: list[Update]) -> None:
+    """Advance running means and parameters. Overwrites the signs."""
+    for batch, signs in updates:
+        _apply(batch, signs)
+
+
+def _batches(tensors: GroupTensors) -> list[Batch]:
+    """The parameters of a group that step as one batch; empty ones are left out."""
+    group, params, gradients, means = tensors
+    batches: dict[Any, Batch] = {}
+    for index, param in enumerate(params):
+        if param.numel():
+            blocks = blocks_of(param.shape, group["batch_dims"], group["heads"])
+            alone = index if group["foreach"] is False else None
+            key = blocks[1:], param.dtype, param.device, alone
+            batch = batches.setdefault(key, Batch(group, [], [], [], []))
+            batch.params.append(param)
+            batch.gradients.append(gradients[index])
+            batch.means.append(means[index])
+            batch.blocks.append(blocks)
+    return list(batches.values())
+
+
+def _signs(batch: Batch) -> list[Tensor]:
+    """`h_damping(M)` of each parameter, in its shape and dtype."""
     directions, blocks = _directions(batch), batch.blocks
     matrices = [M.reshape(each) for M, each in zip(directions, blocks, strict=True)]
     signs = torch.split(_sign(torch.cat(matrices), batch.group), [each.matrices for each in blocks])
@@ -65,27 +92,22 @@ def steps_of(batch: Batch) -> list[Tensor]:
     ]
 
 
-def apply(batch: Batch, steps: list[Tensor]) -> None:
-    """Move running means and parameters on, by the steps, which are overwritten."""
+def _apply(batch: Batch, signs: list[Tensor]) -> None:
     group, params = batch.group, batch.params
     if group["momentum"]:
         torch._foreach_lerp_(batch.means, _gradients(batch), 1 - group["momentum"])
     lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-    rate = lr * _adjustment(group["adjust_lr_fn"], batch.blocks[0])
+    adjusted_lr = lr * _adjustment(group["adjust_lr_fn"], batch.blocks[0])
     torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-    if isinstance(rate, Tensor):  # it may be on a GPU, and changes without a new compilation
-        torch._foreach_mul_(steps, -rate)
-        torch._foreach_add_(params, steps)
+    if isinstance(adjusted_lr, Tensor):  # on any device, and may change without a recompilation
+        torch._foreach_mul_(signs, -adjusted_lr)
+        torch._foreach_add_(params, signs)
     else:
-        torch._foreach_add_(params, steps, alpha=-rate)
-
-
-def _blocks(group: Group, param: Tensor) -> Blocks:
-    return blocks_of(param.shape, group["batch_dims"], group["heads"])
+        torch._foreach_add_(params, signs, alpha=-adjusted_lr)
 
 
 def _gradients(batch: Batch) -> list[Tensor]:
-    """The gradients, rounded and negated as the group says."""
+    """The gradients, rounded and negated if the group requires it."""
     gradients, rounding = batch.gradients, batch.group["gradient_dtype"]
     if rounding is not None:
         gradients = [gradient.to(rounding).to(gradient.dtype) for gradient in gradients]
@@ -93,7 +115,7 @@ def _gradients(batch: Batch) -> list[Tensor]:
 
 
 def _directions(batch: Batch) -> Sequence[Tensor]:
-    """`M` of each parameter, with the running mean as it will be."""
+    """`M` of each parameter, with the running mean as it will be after the step."""
     gradients, momentum = _gradients(batch), batch.group["momentum"]
     if momentum == 0:
         return gradients
@@ -103,20 +125,20 @@ def _directions(batch: Batch) -> Sequence[Tensor]:
 
 def _sign(directions: Tensor, group: Group) -> Tensor:
     """`h` of a batch of matrices (k, m, n), by the settings of a group."""
-    settings = {name: group[name] for name in ("schedule", "dtype", "precision", "backend")}
-    relative = group["relative_damping"]
-    if not relative:
-        return matrix_sign(directions, group["damping"], **settings)
-    sizes = torch.linalg.matrix_norm(directions, 2).tolist()
+    settings = {name: group[name] for name in SIGN_SETTINGS}
+    if not group["relative_damping"]:
+        return matrix_sign(directions, **settings)
+    norms = torch.linalg.matrix_norm(directions, 2).tolist()
     return torch.stack(
         [
-            matrix_sign(direction, relative * size, **settings)
-            for direction, size in zip(directions, sizes, strict=True)
+            matrix_sign(direction, **settings | {"damping": group["relative_damping"] * norm})
+            for direction, norm in zip(directions, norms, strict=True)
         ]
     )
 
 
 def _adjustment(name: AdjustLr | None, blocks: Blocks) -> float:
+    """The factor of the learning rate for matrices of one shape."""
     if name == "match_rms_adamw":
         return 0.2 * math.sqrt(max(blocks.rows, blocks.columns))
     return math.sqrt(max(1, blocks.rows / blocks.columns))

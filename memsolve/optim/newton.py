@@ -1,4 +1,4 @@
-"""Newton's method for the associative memory, without ever forming the Hessian."""
+"""Newton's method for the associative memory, without forming the Hessian."""
 
 import math
 import warnings
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, overload
 
 import torch
-from memsolve_kernels.errors import NonFiniteError, RangeError
+from memsolve_kernels.errors import RangeError
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
@@ -14,42 +14,45 @@ from torch.optim.optimizer import ParamsT
 from memsolve.objective import Objective
 from memsolve.optim.conjugate_gradients import conjugate_gradients
 from memsolve.optim.line_search import backtrack
-from memsolve.optim.names import name_of
+from memsolve.optim.shared import check_finite, evaluate
 
 
 class NoProgressWarning(RuntimeWarning):
-    """A step that cannot lower the loss, and has not been made."""
+    """A step that cannot decrease the loss, and is not taken."""
 
 
 class Newton(Optimizer):
-    """Steps `W <- W - lr * X`, where `X` solves `H(X) + damping * mean(A) * C X = G`.
+    """Newton's method for the associative memory, damped, without the Hessian as a matrix.
 
-    `H` is the Hessian at `W`, `C` and `A` its factors at `W = 0`, and `mean(A)` is the mean
-    eigenvalue of `A`. There `H` is `X -> C X A` exactly (derived), so that the damped equation has
-    the solution `C^-1 G (A + damping * mean(A) * I)^-1` in closed form. That step is taken whole,
-    and needs no product with the Hessian and no loss (measured: it lowers the loss, for d = 4 to
-    128, alpha = 1.1 to 3, batches of `d` draws to the population).
+    A step is `W <- W - lr * X`, where `X` solves `H(X) + damping * mean(A) * C X = G`. `H` is the
+    Hessian at `W`, `C` and `A` are its factors at `W = 0`, and `mean(A)` is the mean eigenvalue of
+    `A`.
 
-    At any other `W` it is solved by conjugate gradients. Their preconditioner is the closed form,
-    with items weighted in `A` by their error `1 - p`, since those already stored have no curvature
-    left. `lr` is then halved until the loss falls; if it never does, as at a minimum, a
-    NoProgressWarning says so and the weight is left as it is. A step that raises has changed
-    nothing.
+    At `W = 0`, `H` is exactly `X -> C X A` (derived), so the damped equation has the closed-form
+    solution `C^-1 G (A + damping * mean(A) * I)^-1`. This step is taken without a line search, a
+    product with the Hessian or a loss (measured: it decreases the loss for d = 4 to 128, alpha =
+    1.1 to 3, batches from `d` draws to the population).
+
+    At any other `W` the equation is solved by conjugate gradients. Their preconditioner is the
+    closed form, with items weighted in `A` by their error `1 - p`, because items that are already
+    stored have no curvature left. `lr` is then halved until the loss decreases. If it never does,
+    as at a minimum, a NoProgressWarning is issued and the weight stays unchanged. A step that
+    raises changes nothing.
 
     Args:
         params: matrices (d, d) whose `.grad` is the gradient of the objective's loss.
-        objective: gives `loss(weight)`, `hvp(weight, direction)`, `curvature()` and
-            `curvature(weight)` on the batch of the moment.
-        lr: step size; 1 is Newton's own.
+        objective: provides `loss(weight)`, `hvp(weight, direction)`, `curvature()` and
+            `curvature(weight)` on the current batch.
+        lr: learning rate; 1 is Newton's own step.
         damping: in units of `mean(A)`, at least 0. `A` of a batch with fewer than `d` distinct
-            items is singular, so 0 only serves the population. A tiny value is the best for
-            capacity (measured: 0.1 of the median eigenvalue of `A` already costs up to 10% of the
-            items at d = 64 to 256).
+            items is singular, so 0 is for the population only. A tiny value is best for capacity
+            (measured: 0.1 of the median eigenvalue of `A` already costs up to 10% of the items at
+            d = 64 to 256).
         tolerance: relative residual at which conjugate gradients stop, in (0, 1), in the norm of
             the preconditioner.
-        max_iterations: products with the Hessian a step at most. Measured at the default
-            tolerance, d = 32 and 64, alpha = 1.2 to 2: 1 to 12, and up to 50 in the second and
-            third step.
+        max_iterations: maximum number of products with the Hessian in a step. Measured at the
+            default tolerance, d = 32 and 64, alpha = 1.2 to 2: 1 to 12, and up to 50 in the second
+            and third step.
 
     Raises:
         RangeError: a hyperparameter out of range.
@@ -79,11 +82,11 @@ class Newton(Optimizer):
             raise
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle consists of: torch's, which leaves out what it does not know."""
+        """The state of a copy or pickle; torch's own state lacks the objective."""
         return {**super().__getstate__(), "objective": self.objective}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state.
+        """Load a state.
 
         Raises:
             RangeError: a hyperparameter that cannot be used; nothing has changed.
@@ -98,39 +101,39 @@ class Newton(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; `closure`, if given, evaluates the loss first, and its value is returned.
+        """Take one step.
+
+        Args:
+            closure: evaluates the loss and the gradients, before the step.
+
+        Returns:
+            The loss of the closure; None without one.
 
         Warns:
-            NoProgressWarning: the loss cannot be lowered along the step, which is not made.
+            NoProgressWarning: the loss cannot be decreased along the step, which is not taken.
 
         Raises:
             InputError: a gradient that contains NaN or infinity, or hyperparameters that cannot be
                 used; nothing has changed.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluate(closure)
         for group in self.param_groups:
             _check_group(group)
-            for at, param in enumerate(group["params"]):
-                if param.grad is not None and not param.grad.isfinite().all():
-                    raise NonFiniteError(
-                        f"the gradient of {name_of(group, at)} contains NaN or infinity; expected "
-                        "finite entries"
-                    )
-        moved: dict[Tensor, Tensor] = {}
+            for index, param in enumerate(group["params"]):
+                if param.grad is not None:
+                    check_finite(param.grad, group, index)
+        weights: dict[Tensor, Tensor] = {}
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is not None:
-                    moved[param] = self._moved(param, param.grad, group)
-        for param, weight in moved.items():
+                    weights[param] = self._next_weight(param, param.grad, group)
+        for param, weight in weights.items():
             param.copy_(weight)
         return loss
 
-    def _moved(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        """Where a step takes a weight."""
-        if not gradient.any():  # nothing is left to learn: the curvature may be zero as well
+    def _next_weight(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        """The weight after a step."""
+        if not gradient.any():  # nothing is left to learn; the curvature may be zero, too
             _warn_of_no_progress(0.0)
             return weight
         outputs, inputs = self.objective.curvature()
@@ -167,10 +170,10 @@ def _check_group(group: dict[str, Any]) -> None:
         raise RangeError(f"max_iterations is {group['max_iterations']}; expected at least 1")
 
 
-def _warn_of_no_progress(foreseen: float) -> None:
+def _warn_of_no_progress(predicted: float) -> None:
     warnings.warn(
-        f"Newton's step cannot lower the loss (foreseen: by {foreseen:.1e}), so the weight is left "
-        "as it is: it is at a minimum to rounding, or its gradient is not the loss's",
+        f"Newton's step cannot lower the loss (predicted: by {predicted:.1e}), so the weight is "
+        "left as it is: it is at a minimum to rounding, or its gradient is not that of the loss",
         NoProgressWarning,
         stacklevel=4,
     )
@@ -180,5 +183,5 @@ def _solve(outputs: Tensor, inputs: Tensor, shift: Tensor, matrix: Tensor) -> Te
     """`outputs^-1 matrix (inputs + shift I)^-1`."""
     identity = torch.eye(len(inputs), dtype=inputs.dtype, device=inputs.device)
     half = torch.linalg.solve(outputs, matrix)
-    solved: Tensor = torch.linalg.solve(inputs + shift * identity, half, left=False)
-    return solved
+    solution: Tensor = torch.linalg.solve(inputs + shift * identity, half, left=False)
+    return solution

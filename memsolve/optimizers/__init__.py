@@ -1,1 +1,1 @@
-"""Optimizers that take part: by name, construction, requirements, identity, first step."""
+"""Optimizers: names, construction, requirements, identity, and a probe of the first steps."""

@@ -1,4 +1,4 @@
-"""Optimizers as a study takes them: names, classes and factories, by label."""
+"""Choices of optimizers: names, classes and factories, by label."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,18 +12,18 @@ Choice = str | Callable[..., Optimizer]
 """A name, or a factory that takes the parameters; a class is one."""
 
 Optimizers = Sequence[str] | Mapping[str, Choice]
-"""What a study takes: names, or choices by label."""
+"""The optimizers of a study: names, or choices by label."""
 
 
 class OptimizerError(InputError):
-    """A choice that is no optimizer, or no choice at all."""
+    """A choice that is not an optimizer, or no choice at all."""
 
 
 def by_label(optimizers: Optimizers) -> dict[str, Choice]:
     """Choices by label; a name is its own label.
 
     Raises:
-        OptimizerError: no optimizer, a repeated name, or a choice that is neither name nor factory.
+        OptimizerError: no choice, a repeated name, or a choice that is neither name nor factory.
     """
     if isinstance(optimizers, str | bytes):
         raise OptimizerError(f"optimizers is the string {optimizers!r}; expected a list of names")
@@ -53,7 +53,7 @@ def by_label(optimizers: Optimizers) -> dict[str, Choice]:
 
 
 def combine(choices: Mapping[str, Choice], swept: Mapping[str, Sequence[str]]) -> dict[str, Choice]:
-    """Every choice with every combination of the settings to vary, under a label of its own."""
+    """Every choice with every combination of swept settings, each under its own label."""
     combined = dict(choices)
     for key, values in swept.items():
         combined = {
@@ -65,7 +65,7 @@ def combine(choices: Mapping[str, Choice], swept: Mapping[str, Sequence[str]]) -
 
 
 def format_choice(choice: Choice) -> str:
-    """A choice as text: its name, or where a factory was defined."""
+    """A choice as text: its name, or the path of a class or factory."""
     if isinstance(choice, str):
         return choice
     return f"{getattr(choice, '__module__', '')}.{getattr(choice, '__qualname__', choice)}"

@@ -1,7 +1,7 @@
-"""Making an optimizer: its constructor, or a factory, is given what its arguments are called after.
+"""Calling an optimizer's class or factory with the arguments that its signature names.
 
-Packages agree on the names, and on little else: `params`, the `model` whose parameters they are, a
-base `optimizer` to wrap, and groups of parameters that say `use_muon`.
+Packages agree on a few names, and on little else: `params`, the `model` whose parameters they are,
+a base `optimizer` to wrap, and groups of parameters that hold `use_muon`.
 """
 
 import inspect
@@ -15,22 +15,22 @@ from torch.optim import Optimizer
 
 from memsolve.faults import full_message
 from memsolve.objective import Objective
-from memsolve.stepper import Parameters
+from memsolve.training import Parameters
 
 WRAPPED = ("optimizer", "base_optimizer", "base")
-"""What wrappers call the optimizer inside."""
+"""Names that wrappers have for the optimizer inside."""
 
 GROUP = "use_muon"
-"""The setting that packages ask for in a group of parameters, not in the constructor."""
+"""The setting that some packages read from a group of parameters, not from the constructor."""
 
-TAKEN_FOR_A_GROUP = f"{GROUP}|__contains__|valid indices"
-"""Of an error: a group without the setting, or a parameter that was asked for it."""
+GROUP_ERROR = f"{GROUP}|__contains__|valid indices"
+"""In an error: a group lacks the setting, or a parameter was used as a group."""
 
 Make = Callable[..., Optimizer]
 
 
-class Model(torch.nn.Module):
-    """The memory as a module: one `weight` (d, d); called, the loss on the batch of the moment."""
+class MemoryModule(torch.nn.Module):
+    """The memory as a module: one `weight` (d, d). A call returns the loss on the current batch."""
 
     def __init__(self, weight: torch.nn.Parameter, objective: Objective) -> None:
         super().__init__()
@@ -45,26 +45,28 @@ class Model(torch.nn.Module):
 def construct(
     make: Make, params: Parameters, objective: Objective, settings: Mapping[str, Any]
 ) -> Optimizer:
-    """The optimizer that a constructor or factory makes.
+    """Call a class of optimizers, or a factory.
 
-    The first argument gets the parameters, unless it asks for the model or for an optimizer to
-    wrap: then that of `settings`, made of the parameters. Later arguments called `params`, `model`
-    or `objective` get what they are called; a later one for an optimizer takes its class. What
-    looks for groups in vain gets one with `use_muon`: a matrix is what Muon is for.
+    The first argument gets the parameters. If it is called `model`, it gets a `MemoryModule`; if it
+    is called as one of `WRAPPED`, the optimizer of `settings`, constructed for the parameters.
+    Later arguments called `params`, `model` or `objective` get what their name says; a later one
+    of `WRAPPED` gets the class. If the call fails for want of groups, it is repeated with one group
+    that holds `use_muon`: Muon is for matrices, and the weight is one.
 
     Args:
-        make: a class of optimizers, or what makes one.
-        params: one (d, d).
-        objective: what is minimised.
-        settings: keyword arguments; `use_muon`, where it is none, goes into the group.
+        make: the class or factory.
+        params: one parameter (d, d).
+        objective: to be minimized.
+        settings: keyword arguments; `use_muon` goes into the group if it is no argument.
 
     Raises:
-        TypeError: a wrapper that is not told what to wrap. And whatever `make` raises.
+        TypeError: a wrapper without an optimizer to wrap.
+        Exception: whatever `make` raises.
     """
     try:
         return _construct(make, params, objective, settings)
     except Exception as error:
-        if GROUP in settings or not re.search(TAKEN_FOR_A_GROUP, full_message(error)):
+        if GROUP in settings or not re.search(GROUP_ERROR, full_message(error)):
             raise
     return _construct(make, params, objective, {**settings, GROUP: True})
 
@@ -72,24 +74,28 @@ def construct(
 def _construct(
     make: Make, params: Parameters, objective: Objective, settings: Mapping[str, Any]
 ) -> Optimizer:
-    names = _arguments(make)
-    handed: dict[str, Any] = {"model": Model(params[0], objective), "objective": objective}
-    given = {name: handed[name] for name in names if name in handed} | dict(settings)
+    names = _argument_names(make)
+    available: dict[str, Any] = {
+        "model": MemoryModule(params[0], objective),
+        "objective": objective,
+    }
+    arguments = {name: available[name] for name in names if name in available} | dict(settings)
     first = names[0] if names else "params"
     if first in WRAPPED:
-        if first not in given:
+        if first not in arguments:
             raise TypeError(f"it wraps an optimizer; name it, as {first}=torch.optim.AdamW")
-        given[first] = construct(given[first], params, objective, {})
-        return make(**given)
-    in_group = {GROUP: given.pop(GROUP)} if GROUP in given and GROUP not in names else {}
-    parameters = [{"params": params, **in_group}] if in_group else params
+        arguments[first] = construct(arguments[first], params, objective, {})
+        return make(**arguments)
+    parameters: Any = params
+    if GROUP in arguments and GROUP not in names:
+        parameters = [{"params": params, GROUP: arguments.pop(GROUP)}]
     if "params" in names:
-        return make(**given, params=parameters)
-    return make(**given) if first == "model" else make(parameters, **given)
+        return make(**arguments, params=parameters)
+    return make(**arguments) if first == "model" else make(parameters, **arguments)
 
 
-def _arguments(make: Make) -> list[str]:
-    """Names of the arguments, none where they cannot be known."""
+def _argument_names(make: Make) -> list[str]:
+    """Names of the arguments; none if there is no signature."""
     try:
         return list(inspect.signature(make).parameters)
     except (TypeError, ValueError):

@@ -2,86 +2,98 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import repeat
 from typing import NamedTuple
 
 import torch
 from memsolve_kernels.errors import InputError
+from torch import Tensor
 
 from memsolve import theory
-from memsolve.faults import MachineError, attribute_errors
+from memsolve.faults import MachineError, StepError, attribute_errors
 from memsolve.objective import Objective
 from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.identity import Identity, identity
 from memsolve.optimizers.registry import builder
+from memsolve.optimizers.requirements import tiny_objective
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, Manner, StepError, Stepper, tiny_objective
-from memsolve.training import State, train
+from memsolve.training import OptimizerRequirements, Trainer
 
-ALIKE = 1 - 1e-6
-"""Cosine above which two steps are the same up to their size."""
+EQUAL_COSINE = 1 - 1e-6
+"""Cosine above which two steps are equal but for their norm."""
 
-STEPS = 12
-"""What has not moved after so many is taken never to move."""
+PROBE_STEPS = 12
+"""An optimizer that has not moved the weight after so many steps never will, as far as we test."""
 
 
 class ProbeResult(NamedTuple):
-    """What is known of an optimizer before it is measured.
+    """An optimizer before it is measured.
 
     Attributes:
         remark: a peculiarity of its first step, in a few words; empty without one.
-        identity: what it is made of.
+        identity: its code, settings and packages.
     """
 
     remark: str
     identity: Identity
 
 
+class FirstSteps(NamedTuple):
+    """The first steps of an optimizer.
+
+    Attributes:
+        weights: (d, d) after each step.
+        lrs: learning rate of each group before the first step.
+        method: of the theory, if it is one.
+        requirements: of the optimizer.
+    """
+
+    weights: list[Tensor]
+    lrs: list[object]
+    method: theory.Method | None
+    requirements: OptimizerRequirements
+
+
 def identify(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Identity:
-    """What an optimizer is made of: made, but not stepped.
+    """The identity of an optimizer, which is built for that but takes no step.
 
     Raises:
-        InputError: it cannot be made; says which one, and why in its own words.
+        InputError: it cannot be built; says which one, and why in its own words.
         MachineError: the machine failed meanwhile.
     """
-    with _named(label), seeded(device, 0):
-        stepper = Stepper(tiny_objective(device, dtype), builder(choice), Manner())
+    with _labelled_errors(label), seeded(device, 0):
+        objective = tiny_objective(device, dtype)
+        trainer = Trainer(objective, builder(choice), OptimizerRequirements())
         with attribute_errors("it cannot be made"):
-            return identity(choice, stepper.optimizer)
+            return identity(choice, trainer.optimizer)
 
 
 def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> str:
-    """What the first step of an optimizer is, in a few words; empty where nothing is to remark.
+    """A remark on the first step of an optimizer, in a few words; empty if there is none.
 
     Raises:
         InputError: it cannot be used; says which one, and why in its own words.
         MachineError: the machine failed meanwhile.
     """
     objective = tiny_objective(device, dtype)
-    build = builder(choice)
-    with _named(label):
-        first, again = (_walk(objective, build, device, seed) for seed in (0, 1))
-        with seeded(device, 0), attribute_errors("it cannot be made"):
-            weight = torch.nn.Parameter(torch.zeros_like(objective.memory.output_covariance))
-            made = build([weight], objective)
-            rates = [group.get("lr") for group in made.param_groups]
-            method = theory.method_of(made)
-    remarks = [] if method == "sgd" else [_direction(first[0].weight, objective)]
-    if not first[0].weight.any():
-        at_first = "at first" if first[-1].weight.any() else ""
-        remarks = ["learning rate zero" if not any(rates) else f"no step taken {at_first}"]
-    pairs = zip(first, again, strict=False)
-    if not all(torch.equal(one.weight, other.weight) for one, other in pairs):
+    with _labelled_errors(label):
+        first, repeated = (_first_steps(objective, choice, device, seed) for seed in (0, 1))
+    remarks = []
+    if not first.weights[0].any():
+        late = first.weights[-1].any()
+        idle = "no step taken at first" if late else "no step taken"
+        remarks.append(idle if any(first.lrs) else "learning rate zero")
+    elif first.method != "sgd":
+        remarks.append(_compare_directions(first.weights[0], objective))
+    if not all(map(torch.equal, first.weights, repeated.weights)):
         remarks.append("random")
-    if first[0].single:
+    if first.requirements.needs_float32:
         remarks.append("in float32")
-    return ", ".join(each.strip() for each in remarks if each)
+    return ", ".join(filter(None, remarks))
 
 
 @contextmanager
-def _named(label: str) -> Iterator[None]:
-    """Name the optimizer in what it fails with; failures of the machine pass."""
+def _labelled_errors(label: str) -> Iterator[None]:
+    """Put the label of an optimizer into its errors; errors of the machine pass."""
     try:
         yield
     except MachineError:
@@ -90,34 +102,42 @@ def _named(label: str) -> Iterator[None]:
         raise StepError(f"optimizer {label!r} cannot be used: {error}") from error
 
 
-def _walk(objective: Objective, build: Build, device: str, seed: int) -> list[State]:
-    """The states of the first steps.
+def _first_steps(objective: Objective, choice: Choice, device: str, seed: int) -> FirstSteps:
+    """Take first steps.
 
     Raises:
         StepError: the first one failed, or made NaN or infinity.
     """
-    states = []
+    weights: list[Tensor] = []
+    build = builder(choice)
     with seeded(device, seed):
+        trainer = Trainer(objective, build)
+        with attribute_errors("it cannot be made"):
+            lrs = [group.get("lr") for group in trainer.optimizer.param_groups]
+            method = theory.method_of(trainer.optimizer)
         try:
-            for state in train(objective, build, repeat(objective.batch, STEPS), repeat(None)):
-                states += [replace(state, weight=state.weight.clone())]
+            for _ in range(PROBE_STEPS):
+                state = trainer.step(objective.batch)
+                if state is None:
+                    break
+                weights.append(state.weight.clone())
         except StepError:
-            if not states:
+            if not weights:
                 raise
-    if not states:
+    if not weights:
         raise StepError("its step made NaN or infinity")
-    return states
+    return FirstSteps(weights, lrs, method, trainer.requirements)
 
 
-def _direction(weight: torch.Tensor, objective: Objective) -> str:
-    """What the direction of a step from zero is, if it is one that people know."""
+def _compare_directions(weight: Tensor, objective: Objective) -> str:
+    """Compare a step from zero with the steps of SGD and of its sign."""
     gradient = objective.gradient_at_zero()
 
-    def cosine(other: torch.Tensor) -> float:
+    def cosine(other: Tensor) -> float:
         return float(torch.nn.functional.cosine_similarity(weight.flatten(), other.flatten(), 0))
 
-    if cosine(-gradient) > ALIKE:
+    if cosine(-gradient) > EQUAL_COSINE:
         return "equals SGD's step"
-    if cosine(-gradient.sign()) > ALIKE:
+    if cosine(-gradient.sign()) > EQUAL_COSINE:
         return "equals the sign"
     return "uphill" if cosine(gradient) > 0 else ""

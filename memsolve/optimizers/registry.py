@@ -6,52 +6,41 @@ from typing import Any
 import torch
 from memsolve_kernels.errors import RangeError
 from memsolve_kernels.matrix_sign import STOCK, minimax
-from torch.optim import Optimizer
 
 from memsolve.faults import attribute_errors, format_value
 from memsolve.importing import import_named
-from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
+from memsolve.optimizers.builder import ChoiceBuilder
 from memsolve.optimizers.choices import Choice, OptimizerError, Optimizers, by_label
-from memsolve.optimizers.construct import WRAPPED, Make, construct
+from memsolve.optimizers.construct import WRAPPED, Make
 from memsolve.optimizers.sweep import parse_value
-from memsolve.stepper import Build, Parameters
+from memsolve.training import Parameters
 
 
-def resolve(optimizers: Optimizers) -> dict[str, Build]:
-    """Builders by label, in the order given: see `builder`.
+def resolve(optimizers: Optimizers) -> dict[str, ChoiceBuilder]:
+    """Builders by label, in the order of the choices: see `builder`.
 
     Raises:
-        OptimizerError: no name, or one that does not import, is no optimizer, or repeats.
+        OptimizerError: no choice, a repeated one, or one that does not import or is no optimizer.
     """
     return {label: builder(choice) for label, choice in by_label(optimizers).items()}
 
 
-def builder(choice: Choice) -> Build:
-    """What makes the optimizer of a choice.
+def builder(choice: Choice) -> ChoiceBuilder:
+    """The builder of a choice.
 
     A name is `sgd`, `muon`, `newton`, the path of a class, or that of a factory,
     `module:function`, with keyword arguments after colons:
     `torch.optim.AdamW:lr=0.01:betas=(0.9, 0.95)`, `newton:damping=0.1`,
     `muon:schedule=muon:steps=5:dtype=bfloat16` (see `muon`), `my_module:make:lr=0.1`, or
-    `timm.optim.Lookahead:base_optimizer=torch.optim.SGD`. What its arguments get: `construct`.
+    `timm.optim.Lookahead:base_optimizer=torch.optim.SGD`. See `construct` for the arguments that
+    the class or factory gets.
 
     Raises:
         OptimizerError: a name that does not import, or is no optimizer.
     """
-    make, settings = named(choice) if isinstance(choice, str) else (choice, {})
-
-    def build(params: Parameters, objective: Objective) -> Optimizer:
-        made = construct(make, params, objective, settings)
-        if not hasattr(made, "step") or not hasattr(made, "param_groups"):
-            raise OptimizerError(f"made {format_value(made)}; expected a torch.optim.Optimizer")
-        if not isinstance(made.param_groups, list | tuple):
-            raise OptimizerError(
-                f"its param_groups is {format_value(made.param_groups)}; expected a list of groups"
-            )
-        return made
-
-    return build
+    make, settings = load_named(choice) if isinstance(choice, str) else (choice, {})
+    return ChoiceBuilder(make, settings)
 
 
 def muon(
@@ -62,15 +51,15 @@ def muon(
     steps: int | None = None,
     **settings: Any,
 ) -> Muon:
-    """`Muon`, by default without momentum and at step size 1, its schedule spelled in words.
+    """`Muon`, by default without momentum and with lr 1; its schedule is chosen by name.
 
     Args:
         params: the parameters.
         schedule: name of a stock schedule, as in `memsolve_kernels.matrix_sign.STOCK`.
-        lower: in place of a stock schedule, the minimax one that resolves singular values down
-            to `lower` times the largest.
-        steps: its first steps only, or its last one repeated.
-        settings: of `Muon`.
+        lower: instead of a stock schedule, the minimax one that resolves singular values down to
+            `lower` times the largest.
+        steps: number of iterations; a longer schedule is cut, a shorter one repeats its last step.
+        settings: further arguments of `Muon`.
 
     Raises:
         RangeError: an unknown schedule, or settings that exclude each other.
@@ -84,12 +73,16 @@ def muon(
         raise RangeError("schedule and lower exclude each other: lower makes a minimax schedule")
     if schedule is not None and schedule not in STOCK:
         raise RangeError(f"schedule is {schedule!r}; expected one of {sorted(STOCK)}")
-    chosen = STOCK[schedule] if schedule is not None else None if lower is None else minimax(lower)
+    iteration = None
+    if schedule is not None:
+        iteration = STOCK[schedule]
+    elif lower is not None:
+        iteration = minimax(lower)
     if steps is not None:
-        if chosen is None:
+        if iteration is None:
             raise RangeError("steps needs a schedule or lower to take the steps from")
-        chosen = chosen.take(steps)
-    return Muon(params, **{"lr": 1.0, "momentum": 0.0, **settings}, schedule=chosen)
+        iteration = iteration.take(steps)
+    return Muon(params, **{"lr": 1.0, "momentum": 0.0, **settings}, schedule=iteration)
 
 
 BUILT_IN: dict[str, Make] = {
@@ -99,8 +92,8 @@ BUILT_IN: dict[str, Make] = {
 }
 
 
-def named(name: str) -> tuple[Make, dict[str, Any]]:
-    """What makes the optimizer of a name, and its settings; a wrapped optimizer as its class.
+def load_named(name: str) -> tuple[Make, dict[str, Any]]:
+    """The class or factory of a name, and its settings; a wrapped optimizer as its class.
 
     Raises:
         OptimizerError: a name that does not import, is no optimizer, or has no such settings.
@@ -108,8 +101,8 @@ def named(name: str) -> tuple[Make, dict[str, Any]]:
     path, settings = parse(name)
     for key in WRAPPED:
         if isinstance(settings.get(key), str):
-            settings[key] = named(settings[key])[0]
-    return BUILT_IN.get(path) or _imported(path), settings
+            settings[key] = load_named(settings[key])[0]
+    return BUILT_IN.get(path) or _load(path), settings
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:
@@ -133,8 +126,8 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
     return path, settings
 
 
-def _imported(path: str) -> Make:
-    """A class of optimizers, or a factory, by its path."""
+def _load(path: str) -> Make:
+    """Import a class of optimizers, or a factory, by its path."""
     module, _, attribute = path.replace(":", ".").rpartition(".")
     if not module:
         raise OptimizerError(
@@ -142,11 +135,9 @@ def _imported(path: str) -> Make:
             "in torch.optim.AdamW:lr=0.01, or that of a factory, as in my_module:make"
         )
     with attribute_errors(f"optimizer {path!r} does not import", OptimizerError):
-        found = getattr(import_named(module), attribute)
-    is_class = isinstance(found, type)
-    if not callable(found) or (is_class and not hasattr(found, "step")):
+        make: Make = getattr(import_named(module), attribute)
+    if not callable(make) or (isinstance(make, type) and not hasattr(make, "step")):
         raise OptimizerError(
-            f"{path!r} is {format_value(found)}; expected a torch.optim.Optimizer, or a factory"
+            f"{path!r} is {format_value(make)}; expected a torch.optim.Optimizer, or a factory"
         )
-    make: Make = found
     return make

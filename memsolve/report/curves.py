@@ -1,4 +1,4 @@
-"""Curves in a panel, each with its name where it ends: no legend, whatever their number."""
+"""Curves in a panel, each labeled at its end: there is no legend, however many curves there are."""
 
 from typing import NamedTuple
 
@@ -11,27 +11,27 @@ from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from memsolve.report.drawing import Look
+from memsolve.report.drawing import CurveStyle
 
 Floats = NDArray[np.float64]
 
-FONT = 8
-LINE = 1.25 * FONT / 72
-"""Inches between the names of two curves."""
+FONT_SIZE = 8
+LINE_SPACING = 1.25 * FONT_SIZE / 72
+"""Inches between two labels."""
 
-BESIDE = 1.03
-"""Where names begin, in widths of the panel."""
+LETTER_WIDTH = 0.6 * FONT_SIZE / 72
+"""Inches."""
 
-LETTER = 0.6 * FONT / 72
-"""Inches of a letter of a name."""
+LABEL_X = 1.03
+"""Left edge of the labels, in widths of the panel."""
 
 
-class Named(NamedTuple):
-    """A curve of a panel that has a name.
+class LabeledCurve(NamedTuple):
+    """A curve of a panel that has a label.
 
     Attributes:
-        name: as it is shown.
-        x, y: what is drawn of it: finite, and positive where the axis is logarithmic.
+        name: the label.
+        x, y: the visible points: finite, and positive where the axis is logarithmic.
         color, marker: of the curve.
     """
 
@@ -42,102 +42,106 @@ class Named(NamedTuple):
     marker: str
 
 
-def named(axes: Axes) -> list[Named]:
-    """The curves of a panel that have names and anything to see."""
-    found = []
+def labeled_curves(axes: Axes) -> list[LabeledCurve]:
+    """The curves of a panel that have a label and at least one visible point."""
+    curves = []
     for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
         line = handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle
         if not isinstance(line, Line2D):
             continue
         x, y = (np.asarray(values, dtype=float) for values in line.get_data())
-        seen = np.isfinite(x) & np.isfinite(y)
-        seen &= (x > 0) | (axes.get_xscale() != "log")
-        seen &= (y > 0) | (axes.get_yscale() != "log")
-        if seen.any():
-            found.append(
-                Named(name, x[seen], y[seen], to_hex(line.get_color()), str(line.get_marker()))
-            )
-    return found
+        visible = np.isfinite(x) & np.isfinite(y)
+        visible &= (x > 0) | (axes.get_xscale() != "log")
+        visible &= (y > 0) | (axes.get_yscale() != "log")
+        if visible.any():
+            color, marker = to_hex(line.get_color()), str(line.get_marker())
+            curves.append(LabeledCurve(name, x[visible], y[visible], color, marker))
+    return curves
 
 
-def curve(
-    axes: Axes, name: str, look: Look, x: Floats, middle: Floats, band: tuple[Floats, Floats] | None
+def draw_curve(
+    axes: Axes,
+    name: str,
+    style: CurveStyle,
+    x: Floats,
+    middle: Floats,
+    band: tuple[Floats, Floats] | None,
 ) -> None:
-    """Draw a curve with a few markers on its way, and a band around it.
+    """Draw a curve with a few markers, and a band around it.
 
     Args:
         axes: the panel.
-        name: as it is shown.
-        look: colour and marker.
+        name: the label.
+        style: color and marker.
         x: (T,).
         middle: (T,).
-        band: its lower and upper edge, each (T,).
+        band: its lower and upper edge, each (T,); None draws no band.
     """
-    axes.plot(x, middle, color=look.color, marker=look.marker, ms=4, markevery=0.3, label=name)
+    axes.plot(x, middle, color=style.color, marker=style.marker, ms=4, markevery=0.3, label=name)
     if band is not None:
-        axes.fill_between(x, *band, color=look.color, alpha=0.15, lw=0)
+        axes.fill_between(x, *band, color=style.color, alpha=0.15, lw=0)
 
 
 def label_ends(axes: Axes) -> None:
-    """Write the name of every curve beside its end, outside of the panel, one above the other.
+    """Label every curve at its end, to the right of the panel, without overlap.
 
-    Of curves that end alike the one that was higher on its way is above. The limits of the panel
-    are final, and it is at least as high as `height` says.
+    Labels are in the order of the ends; of curves with equal ends the one with the higher mean is
+    above. The limits of the panel must be final, and its height at least `panel_height`.
     """
-    curves = sorted(named(axes), key=lambda one: (one.y[-1], one.y.mean()))
+    curves = sorted(labeled_curves(axes), key=lambda curve: (curve.y[-1], curve.y.mean()))
     if not curves:
         return
     figure = axes.get_figure()
     assert figure is not None
     axes.autoscale_view()
-    ends = np.array([(one.x[-1], one.y[-1]) for one in curves])
-    places = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
-    # The layout is made when the figure is drawn; the panel is not lower then than it is now.
-    gap = LINE * figure.dpi / axes.get_window_extent().height
-    beside = offset_copy(axes.transAxes, figure, x=FONT / 2, units="points")  # type: ignore[arg-type]
+    ends = np.array([(curve.x[-1], curve.y[-1]) for curve in curves])
+    heights = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
+    # The layout is computed when the figure is drawn; the panel is not lower then than it is now.
+    gap = LINE_SPACING * figure.dpi / axes.get_window_extent().height
+    marker_transform = offset_copy(axes.transAxes, figure, x=FONT_SIZE / 2, units="points")  # type: ignore[arg-type]
     leader = {"arrowstyle": "-", "lw": 0.8, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
-    for one, end, place in zip(curves, ends, spread(places, gap), strict=True):
+    for curve, end, height in zip(curves, ends, spread(heights, gap), strict=True):
         axes.annotate(
-            f"   {one.name}",
+            f"   {curve.name}",
             xy=tuple(end),
-            xytext=(BESIDE, place),
+            xytext=(LABEL_X, height),
             textcoords="axes fraction",
             va="center",
-            fontsize=FONT,
+            fontsize=FONT_SIZE,
             annotation_clip=False,
-            arrowprops=leader | {"color": one.color},
+            arrowprops=leader | {"color": curve.color},
         )
         axes.plot(
-            BESIDE,
-            place,
-            marker=one.marker,
+            LABEL_X,
+            height,
+            marker=curve.marker,
             ms=4,
-            color=one.color,
-            transform=beside,
+            color=curve.color,
+            transform=marker_transform,
             clip_on=False,
         )
 
 
 def spread(heights: Floats, gap: float) -> Floats:
-    """The heights nearest to those given that are `gap` apart, in [0, 1] as far as there is room.
+    """The nearest heights that are at least `gap` apart, within [0, 1] if there is room.
 
-    Least squares: with the gaps taken off, the heights in their order must not fall, which is what
-    isotonic regression finds.
+    Nearest in least squares. After subtraction of the gaps the heights must not decrease in their
+    order, so that isotonic regression solves the problem.
     """
     order = np.argsort(heights, kind="stable")
     gaps = gap * np.arange(len(heights))
-    level = isotonic_regression(heights[order] - gaps).x
+    levels = isotonic_regression(heights[order] - gaps).x
     room = 1 - gaps[-1]
-    placed = np.empty(len(heights))
-    placed[order] = np.clip(level, min(0, room / 2), max(room, room / 2)) + gaps
-    return placed
+    spaced = np.empty(len(heights))
+    spaced[order] = np.clip(levels, min(0, room / 2), max(room, room / 2)) + gaps
+    return spaced
 
 
-def height(count: int, least: float) -> float:
-    """Inches of a panel in which so many names find room."""
-    return max(least, 1.4 * LINE * count + 0.5)
+def panel_height(num_names: int, least: float) -> float:
+    """Inches of a panel that has room for so many labels, and at least `least`."""
+    return max(least, 1.4 * LINE_SPACING * num_names + 0.5)
 
 
-def width(names: list[str], least: float) -> float:
-    """Inches of a panel whose curves want so much, and whose names stand beside them."""
-    return least + LETTER * (4 + max(map(len, names)))
+def panel_width(names: list[str], curve_width: float) -> float:
+    """Inches of a panel with curves of some width and their names beside them."""
+    return curve_width + LETTER_WIDTH * (4 + max(map(len, names)))

@@ -1,4 +1,4 @@
-"""What the figures of studies share: style, colours, panels that wrap, and a key beneath them."""
+"""Elements that the figures of all studies share: style, colors, panels, and legends."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from memsolve.engine import Point, Summary
-from memsolve.report.names import short
+from memsolve.engine import Summary
+from memsolve.engine.results.summary import P
+from memsolve.report.names import shorten_names
 
-WIDE, NARROW = 11.0, 4.4
-"""Inches across a page on a desk and on a phone."""
+DESKTOP_WIDTH, PHONE_WIDTH = 11.0, 4.4
+"""Inches of the page."""
 
 COLORS = (
     "#c0504d",
@@ -29,7 +30,7 @@ COLORS = (
     "#b5578f",
 )
 MARKERS = "os^Dv<>PXp*"
-"""As many as share no factor with the number of colours, so that 88 pairs of both differ."""
+"""Their number is coprime to the number of colors, so that 88 pairs of both differ."""
 
 GRAY = "#595959"
 STYLE: Any = {
@@ -39,43 +40,45 @@ STYLE: Any = {
     "axes.grid": True,
     "axes.labelsize": 9,
     "grid.alpha": 0.25,
-    "figure.figsize": (WIDE, 4.4),
+    "figure.figsize": (DESKTOP_WIDTH, 4.4),
     "font.size": 10,
     "legend.frameon": False,
-    "svg.hashsalt": "memsolve",  # the same study, the same file
+    "svg.hashsalt": "memsolve",  # the same study gives the same file
     "svg.fonttype": "none",
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
-"""Of figures for a desk. The width of `figure.figsize` is that of the page, here and below."""
+"""Settings of matplotlib. The width in `figure.figsize` is that of the page."""
 
-CROWD = 8
-"""So many optimizers in a panel, and no more, leave room for bands and lines beside each curve."""
+MAX_BANDS = 8
+"""A panel with more optimizers has no room for bands and further lines beside the curves."""
 
-P = TypeVar("P", bound=Point)
+MARK_WIDTH = 7
+"""Letters that have the width of a mark in a legend."""
+
 K = TypeVar("K", bound=Hashable)
-Bar = tuple[float, float, float]
+ErrorBar = tuple[float, float, float]
 """A value and the ends of its bar."""
 
 
 @contextmanager
-def style(width: float) -> Iterator[None]:
-    """Draw by `STYLE` alone on a page of so many inches: no `matplotlibrc` changes a figure."""
+def figure_style(width: float) -> Iterator[None]:
+    """Draw with `STYLE` on a page of that many inches, whatever `matplotlibrc` says."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE | {"figure.figsize": (width, STYLE["figure.figsize"][1])})
         yield
 
 
-class Look(NamedTuple):
-    """What tells an optimizer from the others in a panel."""
+class CurveStyle(NamedTuple):
+    """Color and marker, which distinguish the optimizers of a panel."""
 
     color: str
     marker: str
 
 
-def plain(label: str) -> str:
-    """A label as matplotlib should show it: no mathematics, and not hidden for an underscore."""
+def escape_mathtext(label: str) -> str:
+    """A label that matplotlib shows literally: no mathematics, no leading underscore to hide it."""
     return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
@@ -84,32 +87,32 @@ def optimizers(summary: Summary[P]) -> list[str]:
     return list(dict.fromkeys(fit.optimizer for fit in summary.fits))
 
 
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A look for each name, by its place."""
+def curve_styles(names: Iterable[str]) -> dict[str, CurveStyle]:
+    """A style for each name, by its position."""
     return {
-        name: Look(COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)])
-        for place, name in enumerate(names)
+        name: CurveStyle(COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)])
+        for index, name in enumerate(names)
     }
 
 
 def shades(ordered: Iterable[K]) -> dict[K, Any]:
-    """A shade for each, from dark to light, for what has an order, as `d` has."""
+    """A shade for each of ordered values, such as `d`, from dark to light."""
     values = list(ordered)
     colors = mpl.colormaps["viridis"](np.linspace(0.1, 0.8, len(values)))
     return dict(zip(values, colors, strict=True))
 
 
-def key_of_dims(shade: Mapping[int, Any]) -> dict[str, dict[str, Any]]:
-    """What `key` says of shades of `d`."""
+def dims_legend(shade: Mapping[int, Any]) -> dict[str, dict[str, Any]]:
+    """Entries of `add_legend` for shades of `d`."""
     return {f"d = {dim}": {"color": color, "marker": "s", "ls": ""} for dim, color in shade.items()}
 
 
-def key_of_absent(
+def missing_legend(
     names: Iterable[str], why: str = "nothing above 0 to draw"
 ) -> dict[str, dict[str, Any]]:
-    """What `key` says of those of which there is nothing to draw."""
-    absent = ", ".join(dict.fromkeys(names))
-    return {f"{why}: {absent}": {"ls": ""}} if absent else {}
+    """The entry of `add_legend` that lists what is not drawn; none if there are no names."""
+    missing = ", ".join(dict.fromkeys(names))
+    return {f"{why}: {missing}": {"ls": ""}} if missing else {}
 
 
 def dims(summary: Summary[P]) -> list[int]:
@@ -117,81 +120,83 @@ def dims(summary: Summary[P]) -> list[int]:
     return sorted({point.dim for fit in summary.fits for point in fit.points})
 
 
-def panels(
+def create_panels(
     titles: Mapping[K, str],
     *,
     size: tuple[float, float],
     axes: tuple[str, str],
     share: tuple[bool, bool] = (False, True),
 ) -> tuple[Figure, dict[K, Axes]]:
-    """A figure with a panel for each title, as many in a row as the page has room for.
+    """A figure with a panel for each title, as many in a row as fit on the page.
 
     Args:
         titles: of the panels, in order.
         size: least width of a panel, unless the page is narrower, and height, both in inches.
         axes: titles of the horizontal and of the vertical axis.
-        share: whether all panels have one horizontal, and one vertical, axis.
+        share: whether the panels share their horizontal, and their vertical, axis.
     """
     width, height = size
-    page = float(mpl.rcParams["figure.figsize"][0])
-    columns = max(1, min(len(titles), int(page / width)))
+    page_width = float(mpl.rcParams["figure.figsize"][0])
+    columns = max(1, min(len(titles), int(page_width / width)))
     rows = math.ceil(len(titles) / columns)
-    across = min(page / columns, 1.3 * width)
-    figure = Figure(figsize=(across * columns, height * rows), layout="constrained")
+    column_width = min(page_width / columns, 1.3 * width)
+    figure = Figure(figsize=(column_width * columns, height * rows), layout="constrained")
     sharex, sharey = share
-    places = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
-    for spare in places[len(titles) :]:
+    every = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
+    for spare in every[len(titles) :]:
         spare.remove()
-    found = dict(zip(titles, places, strict=False))
-    for panel, title in zip(found.values(), titles.values(), strict=True):
-        whole = title.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
-        lines = [fill(line, int(13 * across)) for line in whole.split("\n")]
+    panels = dict(zip(titles, every, strict=False))
+    for panel, title in zip(panels.values(), titles.values(), strict=True):
+        unbroken = title.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+        lines = [fill(line, int(13 * column_width)) for line in unbroken.split("\n")]
         panel.set_title("\n".join(lines), fontsize=9, loc="left")
-    for panel in places[: len(titles) : columns]:
+    for panel in every[: len(titles) : columns]:
         panel.set_ylabel(fill(axes[1], int(13 * height)))
-    for panel in places[max(0, len(titles) - columns) : len(titles)]:  # nothing is beneath these
+    for panel in every[max(0, len(titles) - columns) : len(titles)]:  # the lowest of each column
         panel.tick_params(labelbottom=True)
-        panel.set_xlabel(fill(axes[0], int(12 * across)))
-    return figure, found
+        panel.set_xlabel(fill(axes[0], int(12 * column_width)))
+    return figure, panels
 
 
-def titles_of_alpha(summary: Summary[P]) -> dict[float, str]:
-    """A title an alpha."""
+def alpha_titles(summary: Summary[P]) -> dict[float, str]:
+    """Titles of panels, one for each alpha."""
     return {alpha: f"alpha = {alpha:g}" for alpha in sorted({fit.alpha for fit in summary.fits})}
 
 
-def titles_by_optimizer(
-    summary: Summary[P], more: Callable[[list[P]], str]
+def optimizer_titles(
+    summary: Summary[P], second_line: Callable[[list[P]], str]
 ) -> dict[tuple[float, str], str]:
-    """A title an alpha and optimizer, with a line more, which is made of the points."""
-    names = short(optimizers(summary))
+    """Titles of panels, one for each alpha and optimizer, with a second line about the points."""
+    names = shorten_names(optimizers(summary))
     return {
-        (fit.alpha, fit.optimizer): f"{plain(names[fit.optimizer])}, alpha = {fit.alpha:g}\n"
-        f"({more(fit.points)})"
+        (fit.alpha, fit.optimizer): (
+            f"{escape_mathtext(names[fit.optimizer])}, alpha = {fit.alpha:g}\n"
+            f"({second_line(fit.points)})"
+        )
         for fit in summary.fits
     }
 
 
-def panel_size(count: int) -> tuple[float, float]:
+def panel_size(num_panels: int) -> tuple[float, float]:
     """Width and height of one of so many panels, in inches."""
-    return (3.5, 3.4) if count <= CROWD else (2.15, 2.7)
+    return (3.5, 3.4) if num_panels <= MAX_BANDS else (2.15, 2.7)
 
 
-def key(figure: Figure, meanings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say what the marks of a figure mean, beneath its panels, where it covers nothing.
+def add_legend(figure: Figure, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Explain the marks of a figure below its panels, where the legend covers nothing.
 
     Args:
         figure: has its panels.
-        meanings: what a mark means, with the mark, as arguments of `matplotlib.lines.Line2D`.
+        entries: by their text, marks as arguments of `matplotlib.lines.Line2D`.
     """
-    room = int(14 * figure.get_figwidth())  # in letters, of which a mark takes 7
-    words = [fill(meaning, room - 7) for meaning in meanings]
-    lengths = [7 + len(line) for text in words for line in text.splitlines()]
-    columns = len(words) if sum(lengths) <= room else room // max(lengths)
-    marks = [Line2D([], [], **{"color": GRAY, **mark}) for mark in meanings.values()]
+    page_letters = int(14 * figure.get_figwidth())
+    texts = [fill(text, page_letters - MARK_WIDTH) for text in entries]
+    lengths = [MARK_WIDTH + len(line) for text in texts for line in text.splitlines()]
+    columns = len(texts) if sum(lengths) <= page_letters else page_letters // max(lengths)
+    marks = [Line2D([], [], **{"color": GRAY, **mark}) for mark in entries.values()]
     figure.legend(
         marks,
-        words,
+        texts,
         loc="outside lower left",
         ncols=columns,
         fontsize=8,

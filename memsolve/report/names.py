@@ -1,51 +1,52 @@
-"""Names that fit into a figure: shortened, and still as different as they were."""
+"""Short names for figures, as distinct as the full ones."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable
 from os.path import commonprefix
 
-LONGEST = 26
-"""Characters of a short name: at 8 points under two inches."""
+MAX_LENGTH = 26
+"""Characters of a short name: less than two inches at 8 points."""
 
-HALF = LONGEST // 2
+HALF = MAX_LENGTH // 2
 
 
-def short(names: Iterable[str]) -> dict[str, str]:
-    """A short name for each: its path left out, then the middle of what is still too long.
+def shorten_names(names: Iterable[str]) -> dict[str, str]:
+    """A short name for each name: without its module path, then without its middle if too long.
 
-    Names that would then read alike show the place where they part; if not even that tells them
-    apart, they stay as they were.
+    Names that become equal keep the part where they differ. Names that still are equal stay as
+    they are.
     """
-    found = {name: name for name in names}
-    for shorten in (_without_path, _without_middle, _from_where_they_part):
-        shorter = shorten(list(found.values()))
-        times = Counter(map(str.lower, shorter))  # a capital tells too little apart
-        pairs = zip(found.items(), shorter, strict=True)
-        found = {name: new if times[new.lower()] == 1 else old for (name, old), new in pairs}
-    return found
+    short = {name: name for name in names}
+    for shorten in (_without_path, _without_middle, _with_difference):
+        shorter = shorten(list(short.values()))
+        times = Counter(map(str.lower, shorter))  # names that differ in case alone look equal
+        pairs = zip(short.items(), shorter, strict=True)
+        short = {name: new if times[new.lower()] == 1 else old for (name, old), new in pairs}
+    return short
 
 
 def _without_path(names: list[str]) -> list[str]:
-    """`AdamW:lr=0.01` of `torch.optim.AdamW:lr=0.01`."""
+    """`AdamW:lr=0.01` from `torch.optim.AdamW:lr=0.01`."""
     return [re.sub(r"^(?:[^\W\d]\w*\.)+(?=[^\W\d])", "", name) for name in names]
 
 
 def _without_middle(names: list[str]) -> list[str]:
-    return [_cut(name, len(name)) for name in names]
+    return [_truncate(name, len(name)) for name in names]
 
 
-def _from_where_they_part(names: list[str]) -> list[str]:
-    alike: dict[str, list[str]] = {}
+def _with_difference(names: list[str]) -> list[str]:
+    """Keep the part in which names that are truncated to the same text first differ."""
+    groups: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(_cut(name, len(name)), []).append(name)
-    parted = {cut: len(commonprefix(group)) for cut, group in alike.items()}  # noqa: RUF071
-    return [_cut(name, parted[_cut(name, len(name))] + HALF // 2) for name in names]
+        groups.setdefault(_truncate(name, len(name)), []).append(name)
+    common = {text: len(commonprefix(group)) for text, group in groups.items()}  # noqa: RUF071
+    return [_truncate(name, common[_truncate(name, len(name))] + HALF // 2) for name in names]
 
 
-def _cut(name: str, end: int) -> str:
-    """A long name's first half line, and the half line that ends at a place of it."""
-    if len(name) <= LONGEST:
+def _truncate(name: str, end: int) -> str:
+    """The beginning of a long name and the part that ends at an index, half a line each."""
+    if len(name) <= MAX_LENGTH:
         return name
     start = max(end - HALF, HALF - 1)
     return f"{name[: HALF - 1]}…{name[start : start + HALF]}"

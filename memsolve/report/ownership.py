@@ -1,4 +1,4 @@
-"""Which files in a folder this program has written, so that it overwrites no others."""
+"""Recognize the pages and pictures that memsolve wrote, so that it overwrites no other file."""
 
 from collections.abc import Iterable
 from os.path import lexists
@@ -7,55 +7,55 @@ from pathlib import Path
 from memsolve.engine.storage.folder import FolderError, check_regular
 
 GENERATOR = "memsolve"
-"""What pages and pictures name as their generator."""
+"""The generator that pages and pictures name in their metadata."""
 
-OF_PAGES = f'<meta name="generator" content="{GENERATOR}">'.encode(), b"<title>memsolve: "
-"""Either marks a page; the second is that of versions up to 0.2.0."""
+PAGE_MARKS = f'<meta name="generator" content="{GENERATOR}">'.encode(), b"<title>memsolve: "
+"""Either identifies a page; versions up to 0.2.0 wrote only the second."""
 
-OF_PICTURES = f"Software\0{GENERATOR}".encode()
-OF_OLD_PICTURES = b"Software\0Matplotlib"
-"""Of versions up to 0.2.0, and of all others who draw with matplotlib."""
+PICTURE_MARK = f"Software\0{GENERATOR}".encode()
+MATPLOTLIB_MARK = b"Software\0Matplotlib"
+"""In pictures of versions up to 0.2.0, and of every other program that uses matplotlib."""
 
-BEGINNING = 4096
-"""Bytes of a file in which its mark stands."""
+HEADER_BYTES = 4096
+"""A file has its mark within this many bytes."""
 
 
 def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
-    """Make sure that files may be written: each is not there yet, or was written by this program.
+    """Check that files may be written: each is new, or was written by memsolve.
 
-    A picture of an earlier version, which has no mark, is told from others by what is in its
-    folder: a summary or a report.
+    A picture of an earlier version has no mark of its own. It counts as written by memsolve if
+    its folder holds a summary or a report.
 
     Raises:
-        FolderError: names the first that is something else.
+        FolderError: names the first file that memsolve did not write.
     """
     for name in names:
         path = folder / name
         check_regular(path)
-        if lexists(path) and not _ours(path):
+        if lexists(path) and not _written_by_memsolve(path):
             raise FolderError(
                 f"{path} was not written by memsolve and would be overwritten; move it away, or "
                 "choose another folder"
             )
 
 
-def _ours(path: Path) -> bool:
-    beginning = _beginning(path)
+def _written_by_memsolve(path: Path) -> bool:
+    header = _read_header(path)
     if path.suffix == ".html":
-        return any(mark in beginning for mark in OF_PAGES)
-    return OF_PICTURES in beginning or (OF_OLD_PICTURES in beginning and _holds_study(path.parent))
+        return any(mark in header for mark in PAGE_MARKS)
+    return PICTURE_MARK in header or (MATPLOTLIB_MARK in header and _holds_study(path.parent))
 
 
 def _holds_study(folder: Path) -> bool:
-    return (folder / "summary.json").is_file() or _ours(folder / "report.html")
+    return (folder / "summary.json").is_file() or _written_by_memsolve(folder / "report.html")
 
 
-def _beginning(path: Path) -> bytes:
-    """The first bytes of a file; none of what is no file, or cannot be read."""
+def _read_header(path: Path) -> bytes:
+    """The first bytes of a file; empty if the path is no file or cannot be read."""
     try:
         if path.is_file():
             with path.open("rb") as file:
-                return file.read(BEGINNING)
+                return file.read(HEADER_BYTES)
     except OSError:
         pass
     return b""

@@ -1,4 +1,4 @@
-"""Figures on disk, and the report: one HTML file that opens anywhere."""
+"""Figures on disk, and the report: one self-contained HTML file."""
 
 import base64
 from collections import Counter
@@ -14,26 +14,26 @@ from memsolve.engine import Summary
 from memsolve.engine.results.merge import Finished
 from memsolve.engine.storage.folder import alone, write
 from memsolve.engine.study import AnyStudy
-from memsolve.report.alt import describe
-from memsolve.report.drawing import NARROW, WIDE, optimizers, style
-from memsolve.report.names import short
+from memsolve.report.alt_text import describe
+from memsolve.report.drawing import DESKTOP_WIDTH, PHONE_WIDTH, figure_style, optimizers
+from memsolve.report.escape import escape_all
+from memsolve.report.names import shorten_names
 from memsolve.report.ownership import GENERATOR, refuse_foreign
-from memsolve.report.printable import readable
-from memsolve.report.table import columns, notes
+from memsolve.report.table import Columns, columns, notes
 
 DPI = 160
 REPORT = "report.html"
 CSS_DPI = 96
-"""Pixels of a style sheet in an inch, whatever the screen."""
+"""Pixels of CSS in an inch, on every screen."""
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it.
+    """A figure, rendered.
 
     Attributes:
-        png: of the file.
-        alt: what is seen.
-        width, height: in pixels of a style sheet.
+        png: content of the file.
+        alt: description in words.
+        width, height: in pixels of CSS.
     """
 
     png: bytes
@@ -43,65 +43,98 @@ class Picture(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The picture itself, as an address."""
+        """The picture as a data URL."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
-def write_report(finished: Sequence[Finished], folder: Path) -> Path:
-    """Write every figure (PNG) and `report.html`, with the figures inside it, into `folder`.
+class Section(NamedTuple):
+    """What the page shows of one study.
 
-    The page has each figure twice: as it is on disk, and narrow, for a phone.
+    Attributes:
+        id: unique on the page.
+        study, summary: of the section.
+        columns: of the table.
+        notes: below the table.
+        short_names: by optimizer.
+        figures: by file name (without suffix), for a desktop and for a phone.
+    """
+
+    id: str
+    study: AnyStudy
+    summary: Summary[Any]
+    columns: Columns
+    notes: list[str]
+    short_names: dict[str, str]
+    figures: dict[str, tuple[Picture, Picture]]
+
+
+def write_report(finished: Sequence[Finished], folder: Path) -> Path:
+    """Write every figure (PNG), and `report.html`, which contains the figures, into `folder`.
+
+    The page contains each figure twice: as on disk, and narrow, for a phone.
 
     Returns:
         The path of the report.
 
     Raises:
-        FolderError: another process holds the folder, a file cannot be written, or one of that
-            name was not written by this program.
+        FolderError: another process holds the folder, a file cannot be written, or memsolve would
+            overwrite a file that it did not write.
     """
     with alone(folder):
-        return _write([(study, readable(summary)) for study, summary in finished], folder)
-
-
-def _write(finished: Sequence[Finished], folder: Path) -> Path:
-    refuse_foreign(folder, [REPORT])
-    sections = []
-    files: dict[str, bytes] = {}
-    seen: Counter[str] = Counter()
-    for study, summary in finished:
-        seen[study.name] += 1
-        suffix = f"-{seen[study.name]}" if seen[study.name] > 1 else ""
-        wide, narrow = (pictures(study, summary, width) for width in (WIDE, NARROW))
-        files |= {f"{name}{suffix}.png": picture.png for name, picture in wide.items()}
-        sections.append(
-            {
-                "id": f"{study.name}{suffix}",
-                "study": study,
-                "summary": summary,
-                "columns": columns(study, summary),
-                "notes": notes(summary),
-                "short": short(optimizers(summary)),
-                "figures": {f"{name}{suffix}": (wide[name], narrow[name]) for name in wide},
-            }
-        )
-    page = Environment(
-        loader=PackageLoader("memsolve.report"), autoescape=True, undefined=StrictUndefined
-    ).get_template("report.html.jinja")
-    files[REPORT] = page.render(sections=sections, generator=GENERATOR).encode()
-    refuse_foreign(folder, files)  # their names are those of the figures drawn
-    for name, content in files.items():
-        write(folder / name, content)
+        refuse_foreign(folder, [REPORT])
+        sections = _sections([(study, escape_all(summary)) for study, summary in finished])
+        files = {
+            f"{name}.png": wide.png
+            for section in sections
+            for name, (wide, _) in section.figures.items()
+        }
+        files[REPORT] = _render_page(sections).encode()
+        refuse_foreign(folder, files)
+        for name, content in files.items():
+            write(folder / name, content)
     return folder / REPORT
 
 
-def pictures(study: AnyStudy, summary: Summary[Any], width: float) -> dict[str, Picture]:
-    """The figures of a study on a page of so many inches, by name."""
-    with style(width):
-        return {name: picture(figure) for name, figure in study.figures(summary).items()}
+def _sections(finished: Sequence[Finished]) -> list[Section]:
+    """A section for each study; the second of one name, and its figures, have a suffix."""
+    sections = []
+    times: Counter[str] = Counter()
+    for study, summary in finished:
+        times[study.name] += 1
+        suffix = f"-{times[study.name]}" if times[study.name] > 1 else ""
+        wide, narrow = (
+            render_figures(study, summary, width) for width in (DESKTOP_WIDTH, PHONE_WIDTH)
+        )
+        sections.append(
+            Section(
+                f"{study.name}{suffix}",
+                study,
+                summary,
+                columns(study, summary),
+                notes(summary),
+                shorten_names(optimizers(summary)),
+                {f"{name}{suffix}": (wide[name], narrow[name]) for name in wide},
+            )
+        )
+    return sections
 
 
-def picture(figure: Figure) -> Picture:
-    """A figure drawn and described."""
+def _render_page(sections: Sequence[Section]) -> str:
+    environment = Environment(
+        loader=PackageLoader("memsolve.report"), autoescape=True, undefined=StrictUndefined
+    )
+    template = environment.get_template("report.html.jinja")
+    return template.render(sections=sections, generator=GENERATOR)
+
+
+def render_figures(study: AnyStudy, summary: Summary[Any], width: float) -> dict[str, Picture]:
+    """The figures of a study on a page of that many inches, by name."""
+    with figure_style(width):
+        return {name: render(figure) for name, figure in study.figures(summary).items()}
+
+
+def render(figure: Figure) -> Picture:
+    """A figure as a picture with its description."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": GENERATOR})
     width, height = (round(CSS_DPI * inches) for inches in figure.get_size_inches())

@@ -1,111 +1,109 @@
-"""The table of fits: rows once, for the terminal and for the page."""
+"""The table of fits, shared by the terminal and the page."""
 
-import re
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
-from memsolve.engine import Summary
+from memsolve.engine import Summary, TableCell
 from memsolve.engine.study import AnyStudy
 from memsolve.report.drawing import dims
-from memsolve.report.printable import readable
+from memsolve.report.escape import escape_all
 
-LINE = 60
-"""Letters of a cell, and no more: what is longer unfolds."""
+MAX_LETTERS = 60
+"""Longer details of a point are shown on demand."""
+
+Columns = dict[str, list[TableCell]]
+"""By title, a cell for each fit."""
 
 
-class Cell(NamedTuple):
-    """A cell of the page's table.
+def columns(study: AnyStudy, summary: Summary[Any]) -> Columns:
+    """The table of the page."""
+    return fit_columns(study, summary) | point_columns(study, summary)
 
-    Attributes:
-        text: as it is shown.
-        key: what it is sorted by, a number or words; None where nothing is known.
-        more: what unfolds below it.
-    """
 
-    text: str
-    key: float | str | None
-    more: str = ""
+def fit_columns(study: AnyStudy, summary: Summary[Any]) -> Columns:
+    """The names of fits, what the study shows of them, and remarks on first steps, if any."""
+    rows = [
+        {
+            "optimizer": TableCell(fit.optimizer, fit.optimizer),
+            "alpha": TableCell(f"{fit.alpha:g}", fit.alpha),
+            **cells,
+        }
+        for fit, cells in zip(summary.fits, study.rows(summary.fits), strict=True)
+    ]
+    if summary.remarks:
+        for row, fit in zip(rows, summary.fits, strict=True):
+            remark = summary.remarks.get(fit.optimizer, "")
+            row["first step"] = TableCell(remark, remark or None)
+    return {title: [row[title] for row in rows] for title in rows[0]}
+
+
+def point_columns(study: AnyStudy, summary: Summary[Any]) -> Columns:
+    """A column for each `d`; empty cells where a fit of a merged study was not measured."""
+    columns: Columns = {}
+    for dim in dims(summary):
+        column = columns[f"d = {dim}"] = []
+        for fit in summary.fits:
+            remark = summary.remarks.get(fit.optimizer, "")
+            points = [point for point in fit.points if point.dim == dim]
+            column += [_point_cell(study, point, remark) for point in points] or [TableCell("")]
+    if all(cell.key is None for column in columns.values() for cell in column):
+        return _sorted_by_text(columns)
+    return columns
 
 
 def header(study: AnyStudy, summary: Summary[Any]) -> tuple[str, ...]:
-    """Column titles of `rows`."""
-    remark = ("first step",) if summary.remarks else ()
-    return ("optimizer", "alpha", *study.rows(summary.fits)[0], *remark)
+    """Titles of `rows`."""
+    return tuple(fit_columns(study, summary))
 
 
 def rows(study: AnyStudy, summary: Summary[Any]) -> list[tuple[str, ...]]:
-    """One row of text a fit: its name, its exponent, and what is to be said of its first step."""
-    return [
-        (
-            fit.optimizer,
-            f"{fit.alpha:g}",
-            *columns.values(),
-            *([summary.remarks.get(fit.optimizer, "")] if summary.remarks else []),
-        )
-        for fit, columns in zip(summary.fits, study.rows(summary.fits), strict=True)
-    ]
+    """The texts of `fit_columns`, by fit."""
+    cells = zip(*fit_columns(study, summary).values(), strict=True)
+    return [tuple(cell.text for cell in row) for row in cells]
 
 
-def shown(study: AnyStudy, point: Any, remark: str) -> str:
-    """What was measured, as text; where that is nothing, what is to be said of the first step."""
-    text, score = study.value(point), study.score(point)
-    return remark if remark and (_number(text) if score is None else score) == 0 else text
+def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
+    """Everything that was measured at each `d`, as text, by title and fit."""
+    return {
+        title: [cell.details or cell.text for cell in column]
+        for title, column in point_columns(study, summary).items()
+    }
+
+
+def format_point(study: AnyStudy, point: Any, remark: str) -> str:
+    """The value of a point as text; where it is 0, the remark on the first step, if any."""
+    return remark if remark and study.score(point) == 0 else study.value(point)
 
 
 def notes(summary: Summary[Any]) -> list[str]:
-    """What is to be known beside the table: settings that differ, and what is not in it."""
-    summary = readable(summary)
+    """Settings in which merged studies differ, and optimizers that the table lacks."""
+    summary = escape_all(summary)
     return [
         *([summary.differences] if summary.differences else []),
         *(f"left out: {why}" for why in summary.refused.values()),
         *(f"failed: {failure}" for failure in summary.failed),
         *(
-            f"measured anew in every run, even with --resume: {label}, because an edit of it could "
-            f"not be noticed ({why})"
+            f"measured anew in every run, even with --resume: {label}, because its edits cannot be "
+            f"detected ({why})"
             for label, why in summary.unidentified.items()
         ),
     ]
 
 
-def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
-    """What was measured at each `d`, by column title, as text, one row a fit."""
+def _point_cell(study: AnyStudy, point: Any, remark: str) -> TableCell:
+    """All details of a point if they fit in a line; otherwise its value, and details on demand."""
+    details, score = study.detail(point), study.score(point)
+    key = score if score is not None and math.isfinite(score) else None
+    if remark and score == 0:
+        return TableCell(remark, key, details)
+    if len(details) <= MAX_LETTERS:
+        return TableCell(details, key)
+    return TableCell(study.value(point), key, details)
+
+
+def _sorted_by_text(columns: Columns) -> Columns:
+    """The columns of a study without scores."""
     return {
-        title: [cell.more or cell.text for cell in column]
-        for title, column in _points(study, summary).items()
+        title: [cell._replace(key=cell.text or None) for cell in column]
+        for title, column in columns.items()
     }
-
-
-def columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
-    """The page's table by column title: that of `rows`, then that of `details`."""
-    texts = zip(*rows(study, summary), strict=True)
-    named = dict(zip(header(study, summary), texts, strict=True))
-    optimizer = [Cell(name, name) for name in named.pop("optimizer")]
-    measured = {title: [Cell(text, _number(text)) for text in c] for title, c in named.items()}
-    return {"optimizer": optimizer} | measured | _points(study, summary)
-
-
-def _points(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[Cell]]:
-    """A column a `d`; empty cells where a fit, merged from another study, was not measured."""
-    found: dict[str, list[Cell]] = {}
-    for dim in dims(summary):
-        column = found[f"d = {dim}"] = []
-        for fit in summary.fits:
-            here = [point for point in fit.points if point.dim == dim]
-            remark = summary.remarks.get(fit.optimizer, "")
-            column += [_cell(study, point, remark) for point in here] or [Cell("", None)]
-    return found
-
-
-def _cell(study: AnyStudy, point: Any, remark: str) -> Cell:
-    """A point in a line: in all detail, or as a value that unfolds."""
-    detail = study.detail(point)
-    key = _number(study.value(point))
-    value = shown(study, point, remark)
-    if value == remark != "":
-        return Cell(remark, key, detail)
-    return Cell(detail, key) if len(detail) <= LINE else Cell(value, key, detail)
-
-
-def _number(text: str) -> float | None:
-    """The first number of a text that is not part of a word, such as `B_20%`."""
-    found = re.search(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)", text)
-    return float(found[0]) if found else None

@@ -1,6 +1,6 @@
-"""The table of fits for a terminal: whole where it fits, shortened where not, no word broken."""
+"""The table of fits for a terminal: complete if it fits, otherwise shortened; no word is broken."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,97 +11,140 @@ from rich.text import Text
 from memsolve.engine import Summary
 from memsolve.engine.study import AnyStudy
 from memsolve.report.drawing import dims
-from memsolve.report.names import short
-from memsolve.report.printable import readable
-from memsolve.report.table import header, rows, shown
+from memsolve.report.escape import escape_all
+from memsolve.report.names import shorten_names
+from memsolve.report.table import format_point, header, rows
 
 UNBOUNDED = 10_000
-"""Width of what is no terminal: a file or a pipe, which cuts nothing."""
+"""Width for a file or a pipe, in which nothing is shortened."""
 
-SHORTEST = 8
-"""Letters that a name keeps in the narrowest terminal."""
+MIN_NAME_WIDTH = 8
+"""Letters of an optimizer's name in the narrowest terminal."""
+
+POINTS = "at d = "
+"""Beginning of the title of the column of points."""
+
+COLUMN_FRAME = 3
+"""Width of the frame of a column."""
 
 Columns = Mapping[str, list[str]]
-"""Texts by title, the names first."""
+"""Texts by title, the names of optimizers first and the points last."""
 
 
 def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
-    """The table for a terminal of so many columns: no word of it is broken.
+    """The table for a terminal of so many columns, without a broken word.
 
-    Doubts that all rows share stand once below it. Where it is too wide, so does every column that
-    says one thing, and names are short; where it still is, each `d` has a line, and then the last
-    columns are left to the report.
+    Doubts that all rows share are shown once, below the table. If the table is too wide, names are
+    shortened, and columns with one value in all rows move below it. If it still is too wide, each
+    `d` has a line of its own, and the last columns are left to the report.
     """
-    summary = readable(summary)
-    below = [study.legend] if study.legend else []
-    certain = _without_doubts(summary)
+    summary, caveats = _without_shared_doubts(study, escape_all(summary))
+    caption = [*([study.legend] if study.legend else []), *caveats]
+    columns, points = _fit_columns(study, summary), _points(study, summary)
+    title = f"{POINTS}{', '.join(map(str, dims(summary)))}"
+    table = columns | {title: [", ".join(texts) for texts in points]}
+    if _table_width(table, _longest_line) > width:
+        columns, constant = _without_constant_columns(_with_short_names(columns))
+        caption += [f"in every row: {'; '.join(constant)}"] if constant else []
+        table = columns | {title: table[title]}
+        if _table_width(table, _longest_word) > width:
+            table = columns | {title: ["\n".join(texts) for texts in points]}
+            left_out = _overflowing(table, width)
+            table = {head: texts for head, texts in table.items() if head not in left_out}
+            caption += [f"in the report: {', '.join(left_out)}"] if left_out else []
+    return _build(f"{study.name}: {study.quantity}", table, caption, width)
+
+
+def _without_shared_doubts(
+    study: AnyStudy, summary: Summary[Any]
+) -> tuple[Summary[Any], list[str]]:
+    """The summary without doubts if all rows show the same, and those as a line of the caption."""
     doubts = {fit.estimate.doubts for fit in summary.fits if fit.estimate.value is not None}
-    if len(doubts) == 1 and rows(study, certain) != rows(study, summary):
-        below += [f"to doubt in every row: {', '.join(doubts)}"]
-        summary = certain
-    texts = dict(
-        zip(header(study, summary), map(list, zip(*rows(study, summary), strict=True)), strict=True)
-    )
-    values = [
-        [shown(study, point, summary.remarks.get(fit.optimizer, "")) for point in fit.points]
+    fits = [replace(fit, estimate=replace(fit.estimate, doubts="")) for fit in summary.fits]
+    without = replace(summary, fits=fits)
+    if len(doubts) != 1 or rows(study, without) == rows(study, summary):
+        return summary, []
+    return without, [f"caveats in every row: {', '.join(doubts)}"]
+
+
+def _fit_columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
+    texts = map(list, zip(*rows(study, summary), strict=True))
+    return dict(zip(header(study, summary), texts, strict=True))
+
+
+def _points(study: AnyStudy, summary: Summary[Any]) -> list[list[str]]:
+    """The values of the points of each fit."""
+    return [
+        [format_point(study, point, summary.remarks.get(fit.optimizer, "")) for point in fit.points]
         for fit in summary.fits
     ]
-    at = f"at d = {', '.join(map(str, dims(summary)))}"
-    whole = texts | {at: [", ".join(row) for row in values]}
-    if sum(map(_longest_line, whole.items())) + _frame(whole) > width:
-        names = texts.pop("optimizer")
-        brief = short(names)
-        same = [head for head, column in texts.items() if len(set(column)) == 1 < len(column)]
-        told = [f"{head} {texts.pop(head)[0]}" for head in same]
-        below += [f"in every row: {'; '.join(told)}"] if told else []
-        texts = {"optimizer": [brief[name] for name in names], **texts}
-        whole = texts | {at: whole[at]}
-        if sum(map(_longest_word, whole.items())) + _frame(whole) > width:
-            whole = texts | {at: ["\n".join(row) for row in values]}
-            left_out = _too_many(whole, width)
-            whole = {head: column for head, column in whole.items() if head not in left_out}
-            below += [f"in the report: {', '.join(left_out)}"] if left_out else []
-    return _drawn(f"{study.name}: {study.quantity}", whole, below, width)
 
 
-def _drawn(title: str, columns: Columns, below: list[str], width: int) -> Table:
-    caption = Text("\n".join(below), "table.caption") if below else None
-    titled = Text(title, "table.title")
-    table = Table(title=titled, caption=caption, title_justify="left", caption_justify="left")
-    for head, wide in zip(columns, _widths(columns, width), strict=True):
-        justify: Literal["left", "right"] = "right" if _measured(head) else "left"
-        table.add_column(Text(head), width=wide, no_wrap=head == "optimizer", justify=justify)
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, row))  # a label may hold what rich takes for markup
+def _with_short_names(columns: Columns) -> dict[str, list[str]]:
+    names = columns["optimizer"]
+    short = shorten_names(names)
+    return {**columns, "optimizer": [short[name] for name in names]}
+
+
+def _without_constant_columns(columns: Columns) -> tuple[dict[str, list[str]], list[str]]:
+    """The columns that differ between rows, and title and text of the others."""
+    constant = [
+        head
+        for head, texts in columns.items()
+        if head != "optimizer" and len(set(texts)) == 1 < len(texts)
+    ]
+    varying = {head: texts for head, texts in columns.items() if head not in constant}
+    return varying, [f"{head} {columns[head][0]}" for head in constant]
+
+
+def _overflowing(columns: Columns, width: int) -> list[str]:
+    """The last columns between names and points whose longest words do not fit."""
+    names, *middle, points = columns.items()
+    room = width - _frame_width(columns)
+    room -= min(_longest_word(names), MIN_NAME_WIDTH) + _longest_word(points)
+    left_out: list[str] = []
+    while middle and sum(map(_longest_word, middle)) > room:
+        left_out.insert(0, middle.pop()[0])
+        room += COLUMN_FRAME
+    return left_out
+
+
+def _build(title: str, columns: Columns, caption: list[str], width: int) -> Table:
+    table = Table(
+        title=Text(title, "table.title"),
+        caption=Text("\n".join(caption), "table.caption") if caption else None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for head, column_width in zip(columns, _column_widths(columns, width), strict=True):
+        justify: Literal["left", "right"] = "right" if head.startswith(POINTS) else "left"
+        no_wrap = head == "optimizer"
+        table.add_column(Text(head), width=column_width, no_wrap=no_wrap, justify=justify)
+    for texts in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, texts))  # rich would take some labels for markup
     return table
 
 
-def _widths(columns: Columns, width: int) -> list[int]:
-    """Widths of columns: the widest wrap first, none below its longest word; then names are cut."""
-    found = list(map(_longest_line, columns.items()))
+def _column_widths(columns: Columns, width: int) -> list[int]:
+    """Narrow the widest columns first, none below its longest word; then truncate names."""
+    widths = list(map(_longest_line, columns.items()))
     least = list(map(_longest_word, columns.items()))
-    least[0] = min(least[0], SHORTEST) if sum(least) + _frame(columns) > width else least[0]
-    for _ in range(sum(found) + _frame(columns) - width):
-        spare = [place for place, wide in enumerate(found) if wide > least[place]]
+    if sum(least) + _frame_width(columns) > width:
+        least[0] = min(least[0], MIN_NAME_WIDTH)
+    for _ in range(sum(widths) + _frame_width(columns) - width):
+        spare = [index for index, wide in enumerate(widths) if wide > least[index]]
         if spare:
-            found[max(spare, key=found.__getitem__)] -= 1
-    return found
+            widths[max(spare, key=widths.__getitem__)] -= 1
+    return widths
 
 
-def _too_many(columns: Columns, width: int) -> list[str]:
-    """The last of the columns between names and counts for whose longest words there is no room."""
-    first, *middle, last = columns.items()
-    room = width - _frame(columns) - min(_longest_word(first), SHORTEST) - _longest_word(last)
-    found: list[str] = []
-    while middle and sum(map(_longest_word, middle)) > room:
-        found.insert(0, middle.pop()[0])
-        room += 3  # of its frame
-    return found
+def _table_width(columns: Columns, column_width: Callable[[tuple[str, list[str]]], int]) -> int:
+    return sum(map(column_width, columns.items())) + _frame_width(columns)
 
 
-def _frame(columns: Columns) -> int:
-    """Width of the lines between columns, and of the blanks beside them."""
-    return 3 * len(columns) + 1
+def _frame_width(columns: Columns) -> int:
+    """Width of the lines between columns, and of the blanks around them."""
+    return COLUMN_FRAME * len(columns) + 1
 
 
 def _longest_line(column: tuple[str, list[str]]) -> int:
@@ -110,15 +153,8 @@ def _longest_line(column: tuple[str, list[str]]) -> int:
 
 
 def _longest_word(column: tuple[str, list[str]]) -> int:
+    """Of a column that may wrap; names and points may not."""
     head, texts = column
-    words = _longest_line(("", texts)) if head == "optimizer" or _measured(head) else 0
-    return max(words, *(cell_len(word) for text in (head, *texts) for word in text.split()))
-
-
-def _measured(head: str) -> bool:
-    return head.startswith("at d = ")
-
-
-def _without_doubts(summary: Summary[Any]) -> Summary[Any]:
-    fits = [replace(fit, estimate=replace(fit.estimate, doubts="")) for fit in summary.fits]
-    return replace(summary, fits=fits)
+    unbroken = head == "optimizer" or head.startswith(POINTS)
+    longest = _longest_line(("", texts)) if unbroken else 0
+    return max(longest, *(cell_len(word) for text in (head, *texts) for word in text.split()))

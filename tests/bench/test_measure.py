@@ -1,11 +1,10 @@
-"""The measuring core, on clocks that are told what to say."""
+"""Clocks, sampling and ratios, on simulated timers and a simulated GPU."""
 
 import math
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,46 +12,44 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import Clock, Sample, ceilings, extra_bytes, paired_ratio, sampled
-from bench.measure.clock import CYCLES_A_SECOND, CudaClock
-from bench.measure.ratio import LEAST_PAIRS, LEVEL
-from bench.measure.rounds import COLD_ROUNDS, LEAST_ROUNDS, MOST_CALLS, MOST_ROUNDS
+from bench import measure
+from bench.measure import CYCLES_A_SECOND, Clock, CudaClock, Sample, extra_bytes
 from bench.registry import FORMATS
+from bench.sampling import LEAST_ROUNDS, LEVEL, MOST_CALLS, MOST_ROUNDS, paired_ratio, sample
 
 
-class ToldClock(Clock):
-    """Says of each run what it is told, and notes the order."""
+@dataclass
+class FakeTimer:
+    """Takes samples of fixed seconds, and logs their order."""
 
-    def __init__(self, seconds: dict[Any, float]) -> None:
-        self.seconds = seconds
-        self.order: list[Any] = []
-        self.calls: list[int] = []
-        self.cooled: list[Any] = []
+    name: str
+    seconds: float
+    order: list[str] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
 
-    def first(self, run: Callable[[], Any]) -> tuple[Any, float]:
-        raise AssertionError("the first call is not sampled")
-
-    def hot(self, run: Callable[[], Any], calls: int) -> Sample:
-        self.order.append(run())
+    def hot(self, calls: int) -> Sample:
+        self.order.append(self.name)
         self.calls.append(calls)
-        return Sample(self.seconds[run()], None)
+        return Sample(self.seconds, None)
 
-    def cold(self, run: Callable[[], Any]) -> Sample:
-        self.cooled.append(run())
-        return Sample(self.seconds[run()], None)
-
-
-def runs(*names: str) -> dict[str, Callable[[], str]]:
-    return {name: partial(str, name) for name in names}
+    def cold(self) -> Sample:
+        return Sample(self.seconds, None)
 
 
-def test_rounds_interleave_in_an_order_of_their_own() -> None:
+def timers(**seconds: float) -> dict[str, FakeTimer]:
+    """Timers with one log."""
+    order: list[str] = []
+    calls: list[int] = []
+    return {name: FakeTimer(name, each, order, calls) for name, each in seconds.items()}
+
+
+def test_rounds_interleave_in_a_random_but_fixed_order() -> None:
     orders = []
     for _ in range(2):
-        clock = ToldClock({"a": 0.1, "b": 0.1, "c": 0.1})
-        samples = sampled(runs("a", "b", "c"), clock, 0.75)
-        assert {len(found.hot) for found in samples.values()} == {8}
-        orders.append(clock.order)
+        three = timers(a=0.1, b=0.1, c=0.1)
+        hot, _ = sample(three, 0.75)
+        assert {len(samples) for samples in hot.values()} == {8}
+        orders.append(three["a"].order)
     rounds = [orders[0][start : start + 3] for start in range(0, len(orders[0]), 3)]
     assert all(sorted(one) == list("abc") for one in rounds)
     followers = Counter(one[one.index("a") + 1] for one in rounds if one[-1] != "a")
@@ -61,38 +58,35 @@ def test_rounds_interleave_in_an_order_of_their_own() -> None:
 
 
 def test_the_first_call_of_each_only_tells_how_many_make_a_sample() -> None:
-    class Unwarmed(ToldClock):
-        def hot(self, run: Callable[[], Any], calls: int) -> Sample:
-            slow = run() not in self.order
-            sample = super().hot(run, calls)
-            return Sample(sample.device * (9 if slow else 1), None)
+    class Unwarmed(FakeTimer):
+        def hot(self, calls: int) -> Sample:
+            slow = not self.calls
+            return super().hot(calls)._replace(device=self.seconds * (9 if slow else 1))
 
-    clock = Unwarmed({"a": 1e-4, "b": 0.1})
-    samples = sampled(runs("a", "b"), clock, 0.35)
-    assert {sample.device for sample in samples["a"].hot} == {1e-4}
-    assert {sample.device for sample in samples["b"].hot} == {0.1}
-    assert clock.calls[:2] == [1, 1]
-
-
-def test_a_slow_way_takes_the_least_rounds_and_no_cold_ones() -> None:
-    clock = ToldClock({"slow": 5.0, "quick": 0.05})
-    samples = sampled(runs("slow", "quick"), clock, 1.0)
-    assert len(samples["slow"].hot) == LEAST_ROUNDS
-    assert not samples["slow"].cold
-    assert LEAST_ROUNDS < len(samples["quick"].hot) < MOST_ROUNDS
-    assert len(samples["quick"].cold) == COLD_ROUNDS
+    cold = {name: Unwarmed(name, seconds) for name, seconds in (("a", 1e-4), ("b", 0.1))}
+    hot, _ = sample(cold, 0.35)
+    assert {each.device for each in hot["a"]} == {1e-4}
+    assert {each.device for each in hot["b"]} == {0.1}
+    assert [timer.calls[0] for timer in cold.values()] == [1, 1]
 
 
-def test_short_calls_are_repeated_within_a_sample() -> None:
-    for seconds, calls in ((1e-3, 5), (1e-5, MOST_CALLS), (0.0, MOST_CALLS)):
-        clock = ToldClock({"short": seconds})
-        samples = sampled(runs("short"), clock, 1.0)
-        assert clock.calls[0] == 1
-        assert set(clock.calls[1:]) == {calls}
-        assert len(samples["short"].hot) == MOST_ROUNDS
+def test_a_slow_call_takes_the_least_rounds_and_no_cold_ones() -> None:
+    hot, cold = sample(timers(slow=5.0, quick=0.05), 1.0)
+    assert len(hot["slow"]) == LEAST_ROUNDS
+    assert LEAST_ROUNDS < len(hot["quick"]) < MOST_ROUNDS
+    assert {name: len(samples) for name, samples in cold.items()} == {"quick": 3}
 
 
-def test_what_slows_the_machine_for_a_while_cancels_in_the_ratio() -> None:
+@pytest.mark.parametrize(("seconds", "calls"), [(1e-3, 5), (1e-5, MOST_CALLS), (0.0, MOST_CALLS)])
+def test_short_calls_are_repeated_within_a_sample(seconds: float, calls: int) -> None:
+    short = timers(short=seconds)
+    hot, _ = sample(short, 1.0)
+    assert short["short"].calls[0] == 1
+    assert set(short["short"].calls[1:]) == {calls}
+    assert len(hot["short"]) == MOST_ROUNDS
+
+
+def test_drift_of_the_machine_cancels_in_the_ratio() -> None:
     generator = np.random.default_rng(1)
     drift = np.exp(np.cumsum(generator.normal(0, 0.3, 40)))
     ratio = paired_ratio((2.0 * drift).tolist(), drift.tolist())
@@ -112,10 +106,10 @@ def test_the_interval_covers_the_median_as_often_as_it_says(rounds: int) -> None
 
 def test_too_few_rounds_have_no_interval() -> None:
     with pytest.raises(ValueError, match="5 paired samples are too few for an interval of 95%"):
-        paired_ratio([1.0] * (LEAST_PAIRS - 1), [1.0] * 9)
+        paired_ratio([1.0] * (LEAST_ROUNDS - 1), [1.0] * 9)
 
 
-def test_a_difference_is_one_only_beyond_the_a_a_run() -> None:
+def test_a_difference_has_to_exceed_the_a_a_run() -> None:
     quiet = paired_ratio([1.0] * 9, [1.0] * 9)
     noisy = paired_ratio([0.9, 1.0, 1.1] * 3, [1.0] * 9)
     small = paired_ratio([1.05] * 9, [1.0] * 9)
@@ -125,8 +119,8 @@ def test_a_difference_is_one_only_beyond_the_a_a_run() -> None:
     assert not quiet.differs(quiet)
 
 
-def test_where_one_way_has_fewer_rounds_the_first_count() -> None:
-    ratio = paired_ratio([2.0] * LEAST_PAIRS, [1.0] * LEAST_PAIRS + [math.nan])
+def test_where_one_has_fewer_rounds_the_first_ones_count() -> None:
+    ratio = paired_ratio([2.0] * LEAST_ROUNDS, [1.0] * LEAST_ROUNDS + [math.nan])
     assert tuple(ratio) == (2, 2, 2)
 
 
@@ -169,9 +163,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     cuda = SimpleNamespace(Event=gpu.event, _sleep=gpu.sleep, synchronize=gpu.synchronize)
     flushed = SimpleNamespace(add_=lambda one: gpu.enqueue(1e-3))
     torch_like = SimpleNamespace(cuda=cuda, zeros=lambda size, device: flushed)
-    module = sys.modules[CudaClock.__module__]
-    monkeypatch.setattr(module, "torch", torch_like)
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: gpu.host))
+    monkeypatch.setattr(measure, "torch", torch_like)
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: gpu.host))
     return gpu
 
 
@@ -197,10 +190,10 @@ def test_launches_are_hidden_on_a_gpu(
     gpu: Gpu, launches: int, host: float, device: float, calls: int
 ) -> None:
     clock, run = CudaClock(), launching(gpu, launches, host, device)
-    for sample in (clock.hot(run, calls), clock.hot(run, calls), clock.cold(run)):
-        assert not sample.exposed
-        assert sample.device == pytest.approx(launches * device)
-        assert sample.launch == pytest.approx(launches * host)
+    for each in (clock.hot(run, calls), clock.hot(run, calls), clock.cold(run)):
+        assert not each.exposed
+        assert each.device == pytest.approx(launches * device)
+        assert each.launch == pytest.approx(launches * host)
 
 
 def test_a_call_that_fills_the_queue_or_waits_for_the_gpu_says_so(gpu: Gpu) -> None:
@@ -241,7 +234,7 @@ def test_a_host_that_is_late_twice_is_not_hidden(gpu: Gpu) -> None:
 def test_ceilings_are_those_of_the_format() -> None:
     precisions = []
 
-    class Noting(ToldClock):
+    class FakeClock(Clock):
         def first(self, run: Callable[[], Any]) -> tuple[Any, float]:
             return None, 0.0
 
@@ -249,12 +242,12 @@ def test_ceilings_are_those_of_the_format() -> None:
             precisions.append(torch.get_float32_matmul_precision())
             return Sample(1.0, None)
 
-    found = {name: ceilings(Noting({}), FORMATS[name], "cpu") for name in FORMATS}
+    best = {name: measure.measure_ceilings(FakeClock(), FORMATS[name], "cpu") for name in FORMATS}
     products = {name: precisions[10 * place] for place, name in enumerate(FORMATS)}
     assert products["float32"] == products["bfloat16"] == "highest"
     assert products["tf32"] == products["tf32x3"] == "high"
-    assert found["tf32x3"].flops == pytest.approx(found["tf32"].flops / 3)
-    assert found["tf32x3"].bytes == found["float32"].bytes
+    assert best["tf32x3"].flops == pytest.approx(best["tf32"].flops / 3)
+    assert best["tf32x3"].bytes == best["float32"].bytes
     assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -262,10 +255,10 @@ def test_extra_bytes_are_the_peak_beyond_the_inputs(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.profiler.profiler._WARNINGS_SHOWN", set(), raising=False)  # anew
-    kept = torch.zeros(1 << 20)
+    inputs = torch.zeros(1 << 20)
 
     def run() -> torch.Tensor:
-        large = kept + 1  # 4 MiB
+        large = inputs + 1  # 4 MiB
         return (large + 1).sum()  # 4 MiB more
 
     assert 2 * 4 << 20 <= extra_bytes(run, "cpu") < 3 * 4 << 20

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import memsolve_kernels as mk
 import pytest
@@ -20,9 +21,13 @@ HALVES = (torch.bfloat16, torch.float16)
 LAYOUTS = ["contiguous", "transposed", "every other", "expanded"]
 
 
+@cache
+def normal() -> Tensor:
+    return torch.randn(ITEMS, DIM, generator=torch.Generator().manual_seed(0))
+
+
 def head(dtype: torch.dtype, layout: str = "contiguous", scale: float = 1.0) -> Tensor:
-    normal = torch.randn(ITEMS, DIM, generator=torch.Generator().manual_seed(0))
-    rows = normal.mul_(scale / DIM**0.5).to(dtype)
+    rows: Tensor = (normal() * (scale / DIM**0.5)).to(dtype)
     match layout:
         case "transposed":
             return rows.T.contiguous().T
@@ -114,7 +119,7 @@ def test_all_tiles_are_converted_in_one_place(dtype: torch.dtype, layout: str) -
     assert len({tile.values.data_ptr() for tile in tiles}) == 1
 
 
-def test_what_is_not_finite_is_found_in_any_tile() -> None:
+def test_a_number_that_is_not_finite_is_an_error_in_any_tile() -> None:
     outputs, (queries, targets) = head(torch.bfloat16), cases(1, torch.bfloat16)
     outputs[9000, 3], outputs[16000, 7] = torch.inf, torch.nan
 

@@ -21,8 +21,8 @@ if "make" not in globals():
 def cases(name: str) -> dict[str, str]:
     """Cases by title, as they are written."""
     text = (Path(__file__).parent / "data" / name).read_text()
-    _, *found = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
-    return dict(zip(found[::2], found[1::2], strict=True))
+    _, *parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def files(case: str, *, edited: bool = False) -> dict[str, str]:

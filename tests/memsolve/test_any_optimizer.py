@@ -1,4 +1,4 @@
-"""Optimizers of every temper: run as they ask to be, or refused with their own reason."""
+"""Unusual optimizers: run as they require, or refused with their own reason."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"dims": (8, 16), "seeds": 2}
 
 
 class Plain(torch.optim.Optimizer):
-    """Steps along minus the gradient, and wants nothing but its own `update`."""
+    """Steps along minus `update`, the gradient unless a subclass overrides it."""
 
     def __init__(self, params: Any, lr: float = 1.0, **settings: Any) -> None:
         super().__init__(params, {"lr": lr, **settings})
@@ -55,7 +55,7 @@ class Single(Plain):
 
 
 class Grouped(Plain):
-    """Asks each group whether Muon is for it."""
+    """Reads from each group whether to use Muon."""
 
     def __init__(self, params: Any, lr: float = 1.0, **settings: Any) -> None:
         for group in params:
@@ -203,9 +203,9 @@ HERE = __name__
     ],
 )
 def test_it_runs_and_its_first_step_is_known(choice: Choice, remark: str | None) -> None:
-    found = probe("it", choice, "cpu", torch.float64)
+    probed = probe("it", choice, "cpu", torch.float64)
     if remark is not None:
-        assert found == remark
+        assert probed == remark
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_it_is_refused_in_its_own_words(choice: str, reason: str) -> None:
 
 def test_all_that_cannot_run_are_refused_at_once_and_the_rest_runs() -> None:
     names = ["sgd", "torch.optim.SparseAdam", "adam", f"{HERE}.Wrapper"]
-    with pytest.raises(RefusedError) as told:
+    with pytest.raises(RefusedError) as caught:
         run(capacity, Grid(names, **SMALL))
-    lines = str(told.value).splitlines()
+    lines = str(caught.value).splitlines()
     assert len(lines) == 4
     assert "3 optimizers cannot be used" in lines[0]
     summary = run(capacity, Grid(names, **SMALL), skip_failing=True)

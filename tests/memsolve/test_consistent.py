@@ -1,4 +1,4 @@
-"""Summaries whose lists do not agree in length: refused when read, in a line."""
+"""Summaries with lists of different lengths are refused when they are loaded, in one line."""
 
 import copy
 import json
@@ -18,21 +18,21 @@ STUDIES = "capacity", "saturation", "precision", "dynamics", "critical-batch", "
 RECORDS = Path(__file__).parents[2] / "bench/results"
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to each list, of lists in lists to the first and last ones."""
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to each list; in lists of lists, to the first and last ones."""
     if isinstance(value, dict):
         for name, each in value.items():
-            yield from places(each, (*path, name))
+            yield from paths(each, (*path, name))
     elif isinstance(value, list):
         yield path
-        for at in {0, len(value) - 1} if value else ():
-            yield from places(value[at], (*path, at))
+        for index in {0, len(value) - 1} if value else ():
+            yield from paths(value[index], (*path, index))
 
 
-def changed(point: dict[str, Any], path: tuple[Any, ...], how: str) -> dict[str, Any]:
+def change_length(point: dict[str, Any], path: tuple[Any, ...], how: str) -> dict[str, Any]:
     """A point with one list of another length."""
-    found = copy.deepcopy(point)
-    values: Any = found
+    copied = copy.deepcopy(point)
+    values: Any = copied
     for step in path:
         values = values[step]
     if how == "shorter":
@@ -41,28 +41,28 @@ def changed(point: dict[str, Any], path: tuple[Any, ...], how: str) -> dict[str,
         values.append(copy.deepcopy(values[-1]))
     else:
         values.clear()
-    return found
+    return copied
 
 
 @pytest.mark.parametrize("how", ["shorter", "longer", "empty"])
 @pytest.mark.parametrize("name", STUDIES)
 def test_lists_of_other_lengths_are_refused_or_shown(name: str, how: str) -> None:
-    of, summary = study(name, 2)
+    loaded, summary = study(name, 2)
     content = json.loads(json.dumps(summary.as_json()))
     refused = []
     point = content["fits"][0]["points"][0]
-    for path in places(point):
-        content["fits"][0]["points"][0] = changed(point, path, how)
+    for path in paths(point):
+        content["fits"][0]["points"][0] = change_length(point, path, how)
         try:
-            found = Summary.from_json(content, of.point)
+            parsed = Summary.from_json(content, loaded.point)
         except InputError as error:
             refused.append(str(error))
         else:
-            of.rows(found.fits)
-            of.detail(found.fits[0].points[0])
-            of.figures(found)
+            loaded.rows(parsed.fits)
+            loaded.detail(parsed.fits[0].points[0])
+            loaded.figures(parsed)
     assert refused
-    assert all("entries along" in told and len(told.splitlines()) == 1 for told in refused)
+    assert all("entries along" in line and len(line.splitlines()) == 1 for line in refused)
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in RECORDS.rglob("summary.json")))
@@ -71,7 +71,7 @@ def test_every_record_is_consistent(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"a": ("T S", [[1, 2], [3, 4]]), "b": ("S", [5, 6]), "c": ("2", [7, 8])}, None),
         ({"a": ("T", [1, 2]), "law": ("T?", [])}, None),
@@ -83,9 +83,9 @@ def test_every_record_is_consistent(folder: Path) -> None:
         ({"a": ("3", [1])}, "a has 1 entries along 3; expected 3$"),
     ],
 )
-def test_axes(arrays: dict[str, tuple[str, Any]], told: str | None) -> None:
-    if told is None:
+def test_axes(arrays: dict[str, tuple[str, Any]], message: str | None) -> None:
+    if message is None:
         check_axes(arrays)
     else:
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             check_axes(arrays)

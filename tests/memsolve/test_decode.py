@@ -57,7 +57,7 @@ def test_what_was_written_comes_back_and_what_is_left_out_has_its_default() -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"count": 3.0}, "Outer.count is 3.0; expected int"),
         ({"count": True}, "Outer.count is True; expected int"),
@@ -72,8 +72,8 @@ def test_what_was_written_comes_back_and_what_is_left_out_has_its_default() -> N
         ({"done": 1}, "Outer.done is 1; expected bool"),
     ],
 )
-def test_the_first_field_of_another_type_is_named(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_the_first_field_of_another_type_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         from_json(Outer, as_json() | change)
 
 

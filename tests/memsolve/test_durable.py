@@ -102,16 +102,18 @@ def test_damage_to_cells_costs_them_and_is_kept_aside(
         assert not caplog.messages
     else:
         assert (tmp_path / "cells.damaged.jsonl").read_bytes().splitlines() == lost
-        (told,) = caplog.messages
-        assert "1 damaged line was moved to cells.damaged.jsonl" in told
+        (message,) = caplog.messages
+        assert "1 damaged line was moved to cells.damaged.jsonl" in message
 
 
 def test_damaged_lines_are_told_on_stderr(finished: Path, tmp_path: Path) -> None:
     damaged(finished, tmp_path, "cells.jsonl", lambda content: content + b"\xff\x00\n{}\n")
     command = [sys.executable, "-m", "memsolve", *RESUME, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (told,) = [each for each in done.stderr.splitlines() if "damaged" in each]
-    assert f"{tmp_path / 'cells.jsonl'}: 2 damaged lines were moved to cells.damaged.jsonl" in told
+    (message,) = [each for each in done.stderr.splitlines() if "damaged" in each]
+    assert (
+        f"{tmp_path / 'cells.jsonl'}: 2 damaged lines were moved to cells.damaged.jsonl" in message
+    )
 
 
 LOST = {
@@ -207,9 +209,9 @@ def test_a_damaged_summary_is_refused_in_one_line(
 ) -> None:
     damaged(finished, tmp_path, "summary.json", SUMMARIES[name])
     assert run_command(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert name == "unknown study" or str(tmp_path / "summary.json") in told
-    assert ("is damaged" in told) == (name in NO_STUDY)
+    (message,) = capsys.readouterr().err.splitlines()
+    assert name == "unknown study" or str(tmp_path / "summary.json") in message
+    assert ("is damaged" in message) == (name in NO_STUDY)
     assert not (tmp_path / "page").exists()
     with pytest.raises(InputError):
         load(tmp_path)
@@ -274,8 +276,8 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_of_it(
     with monkeypatch.context() as full:
         FullDisk(name, full)
         assert run_command(command) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path / name} cannot be written: No space left on device" in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / name} cannot be written: No space left on device" in message
     assert not (tmp_path / name).exists()
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob(".*.partial"))
     assert run_command(command) == 0

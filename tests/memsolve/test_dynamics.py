@@ -25,7 +25,7 @@ from memsolve.study.training.point import dynamics_point
 from memsolve.study.training.selection import select
 from memsolve.study.training.trajectory import Trajectory, margins, remaining
 from memsolve.study.training.tuning import BUDGET, WIDENINGS, first_lrs, next_lr, unit_lr
-from memsolve.training import Schedule, factor, train
+from memsolve.training import Schedule, Trainer, schedule_factor
 
 SMALL = TrainingGrid(
     ("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine")
@@ -140,7 +140,7 @@ def test_the_next_lr_is_beyond_an_end_or_beside_the_best() -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse", "cosine", "linear"])
 def test_schedules_begin_with_the_same_mean_learning_rate(schedule: Schedule) -> None:
-    mean_factor = np.mean([factor(schedule, step, 20) for step in range(20)])
+    mean_factor = np.mean([schedule_factor(schedule, step, 20) for step in range(20)])
     means = [lr * mean_factor for lr in first_lrs(3.0, schedule, 20)]
     assert means == pytest.approx([0.75, 3, 12], rel=0.05)  # two digits
 
@@ -150,7 +150,8 @@ def test_the_unit_step_is_as_large_as_a_weight_that_stores_what_d_can_hold(name:
     lr = unit_lr(TrainingGrid((name,), device="cpu"), name, 1.5, 32)
     memory = AssociativeMemory(64 * 32, 32, 1.5, seed=0)
     objective = Objective(memory, memory.population())
-    (state,) = train(objective, resolve([name])[name], [objective.batch], [lr])
+    state = Trainer(objective, resolve([name])[name]).step(objective.batch, lr)
+    assert state is not None
     items = torch.arange(round(theory.limit(32, memory.num_items)))
     weight = np.log(memory.num_items) * memory.outputs[items].T @ memory.inputs[items]
     assert float(state.weight.norm()) == pytest.approx(float(weight.norm()), rel=0.2)
@@ -331,7 +332,7 @@ def test_meaningless_grids_are_refused(arguments: dict[str, object], message: st
         ("--lrs ,", "lrs is []"),
         ("--gradient ,", "--gradient is ','; expected one value"),
         ("--sweep lr=1,2 --lrs 3,4", "expected one of them"),
-        ("--optimizers torch.optim.SGD:maximize=True", "1 (uphill), so step sizes cannot be"),
+        ("--optimizers torch.optim.SGD:maximize=True", "1 (uphill), so learning rates cannot be"),
         ("--optimizers torch.optim.SGD:lr=0", "lr is 0 in 'torch.optim.SGD:lr=0'; expected"),
     ],
 )

@@ -219,7 +219,7 @@ ALLOCATOR = RuntimeError(
 MACHINE: dict[str, tuple[BaseException, str]] = {
     "python": (MemoryError(), "out of memory"),
     "numpy": (MemoryError("Unable to allocate 8.00 TiB for an array"), "out of memory, 8.0 TiB"),
-    "torch": (ALLOCATOR, "out of memory, 32.0 GiB were asked for"),
+    "torch": (ALLOCATOR, "out of memory, 32.0 GiB were requested"),
     "GPU": (
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         "2.0 GiB",
@@ -433,9 +433,9 @@ def test_a_process_of_their_own_answers_and_ends_with_the_one_that_started_it() 
         torch.set_num_threads(threads)
     with pytest.raises(StepError, match="its step failed: KeyboardInterrupt"):
         list(worker.stream(interrupted))
-    with pytest.raises(RefusedError) as told:
+    with pytest.raises(RefusedError) as refusal:
         call(worker, partial(prepare, Grid(["adam"])))
-    assert set(told.value.refused) == {"adam"}
+    assert set(refusal.value.refused) == {"adam"}
     assert worker._running is not None
     process, connection = worker._running  # the same one, after all of these
     connection.send((_hang_after_one, ()))

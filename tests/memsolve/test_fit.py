@@ -81,7 +81,7 @@ def test_intervals_of_slopes_cover(law: str, seeds: int) -> None:
 
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_intervals_of_a_ratio_on_the_same_seeds_cover(seeds: int) -> None:
-    """What two optimizers store depends on one memory, which makes it vary together."""
+    """Counts of two optimizers on one memory, which vary jointly."""
     generator = np.random.default_rng(0)
     memory = generator.lognormal(0, 0.1, (TRIALS, seeds, 1))
     pairs = memory * [150, 500] * generator.lognormal(0, 0.08, (TRIALS, seeds, 2))

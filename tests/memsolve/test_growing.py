@@ -175,9 +175,9 @@ def test_settings_that_differ_are_told_beside_the_ranking(tmp_path: Path) -> Non
     ((_, alike),) = merge([loaded[0], loaded[2]])
     assert alike.differences == ""
     ((study, one),) = merge(loaded[:2])
-    told = "settings differ (a / b): steps 2 / 3; seeds 1 / 2"
-    assert notes(one) == [told]
-    assert told in write_report([(study, one)], tmp_path / "page").read_text()
+    message = "settings differ (a / b): steps 2 / 3; seeds 1 / 2"
+    assert notes(one) == [message]
+    assert message in write_report([(study, one)], tmp_path / "page").read_text()
 
 
 def test_settings_of_grids_differ_by_name_whether_optimizers_are_named_or_given() -> None:

@@ -41,7 +41,7 @@ def forget(folder: Path) -> None:
 
 
 @pytest.fixture
-def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
+def identify_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
     """The identity of the optimizer of some files, which are imported anew."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
@@ -62,15 +62,19 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
 
 
 @pytest.mark.parametrize("case", EDITS)
-def test_an_edit_is_noticed(case: str, found: Find) -> None:
-    before, again, after = (found(files(EDITS[case], edited=e)) for e in (False, False, True))
+def test_an_edit_is_noticed(case: str, identify_files: Find) -> None:
+    before, again, after = (
+        identify_files(files(EDITS[case], edited=e)) for e in (False, False, True)
+    )
     assert not before.unknown
     assert before == again != after
 
 
 @pytest.mark.parametrize("case", UNRELATED)
-def test_an_unrelated_change_is_not(case: str, found: Find) -> None:
-    before, after = (found(files(UNRELATED[case], edited=edited)) for edited in (False, True))
+def test_an_unrelated_change_is_not(case: str, identify_files: Find) -> None:
+    before, after = (
+        identify_files(files(UNRELATED[case], edited=edited)) for edited in (False, True)
+    )
     assert not before.unknown
     assert before == after
 
@@ -81,20 +85,20 @@ from importlib import import_module
 import torch
 from memsolve.optimizers.probe import identify
 
-found = []
+identities = []
 for folder in sys.argv[1:]:
     sys.path.insert(0, folder)
-    found.append(identify("it", import_module("opt").make, "cpu", torch.float64))
+    identities.append(identify("it", import_module("opt").make, "cpu", torch.float64))
     del sys.path[0], sys.modules["opt"]
     sys.modules.pop("helpers", None)
-print(json.dumps(found))
+print(json.dumps(identities))
 """
 
 
-def test_a_shell_and_a_folder_make_no_difference(tmp_path: Path, found: Find) -> None:
+def test_a_shell_and_a_folder_make_no_difference(tmp_path: Path, identify_files: Find) -> None:
     """Nor do another day, process, hash seed, time zone, language and current folder."""
     shells = cases("identity_shells.txt")
-    here = [found(files(case)) for case in shells.values()]
+    here = [identify_files(files(case)) for case in shells.values()]
     assert not any(each.unknown for each in here)
     assert len({str(each.content) for each in here}) == len(shells)
     folders = [tmp_path / "there" / str(number) for number in range(len(shells))]
@@ -109,15 +113,15 @@ def test_a_shell_and_a_folder_make_no_difference(tmp_path: Path, found: Find) ->
     assert [Identity(*each) for each in json.loads(done.stdout)] == here
 
 
-def made(make: Any) -> Identity:
+def identity_of(make: Any) -> Identity:
     return identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
 
 
 def nested(depth: int) -> tuple[Any, ...]:
-    found: tuple[Any, ...] = ()
+    value: tuple[Any, ...] = ()
     for _ in range(depth):
-        found = (found,)
-    return found
+        value = (value,)
+    return value
 
 
 class Endless:
@@ -139,13 +143,13 @@ class Endless:
 def test_what_cannot_be_identified_equals_nothing(
     value: Any, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "MOST", 1000)
+    monkeypatch.setattr(content, "MAX_OBJECTS", 1000)
 
     def make(params: Any) -> Any:
         return (value, torch.optim.SGD(params))[1]
 
-    assert made(make) != made(make)
-    assert made(make).unknown.partition(", in ")[0] == why
+    assert identity_of(make) != identity_of(make)
+    assert identity_of(make).unknown.partition(", in ")[0] == why
 
 
 @pytest.mark.parametrize(
@@ -158,34 +162,34 @@ def test_what_cannot_be_identified_equals_nothing(
     ],
 )
 def test_code_that_cannot_be_followed_equals_nothing(make: Any, why: str) -> None:
-    assert made(make) != made(make)
-    assert why in made(make).unknown
+    assert identity_of(make) != identity_of(make)
+    assert why in identity_of(make).unknown
 
 
 def test_a_method_put_on_an_installed_class_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [made(torch.optim.Rprop)]
-    for rate in (lambda self: 1, lambda self: 2):
-        monkeypatch.setattr(torch.optim.Rprop, "rate", rate, raising=False)
-        found.append(made(torch.optim.Rprop))
-    assert len(set(map(str, found))) == 3
+    identities = [identity_of(torch.optim.Rprop)]
+    for scale in (lambda self: 1, lambda self: 2):
+        monkeypatch.setattr(torch.optim.Rprop, "scale", scale, raising=False)
+        identities.append(identity_of(torch.optim.Rprop))
+    assert len(set(map(str, identities))) == 3
 
 
-def test_a_setting_that_the_environment_gives_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_from_the_environment_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(params: Any) -> Any:
-        return torch.optim.SGD(params, lr=float(os.environ["RATE"]))
+        return torch.optim.SGD(params, lr=float(os.environ["LR"]))
 
-    found = []
-    for rate in ("0.1", "0.2"):
-        monkeypatch.setenv("RATE", rate)
-        found.append(made(make))
-    assert found[0] != found[1]
+    identities = []
+    for lr in ("0.1", "0.2"):
+        monkeypatch.setenv("LR", lr)
+        identities.append(identity_of(make))
+    assert identities[0] != identities[1]
 
 
-def test_a_wrapped_optimizer_is_part_of_the_wrapper(found: Find) -> None:
+def test_a_wrapped_optimizer_is_part_of_the_wrapper(identify_files: Find) -> None:
     pytest.importorskip("pytorch_optimizer")
     name = "pytorch_optimizer.Lookahead:optimizer=opt.Mine"
     case = "class Mine(SGD):\n    rate = [[1|2]]\n"
-    before, after = (found(files(case, edited=edited), name) for edited in (False, True))
+    before, after = (identify_files(files(case, edited=edited), name) for edited in (False, True))
     assert before != after
     assert list(before.packages) == ["pytorch_optimizer"]
 
@@ -196,11 +200,11 @@ def test_installed_packages_count_by_version(monkeypatch: pytest.MonkeyPatch) ->
     def make(params: Any) -> Any:
         return (hypothesis.given, torch.optim.SGD(params))[1]
 
-    before = made(make)
+    before = identity_of(make)
     assert before.packages == {"hypothesis": hypothesis.__version__}
     monkeypatch.setattr(origin, "version", lambda name: "0.0")
-    assert made(make) != before
-    assert made(make).content["content"] == before.content["content"]
+    assert identity_of(make) != before
+    assert identity_of(make).content["content"] == before.content["content"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import EQUAL_SEEDS, Estimate
 from memsolve.engine.run import run
 from memsolve.optimizers.registry import builder
-from memsolve.report.table import shown
+from memsolve.report.table import format_point
 from memsolve.study import find, load
 from memsolve.study.leaderboard.cost import cost, numbers
 from memsolve.study.leaderboard.grid import POPULAR, LeaderboardGrid, LeaderboardTrial
@@ -245,8 +245,11 @@ def test_two_optimizers_are_compared_on_the_same_seeds() -> None:
     assert gap["b"] == "0.05 [0.03, 0.07]"
     assert gap["c"].startswith("0.01 [-")
     assert gap["c"].endswith("within noise")
-    assert [row["gap to the next better [95%]"] for row in leaderboard.rows(fits)] == [
-        *gap.values()
+    cells = [row["gap to the next better [95%]"] for row in leaderboard.rows(fits)]
+    assert [cell.text for cell in cells] == [*gap.values()]
+    assert [cell.key for cell in cells] == [
+        None,
+        *(pytest.approx(key) for key in (0.5, 0.05, 0.01)),
     ]
 
 
@@ -268,8 +271,8 @@ def test_leaderboards_without_a_common_problem_have_no_ranking() -> None:
 def test_items_recovered_after_an_earlier_step_are_shown() -> None:
     """The remark on the first step replaces the counts only if all of them are 0."""
     summary = Summary("leaderboard", "", {}, [fit("a", point([3, 3], [0, 0]))], {"a": "random"})
-    assert shown(leaderboard, summary.fits[0].points[0], "random") == "3.0 / 0.0"
-    assert shown(leaderboard, point([0, 0], [0, 0]), "random") == "random"
+    assert format_point(leaderboard, summary.fits[0].points[0], "random") == "3.0 / 0.0"
+    assert format_point(leaderboard, point([0, 0], [0, 0]), "random") == "random"
 
 
 def test_costs_are_relative_to_sgd() -> None:

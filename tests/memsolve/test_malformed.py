@@ -1,4 +1,4 @@
-"""Malformed input: one line on the command line, a typed exception in Python; never a traceback."""
+"""Malformed input: one line on the command line, a typed exception in Python, no traceback."""
 
 import csv
 import math
@@ -56,30 +56,30 @@ def test_there_are_a_hundred_of_each() -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_line_is_told_in_one_line(
+def test_a_command_line_is_refused_in_one_line(
     line: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("memsolve.engine.execution.worker.SUPPORTED", False)  # spares a process
     assert run_command(shlex.split(line)) == 2
-    said = capsys.readouterr()
-    (told,) = said.err.splitlines()
-    assert told.startswith("memsolve: error: ")
-    assert len(told) >= 40  # what was given, and what was expected
-    assert not list(tmp_path.iterdir())  # nothing is left of it
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("memsolve: error: ")
+    assert len(line) >= 40  # the value, and what was expected
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize(
     ("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in fields]
 )
-def test_a_grid_is_told_by_a_typed_exception(kind: type[Grid], field: str, wrong: str) -> None:
-    given = {"dims": [8]} | {field: WRONG[wrong]}
-    with pytest.raises(InputError) as told:
-        prepare(kind(**given))
-    assert len(str(told.value).splitlines()) == 1
+def test_a_grid_raises_a_typed_exception(kind: type[Grid], field: str, wrong: str) -> None:
+    fields = {"dims": [8]} | {field: WRONG[wrong]}
+    with pytest.raises(InputError) as error:
+        prepare(kind(**fields))
+    assert len(str(error.value).splitlines()) == 1
 
 
 FORMULAS = "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", '=HYPERLINK("x";"y")'

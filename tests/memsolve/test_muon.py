@@ -1,4 +1,4 @@
-"""Muon: the same optimizer as torch's when asked to be, and a more exact one by default."""
+"""Muon: the same optimizer as torch's if set up like it, and a more exact one by default."""
 
 import copy
 import io
@@ -123,7 +123,7 @@ BATCHES: list[tuple[int, ...]] = [(1, 4, 6), (6, 4, 3, 2), (1, 4, 6), (1, 6, 4)]
 
 
 def test_batching_same_shapes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = train(lambda params: Muon(params, lr=0.1, batch_dims=1), BATCHES)
+    batched = train(lambda params: Muon(params, lr=0.1, batch_dims=1), BATCHES)
     calls: list[torch.Size] = []
 
     def counted(matrix: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -138,7 +138,7 @@ def test_batching_same_shapes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     calls.clear()
     train(lambda params: Muon(params, lr=0.1, batch_dims=1), BATCHES, steps=1)
     assert calls == [(8, 4, 6), (1, 6, 4)]
-    for one, other in zip(together, apart, strict=True):
+    for one, other in zip(batched, apart, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -258,10 +258,16 @@ def test_the_scale_of_a_gradient_does_not_matter_in_float16(scale: float) -> Non
     torch.testing.assert_close(param.detach(), -torch.eye(4), rtol=4e-3, atol=0)
 
 
-@pytest.mark.parametrize("alpha", [1.2, 1.5, 2.0])
-@pytest.mark.parametrize(("dim", "dtype"), [(96, torch.float64), (512, torch.float32)])
+@pytest.mark.parametrize(
+    ("alpha", "dim", "dtype"),
+    [
+        *((alpha, 96, torch.float64) for alpha in (1.2, 1.5, 2.0)),
+        *((alpha, 192, torch.float32) for alpha in (1.2, 1.5)),
+        (2.0, 384, torch.float32),
+    ],
+)
 def test_default_schedule_stores_what_the_exact_polar_factor_stores(
-    dim: int, dtype: torch.dtype, alpha: float
+    alpha: float, dim: int, dtype: torch.dtype
 ) -> None:
     memory = AssociativeMemory(32 * dim, dim, alpha, seed=0)
     gradient = memory.gradient_at_zero(memory.population())
@@ -317,7 +323,7 @@ def test_gradients_are_rounded_at_every_step_and_left_alone() -> None:
         ({"gradient_dtype": torch.int64}, "gradient_dtype is torch.int64; expected a floating"),
     ],
 )
-def test_inaccuracies_that_mean_nothing_are_told(settings: dict[str, Any], message: str) -> None:
+def test_invalid_inaccuracies_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Muon([Parameter(torch.zeros(2, 2))], **settings)
 
@@ -395,10 +401,10 @@ def test_a_learning_rate_may_be_a_tensor_and_follows_a_scheduler(shape: tuple[in
 
         return train(make)
 
-    given = torch.full(shape, 0.1, dtype=torch.float64)
-    for one, other in zip(scheduled(given), scheduled(0.1), strict=True):
+    lr = torch.full(shape, 0.1, dtype=torch.float64)
+    for one, other in zip(scheduled(lr), scheduled(0.1), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(given, torch.full_like(given, 0.1 / 2**4))
+    torch.testing.assert_close(lr, torch.full_like(lr, 0.1 / 2**4))
 
 
 def test_only_params_and_lr_go_by_position_as_torch_orders_the_rest_differently() -> None:

@@ -47,9 +47,9 @@ def test_the_layout_of_a_kernel_does_not_matter() -> None:
 @pytest.mark.parametrize("batch_dims", [1, np.int64(2)])
 def test_a_batch_of_matrices_is_asked_for(batch_dims: int) -> None:
     gradient = torch.randn(2, 3, 6, 4, dtype=torch.float64)
-    found = step(gradient, batch_dims=batch_dims)
+    result = step(gradient, batch_dims=batch_dims)
     matrices = gradient.flatten(0, batch_dims - 1).flatten(2)
-    for ours, matrix in zip(found.flatten(0, batch_dims - 1).flatten(2), matrices, strict=True):
+    for ours, matrix in zip(result.flatten(0, batch_dims - 1).flatten(2), matrices, strict=True):
         scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
         torch.testing.assert_close(ours, scale * matrix_sign(matrix))
 
@@ -58,15 +58,15 @@ def test_a_batch_of_matrices_is_asked_for(batch_dims: int) -> None:
 def test_heads_are_blocks_of_rows_with_the_adjustment_of_their_own(adjust: str | None) -> None:
     heads = torch.randn(6, 8, 4, dtype=torch.float64)
     scale = 0.2 * 8**0.5 if adjust else 2**0.5
-    found = step(heads.flatten(0, 1), heads=6, adjust_lr_fn=adjust)
-    torch.testing.assert_close(found.reshape(6, 8, 4), scale * matrix_sign(heads))
+    result = step(heads.flatten(0, 1), heads=6, adjust_lr_fn=adjust)
+    torch.testing.assert_close(result.reshape(6, 8, 4), scale * matrix_sign(heads))
 
 
 def test_heads_of_each_of_a_batch() -> None:
     layers = torch.randn(2, 6, 5, dtype=torch.float64)
-    found = step(layers, heads=3, batch_dims=1)
+    result = step(layers, heads=3, batch_dims=1)
     expected = matrix_sign(layers.reshape(2, 3, 2, 5)).reshape(2, 6, 5)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_heads_and_whole_matrices_of_one_shape_step_alike_in_groups_of_their_own() -> None:
@@ -92,7 +92,7 @@ def test_what_is_empty_is_left_alone(shape: tuple[int, ...]) -> None:
         ((4, 1, 1), {}, r"parameter 'model\.x' has shape \(4, 1, 1\), which is a vector"),
         ((1, 4, 1), {}, "which is a vector"),
         ((2, 4, 1, 1), {"batch_dims": 1}, "which is a vector"),
-        ((2, 4), {"batch_dims": 1}, "after batch_dims=1 dimensions of a batch"),
+        ((2, 4), {"batch_dims": 1}, "after batch_dims=1 batch dimensions"),
         ((4, 4), {"heads": 3}, "heads=3 does not divide its rows"),
     ],
 )
@@ -117,9 +117,9 @@ def test_one_row_or_column_is_divided_by_its_length(shape: tuple[int, int]) -> N
 
 @pytest.mark.parametrize(("name", "least"), [("batch_dims", 0), ("heads", 1)])
 @pytest.mark.parametrize("bad", [-1, 1.5, None, "2"])
-def test_counts_that_mean_nothing_are_told(name: str, least: int, bad: Any) -> None:
+def test_invalid_counts_are_refused(name: str, least: int, bad: Any) -> None:
     settings: dict[str, Any] = {name: bad}
-    with pytest.raises(RangeError, match=f"{name} is .*whole number of at least {least}"):
+    with pytest.raises(RangeError, match=f"{name} is .*integer of at least {least}"):
         Muon([Parameter(torch.zeros(2, 2))], **settings)
 
 

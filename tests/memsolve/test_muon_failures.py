@@ -127,7 +127,7 @@ def test_after_a_failure_it_goes_on_as_if_nothing_had_been() -> None:
 
 def test_relative_damping_of_a_sharded_parameter_is_refused() -> None:
     param = Parameter(torch.zeros(4, 4))
-    param.device_mesh = None  # type: ignore[attr-defined]  # what a DTensor is known by
+    param.device_mesh = None  # type: ignore[attr-defined]  # what identifies a DTensor
     Muon([param])
     with pytest.raises(DtypeError, match="a parameter is a DTensor"):
         Muon([param], relative_damping=0.1)

@@ -1,4 +1,4 @@
-"""What torch's tests ask of every optimizer, asked of Muon: copies, hooks, scaler, schedulers."""
+"""What torch tests of every optimizer, tested of Muon: copies, hooks, scaler, schedulers."""
 
 import copy
 import pickle
@@ -57,14 +57,14 @@ def test_hooks_run_around_a_step() -> None:
 
 def test_a_scaler_unscales_and_skips_gradients_that_overflow() -> None:
     model, optimizer = model_and_optimizer()
-    plain, unscaled = copy.deepcopy((model, optimizer))
+    unscaled_model, unscaled = copy.deepcopy((model, optimizer))
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     optimizer.zero_grad()
     scaler.scale(model(DATA).square().mean()).backward()
     scaler.step(optimizer)
     scaler.update()
     after = model.weight.detach().clone()
-    torch.testing.assert_close(after, steps(plain, unscaled, 1))
+    torch.testing.assert_close(after, steps(unscaled_model, unscaled, 1))
     model.weight.grad = torch.full_like(model.weight, torch.inf)
     scaler.scale(torch.zeros(()))
     scaler.step(optimizer)
@@ -83,16 +83,16 @@ def test_schedulers_set_the_rate_of_the_next_step() -> None:
         ],
         milestones=[1],
     )
-    rates = []
+    lrs = []
     for _ in range(2):
-        rates.append(optimizer.param_groups[0]["lr"])
+        lrs.append(optimizer.param_groups[0]["lr"])
         optimizer.param_groups[0]["weight_decay"] = 0.0
         start = model.weight.detach().clone()
         change = steps(model, optimizer, 1) - start
         values = torch.linalg.svdvals(change)
-        torch.testing.assert_close(values, torch.full_like(values, rates[-1]))
+        torch.testing.assert_close(values, torch.full_like(values, lrs[-1]))
         scheduler.step()
-    assert rates == [0.05, 0.1]
+    assert lrs == [0.05, 0.1]
 
 
 def test_frozen_parameters_keep_no_state() -> None:

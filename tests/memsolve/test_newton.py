@@ -89,15 +89,15 @@ def stepped(objective: Objective, weight: Tensor, **arguments: Any) -> Tensor:
 def minimum(objective: Objective) -> Tensor:
     """Where a step cannot lower the loss any more, and says so."""
     weight = torch.zeros(objective.memory.dim, objective.memory.dim, dtype=torch.float64)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        while not told:
+        while not caught:
             weight = stepped(objective, weight, damping=0.0, tolerance=1e-8)
     return weight
 
 
 class WithoutPasses(Objective):
-    """An objective that cannot be asked for a pass over all logits."""
+    """An objective that refuses a pass over all logits."""
 
     def loss(self, weight: Tensor) -> Tensor:
         raise AssertionError
@@ -175,7 +175,7 @@ def test_near_the_minimum_a_step_squares_the_error() -> None:
         assert 50 < before / after < 200
 
 
-@pytest.mark.parametrize(("alpha", "dim"), [(1.5, 32), (2.0, 32), (1.5, 64)])
+@pytest.mark.parametrize(("alpha", "dim"), [(1.5, 32), (2.0, 24), (1.5, 40)])
 def test_every_step_lowers_the_exact_loss(alpha: float, dim: int) -> None:
     memory = AssociativeMemory(16 * dim, dim, alpha, seed=0)
     objective = Objective(memory, memory.population())
@@ -188,7 +188,7 @@ def test_every_step_lowers_the_exact_loss(alpha: float, dim: int) -> None:
     assert losses[-1] < 0.6 * losses[1]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     st.integers(1, 6),
     st.integers(1, 30),
@@ -205,16 +205,16 @@ def test_the_loss_never_rises(
     generator = torch.Generator().manual_seed(more)
     batch = memory.sample(drawn, generator) if drawn else memory.population()
     objective, weight = Objective(memory, batch), random_weight(dim, scale)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         after = stepped(objective, weight, damping=damping, lr=lr)
-    if told:
+    if caught:
         assert torch.equal(after, weight)
     else:
         assert objective.loss(after) < objective.loss(weight)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=20)
 @given(st.permutations(range(20)), st.sampled_from([0.0, 3.0]))
 def test_names_of_items_do_not_matter(order: list[int], scale: float) -> None:
     memory, renamed = (AssociativeMemory(20, 4, 1.5, seed=2) for _ in range(2))
@@ -227,7 +227,7 @@ def test_names_of_items_do_not_matter(order: list[int], scale: float) -> None:
     torch.testing.assert_close(*steps, rtol=1e-7, atol=1e-9)
 
 
-def test_a_step_takes_the_batch_of_the_moment() -> None:
+def test_a_step_is_on_the_current_batch() -> None:
     memory = AssociativeMemory(60, 5, 1.3, seed=1)
     draws = [memory.sample(200, torch.Generator().manual_seed(seed)) for seed in range(2)]
     weight = random_weight(5, 1.0)
@@ -278,7 +278,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("arguments", BAD)
-def test_bad_settings_are_told(arguments: dict[str, Any]) -> None:
+def test_bad_settings_are_refused(arguments: dict[str, Any]) -> None:
     memory = AssociativeMemory(4, 2, 1.5, seed=0)
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     with pytest.raises(InputError, match=f"{next(iter(arguments))} is"):
@@ -324,7 +324,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(start: float, bad: float)
 
 
 @pytest.mark.parametrize("arguments", BAD)
-def test_bad_settings_of_a_group_are_told_whenever_they_come(arguments: dict[str, Any]) -> None:
+def test_bad_settings_of_a_group_are_always_refused(arguments: dict[str, Any]) -> None:
     weight, objective = small_problem()
     optimizer = Newton([weight], objective)
     message = f"{next(iter(arguments))} is"

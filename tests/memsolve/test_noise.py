@@ -9,9 +9,10 @@ from torch import Tensor
 
 from memsolve import AssociativeMemory, Batch, InputError
 from memsolve.objective import Objective
+from memsolve.optimizers.registry import builder
 from memsolve.study.critical_batch import noise
 from memsolve.study.critical_batch.noise import noise_scale, two_batch_noise_scale
-from memsolve.training import train
+from memsolve.training import Trainer
 
 
 def random(memory: AssociativeMemory, scale: float, seed: int = 0) -> Tensor:
@@ -21,14 +22,10 @@ def random(memory: AssociativeMemory, scale: float, seed: int = 0) -> Tensor:
 
 def trained(memory: AssociativeMemory) -> Tensor:
     objective = Objective(memory, memory.population())
-    states = train(
-        objective,
-        lambda params, objective: torch.optim.SGD(params, lr=20.0),
-        [objective.batch] * 30,
-        [None] * 30,
-    )
-    *_, last = (state.weight.clone() for state in states)
-    return last
+    trainer = Trainer(objective, builder("sgd:lr=20"))
+    for _ in range(30):
+        trainer.step(objective.batch)
+    return trainer.weight.detach()
 
 
 MEMORY = AssociativeMemory(200, 8, 1.5, seed=0)

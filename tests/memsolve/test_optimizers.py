@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from memsolve.engine.step import step_from_zero
 
 from memsolve import AssociativeMemory, InputError
 from memsolve.engine import Grid
@@ -10,6 +9,7 @@ from memsolve.engine.prepare import prepare
 from memsolve.objective import Objective
 from memsolve.optim import Muon, Newton
 from memsolve.optimizers.registry import resolve
+from memsolve.training import step_from_zero
 
 
 def build(name: str) -> torch.optim.Optimizer:
@@ -61,7 +61,7 @@ def test_a_mapping_gives_its_own_labels() -> None:
         ("torch.optim.AdamW:0.01", "'0.01' in optimizer .* expected key=value"),
     ],
 )
-def test_bad_names_are_told(name: str, message: str) -> None:
+def test_bad_names_are_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve([name])
 
@@ -80,12 +80,12 @@ def test_bad_names_are_told(name: str, message: str) -> None:
         ("newton:damping=-1", "damping is -1"),
     ],
 )
-def test_what_cannot_step_is_told_by_name(name: str, message: str) -> None:
+def test_what_cannot_step_is_refused_by_name(name: str, message: str) -> None:
     with pytest.raises(InputError, match=f"optimizer '{name}' .*{message}"):
         prepare(Grid([name]))
 
 
-def test_a_step_to_infinity_is_told() -> None:
+def test_a_step_to_infinity_is_refused() -> None:
     class Diverging(torch.optim.SGD):
         def step(self, closure: object = None) -> None:  # type: ignore[override]
             for param in self.param_groups[0]["params"]:
@@ -95,7 +95,7 @@ def test_a_step_to_infinity_is_told() -> None:
         prepare(Grid({"far": Diverging}))
 
 
-def test_repeated_names_and_a_bare_string_are_told() -> None:
+def test_repeated_names_and_a_bare_string_are_refused() -> None:
     with pytest.raises(InputError, match="'sgd' is named twice"):
         resolve(["sgd", "sgd"])
     with pytest.raises(InputError, match="expected a list"):

@@ -1,4 +1,4 @@
-"""Files first, terminal after: what a terminal cannot do, or is made to do, costs no file."""
+"""Files are written before the terminal, and no text in a file controls the terminal."""
 
 import json
 import os
@@ -12,27 +12,34 @@ from typing import Any
 import pytest
 
 from memsolve.__main__ import main
+from memsolve.engine import Summary
 from memsolve.engine.progress import bar
 from memsolve.engine.results.load import write_summary
 from memsolve.engine.run import run as run_study
 from memsolve.output import CLOSED_PIPE
-from memsolve.report.printable import printable
+from memsolve.report.escape import escape_unprintable
 from memsolve.study import Grid, capacity
 
 SMALL = ["--optimizers", "sgd", "--dims", "8,16", "--seeds", "1"]
 FILES = ("summary.json", "points.csv", "report.html", "capacity-against-d.png")
 
 
+@pytest.fixture(scope="module")
+def summary() -> Summary[Any]:
+    return run_study(capacity, Grid(["sgd"], dims=[8, 16], seeds=1))
+
+
 @pytest.fixture
-def finished(tmp_path: Path) -> Path:
+def finished(summary: Summary[Any], tmp_path: Path) -> Path:
+    """The folder of a finished study, which a test may edit."""
     (tmp_path / "finished").mkdir()
-    write_summary(run_study(capacity, Grid(["sgd"], dims=[8, 16], seeds=1)), tmp_path / "finished")
+    write_summary(summary, tmp_path / "finished")
     return tmp_path / "finished"
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs a command, with a standard output of its own if need be."""
+    """Runs a command, with another standard output if need be."""
 
     def run(*words: str, stdout: TextIOWrapper | None = None) -> int:
         with monkeypatch.context() as changed:
@@ -46,16 +53,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return run
 
 
-def edited(folder: Path, change: Callable[[Any], object]) -> None:
+def edit(folder: Path, change: Callable[[Any], object]) -> None:
     """Change the summary in a folder."""
     path = folder / "summary.json"
-    found = json.loads(path.read_text())
-    change(found)
-    path.write_text(json.dumps(found))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
-def test_a_reader_who_leaves_costs_no_file(tmp_path: Path) -> None:
-    """Until the interpreter has shut down."""
+def test_a_closed_pipe_loses_no_file(tmp_path: Path) -> None:
+    """The command ends quietly, even while the interpreter shuts down."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "memsolve", "capacity", *SMALL, "--out", str(tmp_path)]
@@ -66,30 +73,30 @@ def test_a_reader_who_leaves_costs_no_file(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size for name in FILES)
 
 
-def test_a_full_standard_output_costs_no_file(
+def test_a_full_standard_output_loses_no_file(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Path("/dev/full").open("w") as full:
         assert run("capacity", *SMALL, "--out", str(tmp_path), stdout=full) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told == (
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
         "memsolve: error: standard output cannot be written: No space left on device; the files "
         "of the command are complete"
     )
     assert all((tmp_path / name).stat().st_size for name in FILES)
 
 
-def test_what_the_terminal_cannot_show_is_replaced(
+def test_characters_that_the_terminal_lacks_are_replaced(
     run: Callable[..., int], finished: Path, tmp_path: Path
 ) -> None:
-    edited(finished, lambda found: found["fits"][0].update(optimizer="λ-sgd"))
-    edited(finished, lambda found: found.update(refused={"β": "β cannot be used"}))
+    edit(finished, lambda content: content["fits"][0].update(optimizer="λ-sgd"))
+    edit(finished, lambda content: content.update(refused={"β": "β cannot be used"}))
     stdout = TextIOWrapper(BytesIO(), encoding="ascii")
     assert run("report", str(finished), "--out", str(tmp_path / "page"), stdout=stdout) == 0
     stdout.seek(0)
-    shown = stdout.read()
-    assert "?-sgd" in shown
-    assert "left out: ? cannot be used" in shown
+    printed = stdout.read()
+    assert "?-sgd" in printed
+    assert "left out: ? cannot be used" in printed
     assert "λ-sgd" in (tmp_path / "page" / "report.html").read_text()
 
 
@@ -124,25 +131,25 @@ HOSTILE = {
 def test_nothing_in_a_file_reaches_the_terminal_or_the_page_as_a_command(
     run: Callable[..., int], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def change(found: Any) -> None:
-        (fit,) = found["fits"]
-        every = HOSTILE.values()
-        found["fits"] = [{**fit, "optimizer": given, "note": given} for given in every]
-        found["remarks"] = found["refused"] = {given: given for given in every}
+    def change(content: Any) -> None:
+        (fit,) = content["fits"]
+        texts = HOSTILE.values()
+        content["fits"] = [{**fit, "optimizer": text, "note": text} for text in texts]
+        content["remarks"] = content["refused"] = {text: text for text in texts}
         failure = {"alpha": 1.5, "dim": 8, "cells": 1}
-        found["failed"] = [failure | {"optimizer": given, "reason": given} for given in every]
-        found["environment"] |= {given: given for given in every}
-        found["command"] = " ".join(every)
+        content["failed"] = [failure | {"optimizer": text, "reason": text} for text in texts]
+        content["environment"] |= {text: text for text in texts}
+        content["command"] = " ".join(texts)
 
-    edited(finished, change)
+    edit(finished, change)
     assert run("report", str(finished), "--out", str(tmp_path / "page")) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     page = (tmp_path / "page" / "report.html").read_text()
-    for text in (said.out, said.err, page):
+    for text in (output.out, output.err, page):
         assert all(character.isprintable() for character in text if character != "\n")
-    for given in HOSTILE.values():
-        assert f"left out: {printable(given)}" in said.out
-    assert "memsolve: all is well" not in said.out.splitlines()
+    for text in HOSTILE.values():
+        assert f"left out: {escape_unprintable(text)}" in output.out
+    assert "memsolve: all is well" not in output.out.splitlines()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -153,17 +160,17 @@ def test_nothing_in_a_file_reaches_the_terminal_by_an_error(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    edited(finished, lambda found: found.update(study=f"{HOSTILE[name]}.study"))
+    edit(finished, lambda content: content.update(study=f"{HOSTILE[name]}.study"))
     assert run("report", str(finished), "--out", str(tmp_path / "page")) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.isprintable()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
     assert run("report", str(tmp_path / HOSTILE[name]), "--out", str(tmp_path / "page")) == 2
-    told = capsys.readouterr().err
-    assert all(character.isprintable() for character in told if character != "\n")
+    message = capsys.readouterr().err
+    assert all(character.isprintable() for character in message if character != "\n")
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("text", "escaped"),
     [
         ("torch.optim.AdamW:betas=(0.9, 0.95)", "torch.optim.AdamW:betas=(0.9, 0.95)"),
         ("Öl, 漢字, λ ≤ 1…", "Öl, 漢字, λ ≤ 1…"),
@@ -171,6 +178,6 @@ def test_nothing_in_a_file_reaches_the_terminal_by_an_error(
         ("\x1b[31m\x9b\u202e\u2069\udc80", "\\x1b[31m\\x9b\\u202e\\u2069\\udc80"),
     ],
 )
-def test_printable(given: str, shown: str) -> None:
-    assert printable(given) == shown
-    assert printable(shown) == shown
+def test_unprintable_characters_are_escaped(text: str, escaped: str) -> None:
+    assert escape_unprintable(text) == escaped
+    assert escape_unprintable(escaped) == escaped

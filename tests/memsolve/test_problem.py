@@ -138,12 +138,12 @@ def test_frequencies_follow_the_power_law(num_items: int, alpha: float) -> None:
         ((10**5, 4, 100.0), "underflows"),
     ],
 )
-def test_bad_sizes_are_told(arguments: tuple[int, int, float], message: str) -> None:
+def test_bad_sizes_are_refused(arguments: tuple[int, int, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AssociativeMemory(*arguments, seed=0)
 
 
-def test_bad_calls_are_told(memory: AssociativeMemory) -> None:
+def test_bad_calls_are_refused(memory: AssociativeMemory) -> None:
     good = memory.population()
     zero = torch.zeros(6, 6, dtype=torch.float64)
     with pytest.raises(InputError, match=r"weight has shape \(5, 6\)"):

@@ -30,10 +30,10 @@ addEventListener("load", () => setTimeout(() => {
       frame.classList.contains("right"),
     ]),
     dark: getComputedStyle(document.body).backgroundColor,
-    given: column(0),
-    most: sorted(last).map(parseFloat),
-    least: sorted(last).map(parseFloat),
-    named: sorted(0),
+    initial: column(0),
+    descending: sorted(last).map(parseFloat),
+    ascending: sorted(last).map(parseFloat),
+    by_name: sorted(0),
     order: frame.querySelector("th").ariaSort,
   }, "*");
 }, 500));
@@ -43,19 +43,19 @@ addEventListener("load", () => setTimeout(() => {
 FRAME = """<!doctype html>
 <iframe src="look.html" style="width: {width}px; height: 2000px; border: 0"></iframe>
 <script>
-addEventListener("message", (told) => document.body.append(JSON.stringify(told.data)));
+addEventListener("message", (event) => document.body.append(JSON.stringify(event.data)));
 </script>
 """
 
 
-def seen(folder: Path, width: int, *options: str) -> dict[str, Any]:
-    """What the report in a folder looks like on a screen of so many pixels."""
+def view(folder: Path, width: int, *options: str) -> dict[str, Any]:
+    """What a browser shows of the report in a folder, on a screen of that many pixels."""
     (folder / "look.html").write_text((folder / "report.html").read_text() + LOOK)
     (folder / "frame.html").write_text(FRAME.format(width=width))
     page = browser.seen((folder / "frame.html").as_uri(), folder / "profile", *options)
-    told = page[page.index('{"width') : page.rindex("</body>")]
-    found: dict[str, Any] = json.loads(unescape(told))
-    return found
+    message = page[page.index('{"width') : page.rindex("</body>")]
+    properties: dict[str, Any] = json.loads(unescape(message))
+    return properties
 
 
 @browser.needs_browser
@@ -63,24 +63,24 @@ def seen(folder: Path, width: int, *options: str) -> dict[str, Any]:
     ("count", "studies"),
     [(3, ["capacity", "critical-batch"]), (12, ["capacity"]), (40, ["capacity", "saturation"])],
 )
-def test_a_report_serves_a_desk_a_phone_and_the_night(
+def test_a_report_on_a_desktop_on_a_phone_and_in_dark_mode(
     tmp_path: Path, count: int, studies: list[str]
 ) -> None:
     write_report([study(name, count) for name in studies], tmp_path)
-    desk, phone = seen(tmp_path, 1280), seen(tmp_path, 390)
-    for found, width in ((desk, 1280), (phone, 390)):
-        assert found["width"] == width
-        assert found["page"] <= width  # only tables scroll sideways
-        assert len(found["images"]) == len(list(tmp_path.glob("*.png")))
-        assert all(0 < shown <= min(width, drawn) for drawn, shown in found["images"])
-        assert all(len(set(told)) == 1 for told in found["hints"]), found["hints"]
-        assert found["given"] == names(count)
-        assert found["most"] == sorted(found["most"], reverse=True)
-        assert found["least"] == sorted(found["most"])
-        assert sorted(found["named"], key=str.lower) == sorted(names(count), key=str.lower)
-        assert found["order"] == "ascending"
+    desk, phone = view(tmp_path, 1280), view(tmp_path, 390)
+    for shown, width in ((desk, 1280), (phone, 390)):
+        assert shown["width"] == width
+        assert shown["page"] <= width  # only tables scroll sideways
+        assert len(shown["images"]) == len(list(tmp_path.glob("*.png")))
+        assert all(0 < client <= min(width, natural) for natural, client in shown["images"])
+        assert all(len(set(hint)) == 1 for hint in shown["hints"]), shown["hints"]
+        assert shown["initial"] == names(count)
+        assert shown["descending"] == sorted(shown["descending"], reverse=True)
+        assert shown["ascending"] == sorted(shown["descending"])
+        assert sorted(shown["by_name"], key=str.lower) == sorted(names(count), key=str.lower)
+        assert shown["order"] == "ascending"
     assert all(wide for wide, _, _ in phone["hints"])
     assert phone["images"][0][0] != desk["images"][0][0]  # a figure of its own, not a smaller one
     assert desk["dark"] == "rgb(255, 255, 255)"
-    night = seen(tmp_path, 390, "--blink-settings=preferredColorScheme=0")
+    night = view(tmp_path, 390, "--blink-settings=preferredColorScheme=0")
     assert night["dark"] == "rgb(22, 22, 22)"

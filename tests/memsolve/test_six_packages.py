@@ -1,6 +1,6 @@
-"""The optimizers of six packages: which run, and what is said of the others.
+"""The optimizers of six packages: those that run, and why the others do not.
 
-`data/optimizers.csv` is what one `memsolve capacity --skip-failing` of all of them has said, with
+`data/optimizers.csv` records one run of `memsolve capacity --skip-failing` with all of them, with
 pytorch_optimizer 4.1.0, heavyball 3.2.1, timm 1.0.31, schedulefree 1.4.1, lion-pytorch 0.2.5 and
 `TORCHDYNAMO_DISABLE=1`, without which heavyball compiles for minutes: in two minutes on two cores.
 """
@@ -22,11 +22,11 @@ def outcomes() -> list[dict[str, str]]:
 
 
 def test_most_optimizers_of_six_packages_run() -> None:
-    found = outcomes()
-    assert len(found) >= 150
-    assert all(row["outcome"] in ("runs", "refused") for row in found)
-    assert all(row["words"] for row in found if row["outcome"] == "refused")
-    assert sum(row["outcome"] == "runs" for row in found) > 0.8 * len(found)
+    rows = outcomes()
+    assert len(rows) >= 150
+    assert all(row["outcome"] in ("runs", "refused") for row in rows)
+    assert all(row["words"] for row in rows if row["outcome"] == "refused")
+    assert sum(row["outcome"] == "runs" for row in rows) > 0.8 * len(rows)
 
 
 @pytest.mark.parametrize(

@@ -234,9 +234,9 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
     for file, content in HELD[name].items():
         (tmp_path / file).write_bytes(content)
     assert run_command([*COMMAND, *resume, "--out", str(tmp_path)]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert str(tmp_path) in told
-    assert "choose another folder" in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path) in message
+    assert "choose another folder" in message
     assert contents(tmp_path) == HELD[name]
 
 
@@ -352,9 +352,9 @@ def test_what_is_no_regular_file_is_refused_at_once(
     (tmp_path / "target").write_text("mine")
     put(tmp_path / name)
     assert run_command([*COMMAND, "--resume", "--out", str(tmp_path)]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path / name} is a" in told
-    assert "expected a regular file" in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / name} is a" in message
+    assert "expected a regular file" in message
     assert contents(tmp_path).items() <= {"target": b"mine", ".lock": b""}.items()
 
 

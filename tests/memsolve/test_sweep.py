@@ -1,4 +1,4 @@
-"""Settings to vary: labels, values, and what is told."""
+"""Sweeps: labels, values and errors."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_every_combination_is_an_optimizer_of_its_own() -> None:
     assert grid.labels == [f"{SGD}:momentum={m}:nesterov=False" for m in ("0", "0.9")]
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     built = [build([weight], None) for build in resolve(grid.choices).values()]  # type: ignore[arg-type]
-    assert [made.defaults["momentum"] for made in built] == [0, 0.9]
+    assert [optimizer.defaults["momentum"] for optimizer in built] == [0, 0.9]
     assert built[0].defaults["nesterov"] is False
 
 
@@ -45,7 +45,7 @@ values = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)
 @given(st.dictionaries(keys, values, max_size=3))
 def test_words_and_values_say_the_same(sweep: dict[str, list[int]]) -> None:
     assert parse_sweep(to_words(sweep)) == {
-        key: [str(v) for v in found] for key, found in sweep.items()
+        key: [str(v) for v in values] for key, values in sweep.items()
     }
 
 
@@ -61,11 +61,11 @@ def test_words_and_values_say_the_same(sweep: dict[str, list[int]]) -> None:
         ("lr=1", "sweep is 'lr=1'; expected values by setting"),
     ],
 )
-def test_sweeps_that_mean_nothing_are_told(sweep: object, message: str) -> None:
+def test_invalid_sweeps_are_refused(sweep: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         _ = Grid(["sgd"], sweep=sweep).choices  # type: ignore[arg-type]
 
 
-def test_learning_rates_that_are_none_are_told() -> None:
+def test_invalid_learning_rates_are_refused() -> None:
     with pytest.raises(InputError, match="lrs holds 'fast'"):
         TrainingGrid([SGD], sweep=["lr=fast"])

@@ -52,8 +52,8 @@ def test_a_law_belongs_to_what_an_optimizer_is(name: str, method: str | None) ->
 
 def test_momentum_and_decay_make_another_method_beyond_the_first_step() -> None:
     weight = [torch.nn.Parameter(torch.zeros(2, 2))]
-    heavy, plain = torch.optim.SGD(weight, momentum=0.9), torch.optim.SGD(weight)
-    assert theory.method_of(heavy) == theory.method_of(plain, steps=9) == "sgd"
+    heavy, sgd = torch.optim.SGD(weight, momentum=0.9), torch.optim.SGD(weight)
+    assert theory.method_of(heavy) == theory.method_of(sgd, steps=9) == "sgd"
     assert theory.method_of(heavy, steps=9) is None
     assert theory.method_of(torch.optim.SGD(weight, maximize=True)) is None
 

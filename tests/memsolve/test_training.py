@@ -1,9 +1,9 @@
-"""The training loop against plain torch, and optimizers of every temper."""
+"""The trainer against a training loop in torch, and unusual optimizers."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from memsolve import AssociativeMemory, Batch, InputError
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import resolve
-from memsolve.stepper import Build
-from memsolve.training import Schedule, State, factor, train
+from memsolve.training import Builder, Schedule, State, Trainer, schedule_factor
 
 STEPS = 6
 
@@ -26,20 +25,26 @@ def objective() -> Objective:
     return Objective(memory, memory.population())
 
 
-def run(objective: Objective, build: Build, rates: list[float]) -> list[State]:
-    states = train(objective, build, repeat(objective.batch), rates)
-    return [replace(state, weight=state.weight.clone()) for state in states]
+def run(objective: Objective, build: Builder, lrs: list[float]) -> list[State]:
+    trainer = Trainer(objective, build)
+    states = []
+    for lr in lrs:
+        state = trainer.step(objective.batch, lr)
+        if state is None:
+            break
+        states.append(replace(state, weight=state.weight.clone()))
+    return states
 
 
 def by_autograd(
-    objective: Objective, make: Callable[[Any], torch.optim.Optimizer], rates: list[float]
+    objective: Objective, make: Callable[[Any], torch.optim.Optimizer], lrs: list[float]
 ) -> tuple[list[torch.Tensor], list[float]]:
     """What a user writes: loss, backward, step."""
     weight = torch.nn.Parameter(torch.zeros(5, 5, dtype=torch.float64))
     optimizer = make([weight])
     weights, losses = [], []
-    for rate in rates:
-        optimizer.param_groups[0]["lr"] = rate
+    for lr in lrs:
+        optimizer.param_groups[0]["lr"] = lr
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
@@ -65,10 +70,10 @@ def by_autograd(
 def test_training_is_what_a_user_writes_with_autograd(
     objective: Objective, make: Callable[[Any], torch.optim.Optimizer]
 ) -> None:
-    rates = [2.0 * factor("cosine", step, STEPS) for step in range(STEPS)]
+    lrs = [2.0 * schedule_factor("cosine", step, STEPS) for step in range(STEPS)]
     (build,) = resolve({"x": make}).values()
-    states = run(objective, build, rates)
-    weights, losses = by_autograd(objective, make, rates)
+    states = run(objective, build, lrs)
+    weights, losses = by_autograd(objective, make, lrs)
     assert [state.step for state in states] == list(range(1, STEPS + 1))
     for state, weight, loss in zip(states, weights, losses, strict=True):
         torch.testing.assert_close(state.weight, weight)
@@ -80,21 +85,47 @@ def test_the_first_loss_is_that_of_a_uniform_softmax(objective: Objective) -> No
     assert state.loss == pytest.approx(math.log(60))
 
 
-def test_batches_follow_what_was_yielded(objective: Objective) -> None:
+def test_every_step_is_on_its_own_batch(objective: Objective) -> None:
+    """Also for closures, and for optimizers that read the objective."""
     memory = objective.memory
-    seen: list[int] = []
+    batches = [memory.sample(size, torch.Generator().manual_seed(size)) for size in (9, 4, 2)]
+    seen: list[Batch] = []
 
-    def batches() -> Iterator[Batch]:
-        for size in (4, 3, 2):
-            seen.append(len(states))
-            yield memory.sample(size, torch.Generator().manual_seed(size))
+    class Reading(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            seen.append(objective.batch)
+            assert float(closure()) == pytest.approx(float(objective.loss(weight)))
+            return super().step()
 
-    states: list[State] = []
-    for state in train(objective, resolve(["sgd"])["sgd"], batches(), repeat(1.0)):
-        states.append(state)
-        assert len(objective.batch.items) <= 4
-    assert len(states) == 3
-    assert seen == [0, 1, 2]
+    trainer = Trainer(objective, resolve({"r": Reading})["r"])
+    seen.clear()  # of the trial run that infers requirements
+    weight = torch.zeros(5, 5, dtype=torch.float64)
+    for batch in batches:
+        expected = weight - 2.0 * memory.gradient(weight, batch)
+        state = trainer.step(batch, 2.0)
+        assert state is not None
+        assert state.loss == pytest.approx(float(memory.loss(weight, batch)))
+        torch.testing.assert_close(state.weight, expected)
+        weight = expected
+    assert all(one is other for one, other in zip(seen, batches, strict=True))
+
+
+def test_trainers_of_one_objective_share_the_gradient_at_zero(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builders = resolve(["sgd", "muon"])
+    trainers = [Trainer(objective, build) for build in builders.values()]
+    calls: list[Batch] = []
+    compute = AssociativeMemory.gradient_at_zero
+
+    def count(memory: AssociativeMemory, batch: Batch) -> torch.Tensor:
+        calls.append(batch)
+        return compute(memory, batch)
+
+    monkeypatch.setattr(AssociativeMemory, "gradient_at_zero", count)
+    for trainer in trainers:
+        trainer.step(objective.batch)
+    assert len(calls) == 1
 
 
 def test_modes_are_switched_around_steps(objective: Objective) -> None:
@@ -113,17 +144,19 @@ def test_modes_are_switched_around_steps(objective: Objective) -> None:
             assert self.mode == "train"
             return super().step(closure)
 
-    made = []
+    built = []
 
     def build(params: Any) -> Averaging:
-        made.append(Averaging(params))
-        return made[0]
+        built.append(Averaging(params))
+        return built[-1]
 
-    for _ in train(objective, resolve({"a": build})["a"], repeat(objective.batch), [1.0] * 2):
-        assert made[0].mode == "eval"
+    trainer = Trainer(objective, resolve({"a": build})["a"])
+    for _ in range(2):
+        trainer.step(objective.batch, 1.0)
+        assert built[-1].mode == "eval"
 
 
-def test_an_optimizer_without_closure_works_and_one_without_lr_is_told(
+def test_an_optimizer_without_closure_works_and_one_without_lr_is_refused(
     objective: Objective,
 ) -> None:
     class Plain(torch.optim.Optimizer):
@@ -151,15 +184,15 @@ def test_a_run_ends_where_it_diverges(objective: Objective) -> None:
     st.integers(1, 100),
 )
 def test_schedules_start_at_one_and_never_rise(schedule: Schedule, steps: int) -> None:
-    factors = [factor(schedule, step, steps) for step in range(steps)]
+    factors = [schedule_factor(schedule, step, steps) for step in range(steps)]
     assert factors[0] == 1
     assert all(late <= early for early, late in pairwise(factors))
     assert factors[-1] > 0
 
 
-def test_an_unknown_schedule_is_told() -> None:
+def test_an_unknown_schedule_is_refused() -> None:
     with pytest.raises(InputError, match="schedule is 'warm'; expected one of"):
-        factor("warm", 0, 1)  # type: ignore[arg-type]
+        schedule_factor("warm", 0, 1)  # type: ignore[arg-type]
 
 
 class Sharpness(torch.optim.SGD):
@@ -204,5 +237,4 @@ def test_a_weight_whose_logits_overflow_has_diverged() -> None:
     """In float32 a weight may be finite and its logits not: the run ends, and does not fail."""
     memory = AssociativeMemory(64, 8, 1.5, seed=0, dtype=torch.float32)
     objective = Objective(memory, memory.population())
-    states = train(objective, resolve(["muon"])["muon"], [objective.batch] * 2, [1e37, 1e37])
-    assert not list(states)
+    assert run(objective, resolve(["muon"])["muon"], [1e37, 1e37]) == []

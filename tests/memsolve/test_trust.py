@@ -149,8 +149,8 @@ def test_a_report_is_written_under_the_lock_of_its_folder(
 ) -> None:
     with alone(tmp_path):
         assert run_command([*REPORT, str(tmp_path)]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert "is in use by another process; wait" in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert "is in use by another process; wait" in message
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == []
     assert run_command([*REPORT, str(tmp_path)]) == 0
 
@@ -181,8 +181,8 @@ def test_what_this_program_did_not_write_is_not_overwritten(
 ) -> None:
     (tmp_path / name).write_text("of someone else")
     assert run_command([*REPORT, str(tmp_path)]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path / name} was not written by memsolve" in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / name} was not written by memsolve" in message
     assert (tmp_path / name).read_text() == "of someone else"
     assert {path.name for path in tmp_path.iterdir()} <= {name, ".lock"}
 

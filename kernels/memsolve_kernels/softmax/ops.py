@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._library.custom_ops import CustomOpDef
 
-from memsolve_kernels.modes import is_traced, without_autocast
+from memsolve_kernels.modes import any_traced, without_autocast
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
@@ -28,7 +28,7 @@ def run(operator: CustomOpDef, *inputs: Any) -> Any:
 
     An operator's dispatch costs time, and its first call loads `torch._dynamo`.
     """
-    if torch.compiler.is_compiling() or any(isinstance(i, Tensor) and is_traced(i) for i in inputs):
+    if any_traced(inputs):
         return operator(*inputs)
     return _implementations[operator](*inputs)
 

@@ -4,6 +4,9 @@ A row is the arguments of `plan.TileConfig`: block_b, block_n, block_d, num_warp
 where it is not one, ctas_per_sm and lanes. It serves d up to block_d. Up to FEW queries have rows
 of their own. An architecture without rows takes those of its fallback (`architectures.FALLBACK`).
 
+Passes: "odds" is loss and gradient by the queries, "outputs" the gradient by the outputs,
+"covariance" and "curvature" are products of the Hessian, "rank" is retrieval.
+
 "odds" and "covariance" keep a weighted sum of block_d columns on chip, "curvature" keeps two; where
 d is too large for "curvature", "odds" and "covariance" run one after the other. "outputs" keeps a
 sum for each of block_b items, and iterates over queries by block_n. Where d is too large for them,

@@ -22,9 +22,10 @@ from memsolve.optimizers.registry import BUILT_IN, parse
 def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> Iterator[Executor]:
     """The executor of a grid: a worker process where one helps, else this process.
 
-    A worker serves a time limit, and optimizers that are neither built in nor torch's. It cannot
-    serve an optimizer that this process may have changed since its import: one given as a class
-    or a function, or from a package that is already imported here.
+    With a time limit it is a worker, which imports study and optimizers anew. Without one it is a
+    worker for optimizers that are neither built in nor torch's, but this process for an optimizer
+    given as a class or a function, or from a package that is already imported: this process may
+    have changed it.
 
     Args:
         study: to be run.
@@ -36,7 +37,7 @@ def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> I
     """
     if time_limit is not None and not is_positive(time_limit):
         raise RangeError(f"time_limit is {time_limit!r}; expected a number of seconds above 0")
-    if time_limit is None and not _has_foreign_optimizers(grid):
+    if time_limit is None and not _worker_helps(grid):
         yield LocalExecutor()
         return
     from memsolve.engine.execution.worker import SUPPORTED, Worker
@@ -53,8 +54,8 @@ def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> I
         yield worker
 
 
-def _has_foreign_optimizers(grid: Grid) -> bool:
-    """Whether some optimizers are from other packages, none of which is imported here."""
+def _worker_helps(grid: Grid) -> bool:
+    """Whether some optimizers are from other packages, and none of these is imported here."""
     foreign = {choice for choice in grid.choices.values() if not _is_built_in(choice)}
     imported = {name.partition(".")[0] for name in sys.modules}
     return bool(foreign) and all(

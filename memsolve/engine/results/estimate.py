@@ -91,7 +91,8 @@ def jackknife(
     """A statistic of all seeds, with Student's interval from its values without one seed each.
 
     The statistic is computed `S` times, each time without one seed in all groups: measurements
-    that share a seed, at different `d` or with different optimizers, may be dependent. With `c` the `S` changes of the value on the scale, the standard error is
+    that share a seed, at different `d` or with different optimizers, may be dependent. With `c`
+    the `S` changes of the value on the scale, the standard error is
     `sqrt((S - 1) / S * sum c^2)`, and the interval reaches `t_{S-1}` times that to either side
     (Tukey 1958, *Bias and confidence in not-quite large samples*; Miller 1974, *The jackknife: a
     review*; changes from the value itself, not from their mean, so that an estimated bias widens

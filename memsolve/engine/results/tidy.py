@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from memsolve.engine.storage import folder
 from memsolve.engine.cell import Cell
+from memsolve.engine.storage import folder
 
 HEADER = (
     "optimizer",
@@ -65,10 +65,10 @@ def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measur
 
 
 def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
-    """Write `HEADER` and the rows; a batch of the whole population is `inf`.
+    """Write `HEADER` and the rows; the batch size of the population is `inf`.
 
-    Learning rate and schedule are empty where a study does not set them. Texts that a spreadsheet would
-    take for a formula are escaped, see `FORMULA`; numbers are not.
+    Learning rate and schedule are empty where a study does not set them. Texts that a spreadsheet
+    would take for a formula are escaped, see `FORMULA`; numbers are not.
     """
     text = UnixLines()
     table = csv.writer(text, lineterminator="\r\n")

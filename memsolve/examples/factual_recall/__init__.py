@@ -1,4 +1,4 @@
-"""A small model that learns facts from prompts: which optimizer recalls the rare ones?
+"""A small model that learns facts from prompts: which optimizers store the rare ones?
 
 `python -m memsolve.examples.factual_recall --out results/factual-recall` runs it.
 """
@@ -15,7 +15,7 @@ __all__ = ["study"]
 
 
 def __getattr__(name: str) -> "Any":
-    """Import on first use: `python -m` imports this with the current folder first on the path."""
+    """Import on first use, because `python -m` imports this with the current folder on the path."""
     if name != "study":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from memsolve.examples.factual_recall import comparison

@@ -1,4 +1,4 @@
-"""`python -m memsolve.examples.factual_recall`: the study by its path, with all its options."""
+"""`python -m memsolve.examples.factual_recall`: the command of the study, with all its options."""
 
 import sys
 

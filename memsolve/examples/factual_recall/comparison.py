@@ -6,16 +6,16 @@ from itertools import product
 from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
 
-from memsolve.engine import Cell, Fit, Summary
+from memsolve.engine import Cell, Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.engine.results.tidy import Measured
-from memsolve.examples.factual_recall.facts import ANSWERS, BUCKETS, RELATIONS, Facts
-from memsolve.examples.factual_recall.figure import by_bucket
-from memsolve.examples.factual_recall.outcome import Recalled, Recollections, recalled
-from memsolve.examples.factual_recall.training import Lesson, Recollection, recollect
+from memsolve.examples.factual_recall.facts import BUCKETS, NUM_ANSWERS, NUM_RELATIONS, Facts
+from memsolve.examples.factual_recall.figure import recall_figure
+from memsolve.examples.factual_recall.point import RecallPoint, Runs, recall_point
+from memsolve.examples.factual_recall.training import RecallRun, RecallTask, measure_recall
+from memsolve.faults import StepError
 from memsolve.optimizers.registry import builder
 from memsolve.seeds import seeded
-from memsolve.stepper import StepError
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
 from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.tuned_study import TunedStudy
@@ -32,26 +32,28 @@ OPTIMIZERS = (
 )
 
 
-class FactualRecall(TunedStudy[TrainingGrid, Trial, Recollection, Recalled]):
-    """Facts of head, torso and tail that a small model recalls, each optimizer tuned alike."""
+class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
+    """Facts of head, torso and tail that a small model recovers, by optimizer."""
 
     name = "memsolve.examples.factual_recall.study"
-    question = "Facts that a small model recalls, by how often each was met."
-    quantity = "facts recalled"
+    question = "How many facts, frequent and rare, does a small model recover after training?"
+    quantity = "facts recovered"
     definition = (
-        "A model with embeddings, one layer of attention, an MLP and a head, d wide, learns N "
-        f"facts, {RELATIONS} of each subject, from batches of prompts. Subjects are met by a power "
-        "law of exponent alpha. A prompt holds a subject and a relation among words that mean "
-        f"nothing; the model answers with one of {ANSWERS} words. After the last step every fact "
-        "is asked for once, and is recalled if the answer has the largest logit. The subjects are "
-        "ranked and cut at equal ratios of the rank: head, up to the cube root of their number; "
-        "torso, up to its square; tail, the rest. Every optimizer is tuned by the rule of dynamics "
-        "on seed 0, in the middle the learning rate whose first step is 1/32 as large as the "
-        "parameters; what has recalled most is measured on the other seeds. What takes matrices "
-        "alone, as Muon, trains those of attention and MLP, and AdamW the rest, with the same "
-        "first step relative to what it trains. A run that ends early counts 0."
+        "A model with embeddings, one layer of attention, an MLP and a head, of width d, learns N "
+        f"facts, {NUM_RELATIONS} of each subject, from batches of prompts. Subjects occur with a "
+        "power law of exponent alpha. A prompt contains a subject and a relation among noise "
+        f"tokens; the answer is one of {NUM_ANSWERS} classes. After the last step every fact is "
+        "evaluated once, and is recovered if its answer has the largest logit. The subjects are "
+        "ranked and split at equal ratios of the rank: head, up to the cube root of their number; "
+        "torso, up to its square; tail, the rest. Every optimizer is tuned on seed 0 by the rule "
+        "of dynamics, around the learning rate whose first step is 1/32 as large as the "
+        "parameters; the trial that recovers most is run on the other seeds. Optimizers for "
+        "matrices only, such as Muon, train those of attention and MLP, and AdamW the other "
+        "parameters, with a first step of the same relative size. A run that ends early counts 0."
     )
-    legend = "head, torso, tail: share of their facts recalled in the end, at the largest d"
+    legend = (
+        "head, torso, tail: share of their facts recovered after the last step, at the largest d"
+    )
     grid = TrainingGrid(
         OPTIMIZERS,
         dims=(64,),
@@ -63,14 +65,15 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, Recollection, Recalled]):
         dtype="float32",
     )
     cell = Trial
-    result = Recollection
-    point = Recalled
+    result = RecallRun
+    point = RecallPoint
 
     def complete(self, grid: TrainingGrid) -> TrainingGrid:
-        """The grid, which has batches; the facts of every model are whole subjects.
+        """The grid, after a check that the example supports it.
 
         Raises:
-            RangeError: a grid that has not.
+            RangeError: a grid without batch sizes, with a thresholded gradient, or with a number
+                of facts that is not a multiple of those of a subject.
         """
         if grid.gradient != "exact":
             raise RangeError(
@@ -89,107 +92,113 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, Recollection, Recalled]):
         Raises:
             StepError: the optimizer cannot train the model.
         """
-        size = self.batch_sizes(grid, alpha, dim)[-1]
-        cell = Cell(optimizer, alpha, dim, grid.items_of(dim), size, TUNING_SEEDS[0])
+        batch_size = self.batch_sizes(grid, alpha, dim)[-1]
+        cell = Cell(optimizer, alpha, dim, grid.items_of(dim), batch_size, TUNING_SEEDS[0])
         try:
             with seeded(grid.device, TUNING_SEEDS[0], dim):
-                return _lesson(grid, cell).unit_rates()[0]
+                return _task(grid, cell).unit_lrs()[0]
         except StepError as error:
             raise StepError(f"optimizer {optimizer!r} cannot train the model: {error}") from error
 
     def tuning_seeds(self, grid: TrainingGrid) -> range:
-        """The seed that is not shown."""
+        """The seed that the report does not show."""
         return TUNING_SEEDS
 
-    def next_cells(self, grid: TrainingGrid, results: Recollections) -> list[Trial]:
-        """What tuning asks for; once it has ended, the best on the seeds that are shown."""
-        tuned = {run: result for run, result in results.items() if run.seed in TUNING_SEEDS}
-        if further := super().next_cells(grid, tuned):
-            return further
-        best = {place: self.select(runs).candidate for place, runs in by_tuning_key(tuned).items()}
-        shown = range(len(TUNING_SEEDS), len(TUNING_SEEDS) + grid.seeds)
-        wanted = [self.trial(grid, place, seed, best[place]) for seed in shown for place in best]
-        return [run for run in wanted if run not in results]
+    def next_cells(self, grid: TrainingGrid, results: Runs) -> list[Trial]:
+        """The next trials for tuning; after tuning, the best trials on the seeds of the report."""
+        tuning_runs = {trial: run for trial, run in results.items() if trial.seed in TUNING_SEEDS}
+        if trials := super().next_cells(grid, tuning_runs):
+            return trials
+        best = {
+            key: self.select(runs).candidate for key, runs in by_tuning_key(tuning_runs).items()
+        }
+        seeds = range(len(TUNING_SEEDS), len(TUNING_SEEDS) + grid.seeds)
+        trials = [self.trial(grid, key, seed, best[key]) for seed in seeds for key in best]
+        return [trial for trial in trials if trial not in results]
 
-    def measure(self, grid: TrainingGrid, cells: Sequence[Trial]) -> Iterator[Recollection]:
-        """Each trial's run."""
+    def measure(self, grid: TrainingGrid, cells: Sequence[Trial]) -> Iterator[RecallRun]:
+        """The run of each trial."""
         for cell in cells:
             with seeded(grid.device, cell.seed, cell.dim):
-                result = recollect(_lesson(grid, cell), cell.schedule, cell.lr)
+                result = measure_recall(_task(grid, cell), cell.schedule, cell.lr)
             yield result
 
-    def select(self, runs: Recollections) -> Selection:
-        """What has recalled most in the end."""
+    def select(self, runs: Runs) -> Selection:
+        """The candidate with the most facts recovered after the last step."""
         return select(runs)
 
-    def fits(self, grid: TrainingGrid, results: Recollections) -> list[Fit[Recalled]]:
-        """One fit an optimizer, alpha and batch size, the best first."""
-        places = by_tuning_key(results)
+    def fits(self, grid: TrainingGrid, results: Runs) -> list[Fit[RecallPoint]]:
+        """One fit for each optimizer, alpha and batch size, the best first."""
+        by_key = by_tuning_key(results)
 
-        def fit(name: str, alpha: float, size: int) -> Fit[Recalled]:
-            at = [TuningKey(name, alpha, dim, size) for dim in grid.dims]
-            points = [recalled(grid, place, places[place]) for place in at]
+        def fit(name: str, alpha: float, batch_size: int) -> Fit[RecallPoint]:
+            keys = [TuningKey(name, alpha, dim, batch_size) for dim in grid.dims]
+            points = [recall_point(grid, key, by_key[key]) for key in keys]
             totals = [point.totals for point in points]
             slope = power_law_exponent(
                 grid.dims, totals, [lambda draws: draws.mean(1)] * len(totals)
             )
-            return Fit(name, alpha, self.quantity, slope, None, points, size)
+            return Fit(name, alpha, self.quantity, slope, None, points, batch_size)
 
-        sizes = grid.batch_sizes or []
-        every = product(grid.alphas, sizes, grid.labels)
-        return self.ranked([fit(name, alpha, size) for alpha, size, name in every])
+        batch_sizes = grid.batch_sizes or []
+        every = product(grid.alphas, batch_sizes, grid.labels)
+        return self.ranked([fit(name, alpha, batch_size) for alpha, batch_size, name in every])
 
-    def columns(self, fit: Fit[Recalled]) -> dict[str, str]:
+    def columns(self, fit: Fit[RecallPoint]) -> dict[str, TableCell]:
         """The share of each bucket, at the largest `d`."""
-        shares = fit.points[-1].shares
-        told = [_told(share, "{:.0%}") for share in shares]
-        return dict(zip(BUCKETS, told, strict=True))
+        return {
+            bucket: TableCell(_format_estimate(share, "{:.0%}"), share.value)
+            for bucket, share in zip(BUCKETS, fit.points[-1].shares, strict=True)
+        }
 
-    def value(self, point: Recalled) -> str:
-        """Facts recalled, with the interval over seeds."""
-        return _told(point.total, "{:.0f}")
+    def value(self, point: RecallPoint) -> str:
+        """Facts recovered, with the interval over seeds."""
+        return _format_estimate(point.total, "{:.0f}")
 
-    def score(self, point: Recalled) -> float | None:
-        """Facts recalled."""
+    def score(self, point: RecallPoint) -> float | None:
+        """Facts recovered."""
         return point.total.value
 
-    def detail(self, point: Recalled) -> str:
-        """Facts recalled, of how many, and how."""
-        edge = ", at the edge of those tried" if point.edge else ""
-        early = f"{point.note}; " if point.note else ""
+    def detail(self, point: RecallPoint) -> str:
+        """Facts recovered, of how many, and the settings that recovered them."""
+        edge = ", at the edge of the range" if point.at_edge else ""
+        note = f"{point.note}; " if point.note else ""
         return (
-            f"{self.value(point)} of {point.num_items} after {point.marks[-1]} steps; {early}"
-            f"{point.schedule}, step size {point.lr:g}{edge}; "
+            f"{self.value(point)} of {point.num_items} after {point.marks[-1]} steps; {note}"
+            f"{point.schedule}, learning rate {point.lr:g}{edge}; "
             f"{1e3 * point.seconds:.0f} ms a step"
         )
 
-    def tidy(self, result: Recollection) -> Iterable[Measured]:
-        """Facts recalled of each bucket, and the loss, at the marks; and the time of a step."""
+    def tidy(self, result: RecallRun) -> Iterable[Measured]:
+        """Facts recovered in each bucket, and the loss, at the marks; and the time of a step."""
         yield Measured(0, "seconds", result.seconds)
         for mark, counts, loss in zip(result.marks, result.buckets, result.loss, strict=True):
             yield Measured(mark, "recovered", sum(counts))
             yield Measured(mark, "batch loss", loss)
-            for bucket, number in zip(BUCKETS, counts, strict=True):
-                yield Measured(mark, f"recovered of {bucket}", number)
+            for bucket, count in zip(BUCKETS, counts, strict=True):
+                yield Measured(mark, f"recovered of {bucket}", count)
 
-    def figures(self, summary: Summary[Recalled]) -> dict[str, Figure]:
-        """The share of each bucket that is recalled, against steps."""
-        return {"factual-recall": by_bucket(summary)}
+    def figures(self, summary: Summary[RecallPoint]) -> dict[str, Figure]:
+        """The share of each bucket that is recovered, against steps."""
+        return {"factual-recall": recall_figure(summary)}
 
 
 study = FactualRecall()
 
 
-def _lesson(grid: TrainingGrid, cell: Cell) -> Lesson:
-    """What decides the run of a cell but its step size."""
+def _task(grid: TrainingGrid, cell: Cell) -> RecallTask:
+    """The task of a cell, without its schedule and learning rate."""
     assert cell.batch_size is not None
     facts = Facts(cell.num_items, cell.alpha, seed=cell.seed)
     build = builder(grid.choices[cell.optimizer])
-    return Lesson(grid, facts, build, cell.dim, cell.batch_size, cell.seed)
+    return RecallTask(grid, facts, build, cell.dim, cell.batch_size, cell.seed)
 
 
-def _told(estimate: Estimate, form: str) -> str:
-    """As text, each number in a form; without an interval the number alone."""
-    ends = [end for end in (estimate.low, estimate.high) if end is not None]
-    told = [form.format(number) for number in (estimate.value, *ends)]
-    return f"{told[0]} [{told[1]}, {told[2]}]" if ends else told[0]
+def _format_estimate(estimate: Estimate, template: str) -> str:
+    """The value, and the interval if there is one, each formatted by a template."""
+    value, *ends = (
+        template.format(number)
+        for number in (estimate.value, estimate.low, estimate.high)
+        if number is not None
+    )
+    return f"{value} [{', '.join(ends)}]" if ends else value

@@ -1,4 +1,4 @@
-"""How recall grows in head, torso and tail."""
+"""The figure of the example: facts recovered in head, torso and tail, against steps."""
 
 from typing import Any
 
@@ -7,45 +7,59 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
 from memsolve.examples.factual_recall.facts import BUCKETS
-from memsolve.examples.factual_recall.outcome import Recalled
-from memsolve.report.curves import curve, height, label_ends, width
-from memsolve.report.drawing import CROWD, key, looks, optimizers, panels, plain
-from memsolve.report.names import short
+from memsolve.examples.factual_recall.point import RecallPoint
+from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
+from memsolve.report.drawing import (
+    MAX_BANDS,
+    add_legend,
+    create_panels,
+    curve_styles,
+    escape_mathtext,
+    optimizers,
+)
+from memsolve.report.names import shorten_names
 
 
-def by_bucket(summary: Summary[Recalled]) -> Figure:
-    """The share of each bucket's facts that is recalled, against steps, beside what was met."""
-    names = short(optimizers(summary))
-    look, few = looks(names), len(names) <= CROWD
-    titles = {
-        (fit.alpha, fit.quantity, point.dim, place): f"{bucket}, {size} facts\n"
-        f"alpha = {fit.alpha:g}, d = {point.dim}, {fit.quantity.partition(' at ')[2]}"
+def recall_figure(summary: Summary[RecallPoint]) -> Figure:
+    """The share of each bucket that is recovered, and the share that the prompts contained."""
+    names = shorten_names(optimizers(summary))
+    styles, with_bands = curve_styles(names), len(names) <= MAX_BANDS
+    figure, panels = create_panels(
+        _titles(summary),
+        size=(panel_width([*names.values()], 2), panel_height(len(names), 3.4)),
+        axes=("step", "share of the facts recovered"),
+    )
+    for fit in summary.fits:
+        name, style = escape_mathtext(names[fit.optimizer]), styles[fit.optimizer]
+        for point in fit.points:
+            marks = np.array(point.marks, dtype=float)
+            shares = np.array(point.recovered) / point.bucket_sizes
+            expected = np.array(point.expected_distinct) / point.bucket_sizes
+            for bucket in range(len(BUCKETS)):
+                axes = panels[fit.alpha, fit.batch_size, point.dim, bucket]
+                seeds = shares[:, :, bucket]
+                band = (seeds.min(1), seeds.max(1)) if with_bands else None
+                draw_curve(axes, name, style, marks, seeds.mean(1), band)
+                axes.plot(marks, expected[:, bucket], color="black", ls="--", lw=0.8)
+                axes.set(xscale="log", ylim=(0, 1.02))
+    for axes in panels.values():
+        label_ends(axes)
+    entries: dict[str, dict[str, Any]] = {
+        "mean over seeds": {"ls": "-"},
+        "in the prompts so far, expected": {"ls": "--", "lw": 0.8, "color": "black"},
+    }
+    if with_bands:
+        entries["range over seeds"] = {"lw": 6, "alpha": 0.3}
+    add_legend(figure, entries)
+    return figure
+
+
+def _titles(summary: Summary[RecallPoint]) -> dict[tuple[float, int | None, int, int], str]:
+    """Titles of panels by alpha, batch size, `d` and index of the bucket."""
+    return {
+        (fit.alpha, fit.batch_size, point.dim, index): f"{bucket}, {size} facts\n"
+        f"alpha = {fit.alpha:g}, d = {point.dim}, B = {fit.batch_size}"
         for fit in summary.fits
         for point in fit.points
-        for place, (bucket, size) in enumerate(zip(BUCKETS, point.sizes, strict=True))
+        for index, (bucket, size) in enumerate(zip(BUCKETS, point.bucket_sizes, strict=True))
     }
-    size = width([*names.values()], 2), height(len(names), 3.4)
-    figure, found = panels(titles, size=size, axes=("step", "share of the facts recalled"))
-    for fit in summary.fits:
-        for point in fit.points:
-            marks, shares = np.array(point.marks, dtype=float), np.array(point.recalled)
-            shares = shares / point.sizes
-            for place, size_of in enumerate(point.sizes):
-                axes = found[fit.alpha, fit.quantity, point.dim, place]
-                here = shares[:, :, place]
-                band = (here.min(1), here.max(1)) if few else None
-                name = plain(names[fit.optimizer])
-                curve(axes, name, look[fit.optimizer], marks, here.mean(1), band)
-                met = np.array(point.met)[:, place] / size_of
-                axes.plot(marks, met, color="black", ls="--", lw=0.8)
-                axes.set(xscale="log", ylim=(0, 1.02))
-    for axes in found.values():
-        label_ends(axes)
-    meanings: dict[str, dict[str, Any]] = {
-        "mean over seeds": {"ls": "-"},
-        "asked for by then, expected": {"ls": "--", "lw": 0.8, "color": "black"},
-    }
-    if few:
-        meanings["range over seeds"] = {"lw": 6, "alpha": 0.3}
-    key(figure, meanings)
-    return figure

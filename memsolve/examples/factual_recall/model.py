@@ -4,55 +4,57 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
-from memsolve.examples.factual_recall.facts import ANSWERS, LENGTH, Prompts
+from memsolve.examples.factual_recall.facts import NUM_ANSWERS, PROMPT_LENGTH, Prompts
 from memsolve.recall import recovered
 
-WIDER = 4
+MLP_RATIO = 4
 """Width of the MLP, in widths of the model."""
 
 
-class Model(nn.Module):
-    """From words to the logits of the answers.
+class FactModel(nn.Module):
+    """A transformer layer from tokens to the logits of the answers.
 
-    The last word attends to all; nothing else is computed, since nothing else is asked.
+    Only the last token attends, to all tokens: the answer depends on no other state.
 
     Args:
-        num_words: different words.
+        vocabulary_size: number of tokens.
         dim: width `d`.
     """
 
-    def __init__(self, num_words: int, dim: int) -> None:
+    def __init__(self, vocabulary_size: int, dim: int) -> None:
         super().__init__()
-        self.words = nn.Parameter(torch.randn(num_words, dim) * dim**-0.5)
-        self.places = nn.Parameter(torch.zeros(LENGTH, dim))
-        self.query, self.key, self.value, self.mix = (
+        self.token_embeddings = nn.Parameter(torch.randn(vocabulary_size, dim) * dim**-0.5)
+        self.position_embeddings = nn.Parameter(torch.zeros(PROMPT_LENGTH, dim))
+        self.query, self.key, self.value, self.output = (
             nn.Linear(dim, dim, bias=False) for _ in range(4)
         )
-        self.up, self.down = nn.Linear(dim, WIDER * dim), nn.Linear(WIDER * dim, dim)
-        self.head = nn.Parameter(torch.randn(ANSWERS, dim) * dim**-0.5)
+        self.up, self.down = nn.Linear(dim, MLP_RATIO * dim), nn.Linear(MLP_RATIO * dim, dim)
+        self.head = nn.Parameter(torch.randn(NUM_ANSWERS, dim) * dim**-0.5)
 
-    def forward(self, words: Tensor) -> Tensor:
-        """The logits, (B, ANSWERS), of the words of prompts, (B, LENGTH)."""
-        return self.hidden(words) @ self.head.T
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The logits, (B, NUM_ANSWERS), for tokens (B, PROMPT_LENGTH)."""
+        return self.hidden(tokens) @ self.head.T
 
-    def hidden(self, words: Tensor) -> Tensor:
-        """What the head takes, (B, d)."""
-        seen = _normed(self.words[words] + self.places)
-        last = seen[:, -1:]
-        gathered = scaled_dot_product_attention(self.query(last), self.key(seen), self.value(seen))
-        state = (last + self.mix(gathered))[:, 0]
-        return _normed(state + self.down(gelu(self.up(_normed(state)))))
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """The input of the head, (B, d)."""
+        states = _normalize(self.token_embeddings[tokens] + self.position_embeddings)
+        last = states[:, -1:]
+        attended = scaled_dot_product_attention(
+            self.query(last), self.key(states), self.value(states)
+        )
+        state = (last + self.output(attended))[:, 0]
+        return _normalize(state + self.down(gelu(self.up(_normalize(state)))))
 
     def matrices(self) -> list[nn.Parameter]:
-        """Those of attention and MLP, between embeddings and head: what Muon is for."""
-        layers = self.query, self.key, self.value, self.mix, self.up, self.down
+        """The weights of attention and MLP, without embeddings and head: those meant for Muon."""
+        layers = self.query, self.key, self.value, self.output, self.up, self.down
         return [param for layer in layers for param in layer.parameters() if param.ndim == 2]
 
     @torch.no_grad()
-    def recalled(self, prompts: Prompts) -> Tensor:
-        """Whether the largest logit is the answer's, (B,) bool; a tie is none."""
-        return recovered(self.hidden(prompts.words), self.head, prompts.answers)
+    def recovers(self, prompts: Prompts) -> Tensor:
+        """Whether the answer has the largest logit, (B,) bool; False for a tie."""
+        return recovered(self.hidden(prompts.tokens), self.head, prompts.answers)
 
 
-def _normed(states: Tensor) -> Tensor:
+def _normalize(states: Tensor) -> Tensor:
     return layer_norm(states, states.shape[-1:])

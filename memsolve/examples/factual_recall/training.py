@@ -1,4 +1,4 @@
-"""Training the model on prompts, and what the run comes to."""
+"""Train the model on prompts, and count the facts that it recovers."""
 
 import math
 import time
@@ -10,26 +10,26 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from memsolve.examples.factual_recall.facts import Facts, Prompts
-from memsolve.examples.factual_recall.model import Model
-from memsolve.examples.factual_recall.team import Evaluate, Team, unit_rates
+from memsolve.examples.factual_recall.model import FactModel
+from memsolve.examples.factual_recall.optimizer_group import LossClosure, OptimizerGroup, unit_lrs
+from memsolve.faults import StepError
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError
 from memsolve.study.training.grid import TrainingGrid
 from memsolve.study.training.trajectory import marks_of
-from memsolve.training import Schedule, factor
+from memsolve.training import Builder, Schedule, schedule_factor
 
 
 @dataclass(frozen=True)
-class Recollection:
-    """What a run has come to; shorter than asked for where it ended early.
+class RecallRun:
+    """The outcome of a run; shorter than the grid's steps if it ended early.
 
     Attributes:
-        marks: steps after which every fact was asked for: powers of two, and the last.
-        buckets: (M, 3) facts recalled then, of head, torso and tail.
-        loss: (M,) mean over the batches since the mark before.
-        seconds: median of a step, asking not included.
+        marks: steps after which every fact was evaluated: powers of two, and the last.
+        buckets: (M, 3) facts recovered then, in head, torso and tail.
+        loss: (M,) mean over the batches since the previous mark.
+        seconds: median time of a step, without the evaluation.
         failed: why a step failed, which ended the run; empty if none did.
-        diverged: a parameter was not finite, which ended the run.
+        diverged: whether the run ended because a parameter was not finite.
     """
 
     marks: list[int]
@@ -41,93 +41,94 @@ class Recollection:
 
     @property
     def recovered(self) -> list[int]:
-        """Facts recalled at each mark."""
+        """Facts recovered at each mark."""
         return [sum(counts) for counts in self.buckets]
 
     @property
     def complete(self) -> bool:
-        """It has made all its steps; one that has not counts 0 from there on."""
+        """Whether the run took all its steps; if not, it counts as 0 from its end on."""
         return not (self.failed or self.diverged)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """All that decides a run but its step size: optimizers that are compared differ in `build`.
+class RecallTask:
+    """Everything that determines a run except schedule and learning rate.
 
     Attributes:
         grid: steps, device and dtype.
-        facts: are taught.
+        facts: to learn.
         build: makes the optimizer.
         dim: width of the model.
-        batch_size: prompts a step.
-        seed: of the model's first weights and of the prompts.
+        batch_size: prompts per step.
+        seed: of the initial model and of the prompts.
     """
 
     grid: TrainingGrid
     facts: Facts
-    build: Build
+    build: Builder
     dim: int
     batch_size: int
     seed: int
 
-    def model(self) -> Model:
+    def initial_model(self) -> FactModel:
         """The model before its first step."""
         with seeded(self.grid.device, self.seed, self.dim):
-            model = Model(self.facts.num_words, self.dim)
+            model = FactModel(self.facts.vocabulary_size, self.dim)
         return model.to(self.grid.device, getattr(torch, self.grid.dtype))
 
     def batches(self) -> Iterator[Prompts]:
-        """Prompts of one step after the other."""
+        """The prompts of each step."""
         (state,) = np.random.SeedSequence([self.seed, self.dim]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state))
         while True:
-            yield self.on_device(self.facts.draw(self.batch_size, generator))
+            yield self.to_device(self.facts.sample(self.batch_size, generator))
 
-    def unit_rates(self) -> list[float]:
-        """`team.unit_rates` on the first batch."""
-        return unit_rates(self.build, self.model(), next(self.batches()))
+    def unit_lrs(self) -> list[float]:
+        """`optimizer_group.unit_lrs` on the first batch."""
+        return unit_lrs(self.build, self.initial_model(), next(self.batches()))
 
-    def walk(self, schedule: Schedule, lr: float) -> Iterator[tuple[Model, float, float]]:
-        """The model after each step, the loss before it, and the seconds that it took.
+    def train(self, schedule: Schedule, lr: float) -> Iterator[tuple[FactModel, float, float]]:
+        """The model after each step, the loss before the step, and its time in seconds.
 
-        Ends early at a parameter that is not finite.
+        Ends early if a parameter is not finite.
 
         Raises:
             StepError: the optimizer cannot be made, or its step failed.
         """
-        model = self.model()
-        team = Team(self.build, model)
-        units = self.unit_rates() if len(team.members) > 1 else [1.0]
+        model = self.initial_model()
+        group = OptimizerGroup(self.build, model)
+        units = self.unit_lrs() if len(group.optimizers) > 1 else [1.0]
         for step, prompts in zip(range(self.grid.steps), self.batches(), strict=False):
             start = time.perf_counter()
-            rate = lr * factor(schedule, step, self.grid.steps)
-            loss = team.step(Evaluate(model, prompts), [rate * unit / units[0] for unit in units])
+            main_lr = lr * schedule_factor(schedule, step, self.grid.steps)
+            lrs = [main_lr * unit / units[0] for unit in units]
+            loss = group.step(LossClosure(model, prompts), lrs)
             if not get_total_norm(model.parameters()).isfinite():
                 return
             yield model, loss, time.perf_counter() - start
 
-    def on_device(self, prompts: Prompts) -> Prompts:
-        """The prompts where the model is."""
+    def to_device(self, prompts: Prompts) -> Prompts:
+        """The prompts on the device of the model."""
         return Prompts(*(column.to(self.grid.device) for column in prompts))
 
 
-def recollect(lesson: Lesson, schedule: Schedule, lr: float) -> Recollection:
-    """A run, and what the model recalls of all facts at the marks."""
-    found = Recollection([], [], [], math.nan)
-    every, marks = lesson.on_device(lesson.facts.all()), marks_of(lesson.grid.steps)
+def measure_recall(task: RecallTask, schedule: Schedule, lr: float) -> RecallRun:
+    """Train the model, and count the facts that it recovers at each mark."""
+    run = RecallRun([], [], [], math.nan)
+    every, marks = task.to_device(task.facts.all_prompts()), marks_of(task.grid.steps)
     losses: list[float] = []
     seconds: list[float] = []
     try:
-        for model, loss, took in lesson.walk(schedule, lr):
+        for model, loss, step_seconds in task.train(schedule, lr):
             losses.append(loss)
-            seconds.append(took)
+            seconds.append(step_seconds)
             if len(seconds) in marks:
-                found.marks.append(len(seconds))
-                found.buckets.append(lesson.facts.by_bucket(model.recalled(every)))
-                found.loss.append(float(np.mean(losses)))
+                run.marks.append(len(seconds))
+                run.buckets.append(task.facts.count_by_bucket(model.recovers(every)))
+                run.loss.append(float(np.mean(losses)))
                 losses.clear()
     except StepError as error:
-        found = replace(found, failed=str(error))
+        run = replace(run, failed=str(error))
     else:
-        found = replace(found, diverged=len(seconds) < lesson.grid.steps)
-    return replace(found, seconds=float(np.median(seconds))) if seconds else found
+        run = replace(run, diverged=len(seconds) < task.grid.steps)
+    return replace(run, seconds=float(np.median(seconds))) if seconds else run

@@ -1,23 +1,23 @@
-"""What an optimizer is made of, so that a result is taken again for the same one only.
+"""The identity of an optimizer, so that a result is used again for the same optimizer only.
 
-Names do not identify it: a class is edited, a package updated, a factory rewritten under its label.
-Its identity is a digest of the factory, and of the class and settings of what that makes.
+Names do not identify an optimizer: a class is edited, a package updated, a factory rewritten under
+its label. Its identity is a digest of the factory, and of the class and settings of the optimizer.
 
-- *Code that is followed* is the user's own: all that lies outside of Python and of installed
-  distributions; an editable install is own. It counts as bytecode, without comments, docstrings,
-  annotations, line numbers and paths, together with every class, function and value that it names,
-  in any module, and what these name in turn. Of a module `helpers`, `helpers.scale` takes that
-  function alone; any other use, as `getattr(helpers, name)`, takes the whole module.
-- *Installed code* counts by its name and the version of its distribution. The kernels count so too,
-  and where they are an editable install, by the text of all their files.
+- *Own code* is followed: all code outside of Python and of installed distributions; an editable
+  install is own. It counts as bytecode, without comments, docstrings, annotations, line numbers and
+  paths, with every class, function and value that it names, in any module, and those that they
+  name in turn. Of a module `helpers`, `helpers.scale` adds that function alone; any other use, such
+  as `getattr(helpers, name)`, adds the module with all its members.
+- *Installed code* counts by its name and the version of its distribution. So do the kernels; if
+  their install is editable, also by the text of all their files.
 - *Values* count by their content, as pickle takes it; a dict in its order, a set in none. They are
-  taken before any optimizer of the study has stepped.
+  read before any optimizer of the study takes a step.
 - *Left out* is live state of the process: environment variables, files, locks, loggers, weak
-  references, and random generators with their seeds; and what files hold that code reads in a step.
-  A setting that comes from the environment still counts, as every setting of the optimizer.
+  references, and random generators with their seeds; also the content of files that are read in a
+  step. A setting that comes from the environment still counts, as every setting of the optimizer.
 - *Not identified* are generators, objects that pickle refuses, operators of `torch.ops` beyond
-  `aten`, and imports by a computed name. The digest of what holds one is new each time, so that it
-  is measured anew, and `Identity.unknown` says why.
+  `aten`, and imports by a computed name. An optimizer that holds one gets a new digest each time,
+  so that it is measured again, and `Identity.unknown` says why.
 """
 
 import secrets
@@ -30,16 +30,16 @@ from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.identity.content import Content, UnidentifiedError
 from memsolve.optimizers.identity.describe import describe
 from memsolve.optimizers.identity.origin import distributions
-from memsolve.optimizers.registry import named
+from memsolve.optimizers.registry import load_named
 
 
 class Identity(NamedTuple):
-    """What an optimizer is made of.
+    """The identity of an optimizer.
 
     Attributes:
         content: its name if it has one, the versions of installed packages, and a digest.
-        unknown: what of it cannot be identified, so that no other identity equals this one; empty
-            if all can.
+        unknown: the part that cannot be identified, so that no other identity equals this one;
+            empty if there is none.
     """
 
     content: Environment
@@ -48,22 +48,22 @@ class Identity(NamedTuple):
     @property
     def packages(self) -> Environment:
         """The packages with their versions."""
-        found = [one for one in str(self.content["packages"]).split(", ") if one]
-        return {name: number for name, _, number in (one.rpartition(" ") for one in found)}
+        entries = [entry for entry in str(self.content["packages"]).split(", ") if entry]
+        return {name: number for name, _, number in (entry.rpartition(" ") for entry in entries)}
 
 
-def identity(choice: Choice, made: Optimizer) -> Identity:
-    """What an optimizer is made of.
+def identity(choice: Choice, optimizer: Optimizer) -> Identity:
+    """Identify an optimizer.
 
     Args:
         choice: a name or a factory.
-        made: what it has made, before its first step.
+        optimizer: built by it, before its first step.
     """
-    make, settings = named(choice) if isinstance(choice, str) else (choice, {})
+    make, settings = load_named(choice) if isinstance(choice, str) else (choice, {})
     content = Content(describe)
     unknown = ""
     try:
-        digest = content.digest(make, settings, type(made), _settings(made))
+        digest = content.digest(make, settings, type(optimizer), _settings(optimizer))
     except UnidentifiedError as error:
         digest, unknown = secrets.token_hex(8), str(error)
     packages = sorted({each for module in content.installed for each in distributions(module)})
@@ -73,9 +73,9 @@ def identity(choice: Choice, made: Optimizer) -> Identity:
     )
 
 
-def _settings(made: Optimizer) -> list[dict[str, Any]]:
+def _settings(optimizer: Optimizer) -> list[dict[str, Any]]:
     """The settings of every group of parameters."""
     return [
         {name: value for name, value in group.items() if name != "params"}
-        for group in made.param_groups
+        for group in optimizer.param_groups
     ]

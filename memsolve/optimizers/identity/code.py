@@ -1,6 +1,6 @@
-"""What a function's bytecode does, and which names it looks up.
+"""The bytecode of functions: their operations, and the names that they look up.
 
-Bytecode is what runs, even where a file was edited since it was imported. Comments, positions, file
+Bytecode is what runs, even if the file was edited since it was imported. Comments, positions, file
 names and docstrings are left out: an edit of those changes no result.
 """
 
@@ -19,13 +19,13 @@ NEUTRAL = {"CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL", "RESUME"}
 """Instructions that change no value."""
 
 UNUSED = {"__doc__", "__firstlineno__", "__static_attributes__"}
-"""What the body of a class stores of its source."""
+"""Names under which the body of a class stores parts of its source."""
 
 HAS_DOCSTRING: int = getattr(inspect, "CO_HAS_DOCSTRING", 0x4000000)
 
 
 class Lookup(NamedTuple):
-    """A name that code looks up, with the attributes that it takes of the value at once."""
+    """A name that code looks up, with the chain of attributes that follows it."""
 
     name: str
     attributes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Import(NamedTuple):
 
 
 class Bytecode(NamedTuple):
-    """What a code object does.
+    """The operations of a code object.
 
     Attributes:
         head: counts and names of its arguments and variables, flags, and exception table.
@@ -57,22 +57,22 @@ class Bytecode(NamedTuple):
 
 @lru_cache(4096)
 def bytecode(code: CodeType) -> Bytecode:
-    """What a code object does, without positions, docstrings and file names."""
-    found = [each for each in dis.get_instructions(code) if each.opname not in NEUTRAL]
+    """The operations of a code object, without positions, docstrings and file names."""
+    instructions = [each for each in dis.get_instructions(code) if each.opname not in NEUTRAL]
     head = (
         (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
         (code.co_varnames, code.co_cellvars, code.co_freevars),
         code.co_flags & ~HAS_DOCSTRING,
         code.co_exceptiontable,
     )
-    lookups, imports = list(_lookups(found)), list(_imports(found))
+    lookups, imports = list(_lookups(instructions)), list(_imports(instructions))
     for nested in code.co_consts:
         if isinstance(nested, CodeType):
             inner = bytecode(nested)
             lookups += inner.lookups
             imports += inner.imports
     unique = tuple(dict.fromkeys(lookups)), tuple(dict.fromkeys(imports))
-    return Bytecode(head, tuple(_steps(found)), *unique)
+    return Bytecode(head, tuple(_steps(instructions)), *unique)
 
 
 def _steps(instructions: list[dis.Instruction]) -> Iterator[tuple[str, Any]]:
@@ -88,10 +88,10 @@ def _unused(instruction: dis.Instruction) -> bool:
 
 
 def _lookups(instructions: list[dis.Instruction]) -> Iterator[Lookup]:
-    for place, each in enumerate(instructions):
+    for index, each in enumerate(instructions):
         if each.opname in GLOBALS + CLOSED_OVER:
             attributes = []
-            for following in instructions[place + 1 :]:
+            for following in instructions[index + 1 :]:
                 if following.opname not in ATTRIBUTES:
                     break
                 attributes.append(str(following.argval))
@@ -99,7 +99,7 @@ def _lookups(instructions: list[dis.Instruction]) -> Iterator[Lookup]:
 
 
 def _imports(instructions: list[dis.Instruction]) -> Iterator[Import]:
-    for place, each in enumerate(instructions):
+    for index, each in enumerate(instructions):
         if each.opname == "IMPORT_NAME":
-            level, names = (before.argval for before in instructions[place - 2 : place])
+            level, names = (before.argval for before in instructions[index - 2 : index])
             yield Import(str(each.argval), int(level), tuple(names or ()))

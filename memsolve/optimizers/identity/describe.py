@@ -1,4 +1,4 @@
-"""How an object of each kind is described."""
+"""The parts of an object, by its kind."""
 
 from collections.abc import Callable
 from types import (
@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from memsolve.optimizers.identity import definitions, values
-from memsolve.optimizers.identity.content import Content
+from memsolve.optimizers.identity.parts import Part, Value
 
-KINDS: list[tuple[Any, Callable[[Content, Any], None]]] = [
+DESCRIBERS: list[tuple[Any, Callable[[Any], list[Part]]]] = [
     (FunctionType, definitions.describe_function),
     (type, definitions.describe_class),
     (ModuleType, definitions.describe_module),
@@ -27,20 +27,17 @@ KINDS: list[tuple[Any, Callable[[Content, Any], None]]] = [
     (property, values.describe_property),
     ((MethodType, classmethod, staticmethod), values.describe_method),
     ((GetSetDescriptorType, MemberDescriptorType), values.describe_slot),
-    (CellType, lambda content, cell: content.add(cell.cell_contents)),
-    (MappingProxyType, lambda content, proxy: content.add(dict(proxy))),
+    (CellType, lambda cell: [Value(cell.cell_contents)]),
+    (MappingProxyType, lambda proxy: [Value(dict(proxy))]),
     (values.LIVE, values.describe_live),
 ]
 
 
-def describe(content: Content, value: Any) -> None:
-    """Add what an object is made of.
-
-    Raises:
-        UnidentifiedError: it has no content that could be compared.
-    """
+def describe(value: Any) -> list[Part]:
+    """The parts of an object; a `Refusal` among them if it has no comparable content."""
     if type(value).__module__.startswith("triton.runtime") and hasattr(value, "fn"):
-        values.describe_kernel(content, value)
-        return
-    known = (way for kinds, way in KINDS if isinstance(value, kinds))
-    next(known, values.describe_instance)(content, value)
+        return values.describe_kernel(value)
+    for kinds, describer in DESCRIBERS:
+        if isinstance(value, kinds):
+            return describer(value)
+    return values.describe_instance(value)

@@ -1,18 +1,19 @@
-// A click on a title sorts by its column: numbers from the largest, words from A; again, reversed.
+// A click on a title sorts by its column: numbers from the largest, words from A. A second click
+// reverses the order. The sort key of a cell is its data-key; an empty key sorts last.
 for (const table of document.querySelectorAll("table")) {
   const titles = [...table.tHead.rows[0].cells];
   for (const [column, title] of titles.entries()) {
     const key = (row) => row.cells[column].dataset.key;
     title.querySelector("button").addEventListener("click", () => {
       const rows = [...table.tBodies[0].rows];
-      const numbers = rows.every((row) => isFinite(key(row)));
-      const [first, second] = numbers ? ["descending", "ascending"] : ["ascending", "descending"];
+      const numeric = rows.every((row) => isFinite(key(row)));
+      const [first, second] = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
       const order = title.ariaSort === first ? second : first;
       const sign = order === "ascending" ? 1 : -1;
       rows.sort((a, b) => {
         const [x, y] = [key(a), key(b)];
-        if (x === "" || y === "") return (x === "") - (y === ""); // the unknown is last
-        return sign * (numbers ? x - y : x.localeCompare(y));
+        if (x === "" || y === "") return (x === "") - (y === "");
+        return sign * (numeric ? x - y : x.localeCompare(y, undefined, { numeric: true }));
       });
       table.tBodies[0].append(...rows);
       for (const other of titles) other.ariaSort = other === title ? order : "none";
@@ -20,16 +21,16 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
-// Which edges of a table hide columns.
+// Show a shadow at each edge of a table that hides columns, and a hint to scroll.
 for (const frame of document.querySelectorAll(".frame")) {
-  const look = () => {
+  const update = () => {
     const hidden = frame.scrollWidth - frame.clientWidth;
     frame.classList.toggle("left", frame.scrollLeft > 1);
     frame.classList.toggle("right", frame.scrollLeft < hidden - 1);
     frame.previousElementSibling.hidden = hidden <= 1;
   };
-  const sizes = new ResizeObserver(look);
-  for (const sized of [frame, frame.firstElementChild]) sizes.observe(sized);
-  frame.addEventListener("scroll", look);
-  look();
+  const observer = new ResizeObserver(update);
+  for (const element of [frame, frame.firstElementChild]) observer.observe(element);
+  frame.addEventListener("scroll", update);
+  update();
 }

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 
 from matplotlib.figure import Figure
 
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.powers import against_dim
-from memsolve.stepper import Build
+from memsolve.report.power_law import power_law_figure
 from memsolve.study.critical_batch.batch_scaling import BatchScaling
 from memsolve.study.critical_batch.figures import steps_against_batch_size
 from memsolve.study.critical_batch.grid import RaceGrid
@@ -21,6 +20,7 @@ from memsolve.study.formatting import format_estimate, format_value
 from memsolve.study.training.grid import Trial, TuningKey, by_tuning_key
 from memsolve.study.training.selection import Selection
 from memsolve.study.training.tuned_study import TrainingStudy
+from memsolve.training import Builder
 
 
 class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScalingPoint]):
@@ -53,7 +53,7 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
     point = BatchScalingPoint
 
     def run(
-        self, grid: RaceGrid, memory: AssociativeMemory, build: Build, cell: Trial
+        self, grid: RaceGrid, memory: AssociativeMemory, build: Builder, cell: Trial
     ) -> RaceResult:
         """The race to the target."""
         return race(grid, memory, build, cell)
@@ -86,9 +86,9 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
 
         return [fit(name, alpha) for alpha in grid.alphas for name in grid.labels]
 
-    def columns(self, fit: Fit[BatchScalingPoint]) -> dict[str, str]:
+    def columns(self, fit: Fit[BatchScalingPoint]) -> dict[str, TableCell]:
         """The exponent of `B_crit`."""
-        return {"exponent of B_crit in d [95%]": fit.estimate.format()}
+        return {"exponent of B_crit in d [95%]": TableCell.of_estimate(fit.estimate)}
 
     def value(self, point: BatchScalingPoint) -> str:
         """Both critical batch sizes."""
@@ -130,7 +130,7 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
         """Steps to the target against the batch size, and `B_crit` against `d`."""
         return {
             "critical-batch": steps_against_batch_size(summary),
-            "critical-batch-against-d": against_dim(
+            "critical-batch-against-d": power_law_figure(
                 summary,
                 "B_crit",
                 lambda point: point.critical.bar,

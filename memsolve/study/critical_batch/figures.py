@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
 from memsolve.report.drawing import (
-    Bar,
+    ErrorBar,
+    add_legend,
+    create_panels,
     dims,
-    key,
-    key_of_dims,
+    dims_legend,
+    optimizer_titles,
     panel_size,
-    panels,
     shades,
-    titles_by_optimizer,
 )
 from memsolve.study.critical_batch.batch_scaling import OVERHEAD
 from memsolve.study.critical_batch.point import BatchScalingPoint
@@ -24,9 +24,11 @@ from memsolve.study.formatting import format_value
 
 def steps_against_batch_size(summary: Summary[BatchScalingPoint]) -> Figure:
     """Steps to the target against the batch size: a panel for each alpha and optimizer."""
-    titles = titles_by_optimizer(summary, _format_both)
+    titles = optimizer_titles(summary, _format_both)
     labels = "batch size B (to the right: population)", "steps to the target"
-    figure, panel_of = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
+    figure, panel_of = create_panels(
+        titles, size=panel_size(len(titles)), axes=labels, share=(True, True)
+    )
     shade = shades(dims(summary))
     for fit in summary.fits:
         axes = panel_of[fit.alpha, fit.optimizer]
@@ -35,7 +37,7 @@ def steps_against_batch_size(summary: Summary[BatchScalingPoint]) -> Figure:
         axes.set(xscale="log", yscale="log")
         axes.minorticks_off()
     hollow = {"ls": "", "mfc": "white", "mew": 1.5}
-    meanings = key_of_dims(shade)
+    meanings = dims_legend(shade)
     meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 4}
     meanings["population"] = {"marker": ">", "ls": ""}
     meanings["not reached: a lower bound"] = {"marker": "^", "ls": "", "mfc": "none"}
@@ -43,7 +45,7 @@ def steps_against_batch_size(summary: Summary[BatchScalingPoint]) -> Figure:
     meanings["linear scaling"] = {"ls": "--", "lw": 1}
     meanings["B_crit, 95% interval over seeds"] = {"marker": "D", **hollow}
     meanings["B_20%, 95% interval over seeds"] = {"marker": "s", **hollow}
-    key(figure, meanings)
+    add_legend(figure, meanings)
     return figure
 
 
@@ -76,7 +78,7 @@ def _draw_scaling(axes: Axes, point: BatchScalingPoint, color: Any) -> None:
         _draw_estimate(axes, overhead, OVERHEAD * examples.min() / value, "s", color)
 
 
-def _draw_estimate(axes: Axes, bar: Bar, height: float, marker: str, color: Any) -> None:
+def _draw_estimate(axes: Axes, bar: ErrorBar, height: float, marker: str, color: Any) -> None:
     """A critical batch size with its interval."""
     value, low, high = bar
     axes.errorbar(

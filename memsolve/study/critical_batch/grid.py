@@ -7,7 +7,7 @@ from itertools import product
 from memsolve.engine import option
 from memsolve.study.critical_batch.target import Target
 from memsolve.study.training.grid import TrainingGrid, check_horizon_free
-from memsolve.training import Schedule
+from memsolve.training import HORIZON_FREE, Schedule
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class RaceGrid(TrainingGrid):
     """A grid of races.
 
     Args:
-        schedules: constant or inverse; the others depend on the number of steps, which a race
-            measures.
+        schedules: of `memsolve.training.HORIZON_FREE`; the others depend on the number of steps,
+            which a race measures.
         target: `recovered=20` items, `limit=0.5` of `d^2 / (2 ln N)`, or `loss=2.5`, of the
             population; refused where no weight reaches it.
 
@@ -28,7 +28,7 @@ class RaceGrid(TrainingGrid):
         ("constant",),
         "--schedules",
         str,
-        "How the learning rate decays: constant, inverse.",
+        f"How the learning rate decays: {', '.join(HORIZON_FREE)}.",
         in_cells=True,
     )
     target: str = option(

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
-from memsolve.stepper import Build, StepError
 from memsolve.study.critical_batch.grid import RaceGrid
 from memsolve.study.critical_batch.noise import noise_scale, two_batch_noise_scale
 from memsolve.study.critical_batch.target import Target
 from memsolve.study.training.grid import Trial
 from memsolve.study.training.trajectory import walk
+from memsolve.training import Builder
 
 SMALL, BIG, PAIRS = 16, 1 << 14, 32
 """Batches of the two-batch estimate of the noise scale."""
@@ -50,7 +51,7 @@ class RaceResult:
         return -self.recovered[-1] if self.recovered else math.inf
 
 
-def race(grid: RaceGrid, memory: AssociativeMemory, build: Build, cell: Trial) -> RaceResult:
+def race(grid: RaceGrid, memory: AssociativeMemory, build: Builder, cell: Trial) -> RaceResult:
     """Train until the target is reached, or to the end of the grid's steps."""
     target = Target.parse(grid.target)
     goal = target.at(memory.alpha, memory.dim, memory.num_items)

@@ -1,4 +1,4 @@
-"""What a step of an optimizer costs beside one of SGD: time, and numbers kept."""
+"""The cost of a step, relative to one of SGD: time, and state."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -9,56 +9,52 @@ import torch
 
 from memsolve.faults import attribute_errors
 from memsolve.objective import Objective
+from memsolve.optimizers.registry import builder
 from memsolve.problem import AssociativeMemory
-from memsolve.stepper import Build, Stepper, manner_of
+from memsolve.training import Builder, Trainer
 
 ROUNDS, WARM = 9, 2
-"""Steps that are timed, and those before them that are not."""
+"""Steps that are timed, and untimed ones before them."""
 
 
 class Cost(NamedTuple):
-    """What a step costs.
+    """The cost of a step.
 
     Attributes:
-        time: of a step, gradient on the population included, over that of SGD.
-        state: numbers that the optimizer keeps from step to step, over those of the weight.
+        time: of a step with its gradient on the population, relative to SGD.
+        state: numbers that the optimizer keeps between steps, relative to those of the weight.
     """
 
     time: float
     state: float
 
 
-def cost(memory: AssociativeMemory, build: Build, rate: float) -> Cost:
-    """Steps of the optimizer and of SGD in turn, so that a busy moment falls on both.
+def cost(memory: AssociativeMemory, build: Builder, lr: float) -> Cost:
+    """Time steps of the optimizer and of SGD in turn, so that other load falls on both.
 
     Args:
-        memory: they are taken on.
-        build: makes the optimizer.
-        rate: its learning rate.
+        memory: the steps are on its population.
+        build: builds the optimizer.
+        lr: its learning rate.
 
     Raises:
         StepError: it cannot be made, or raised.
     """
-    mine, other = (stepper(memory, each) for each in (build, _sgd))
-    turns = [(mine, rate), (other, 1.0)]
+    batch = memory.population()
+    mine, sgd = (Trainer(Objective(memory, batch), each) for each in (build, builder("sgd")))
+    turns = [(mine, lr), (sgd, 1.0)]
     ratios = []
     for turn in range(WARM + ROUNDS):
         seconds = {}
-        for each, size in turns if turn % 2 else reversed(turns):
+        for trainer, lr_of_trainer in turns if turn % 2 else reversed(turns):
             start = time.perf_counter()
-            each.step(size)
+            trainer.step(batch, lr_of_trainer)
             _wait(memory)
-            seconds[each] = time.perf_counter() - start
-        ratios.append(seconds[mine] / seconds[other])
+            seconds[trainer] = time.perf_counter() - start
+        ratios.append(seconds[mine] / seconds[sgd])
     with attribute_errors("its state cannot be counted"):
         kept = numbers(mine.optimizer.state)
     return Cost(float(np.median(ratios[WARM:])), kept / mine.weight.numel())
-
-
-def stepper(memory: AssociativeMemory, build: Build) -> Stepper:
-    """An optimizer at work on the population."""
-    manner = manner_of(build, memory.inputs.device, memory.inputs.dtype)
-    return Stepper(Objective(memory, memory.population()), build, manner)
 
 
 def numbers(state: object) -> int:
@@ -72,11 +68,7 @@ def numbers(state: object) -> int:
     return 0
 
 
-def _sgd(params: list[torch.nn.Parameter], objective: Objective) -> torch.optim.Optimizer:
-    return torch.optim.SGD(params, lr=1.0)
-
-
 def _wait(memory: AssociativeMemory) -> None:
-    """Until a GPU has done what it was given."""
+    """Wait until a GPU has finished."""
     if memory.inputs.is_cuda:
         torch.cuda.synchronize(memory.inputs.device)

@@ -9,7 +9,7 @@ from memsolve.engine import option
 from memsolve.optimizers.choices import Optimizers
 from memsolve.study.training.grid import TrainingGrid, Trial, check_horizon_free
 from memsolve.study.training.tuning import TUNING_SEEDS
-from memsolve.training import Schedule
+from memsolve.training import HORIZON_FREE, Schedule
 
 BATCH_STEPS = 10
 """Steps of the runs on batches, which give the saturating batch size."""
@@ -44,8 +44,8 @@ class LeaderboardGrid(TrainingGrid):
 
     Args:
         seeds: number of evaluation seeds, in addition to the tuning seed.
-        schedules: constant and inverse. They do not depend on the number of steps, so the first
-            steps of a run are also a shorter run.
+        schedules: of `memsolve.training.HORIZON_FREE`, so that the first steps of a run are also
+            a shorter run.
         batch_sizes: of the runs for the saturating batch size, at the smallest `d` only; default
             powers of 4 up to `d^(alpha + 1/2)`.
 
@@ -74,10 +74,10 @@ class LeaderboardGrid(TrainingGrid):
         2048, "--num-items", int, "Facts N of every memory.", many=False, in_cells=True
     )
     schedules: Sequence[Schedule] = option(
-        ("constant", "inverse"),
+        HORIZON_FREE,
         "--schedules",
         str,
-        "How the learning rate decays: constant, inverse.",
+        f"How the learning rate decays: {', '.join(HORIZON_FREE)}.",
         in_cells=True,
     )
     dtype: str = option("float32", "--dtype", str, "float64 or float32.", many=False)

@@ -4,19 +4,20 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve import theory
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, mean, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
+from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
-from memsolve.report.drawing import Bar
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
-from memsolve.stepper import Build, StepError
+from memsolve.report.drawing import ErrorBar
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard import figures
 from memsolve.study.leaderboard.cost import cost
@@ -37,6 +38,7 @@ from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.trajectory import trajectory
 from memsolve.study.training.tuned_study import TrainingStudy
 from memsolve.study.training.tuning import TUNING_SEEDS
+from memsolve.training import Builder
 
 
 class LeaderboardStudy(
@@ -112,7 +114,11 @@ class LeaderboardStudy(
         return sorted(reported - set(results), key=lambda trial: (trial.memory, str(trial)))
 
     def run(
-        self, grid: LeaderboardGrid, memory: AssociativeMemory, build: Build, cell: LeaderboardTrial
+        self,
+        grid: LeaderboardGrid,
+        memory: AssociativeMemory,
+        build: Builder,
+        cell: LeaderboardTrial,
     ) -> LeaderboardRun:
         """The run, with its costs if it is reported and takes all steps."""
         start = time.perf_counter()
@@ -148,32 +154,37 @@ class LeaderboardStudy(
         order = list(ranking(fits))
         return sorted(fits, key=lambda fit: (fit.alpha, order.index(fit.optimizer)))
 
-    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, str]]:
+    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, TableCell]]:
         """Rank, share of the best, gap, exponent, saturating batch size, and costs."""
         overall, gap = ranking(fits), gaps(fits)
+        gap_keys = _differences(overall)
         shares = {
             alpha: ranking([fit for fit in fits if fit.alpha == alpha])
             for alpha in {fit.alpha for fit in fits}
         }
-        return [
-            {
-                "rank": rank(overall, fit.optimizer),
-                "share [95%]": str(overall[fit.optimizer]),
-                "gap to the next better [95%]": gap[fit.optimizer],
-                "at this alpha": str(shares[fit.alpha][fit.optimizer]),
-                "exponent in d [95%]": fit.estimate.format(),
-                f"B_80% at d = {fit.points[0].dim}": _format_or_mark(
-                    fit.points[0].saturating_batch_size
+
+        def row(fit: Fit[LeaderboardPoint]) -> dict[str, TableCell]:
+            name, first, last = fit.optimizer, fit.points[0], fit.points[-1]
+            share, batch_size = overall[name], first.saturating_batch_size
+            time = float(np.median(last.time)) if last.time else None
+            return {
+                "rank": TableCell(rank(overall, name), share.value and -share.value),
+                "share [95%]": TableCell.of_estimate(share),
+                "gap to the next better [95%]": TableCell(gap[name], gap_keys.get(name)),
+                "at this alpha": TableCell.of_estimate(shares[fit.alpha][name]),
+                "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
+                f"B_80% at d = {first.dim}": TableCell(
+                    _format_or_mark(batch_size), batch_size.value
                 ),
-                "time": f"{np.median(fit.points[-1].time):.1f}" if fit.points[-1].time else "-",
-                "state": f"{fit.points[-1].state:.1f}",
+                "time": TableCell("-" if time is None else f"{time:.1f}", time),
+                "state": TableCell(f"{last.state:.1f}", last.state),
             }
-            for fit in fits
-        ]
+
+        return [row(fit) for fit in fits]
 
     def value(self, point: LeaderboardPoint) -> str:
         """Items recovered after 1, 10 and all steps."""
-        return ", ".join([" / ".join(map(count, point.mean)), *point.early_ends])
+        return ", ".join([" / ".join(map(format_count, point.mean)), *point.early_ends])
 
     def score(self, point: LeaderboardPoint) -> float:
         """The most items recovered after any number of steps."""
@@ -210,17 +221,26 @@ class LeaderboardStudy(
             "leaderboard": figures.shares(summary),
             "leaderboard-steps": figures.against_steps(summary),
             "leaderboard-profile": figures.profile(summary),
-            "leaderboard-against-d": against_dim(
+            "leaderboard-against-d": power_law_figure(
                 summary, "items recovered", after_all_steps, "mean and range over seeds"
             ),
         }
+
+
+def _differences(shares: Mapping[str, Estimate]) -> dict[str, float]:
+    """The difference between each share and the next better one, by name."""
+    return {
+        name: better.value - share.value
+        for (_, better), (name, share) in pairwise(shares.items())
+        if better.value is not None and share.value is not None
+    }
 
 
 def _format_or_mark(estimate: Estimate) -> str:
     return "?" if estimate.value is None else format_estimate(estimate)
 
 
-def after_all_steps(point: LeaderboardPoint) -> Bar:
+def after_all_steps(point: LeaderboardPoint) -> ErrorBar:
     """Items recovered after all steps, mean and range."""
     seeds = point.recovered[-1]
     return float(np.mean(seeds)), float(min(seeds)), float(max(seeds))

@@ -109,7 +109,7 @@ def capacity_exponent(grid: Grid, points: Sequence[CapacityPoint]) -> Estimate:
 
 
 def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
-    """The method that each optimizer of a grid is in so many steps, by label."""
+    """The theory's method of each optimizer of a grid, over a number of steps, by label."""
     memory = AssociativeMemory(2, 2, 2.0, seed=0)
     objective = Objective(memory, memory.population())
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
-from memsolve.report.drawing import Bar
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
+from memsolve.report.drawing import ErrorBar
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
 from memsolve.study.one_step.base import (
     OneStepStudy,
     Results,
@@ -42,7 +42,7 @@ class CapacityStudy(OneStepStudy[CapacityPoint]):
 
     def value(self, point: CapacityPoint) -> str:
         """Items recovered."""
-        return count(point.mean)
+        return format_count(point.mean)
 
     def score(self, point: CapacityPoint) -> float:
         """Items recovered."""
@@ -55,11 +55,11 @@ class CapacityStudy(OneStepStudy[CapacityPoint]):
     def figures(self, summary: Summary[CapacityPoint]) -> dict[str, Figure]:
         """Items recovered against `d`; bars are the range over seeds."""
 
-        def bar(point: CapacityPoint) -> Bar:
+        def bar(point: CapacityPoint) -> ErrorBar:
             return point.mean, min(point.recovered), max(point.recovered)
 
         bars = "mean and range over seeds"
-        return {"capacity-against-d": against_dim(summary, self.quantity, bar, bars)}
+        return {"capacity-against-d": power_law_figure(summary, self.quantity, bar, bars)}
 
 
 capacity = CapacityStudy()

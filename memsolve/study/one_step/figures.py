@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
 from memsolve.report.drawing import (
+    add_legend,
+    alpha_titles,
+    create_panels,
     dims,
-    key,
-    key_of_dims,
+    dims_legend,
+    escape_mathtext,
+    optimizer_titles,
     optimizers,
     panel_size,
-    panels,
-    plain,
     shades,
-    titles_by_optimizer,
-    titles_of_alpha,
 )
 from memsolve.study.formatting import format_value
 from memsolve.study.one_step.points import PrecisionPoint, SaturationPoint
@@ -29,8 +29,8 @@ SHARES_IN_LABEL = 6
 def shares_of_exact(summary: Summary[PrecisionPoint]) -> Figure:
     """A panel for each alpha, a row for each optimizer: its share at each `d`."""
     names = optimizers(summary)
-    figure, panel_of = panels(
-        titles_of_alpha(summary),
+    figure, panel_of = create_panels(
+        alpha_titles(summary),
         size=(3.4, 0.3 * len(names) + 1),
         axes=("share of the exact capacity", ""),
         share=(True, True),
@@ -41,7 +41,7 @@ def shares_of_exact(summary: Summary[PrecisionPoint]) -> Figure:
         axes.tick_params(left=False, labelleft=False)
         if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             for row, name in enumerate(names):  # above its bars, which may be as long
-                axes.text(0.01, row - 0.22, plain(name), va="bottom", fontsize=7)
+                axes.text(0.01, row - 0.22, escape_mathtext(name), va="bottom", fontsize=7)
     for fit in summary.fits:
         row, axes = names.index(fit.optimizer), panel_of[fit.alpha]
         for point in fit.points:
@@ -60,7 +60,7 @@ def shares_of_exact(summary: Summary[PrecisionPoint]) -> Figure:
     first.set_xlim(left=0)
     first.set(ylim=(len(names) - 0.5, -1), yticks=range(len(names)))
     bars = {"share and 95% interval over seeds": {"marker": "o", "ls": "-"}}
-    key(figure, key_of_dims(shade) | bars)
+    add_legend(figure, dims_legend(shade) | bars)
     figure.set_label(_describe_shares(summary))
     return figure
 
@@ -86,9 +86,11 @@ def saturation_curves(summary: Summary[SaturationPoint]) -> Figure:
     def saturation_batch_sizes(points: list[SaturationPoint]) -> str:
         return f"B* = {', '.join(format_value(point.value) for point in points)}"
 
-    titles = titles_by_optimizer(summary, saturation_batch_sizes)
+    titles = optimizer_titles(summary, saturation_batch_sizes)
     labels = "batch size B", "recovered items"
-    figure, panel_of = panels(titles, size=panel_size(len(titles)), axes=labels, share=(True, True))
+    figure, panel_of = create_panels(
+        titles, size=panel_size(len(titles)), axes=labels, share=(True, True)
+    )
     shade = shades(dims(summary))
     for fit in summary.fits:
         axes = panel_of[fit.alpha, fit.optimizer]
@@ -97,11 +99,11 @@ def saturation_curves(summary: Summary[SaturationPoint]) -> Figure:
         axes.set(xscale="log", yscale="log")
         axes.minorticks_off()
     next(iter(panel_of.values())).set_ylim(bottom=0.7)
-    meanings = key_of_dims(shade)
+    meanings = dims_legend(shade)
     meanings["mean over seeds"] = {"marker": "o", "ls": "", "ms": 3.5}
     meanings["asymptotes: small batches, and the population"] = {"ls": "--", "lw": 1}
     diamond = {"marker": "D", "ls": "", "mfc": "white", "mew": 1.5}
-    key(figure, meanings | {"B*, with its 95% interval over seeds": diamond})
+    add_legend(figure, meanings | {"B*, with its 95% interval over seeds": diamond})
     return figure
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from memsolve.engine import Fit, Grid, Summary
+from memsolve.engine import Fit, Grid, Summary, TableCell
 from memsolve.engine.results.estimate import COUNT, jackknife
 from memsolve.study.one_step.base import (
     OneStepStudy,
@@ -74,7 +74,7 @@ class PrecisionStudy(OneStepStudy[PrecisionPoint]):
 
         return [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
 
-    def columns(self, fit: Fit[PrecisionPoint]) -> dict[str, str]:
+    def columns(self, fit: Fit[PrecisionPoint]) -> dict[str, TableCell]:
         """None: this study compares shares, not exponents."""
         return {}
 

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.results.estimate import Estimate, Floats, power_law_exponent
-from memsolve.report.powers import against_dim
-from memsolve.report.words import count
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
 from memsolve.study.formatting import format_value
 from memsolve.study.one_step.base import OneStepStudy, Results, laws, step_results
 from memsolve.study.one_step.crossing import Crossing
@@ -79,14 +79,14 @@ class SaturationStudy(OneStepStudy[SaturationPoint]):
         """The batch size with its interval, and the peak relative to the plateau."""
         if point.low is None or point.high is None:
             return point.note if point.value is None else self.value(point)
-        crossing = f"{self.value(point)} [{count(point.low)}, {count(point.high)}]"
+        crossing = f"{self.value(point)} [{format_count(point.low)}, {format_count(point.high)}]"
         return f"{crossing}, peak {point.peak / point.plateau:.2f} of the plateau"
 
     def figures(self, summary: Summary[SaturationPoint]) -> dict[str, Figure]:
         """Recovered items against the batch size, and the saturation batch size against `d`."""
         return {
             "saturation-against-batch": saturation_curves(summary),
-            "saturation-against-d": against_dim(
+            "saturation-against-d": power_law_figure(
                 summary,
                 self.quantity,
                 lambda point: point.estimate.bar,

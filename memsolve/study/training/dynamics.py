@@ -6,12 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve import theory
-from memsolve.engine import Fit, Summary
+from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.words import count
-from memsolve.stepper import Build
+from memsolve.report.formatting import format_count
 from memsolve.study.one_step.base import methods
 from memsolve.study.training import figures
 from memsolve.study.training.early_ends import format_early_ends
@@ -25,6 +24,7 @@ from memsolve.study.training.trajectory import (
     trajectory,
 )
 from memsolve.study.training.tuned_study import TrainingStudy
+from memsolve.training import Builder
 
 
 class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
@@ -37,8 +37,9 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
         "Items, of all N, whose own logit is the largest after each of many steps from W = 0. "
         "Every optimizer is tuned by the same rule, separately at each alpha, d and batch size. "
         "Each schedule gets five learning rates. The first three are a factor 4 apart; their means "
-        "over the steps are the same for every schedule, and the middle one makes the first step "
-        "as large as a weight that stores d^2 / (2 ln N) items. The others are added one at a "
+        "over the steps are the same for every schedule, and the mean of the middle one is the "
+        "learning rate whose step from zero is as large as a weight that stores d^2 / (2 ln N) "
+        "items. The others are added one at a "
         "time: beyond the end if the best one is at an end, else halfway between the best one and "
         "its better neighbour. The best schedule gets up to four more while its best learning rate "
         "is the smallest or the largest; if it still is after that, the table says so. Learning "
@@ -60,7 +61,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
     point = DynamicsPoint
 
     def run(
-        self, grid: TrainingGrid, memory: AssociativeMemory, build: Build, cell: Trial
+        self, grid: TrainingGrid, memory: AssociativeMemory, build: Builder, cell: Trial
     ) -> Trajectory:
         """The trajectory of the run."""
         return trajectory(grid, memory, build, cell)
@@ -91,15 +92,19 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
             for name in grid.labels
         ]
 
-    def columns(self, fit: Fit[DynamicsPoint]) -> dict[str, str]:
+    def columns(self, fit: Fit[DynamicsPoint]) -> dict[str, TableCell]:
         """The batch size, and the exponent of the plateau with its limit."""
         batch = "population" if fit.batch_size is None else str(fit.batch_size)
-        return {"batch": batch, "exponent in d [95%]": fit.estimate.format(), "limit": str(fit.law)}
+        return {
+            "batch": TableCell(batch, fit.batch_size),
+            "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
+            "limit": TableCell.of_law(fit.law),
+        }
 
     def value(self, point: DynamicsPoint) -> str:
         """Items recovered after the last step, and about how many any weight can store."""
         remarks = [*(["edge"] if point.at_edge else []), *point.early_ends]
-        items = f"{count(float(np.mean(point.plateau)))} of {point.limit:.0f}"
+        items = f"{format_count(float(np.mean(point.plateau)))} of {point.limit:.0f}"
         return ", ".join([items, *remarks])
 
     def score(self, point: DynamicsPoint) -> float:
@@ -111,7 +116,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
         plateau = float(np.mean(point.plateau))
         edge = ", at the edge of those tried" if point.at_edge else ""
         parts = [
-            f"{count(plateau)} after {len(point.recovered)} steps, "
+            f"{format_count(plateau)} after {len(point.recovered)} steps, "
             f"{plateau / point.limit:.2f} of d^2 / (2 ln N)",
             format_early_ends(point.early_ends, len(point.plateau)),
             f"{point.schedule}, learning rate {point.lr:g}{edge}",

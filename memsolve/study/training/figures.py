@@ -7,18 +7,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Summary
-from memsolve.report.curves import curve, height, label_ends, width
+from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
-    CROWD,
-    Look,
-    key,
-    key_of_absent,
-    looks,
+    MAX_BANDS,
+    CurveStyle,
+    add_legend,
+    create_panels,
+    curve_styles,
+    escape_mathtext,
+    missing_legend,
     optimizers,
-    panels,
-    plain,
 )
-from memsolve.report.names import short
+from memsolve.report.names import shorten_names
 from memsolve.study.training.point import DynamicsPoint
 
 Panels = dict[tuple[float, int | None, int], Axes]
@@ -28,7 +28,7 @@ Panels = dict[tuple[float, int | None, int], Axes]
 def recovered(summary: Summary[DynamicsPoint]) -> Figure:
     """Recovered items against steps, their growth by theory, and the limit."""
     figure, panel_of = _panels(summary, "step", "recovered items")
-    few = len(optimizers(summary)) <= CROWD
+    few = len(optimizers(summary)) <= MAX_BANDS
     absent = []
     for fit, name, look in _fits_with_looks(summary):
         for point in fit.points:
@@ -39,7 +39,7 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
                 continue
             steps, mean = np.arange(1, len(counts) + 1.0), counts.mean(1)
             band = (counts.min(1), counts.max(1)) if few else None
-            curve(axes, name, look, steps, mean, band)
+            draw_curve(axes, name, look, steps, mean, band)
             if few:
                 axes.plot(steps, point.best_recovered[: len(steps)], ":", lw=1, color=look.color)
             if few and point.law and mean[0] > 0:
@@ -57,7 +57,7 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
         meanings["theory from step 1"] = {"ls": "--", "lw": 1}
         meanings["best trial after each step"] = {"ls": ":", "lw": 1}
     meanings["d² / (2 ln N), about what any weight can store"] = {"color": "black", "lw": 0.8}
-    _label(figure, panel_of, meanings | key_of_absent(absent))
+    _label(figure, panel_of, meanings | missing_legend(absent))
     return figure
 
 
@@ -69,7 +69,7 @@ def loss(summary: Summary[DynamicsPoint]) -> Figure:
             curves = np.array(point.loss)
             if len(curves):
                 axes = panel_of[fit.alpha, fit.batch_size, point.dim]
-                curve(axes, name, look, np.arange(float(len(curves))), curves.mean(1), None)
+                draw_curve(axes, name, look, np.arange(float(len(curves))), curves.mean(1), None)
                 axes.set_xscale("symlog", linthresh=1)
                 axes.set(yscale="log")
     meanings = {"mean over seeds": {"ls": "-"}}
@@ -80,14 +80,16 @@ def loss(summary: Summary[DynamicsPoint]) -> Figure:
 def margins(summary: Summary[DynamicsPoint]) -> Figure:
     """Median and interquartile range of the margins of the most frequent items."""
     figure, panel_of = _panels(summary, "step", "margin of the most frequent items")
-    few = len(optimizers(summary)) <= CROWD
+    few = len(optimizers(summary)) <= MAX_BANDS
     for fit, name, look in _fits_with_looks(summary):
         for point in fit.points:
             if not point.marks:
                 continue
             _, low, median, high, _ = np.array(point.margins).T
             axes = panel_of[fit.alpha, fit.batch_size, point.dim]
-            curve(axes, name, look, np.array(point.marks), median, (low, high) if few else None)
+            draw_curve(
+                axes, name, look, np.array(point.marks), median, (low, high) if few else None
+            )
             axes.axhline(0, color="black", lw=0.8)
             axes.set(xscale="log", yscale="symlog")
     meanings: dict[str, dict[str, Any]] = {"median, mean over seeds": {"ls": "-"}}
@@ -99,17 +101,19 @@ def margins(summary: Summary[DynamicsPoint]) -> Figure:
 
 def tuning(summary: Summary[DynamicsPoint]) -> Figure:
     """Items recovered by every candidate, against its learning rate; the selected one is a star."""
-    names = short(optimizers(summary))
+    names = shorten_names(optimizers(summary))
     points = [(fit, point) for fit in summary.fits for point in fit.points]
     titles = {}
     for index, (fit, point) in enumerate(points):
         batch = "" if fit.batch_size is None else f", B = {fit.batch_size}"
         edge = ", at the edge of those tried" if point.at_edge else ""
-        name = plain(names[fit.optimizer])
+        name = escape_mathtext(names[fit.optimizer])
         titles[index] = f"{name}, alpha = {fit.alpha:g}, d = {point.dim}{batch}{edge}"
     labels = "learning rate", "items recovered"
-    figure, panel_of = panels(titles, size=(2.15, 2.1), axes=labels, share=(False, False))
-    schedules = looks(sorted({name for _, point in points for name in point.trial_schedules}))
+    figure, panel_of = create_panels(titles, size=(2.15, 2.1), axes=labels, share=(False, False))
+    schedules = curve_styles(
+        sorted({name for _, point in points for name in point.trial_schedules})
+    )
     for (_, point), axes in zip(points, panel_of.values(), strict=True):
         trial_schedules = np.array(point.trial_schedules)
         for schedule, look in schedules.items():
@@ -120,7 +124,7 @@ def tuning(summary: Summary[DynamicsPoint]) -> Figure:
         axes.set(xscale="log")
         axes.minorticks_off()
     star = {"selected": {"marker": "*", "ls": "", "ms": 10, "mec": "black", "mfc": "none"}}
-    key(figure, {name: look._asdict() for name, look in schedules.items()} | star)
+    add_legend(figure, {name: look._asdict() for name, look in schedules.items()} | star)
     return figure
 
 
@@ -132,20 +136,24 @@ def _panels(summary: Summary[DynamicsPoint], x: str, y: str) -> tuple[Figure, Pa
         for point in fit.points:
             title = f"alpha = {fit.alpha:g}, d = {point.dim}{batch}"
             titles[fit.alpha, fit.batch_size, point.dim] = title
-    names = [*short(optimizers(summary)).values()]
-    size = width(names, 2.6), height(len(names), 3.4)
-    return panels(titles, size=size, axes=(x, y))
+    names = [*shorten_names(optimizers(summary)).values()]
+    size = panel_width(names, 2.6), panel_height(len(names), 3.4)
+    return create_panels(titles, size=size, axes=(x, y))
 
 
-def _fits_with_looks(summary: Summary[DynamicsPoint]) -> list[tuple[Fit[DynamicsPoint], str, Look]]:
+def _fits_with_looks(
+    summary: Summary[DynamicsPoint],
+) -> list[tuple[Fit[DynamicsPoint], str, CurveStyle]]:
     """Every fit with the short name and the look of its optimizer."""
-    names = short(optimizers(summary))
-    look = looks(names)
-    return [(fit, plain(names[fit.optimizer]), look[fit.optimizer]) for fit in summary.fits]
+    names = shorten_names(optimizers(summary))
+    look = curve_styles(names)
+    return [
+        (fit, escape_mathtext(names[fit.optimizer]), look[fit.optimizer]) for fit in summary.fits
+    ]
 
 
 def _label(figure: Figure, panel_of: Panels, meanings: dict[str, dict[str, Any]]) -> None:
     """Name the curves at their ends, and add the key."""
     for axes in panel_of.values():
         label_ends(axes)
-    key(figure, meanings)
+    add_legend(figure, meanings)

@@ -10,7 +10,7 @@ from memsolve.checks import check_list, is_int_between, is_positive
 from memsolve.engine import Cell, Grid, option
 from memsolve.optimizers.registry import parse
 from memsolve.optimizers.sweep import parse_value
-from memsolve.training import Schedule
+from memsolve.training import HORIZON_FREE, SCHEDULES, Schedule
 
 GradientKind = Literal["exact", "thresholded"]
 
@@ -21,7 +21,7 @@ class TrainingGrid(Grid):
 
     Args:
         steps: number of steps of a run.
-        schedules: how the learning rate decays: constant, inverse (`1/(1+t)`), cosine, linear.
+        schedules: how the learning rate decays, by default all of `memsolve.training.SCHEDULES`.
             Tuning tries each.
         lrs: learning rates to try; by default those of the tuning rule. An optimizer with an
             `lr` in its name, `torch.optim.AdamW:lr=0.01`, runs with that learning rate only.
@@ -34,10 +34,10 @@ class TrainingGrid(Grid):
 
     steps: int = option(50, "--steps", int, "Steps of a run.", many=False)
     schedules: Sequence[Schedule] = option(
-        ("constant", "inverse", "cosine", "linear"),
+        SCHEDULES,
         "--schedules",
         str,
-        "How the learning rate decays: constant, inverse, cosine, linear.",
+        f"How the learning rate decays: {', '.join(SCHEDULES)}.",
         in_cells=True,
     )
     lrs: Sequence[float] | None = option(
@@ -51,8 +51,7 @@ class TrainingGrid(Grid):
         super().__post_init__()
         if not is_int_between(self.steps, 1):
             raise RangeError(f"steps is {self.steps!r}; expected a whole number of at least 1")
-        names = get_args(Schedule)
-        check_list("schedules", self.schedules, f"names of {names}", names.__contains__)
+        check_list("schedules", self.schedules, f"names of {SCHEDULES}", SCHEDULES.__contains__)
         if (words := super().swept.get("lr")) is not None:
             lrs = [parse_value("lr", word) for word in words]
             if self.lrs is not None and list(self.lrs) != lrs:
@@ -97,10 +96,10 @@ def check_horizon_free(schedules: Sequence[Schedule]) -> None:
         RangeError: says which.
     """
     for schedule in schedules:
-        if schedule not in ("constant", "inverse"):
+        if schedule not in HORIZON_FREE:
             raise RangeError(
                 f"schedules holds {schedule!r}, which depends on the number of steps, but this "
-                "study evaluates several numbers of steps; expected constant or inverse"
+                f"study evaluates several numbers of steps; expected {' or '.join(HORIZON_FREE)}"
             )
 
 

@@ -10,12 +10,12 @@ import torch
 from memsolve_kernels import retrieval
 
 from memsolve import theory
+from memsolve.faults import StepError
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.recall import Recall
-from memsolve.stepper import Build, StepError
 from memsolve.study.training.grid import TrainingGrid, Trial
-from memsolve.training import State, factor, train
+from memsolve.training import Builder, State, Trainer, schedule_factor
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -63,20 +63,20 @@ Trajectories = Mapping[Trial, Trajectory]
 
 
 def walk(
-    grid: TrainingGrid, memory: AssociativeMemory, build: Build, cell: Trial
+    grid: TrainingGrid, memory: AssociativeMemory, build: Builder, cell: Trial
 ) -> Iterator[tuple[State, Recall]]:
-    """A trial step by step, with the recall of all items after each."""
-    stored = torch.zeros(memory.num_items, dtype=torch.bool, device=memory.inputs.device)
-
-    def batches() -> Iterator[Batch]:
-        for step in range(grid.steps):
-            batch = batch_of_step(memory, cell, step)
-            yield remaining(batch, stored) if grid.gradient == "thresholded" else batch
-
-    rates = [cell.lr * factor(cell.schedule, step, grid.steps) for step in range(grid.steps)]
-    for state in train(Objective(memory, memory.population()), build, batches(), rates):
+    """The state after each step of a trial, with the recall of all items; ends if it diverges."""
+    trainer = Trainer(Objective(memory, memory.population()), build)
+    recovered = torch.zeros(memory.num_items, dtype=torch.bool, device=memory.inputs.device)
+    for step in range(grid.steps):
+        batch = batch_of_step(memory, cell, step)
+        if grid.gradient == "thresholded":
+            batch = remaining(batch, recovered)
+        state = trainer.step(batch, cell.lr * schedule_factor(cell.schedule, step, grid.steps))
+        if state is None:
+            return
         recall = memory.recall(state.weight)
-        stored = recall.recovered
+        recovered = recall.recovered
         yield state, recall
 
 
@@ -86,31 +86,30 @@ def marks_of(steps: int) -> list[int]:
 
 
 def trajectory(
-    grid: TrainingGrid, memory: AssociativeMemory, build: Build, cell: Trial
+    grid: TrainingGrid, memory: AssociativeMemory, build: Builder, cell: Trial
 ) -> Trajectory:
-    """One whole run, evaluated on all items after every step."""
-    steps = grid.steps
-    marks = marks_of(steps)
-    found = Trajectory([], [], [], math.nan, [], [])
+    """A run, evaluated on all items after every step."""
+    marks = marks_of(grid.steps)
+    run = Trajectory([], [], [], math.nan, [], [])
     seconds = []
     try:
         for state, recall in walk(grid, memory, build, cell):
-            found.recovered.append(recall.count)
-            found.top_rank.append(recall.top_rank())
-            found.loss.append(state.loss)
+            run.recovered.append(recall.count)
+            run.top_rank.append(recall.top_rank())
+            run.loss.append(state.loss)
             seconds.append(state.seconds)
             if state.step in marks:
-                found.marks.append(state.step)
-                found.margins.append(margins(memory, state.weight))
+                run.marks.append(state.step)
+                run.margins.append(margins(memory, state.weight))
     except StepError as error:
-        found = replace(found, failed=str(error))
+        run = replace(run, failed=str(error))
     else:
-        found = replace(found, diverged=len(found.recovered) < steps)
-    return replace(found, seconds=float(np.median(seconds))) if seconds else found
+        run = replace(run, diverged=len(run.recovered) < grid.steps)
+    return replace(run, seconds=float(np.median(seconds))) if seconds else run
 
 
 def batch_of_step(memory: AssociativeMemory, cell: Trial, step: int) -> Batch:
-    """The batch of a step: the same for every optimizer and trial; else the population."""
+    """The batch of a step, the same for every optimizer and trial; without a size, all items."""
     if cell.batch_size is None:
         return memory.population()
     entropy = [cell.seed, cell.dim, cell.batch_size, step]
@@ -118,9 +117,9 @@ def batch_of_step(memory: AssociativeMemory, cell: Trial, step: int) -> Batch:
     return memory.sample(cell.batch_size, torch.Generator().manual_seed(int(state)))
 
 
-def remaining(batch: Batch, stored: torch.Tensor) -> Batch:
-    """The items of a batch that are not stored yet, with their weights: the paper's threshold."""
-    left = ~stored[batch.items]
+def remaining(batch: Batch, recovered: torch.Tensor) -> Batch:
+    """The items of a batch that are not recovered, with their weights: the paper's threshold."""
+    left = ~recovered[batch.items]
     return Batch(batch.items[left], batch.weights[left])
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from memsolve.engine import Point, Study
 from memsolve.engine.prepare import RefusedError
+from memsolve.faults import StepError
 from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
-from memsolve.stepper import Build, StepError
 from memsolve.study.memory import memory_of
 from memsolve.study.training.grid import (
     Candidate,
@@ -27,6 +27,7 @@ from memsolve.study.training.tuning import (
     next_lr,
     unit_lr,
 )
+from memsolve.training import Builder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -123,11 +124,11 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
     """A tuned study of training runs on a memory."""
 
     @abstractmethod
-    def run(self, grid: TG, memory: AssociativeMemory, build: Build, cell: T) -> R:
+    def run(self, grid: TG, memory: AssociativeMemory, build: Builder, cell: T) -> R:
         """One trial's run."""
 
     def measure(self, grid: TG, cells: Sequence[T]) -> Iterator[R]:
-        """Each trial's run."""
+        """The result of each trial."""
         memory = memory_of(grid, cells[0])
         builders = resolve(grid.choices)
         for cell in cells:

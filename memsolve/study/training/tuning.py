@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import repeat
+
+from torch import Tensor
 
 from memsolve.engine import Cell
 from memsolve.engine.execution.memory_errors import sized_memory_errors
+from memsolve.faults import StepError
 from memsolve.objective import Objective
-from memsolve.optimizers.probe import STEPS, probe
+from memsolve.optimizers.probe import PROBE_STEPS, probe
 from memsolve.optimizers.registry import resolve
+from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
-from memsolve.stepper import StepError
 from memsolve.study.memory import memory_of
 from memsolve.study.training.grid import TrainingGrid
 from memsolve.theory import weight_norm
-from memsolve.training import Schedule, factor, train
+from memsolve.training import Builder, Schedule, Trainer, schedule_factor
 
 SPREAD = 4.0
-"""Ratio of neighbouring learning rates among the first, and of one beyond an end."""
+"""Ratio between neighbours among the first learning rates, and beyond an end."""
 
 BUDGET = 5
 """Learning rates tried with each schedule, unless the user sets them."""
@@ -31,7 +33,7 @@ TUNING_SEEDS = range(1)
 
 def first_lrs(unit: float, schedule: Schedule, steps: int) -> list[float]:
     """The first three learning rates of a schedule: their means over the steps surround `unit`."""
-    mean = sum(factor(schedule, step, steps) for step in range(steps)) / steps
+    mean = sum(schedule_factor(schedule, step, steps) for step in range(steps)) / steps
     return [round_lr(unit / mean * spread) for spread in (1 / SPREAD, 1, SPREAD)]
 
 
@@ -52,14 +54,14 @@ def next_lr(lrs: Sequence[float], best: Callable[[Sequence[float]], float]) -> f
 
 
 def unit_lr(grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float:
-    """The learning rate whose first step is as large as a weight that stores what `d` can hold.
+    """The learning rate whose first step has the norm of a weight that stores all that `d` can.
 
-    That is of norm `theory.weight_norm`, whatever units an optimizer counts its steps in. The step
-    is that on the population gradient of seed 0; of an optimizer that takes none at first, as SOAP
-    while it estimates, the first that it takes.
+    That norm is `theory.weight_norm`, whatever units the optimizer counts its steps in. The step is
+    on the population gradient of seed 0. An optimizer such as SOAP, which takes no step at first,
+    is measured by the first that it takes.
 
     Raises:
-        StepError: no learning rate does.
+        StepError: there is no such learning rate.
         MachineError: the machine failed meanwhile.
     """
     cell = Cell(optimizer, alpha, dim, grid.items_of(dim), None, 0)
@@ -72,26 +74,36 @@ def unit_lr(grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float
 def _unit_lr(grid: TrainingGrid, cell: Cell) -> float:
     optimizer, dim = cell.optimizer, cell.dim
     memory = memory_of(grid, cell)
-    objective = Objective(memory, memory.population())
     build = resolve(grid.choices)[optimizer]
     try:
         with seeded(grid.device, 0, dim):
-            states = train(objective, build, repeat(objective.batch, STEPS), repeat(1.0))
-            state = None
-            for state in states:
-                if state.weight.any():
-                    break
+            weight = _first_moved_weight(memory, build)
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
-    if state is None or not memory.outputs[0] @ state.weight @ memory.inputs[0] > 0:
+    if weight is None or not memory.outputs[0] @ weight @ memory.inputs[0] > 0:
         remark = probe(optimizer, grid.choices[optimizer], grid.device, memory.inputs.dtype)
-        why = "NaN or infinity" if state is None else remark
+        why = "NaN or infinity" if weight is None else remark
         raise StepError(
             f"optimizer {optimizer!r} does not raise the logit of the most frequent item in its "
-            f"first step at a learning rate of 1{why and f' ({why})'}, so step sizes cannot be "
-            "guessed: give them by --lrs (lrs)"
+            f"first step at a learning rate of 1{why and f' ({why})'}, so learning rates "
+            "cannot be guessed: give them by --lrs (lrs)"
         )
-    return weight_norm(dim, memory.num_items) / float(state.weight.norm())
+    return weight_norm(dim, memory.num_items) / float(weight.norm())
+
+
+def _first_moved_weight(memory: AssociativeMemory, build: Builder) -> Tensor | None:
+    """The weight after the first step that moves it, if any; None if the first step diverged."""
+    batch = memory.population()
+    trainer = Trainer(Objective(memory, batch), build)
+    weight = None
+    for _ in range(PROBE_STEPS):
+        state = trainer.step(batch, 1.0)
+        if state is None:
+            break
+        weight = state.weight
+        if weight.any():
+            break
+    return weight
 
 
 def round_lr(lr: float) -> float:

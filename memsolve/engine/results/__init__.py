@@ -1,0 +1,1 @@
+"""What a study concludes from its results: estimates, fits, the summary."""

@@ -1,0 +1,31 @@
+"""What the steps of both optimizers share: the closure, and the check of a gradient's values."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from memsolve_kernels.errors import NonFiniteError
+from torch import Tensor
+
+
+def evaluate(closure: Callable[[], float] | None) -> float | None:
+    """The loss of a closure, evaluated with gradients; None without a closure."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+def check_finite(gradient: Tensor, group: dict[str, Any], index: int) -> None:
+    """Raise NonFiniteError unless the gradient of a parameter is finite."""
+    if not gradient.isfinite().all():
+        raise NonFiniteError(
+            f"the gradient of {parameter_name(group, index)} contains NaN or infinity; expected "
+            "finite entries"
+        )
+
+
+def parameter_name(group: dict[str, Any], index: int) -> str:
+    """A parameter of a group in an error: by its name, if the optimizer has named parameters."""
+    names = group.get("param_names")
+    return f"parameter {names[index]!r}" if names else "a parameter"

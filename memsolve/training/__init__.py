@@ -1,0 +1,26 @@
+"""Training of one weight, step by step: the trainer, one step, and learning-rate schedules."""
+
+from memsolve.training.schedules import HORIZON_FREE, SCHEDULES, Schedule, schedule_factor
+from memsolve.training.step import take_step
+from memsolve.training.trainer import (
+    Builder,
+    OptimizerRequirements,
+    Parameters,
+    State,
+    Trainer,
+    step_from_zero,
+)
+
+__all__ = [
+    "HORIZON_FREE",
+    "SCHEDULES",
+    "Builder",
+    "OptimizerRequirements",
+    "Parameters",
+    "Schedule",
+    "State",
+    "Trainer",
+    "schedule_factor",
+    "step_from_zero",
+    "take_step",
+]

@@ -1,0 +1,30 @@
+"""Learning-rate schedules."""
+
+import math
+from typing import Literal, get_args
+
+from memsolve_kernels.errors import RangeError
+
+Schedule = Literal["constant", "inverse", "cosine", "linear"]
+
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+HORIZON_FREE: tuple[Schedule, ...] = ("constant", "inverse")
+"""Schedules that do not depend on the number of steps: a run contains all shorter runs."""
+
+
+def schedule_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """The factor of the learning rate at `step`, from 0 to `steps - 1`.
+
+    Raises:
+        RangeError: an unknown schedule.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "inverse":
+        return 1 / (1 + step)
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * step / steps)) / 2
+    if schedule == "linear":
+        return 1 - step / steps
+    raise RangeError(f"schedule is {schedule!r}; expected one of {SCHEDULES}")
