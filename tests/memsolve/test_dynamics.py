@@ -152,8 +152,8 @@ def test_the_unit_step_is_as_large_as_a_weight_that_stores_what_d_can_hold(name:
     objective = Objective(memory, memory.population())
     state = Trainer(objective, resolve([name])[name]).step(objective.batch, lr)
     assert state is not None
-    stored = torch.arange(round(theory.limit(32, memory.num_items)))
-    weight = np.log(memory.num_items) * memory.outputs[stored].T @ memory.inputs[stored]
+    items = torch.arange(round(theory.limit(32, memory.num_items)))
+    weight = np.log(memory.num_items) * memory.outputs[items].T @ memory.inputs[items]
     assert float(state.weight.norm()) == pytest.approx(float(weight.norm()), rel=0.2)
 
 

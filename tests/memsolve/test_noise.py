@@ -78,7 +78,7 @@ def test_many_items_are_evaluated_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 def test_two_batches_estimate_it_within_their_interval(name: str) -> None:
     exact = noise_scale(MEMORY, WEIGHTS[name])
     covered = 0
-    for seed in range(12):
+    for seed in range(8):
         estimate = two_batch_noise_scale(
             MEMORY,
             WEIGHTS[name],
@@ -91,7 +91,7 @@ def test_two_batches_estimate_it_within_their_interval(name: str) -> None:
         _, low, high = estimate.bar
         assert 0 < low < high < 4 * exact  # not so wide that it covers anything
         covered += low <= exact <= high
-    assert covered >= 9  # 11.4 expected
+    assert covered >= 6  # 7.6 expected
 
 
 def test_both_parts_of_the_estimate_are_unbiased() -> None:

@@ -38,13 +38,13 @@ def saturating_batch_size(batch_sizes: Sequence[float], counts: Floats) -> Estim
         """(R,) of counts (R, S, K); NaN outside the batch sizes."""
         means = draws.mean(1)
         excess = means[:, :-1] - SHARE * means[:, -1:]
-        enough = excess >= 0
-        after = np.where(enough.any(1), enough.argmax(1), len(sizes) - 1)
+        saturated = excess >= 0
+        after = np.where(saturated.any(1), saturated.argmax(1), len(sizes) - 1)
         before = np.maximum(after - 1, 0)
         rows = np.arange(len(means))
         low, high = excess[rows, before], excess[rows, after]
         rise = np.where(high > low, high - low, 1.0)
-        share = np.where(enough.any(1) & (after > 0), -low / rise, 1.0)
+        share = np.where(saturated.any(1) & (after > 0), -low / rise, 1.0)
         estimates = np.exp(sizes[before] + share * (sizes[after] - sizes[before]))
         inside = (smallest * EDGE_FACTOR < estimates) & (estimates < largest / EDGE_FACTOR)
         return np.asarray(np.where(inside, estimates, np.nan))
