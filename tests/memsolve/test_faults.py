@@ -276,7 +276,7 @@ STUDIES: dict[str, tuple[Any, Any]] = {
 
 def recovered(summary: Any, study: str) -> object:
     """What does not depend on time."""
-    names = {"dynamics": "recovered", "critical-batch": "mean", "leaderboard": "stored"}
+    names = {"dynamics": "recovered", "critical-batch": "mean", "leaderboard": "recovered"}
     return [[getattr(point, names[study]) for point in fit.points] for fit in summary.fits]
 
 

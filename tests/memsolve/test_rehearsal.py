@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from memsolve.study.capacity import capacity
 
 from memsolve import AssociativeMemory
 from memsolve.engine.cell import Cell
+from memsolve.study import capacity
 
 pytest.importorskip("triton")
 

@@ -103,7 +103,7 @@ def test_the_study_of_an_example_is_ours_and_its_neighbours_are_not(tmp_path: Pa
     assert study.name == "memsolve.examples.factual_recall.study"
     text = (record / "summary.json").read_text()
     (tmp_path / "summary.json").write_text(text.replace(study.name, "memsolve.problem.study", 1))
-    with pytest.raises(ValueError, match="none of memsolve's"):
+    with pytest.raises(ValueError, match="not part of memsolve"):
         load(tmp_path)
 
 
