@@ -15,7 +15,7 @@ study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the 
 	$(BIN)/memsolve report "$(OUT)/capacity" "$(OUT)/saturation" --out "$(OUT)"
 
 test: .venv/installed  ## run all tests, a file a process; those that need a GPU are skipped without one
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile -p no:benchmark
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 oldest: .venv/installed  ## compile every kernel with the oldest Triton that is supported
 	$(BIN)/pip install --quiet --upgrade --no-deps --target .venv/oldest triton==3.6.0

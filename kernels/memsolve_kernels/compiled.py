@@ -5,6 +5,7 @@ family has a function that yields its variants for an architecture (`FAMILIES`).
 """
 
 import argparse
+import hashlib
 import re
 import subprocess
 import sys
@@ -149,29 +150,48 @@ def profile(binary: Binary) -> Profile:
 
 
 def everywhere(
-    read: Callable[[Binary], Read], architectures: Iterable[int] = tuple(COMPILED)
+    read: Callable[[Binary], Read],
+    architectures: Iterable[int] = tuple(COMPILED),
+    needed: Callable[[int, Variant], bool] = lambda arch, variant: True,
 ) -> Iterator[tuple[int, Variant, Read]]:
     """Every variant of the architectures with the result of `read` for its binary, in order.
 
     Variants are compiled in parallel by other processes, so that `read` must be picklable.
+
+    Args:
+        read: takes a binary.
+        architectures: such as 90.
+        needed: whether a variant is to be compiled for an architecture; others are left out.
     """
-    architectures = tuple(architectures)
-    by_preset: dict[int, list[int]] = defaultdict(list)
-    for arch in architectures:
-        by_preset[COMPILED[arch].preset_arch].append(arch)
+    wanted = [
+        (arch, variant)
+        for arch in architectures
+        for variant in variants(arch)
+        if needed(arch, variant)
+    ]
+    same_ptx: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for arch, variant in wanted:
+        same_ptx[COMPILED[arch].preset_arch, variant.name].append(arch)
     pool = ProcessPoolExecutor(mp_context=get_context("spawn"))
     try:
         futures: dict[tuple[int, str], Future[dict[int, Read]]] = {
-            (preset_arch, variant.name): pool.submit(_read_each, read, variant.name, same)
-            for preset_arch, same in by_preset.items()
-            for variant in variants(same[0])
+            (preset_arch, name): pool.submit(_read_each, read, name, same)
+            for (preset_arch, name), same in same_ptx.items()
         }
-        for arch in architectures:
-            for variant in variants(arch):
-                future = futures[COMPILED[arch].preset_arch, variant.name]
-                yield arch, variant, future.result()[arch]
+        for arch, variant in wanted:
+            yield arch, variant, futures[COMPILED[arch].preset_arch, variant.name].result()[arch]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def fingerprint(variant: Variant) -> str:
+    """A digest of everything that Triton compiles: the kernel's source, types, constants, options.
+
+    The version of Triton is part of it, the architecture is not.
+    """
+    launch = variant.launch
+    parts = triton.__version__, source(launch).hash(), repr(sorted(launch.options.items()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @cache
