@@ -27,7 +27,8 @@ def run(
 
     Args:
         study: such as `memsolve.study.capacity`.
-        grid: what to vary (default: the study's own grid).
+        grid: what to vary (default: `study.grid`). A grid made by its class has the defaults of the
+            class; `dataclasses.replace(study.grid, dims=(8,))` keeps those of the study.
         out: folder for `cells.jsonl`, `summary.json`, `points.csv`, the figures and
             `report.html`; None writes nothing.
         resume: continue an earlier run in `out`, finished or not. Cells that it has measured with

@@ -108,7 +108,7 @@ def machine_error(error: BaseException) -> MachineError | None:
 def format_error(error: BaseException) -> str:
     """The message of an exception, in one line; its type if it has none, or cannot be printed."""
     if isinstance(error, SystemExit):
-        return f"it exits, with {format_value(error.code)}"
+        return f"it exits, with {format_repr(error.code)}"
     first = full_message(error).strip().partition("\n\n")[0]
     return textwrap.shorten(first, 300) or type(error).__name__
 
@@ -121,7 +121,7 @@ def full_message(error: BaseException) -> str:
         return ""
 
 
-def format_value(value: object) -> str:
+def format_repr(value: object) -> str:
     """The `repr` of a value; its type if it has none."""
     try:
         return textwrap.shorten(repr(value), 300)

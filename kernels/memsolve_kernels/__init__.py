@@ -9,7 +9,7 @@ from memsolve_kernels.softmax import (
     softmax_loss,
 )
 
-__version__ = "0.2.0"  # of both distributions, memsolve and memsolve-kernels
+__version__ = "0.3.0.dev0"  # of both distributions, memsolve and memsolve-kernels
 
 __all__ = [
     "Retrieval",

@@ -32,8 +32,9 @@ def grid_like(
                 f"{option.flag} is given with --add, which measures as {folder} was measured; "
                 f"leave out one of them"
             )
+    recorded = load_summary(study, folder).grid
     try:
-        grid: Grid = type(study.grid).from_json(load_summary(study, folder).grid)
+        grid: Grid = type(study.grid).from_json(recorded)
     except (TypeError, InputError) as error:
         raise InputError(f"{folder} does not say how it was measured: {error}") from error
     device = texts.get("device") or study.grid.device

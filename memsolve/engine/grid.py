@@ -108,6 +108,9 @@ class Grid:
             raise DeviceError(f"device is {self.device!r}; expected its name, as 'cpu'")
         if not isinstance(self.dtype, str) or self.dtype not in ("float32", "float64"):
             raise DtypeError(f"dtype is {self.dtype!r}; expected 'float64' or 'float32'")
+        object.__setattr__(self, "seeds", int(self.seeds))
+        if self.num_items is not None:
+            object.__setattr__(self, "num_items", int(self.num_items))
         object.__setattr__(self, "sweep", to_words(self.sweep))
         object.__setattr__(self, "alphas", [float(alpha) for alpha in self.alphas])
         object.__setattr__(self, "dims", [int(dim) for dim in self.dims])

@@ -154,8 +154,9 @@ def format_unfinished(study: str, failures: Sequence[Failure]) -> str:
     """Say that cells have no result because the machine failed: the first, and what to do."""
     cells = sum(failure.cells for failure in failures)
     first = failures[0]
+    plural = "s" if cells > 1 else ""
     return (
-        f"{study} has no result in {cells} cells, because the machine failed: {first.optimizer} at "
-        f"alpha = {first.alpha:g}, d = {first.dim}: {first.reason}; all other results are kept in "
-        "--out, and --resume measures these"
+        f"{study} has no result in {cells} cell{plural}, because the machine failed: "
+        f"{first.optimizer} at alpha = {first.alpha:g}, d = {first.dim}: {first.reason}; all other "
+        "results are kept in --out, and --resume measures these"
     )

@@ -13,6 +13,7 @@ from memsolve.engine.execution.choose import default_executor
 from memsolve.engine.execution.executor import Executor, call
 from memsolve.engine.grid import Grid
 from memsolve.engine.measure import Measurement
+from memsolve.engine.options import options
 from memsolve.engine.prepare import (
     Prepared,
     RefusedError,
@@ -53,10 +54,9 @@ def run(
         InputError: a grid, device, optimizer or folder that cannot be used.
         MachineError: the machine failed, and no fit is left.
     """
-    if grid is not None and not isinstance(grid, type(study.grid)):
-        raise GridError(
-            f"grid is a {type(grid).__name__}; {study.name} takes a {type(study.grid).__name__}"
-        )
+    _check(study, grid)
+    if resume and out is None:
+        raise InputError("resume continues what is in a folder; give it as out")
     grid = study.complete(study.grid if grid is None else grid)
     with _executor(executor, study, grid, time_limit) as executor:
         prepared, cells = _prepare(study, grid, executor)
@@ -71,6 +71,19 @@ def run(
                 write_summary(summary, Path(out))
                 _write_points(study, measurement.results, Path(out))
     return summary
+
+
+def _check(study: AnyStudy, grid: Grid | None) -> None:
+    """Refuse what is no study, and a grid of another kind than the study takes."""
+    if not isinstance(study, Study):
+        raise InputError(f"study is {study!r}; expected a study, such as memsolve.study.capacity")
+    fields = [name for name, _ in options(study.grid)]
+    if grid is not None and not (
+        isinstance(grid, type(study.grid)) and [name for name, _ in options(grid)] == fields
+    ):
+        raise GridError(
+            f"grid is a {type(grid).__name__}; {study.name} takes a {type(study.grid).__name__}"
+        )
 
 
 @contextmanager
@@ -96,7 +109,7 @@ def _prepare(
     except RefusedError as error:
         refused = error.refused
     except (EndedError, KilledError):
-        refused = _that_end_the_process(study, prepared.grid, executor)
+        refused = _optimizers_ending_the_process(study, prepared.grid, executor)
     prepared = prepared.without(refused)
     return prepared, _cells(study, prepared.grid, executor)
 
@@ -107,7 +120,7 @@ def _cells(study: Study[G, C, Any, P], grid: G, executor: Executor) -> list[C]:
     return call(executor, partial(study.cells, grid), cells=steps)
 
 
-def _that_end_the_process(
+def _optimizers_ending_the_process(
     study: Study[G, C, Any, P], grid: G, executor: Executor
 ) -> dict[str, str]:
     """Optimizers that end the process while cells are made, with the reason, by label."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from memsolve.faults import format_value
+from memsolve.faults import format_repr
 from memsolve.objective import Objective
 from memsolve.optimizers.choices import OptimizerError
 from memsolve.optimizers.construct import Make, construct
@@ -39,13 +39,11 @@ class ChoiceBuilder:
         """
         optimizer = construct(self._make, params, objective, self._settings)
         if not hasattr(optimizer, "step") or not hasattr(optimizer, "param_groups"):
-            raise OptimizerError(
-                f"made {format_value(optimizer)}; expected a torch.optim.Optimizer"
-            )
+            raise OptimizerError(f"made {format_repr(optimizer)}; expected a torch.optim.Optimizer")
         groups = optimizer.param_groups
         if not isinstance(groups, list | tuple):
             raise OptimizerError(
-                f"its param_groups is {format_value(groups)}; expected a list of groups"
+                f"its param_groups is {format_repr(groups)}; expected a list of groups"
             )
         return optimizer
 

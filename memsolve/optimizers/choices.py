@@ -68,7 +68,9 @@ def format_choice(choice: Choice) -> str:
     """A choice as text: its name, or the path of a class or factory."""
     if isinstance(choice, str):
         return choice
-    return f"{getattr(choice, '__module__', '')}.{getattr(choice, '__qualname__', choice)}"
+    if not hasattr(choice, "__qualname__"):
+        return repr(choice)
+    return f"{choice.__module__}.{choice.__qualname__}"
 
 
 def _with_setting(choice: Choice, key: str, value: str) -> Choice:

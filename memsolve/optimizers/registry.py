@@ -7,7 +7,7 @@ import torch
 from memsolve_kernels.errors import RangeError
 from memsolve_kernels.matrix_sign import STOCK, minimax
 
-from memsolve.faults import attribute_errors, format_value
+from memsolve.faults import attribute_errors, format_repr
 from memsolve.importing import import_named
 from memsolve.optim import Muon, Newton
 from memsolve.optimizers.builder import ChoiceBuilder
@@ -138,6 +138,6 @@ def _load(path: str) -> Make:
         make: Make = getattr(import_named(module), attribute)
     if not callable(make) or (isinstance(make, type) and not hasattr(make, "step")):
         raise OptimizerError(
-            f"{path!r} is {format_value(make)}; expected a torch.optim.Optimizer, or a factory"
+            f"{path!r} is {format_repr(make)}; expected a torch.optim.Optimizer, or a factory"
         )
     return make

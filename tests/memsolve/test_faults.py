@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -483,3 +484,14 @@ def test_a_time_limit_that_cannot_be_kept_is_refused() -> None:
         run(capacity, Grid(["sgd"]), time_limit=0)
     with pytest.raises(InputError, match="a time limit needs a process that can import"):
         run(capacity, Grid({"mine": lambda params: Own(params)}), time_limit=1)
+
+
+def new_modules_of_an_optimizer() -> int:
+    before = len(sys.modules)
+    torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    return len(sys.modules) - before
+
+
+def test_a_worker_has_imported_what_optimizers_need_before_anything_is_timed() -> None:
+    with closing(Worker(capacity, math.inf)) as worker:
+        assert call(worker, new_modules_of_an_optimizer) == 0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from memsolve.engine.storage.lines import to_line
 from memsolve.engine.storage.store import Store
 from memsolve.environment import environment
 from memsolve.optimizers.choices import Choice
-from memsolve.study import Grid, capacity, load, precision, saturation
+from memsolve.study import Grid, TrainingGrid, capacity, load, precision, saturation
 from memsolve.study.one_step.base import StepResult, draw_batch
 from memsolve.study.one_step.precision import EXACT
 
@@ -268,3 +269,30 @@ def test_results_of_an_older_layout_are_refused_by_their_version(tmp_path: Path)
 def test_meaningless_grids_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         prepare(Grid(**arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("study", "grid", "options", "message"),
+    [
+        ("capacity", None, {}, "study is 'capacity'; expected a study"),
+        (
+            capacity,
+            TrainingGrid(["sgd"], dims=(8,)),
+            {},
+            "grid is a TrainingGrid; capacity takes a Grid",
+        ),
+        (capacity, "muon", {}, "grid is a str; capacity takes a Grid"),
+        (capacity, SMALL, {"resume": True}, "give it as out"),
+    ],
+    ids=["name", "training", "no grid", "resume"],
+)
+def test_arguments_of_run_that_cannot_be_used_are_refused(
+    study: Any, grid: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(study, grid, **options)
+
+
+def test_numbers_of_numpy_serve_as_those_of_python(tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {"seeds": np.int64(1), "num_items": np.int64(64)}
+    run(capacity, Grid(["sgd"], dims=(8, 16), **numbers), tmp_path)

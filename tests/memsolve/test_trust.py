@@ -137,7 +137,7 @@ def test_a_summary_of_another_layout_is_refused_by_its_version(
     assert run_command(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"was written by memsolve {content['environment']['memsolve']} in a layout" in line
-    assert f"run the study again: {content['command']}" in line
+    assert f"run the study again, whose command was: {content['command']}" in line
 
 
 REPORT = ["report", str(RECORD), "--out"]

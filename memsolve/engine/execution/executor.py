@@ -14,6 +14,8 @@ class Executor(Protocol):
     ) -> Iterator[T]:
         """Yield the values of a function, each as soon as it is there.
 
+        Values computed before an error are yielded first: the error belongs to the next value.
+
         Args:
             function: of `arguments`; both can be pickled.
             arguments: of the function.

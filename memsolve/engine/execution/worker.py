@@ -20,6 +20,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
+import torch
 from memsolve_kernels.errors import InputError
 
 from memsolve.engine.execution.local import LocalExecutor
@@ -159,6 +160,7 @@ def main(descriptor: int) -> None:
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
     settings, folder, _ = pickle.loads(requests.get())  # importing a study takes seconds
+    torch.optim.SGD([torch.zeros(1)], lr=0.0)  # as does what torch imports for its first optimizer
     put(settings)
     FOLDER.set(folder)
     answers: Iterator[bytes] = iter([pickle.dumps(None)])

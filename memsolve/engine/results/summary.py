@@ -12,7 +12,7 @@ from memsolve.engine.storage.decode import from_json
 from memsolve.environment import Environment
 from memsolve.theory import Law
 
-LAYOUT = 3
+SUMMARY_LAYOUT = 3
 """Of `summary.json`. Layouts 1 and 2 had no grid, and other names in points."""
 
 
@@ -172,7 +172,7 @@ class Summary(Generic[P]):
     def as_json(self) -> dict[str, Any]:
         """The content of `summary.json`."""
         return {
-            "layout": LAYOUT,
+            "layout": SUMMARY_LAYOUT,
             "study": self.study,
             "command": self.command,
             "grid": self.grid,
@@ -195,11 +195,12 @@ class Summary(Generic[P]):
             record = from_json(SummaryRecord, content)
         except (ValueError, RecursionError) as error:
             raise InputError(f"the summary is not one of a finished study: {error}") from error
-        if record.layout != LAYOUT:
+        if record.layout != SUMMARY_LAYOUT:
             version = record.environment.get("memsolve", "of an unknown version")
             raise InputError(
                 f"the summary was written by memsolve {version} in a layout that this version "
-                f"does not read; use that version, or run the study again: {record.command}"
+                f"does not read; use that version, or run the study again, whose command was: "
+                f"{record.command}"
             )
         try:
             fits = [Fit.from_json(entry, point) for entry in record.fits]

@@ -24,7 +24,7 @@ OTHERS = (
 )
 """Further files of a study; its figures have names that begin with the study's."""
 
-LAYOUT = 3
+CELLS_LAYOUT = 3
 """Of `cells.jsonl`. In layouts 1 and 2 cells of training had other names for the same fields."""
 
 
@@ -95,7 +95,7 @@ def check_head(folder: Path, head: Line | None, settings: Mapping[str, Any]) -> 
             f"{folder / CELLS} does not name its study in the first line; choose another folder"
         )
     stored = head.fields["settings"]
-    if head.fields.get("layout") != LAYOUT:
+    if head.fields.get("layout") != CELLS_LAYOUT:
         version = stored.get("memsolve", "up to 0.2.0")
         raise StoreError(
             f"{folder} holds results of memsolve {version} in a layout that this "

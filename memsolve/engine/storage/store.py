@@ -16,7 +16,7 @@ from memsolve.engine.storage.decode import from_json
 from memsolve.engine.storage.folder import read, remove_partials, set_aside, write
 from memsolve.engine.storage.journal import Journal
 from memsolve.engine.storage.lines import from_line, to_line
-from memsolve.engine.storage.ownership import LAYOUT, StoreError
+from memsolve.engine.storage.ownership import CELLS_LAYOUT, StoreError
 from memsolve.environment import Environment
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Store(Generic[C, R]):
 
     def _content(self) -> str:
         """The complete content of the file."""
-        head = to_line({"layout": LAYOUT, "settings": self._settings})
+        head = to_line({"layout": CELLS_LAYOUT, "settings": self._settings})
         producers = [_producer_line(key, each) for key, each in self._producers.items()]
         results = [_result_line(cell, each, key) for (cell, key), each in self._results.items()]
         return "".join([head, *producers, *results])

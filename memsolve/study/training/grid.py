@@ -51,6 +51,7 @@ class TrainingGrid(Grid):
         super().__post_init__()
         if not is_int_between(self.steps, 1):
             raise RangeError(f"steps is {self.steps!r}; expected a whole number of at least 1")
+        object.__setattr__(self, "steps", int(self.steps))
         check_list("schedules", self.schedules, f"names of {SCHEDULES}", SCHEDULES.__contains__)
         if (words := super().swept.get("lr")) is not None:
             lrs = [parse_value("lr", word) for word in words]
