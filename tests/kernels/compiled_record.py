@@ -15,7 +15,7 @@ from memsolve_kernels.launch import Variant
 
 FILE = Path(__file__).parent / "data" / "compiled.json"
 
-SAMPLE = 12
+SAMPLE = 40
 """One in so many recorded kernels is compiled again, by fingerprint."""
 
 Record = dict[str, dict[str, Any]]

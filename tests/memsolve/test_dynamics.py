@@ -179,7 +179,7 @@ def test_the_error_says_why_lrs_cannot_be_inferred(
 ) -> None:
     with pytest.raises(InputError) as caught:
         unit_lr(TrainingGrid({"mine": optimizer}, device="cpu"), "mine", 1.5, 8)
-    assert f"({why}), so step sizes cannot be guessed: give them by --lrs" in str(caught.value)
+    assert f"({why}), so learning rates cannot be guessed: give them by --lrs" in str(caught.value)
 
 
 def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
