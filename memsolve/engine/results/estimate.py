@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -140,7 +140,7 @@ def jackknife(
 @cache
 def _student(freedom: int) -> float:
     """How many standard errors the interval reaches to either side."""
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def require_identified(estimate: Estimate, least: float, most: float, reason: str) -> Estimate:
