@@ -18,7 +18,7 @@ from bench.measure import extra_bytes
 from tests.kernels.softmax_cases import Case, by_torch, exact_rows, gradients, ours, relative_error
 
 BACKENDS: list[BackendName] = ["reference", "torch"]
-README = Path(mk.__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "kernels" / "README.md"
 README_BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from memsolve import InputError, run
+from memsolve.cli import run_command
 from memsolve.study import find, load
 
 TOY = '''
@@ -168,7 +169,9 @@ def test_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "toy")
 
 
-def test_what_is_no_study_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_study_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.syspath_prepend(folder)
     (folder / "other.py").write_text("norm = 3")
     with pytest.raises(InputError, match=r"study 'norms' is unknown; expected one of capacity, "):
@@ -177,6 +180,5 @@ def test_what_is_no_study_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch)
         find("nowhere.norm")
     with pytest.raises(InputError, match=r"'other.norm' is 3; expected a memsolve.engine.Study"):
         find("other.norm")
-    failed = memsolve(folder, "nowhere.norm", "--out", "out")
-    assert failed.returncode == 2
-    assert len(failed.stderr.splitlines()) == 1
+    assert run_command(["nowhere.norm", "--out", str(folder / "out")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
