@@ -143,5 +143,5 @@ def panel_height(num_names: int, least: float) -> float:
 
 
 def panel_width(names: list[str], curve_width: float) -> float:
-    """Inches of a panel with curves of some width and their names beside them."""
+    """Inches of a panel with curves of some width and their names next to them."""
     return curve_width + LETTER_WIDTH * (4 + max(map(len, names)))

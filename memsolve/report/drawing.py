@@ -51,7 +51,7 @@ STYLE: Any = {
 """Settings of matplotlib. The width in `figure.figsize` is that of the page."""
 
 MAX_BANDS = 8
-"""A panel with more optimizers has no room for bands and further lines beside the curves."""
+"""A panel with more optimizers has no room for bands and further lines next to the curves."""
 
 MARK_WIDTH = 7
 """Letters that have the width of a mark in a legend."""
@@ -180,6 +180,23 @@ def optimizer_titles(
 def panel_size(num_panels: int) -> tuple[float, float]:
     """Width and height of one of so many panels, in inches."""
     return (3.5, 3.4) if num_panels <= MAX_BANDS else (2.15, 2.7)
+
+
+def draw_estimate(axes: Axes, bar: ErrorBar, height: float, marker: str, color: Any) -> None:
+    """Draw an estimate on the horizontal axis with its interval, above all curves."""
+    value, low, high = bar
+    axes.errorbar(
+        value,
+        height,
+        xerr=[[value - low], [high - value]],
+        fmt=marker,
+        ms=7,
+        mfc="white",
+        mew=1.5,
+        capsize=3,
+        color=color,
+        zorder=3,
+    )
 
 
 def add_legend(figure: Figure, entries: Mapping[str, Mapping[str, Any]]) -> None:

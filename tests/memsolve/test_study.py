@@ -295,4 +295,5 @@ def test_arguments_of_run_that_cannot_be_used_are_refused(
 
 def test_numbers_of_numpy_serve_as_those_of_python(tmp_path: Path) -> None:
     numbers: dict[str, Any] = {"seeds": np.int64(1), "num_items": np.int64(64)}
-    run(capacity, Grid(["sgd"], dims=(8, 16), **numbers), tmp_path)
+    summary = run(capacity, Grid(["sgd"], dims=(8, 16), **numbers), tmp_path)
+    assert summary == run(capacity, Grid(["sgd"], dims=(8, 16), seeds=1, num_items=64))

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
 from memsolve.report.drawing import (
-    ErrorBar,
     add_legend,
     create_panels,
     dims,
     dims_legend,
+    draw_estimate,
     optimizer_titles,
     panel_size,
     shades,
@@ -69,27 +69,10 @@ def _draw_scaling(axes: Axes, point: BatchScalingPoint, color: Any) -> None:
     if critical is not None and point.floor is not None and point.slope is not None:
         fine = np.geomspace(sizes[0], sizes[-1], 100)
         axes.plot(fine, point.floor * (1 + point.slope / fine), lw=1, color=color)
-        _draw_estimate(axes, critical, 2 * point.floor, "D", color)
+        draw_estimate(axes, critical, 2 * point.floor, "D", color)
     if overhead is not None:
         examples = np.where(reached[:-1], finite * mean[:-1], np.inf)
         value, *_ = overhead
         linear = np.array([finite[examples.argmin()], value])
         axes.plot(linear, examples.min() / linear, "--", lw=1, color=color)
-        _draw_estimate(axes, overhead, OVERHEAD * examples.min() / value, "s", color)
-
-
-def _draw_estimate(axes: Axes, bar: ErrorBar, height: float, marker: str, color: Any) -> None:
-    """A critical batch size with its interval."""
-    value, low, high = bar
-    axes.errorbar(
-        value,
-        height,
-        xerr=[[value - low], [high - value]],
-        fmt=marker,
-        ms=7,
-        mfc="white",
-        mew=1.5,
-        capsize=3,
-        color=color,
-        zorder=3,
-    )
+        draw_estimate(axes, overhead, OVERHEAD * examples.min() / value, "s", color)

@@ -13,6 +13,7 @@ from memsolve.report.drawing import (
     create_panels,
     dims,
     dims_legend,
+    draw_estimate,
     escape_mathtext,
     optimizer_titles,
     optimizers,
@@ -118,16 +119,4 @@ def _draw_saturation(axes: Axes, point: SaturationPoint, color: Any) -> None:
     across = axes.get_yaxis_transform()  # axhline would query the limits of all panels each time
     axes.plot([0, 1], [point.plateau] * 2, "--", lw=1, color=color, alpha=0.7, transform=across)
     if (bar := point.estimate.bar) is not None:
-        value, low, high = bar
-        axes.errorbar(
-            value,
-            point.plateau,
-            xerr=[[value - low], [high - value]],
-            fmt="D",
-            ms=7,
-            mfc="white",
-            mew=1.5,
-            capsize=3,
-            color=color,
-            zorder=3,
-        )
+        draw_estimate(axes, bar, point.plateau, "D", color)
