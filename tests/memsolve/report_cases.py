@@ -104,7 +104,8 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
         limit=theory.limit(dim, 64 * dim),
         schedule="constant",
         lr=0.1,
-        at_edge=dim == 32,
+        ratio=1.0,
+        edges=["smallest learning rate"] * (dim == 32),
         seconds=0.001,
         recovered=recovered,
         top_rank=recovered,
@@ -114,8 +115,9 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
         margins=[
             [-9.0, -4.0, mean / 100 * mark - 3, 2.0, 4.0] for mark in (1, 2, 4, 8, 16, 32, 40)
         ],
-        trial_schedules=["constant"] * 5 + ["cosine"] * 5,
+        trial_schedules=[*["constant"] * 5, *["geometric"] * 5],
         trial_lrs=[4.0**power for power in range(5)] * 2,
+        trial_ratios=[1.0] * 5 + [0.9, 0.95, 1.0, 1.05, 1.1],
         trial_recovered=[
             mean * share for share in (0.2, 0.6, 1, 0.7, 0.3, 0.1, 0.5, 0.8, 0.9, 0.2)
         ],
