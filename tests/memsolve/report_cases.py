@@ -15,6 +15,7 @@ from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.one_step.points import CapacityPoint, PrecisionPoint, SaturationPoint
 from memsolve.study.training.point import DynamicsPoint
+from memsolve.training import Schedule
 
 DIMS = 32, 64, 128
 STEPS = 40
@@ -98,6 +99,8 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
     steps = np.arange(1, STEPS + 1)
     curve = mean * (1 - np.exp(-steps / 10))
     recovered = [[round(0.9 * count), round(1.1 * count)] for count in curve]
+    constant: Schedule = "constant"
+    geometric: Schedule = "geometric"
     return DynamicsPoint(
         dim=dim,
         num_items=64 * dim,
@@ -115,7 +118,7 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
         margins=[
             [-9.0, -4.0, mean / 100 * mark - 3, 2.0, 4.0] for mark in (1, 2, 4, 8, 16, 32, 40)
         ],
-        trial_schedules=[*["constant"] * 5, *["geometric"] * 5],
+        trial_schedules=[constant] * 5 + [geometric] * 5,
         trial_lrs=[4.0**power for power in range(5)] * 2,
         trial_ratios=[1.0] * 5 + [0.9, 0.95, 1.0, 1.05, 1.1],
         trial_recovered=[
