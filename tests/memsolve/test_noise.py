@@ -11,7 +11,7 @@ from memsolve import AssociativeMemory, Batch, InputError
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import builder
 from memsolve.study.critical_batch import noise
-from memsolve.study.critical_batch.noise import noise_scale, two_batch_noise_scale
+from memsolve.study.critical_batch.noise import NoiseScales, noise_scales, two_batch_noise_scale
 from memsolve.training import Trainer
 
 
