@@ -103,7 +103,10 @@ def test_without_items_there_is_no_noise_scale() -> None:
 
 def rotation(dim: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
+    turned: Tensor = torch.linalg.qr(
+        torch.randn(dim, dim, generator=generator, dtype=torch.float64)
+    )[0]
+    return turned
 
 
 def test_rotations_and_scales_of_the_embeddings_change_nothing() -> None:

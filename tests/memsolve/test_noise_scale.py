@@ -19,6 +19,7 @@ from memsolve.study.critical_batch.noise import noise_scales
 from memsolve.study.critical_batch.noise_scale import (
     SCALES,
     NoisePoint,
+    format_ratio,
     noise_scales_after,
     scale_fit,
 )
@@ -82,6 +83,17 @@ def test_it_resumes_to_the_same_summary(finished: Path, tmp_path: Path) -> None:
     run(noise_scale, GRID, tmp_path, resume=True)
     first, second = ((each / "summary.json").read_bytes() for each in (finished, tmp_path))
     assert first == second
+
+
+def test_the_tables_of_the_page_are_the_recorded_ones() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/studies/noise-scale.md").read_text()
+    for fit in load(root / "bench/results/noise-scale")[1].fits:
+        first, law, *others = (cell.text for cell in noise_scale.columns(fit).values())
+        names = f"{fit.alpha:g}", f"`{fit.optimizer}`"
+        assert "| " + " | ".join([*names, f"{first} ({law})", *others]) + " |" in page
+        ratios = map(format_ratio, fit.points[-1].ratios)
+        assert "| " + " | ".join([*names, *ratios]) + " |" in page
 
 
 def test_too_few_facts_are_refused_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,8 +185,7 @@ def test_after_a_step_the_euclidean_exponent_is_that_of_saturation(
 def test_both_norms_have_one_power_once_d_items_are_recovered() -> None:
     for norm in ("euclidean", "nuclear"):
         below, above = (
-            theory.noise_scale_exponent(norm, 1.5, recovered)  # type: ignore[arg-type]
-            for recovered in (1 - 1e-9, 1 + 1e-9)
+            theory.noise_scale_exponent(norm, 1.5, recovered) for recovered in (1 - 1e-9, 1 + 1e-9)
         )
         assert below == pytest.approx(above) == pytest.approx(1.5)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterMathtext
 
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.summary import P
@@ -54,6 +55,7 @@ def power_laws_figure(
             else:
                 missing.append(f"{curve.optimizer} of {titles[key]}")
         set_log_axes(axes, dims(summary))
+        axes.yaxis.set_major_formatter(LogFormatterMathtext())  # of many decades
     for axes in panels.values():  # which share their limits
         label_ends(axes)
     add_legend(

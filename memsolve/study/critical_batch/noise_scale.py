@@ -197,7 +197,7 @@ class NoiseScaleStudy(Study[Grid, Cell, NoiseResult, NoisePoint]):
         parts = [f"B* {format_estimate(point.saturation)}"]
         for index, (scale, ratio) in enumerate(zip(SCALES, point.ratios, strict=True)):
             part = f"{scale}: {format_estimate(point.estimate(index))}"
-            parts.append(part if ratio.value is None else f"{part}, {ratio} times B*")
+            parts.append(part if ratio.bar is None else f"{part}, {format_ratio(ratio)} times B*")
         return "; ".join(parts)
 
     def figures(self, summary: Summary[NoisePoint]) -> dict[str, Figure]:
@@ -234,6 +234,13 @@ def curves(fit: Fit[NoisePoint]) -> list[Curve[NoisePoint]]:
 
     scales = [(scale_fit(fit, index), partial(scale_bar, index)) for index in range(len(SCALES))]
     return [(replace(fit, optimizer="B*"), saturation_bar), *scales]
+
+
+def format_ratio(ratio: Estimate) -> str:
+    """A ratio with its interval, to three digits; it may be small."""
+    if ratio.value is None or ratio.low is None or ratio.high is None:
+        return ratio.note if ratio.value is None else f"{ratio.value:.3g}"
+    return f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
 
 
 def noise_scales_after(memory: AssociativeMemory, recall: Recall) -> NoiseScales:
