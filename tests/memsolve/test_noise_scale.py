@@ -23,7 +23,10 @@ from memsolve.study.critical_batch.noise_scale import (
     noise_scales_after,
     scale_fit,
 )
+from memsolve.study.formatting import format_estimate, format_value
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/studies/noise-scale.md"
 GRID = Grid(("sgd", "muon"), dims=(16, 32), seeds=3, num_items=2048)
 
 
@@ -86,14 +89,32 @@ def test_it_resumes_to_the_same_summary(finished: Path, tmp_path: Path) -> None:
 
 
 def test_the_tables_of_the_page_are_the_recorded_ones() -> None:
-    root = Path(__file__).parents[2]
-    page = (root / "docs/studies/noise-scale.md").read_text()
-    for fit in load(root / "bench/results/noise-scale")[1].fits:
+    page = PAGE.read_text()
+    for fit in load(ROOT / "bench/results/noise-scale")[1].fits:
         first, law, *others = (cell.text for cell in noise_scale.columns(fit).values())
         names = f"{fit.alpha:g}", f"`{fit.optimizer}`"
         assert "| " + " | ".join([*names, f"{first} ({law})", *others]) + " |" in page
         ratios = map(format_ratio, fit.points[-1].ratios)
         assert "| " + " | ".join([*names, *ratios]) + " |" in page
+
+
+def test_the_page_compares_the_recorded_critical_batch_sizes() -> None:
+    for fit in load(ROOT / "bench/results/critical-batch")[1].fits:
+        for point in fit.points:
+            identified = point.critical.value is not None
+            scales = (
+                point.noise_at_zero,
+                point.nuclear_at_zero,
+                point.noise_at_target,
+                point.nuclear_at_target,
+            )
+            cells = [
+                f"`{fit.optimizer}`",
+                str(point.dim),
+                format_estimate(point.critical) if identified else "not identified",
+                *(format_value(scale.value) for scale in scales),
+            ]
+            assert "| " + " | ".join(cells) + " |" in PAGE.read_text()
 
 
 def test_too_few_facts_are_refused_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
