@@ -54,12 +54,12 @@ def power_law_figure(
             bars = {point.dim: each for point in fit.points if (each := bar(point)) is not None}
             positive = {dim: each for dim, each in bars.items() if each[0] > 0}
             if positive:
-                _draw_power_law(axes, fit, positive, name, styles[fit.optimizer])
+                draw_power_law(axes, fit, positive, name, styles[fit.optimizer])
                 drawn.append(fit)
             else:
                 missing = not_positive if bars else unidentified
                 missing.append(f"{name} (alpha = {alpha:g})")
-        _set_log_axes(axes, dims(summary))
+        set_log_axes(axes, dims(summary))
     for axes in panels.values():  # which share their limits
         label_ends(axes)
     missing_entries = missing_legend(not_positive) | missing_legend(unidentified, "not identified")
@@ -76,7 +76,7 @@ def _legend(drawn: Sequence[Fit[P]], bar_meaning: str) -> dict[str, dict[str, An
     return entries
 
 
-def _draw_power_law(
+def draw_power_law(
     axes: Axes, fit: Fit[P], bars: Mapping[int, ErrorBar], name: str, style: CurveStyle
 ) -> None:
     """Draw the bars by `d`, and the fitted and the predicted slope through their mean."""
@@ -96,7 +96,8 @@ def _draw_power_law(
         axes.plot(at, theory, "--", color=style.color, alpha=0.5)
 
 
-def _set_log_axes(axes: Axes, ticks: Sequence[int]) -> None:
+def set_log_axes(axes: Axes, ticks: Sequence[int]) -> None:
+    """Make both axes logarithmic, with `d` at the ticks of the horizontal one."""
     if not axes.containers:  # a logarithmic axis needs a positive value
         axes.text(0.5, 0.5, "nothing to draw", transform=axes.transAxes, ha="center")
         return

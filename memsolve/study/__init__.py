@@ -3,6 +3,7 @@
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.study.critical_batch.critical_batch import critical_batch
 from memsolve.study.critical_batch.grid import RaceGrid
+from memsolve.study.critical_batch.noise_scale import noise_scale
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.one_step.capacity import capacity
@@ -25,6 +26,7 @@ __all__ = [
     "find",
     "leaderboard",
     "load",
+    "noise_scale",
     "precision",
     "saturation",
     "studies",

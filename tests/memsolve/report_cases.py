@@ -10,7 +10,16 @@ from memsolve import theory
 from memsolve.engine import Fit, Point, Summary
 from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.study import AnyStudy
-from memsolve.study import capacity, critical_batch, dynamics, leaderboard, precision, saturation
+from memsolve.study import (
+    capacity,
+    critical_batch,
+    dynamics,
+    leaderboard,
+    noise_scale,
+    precision,
+    saturation,
+)
+from memsolve.study.critical_batch.noise_scale import NoisePoint
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.one_step.points import CapacityPoint, PrecisionPoint, SaturationPoint
@@ -47,6 +56,7 @@ def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
         "precision": (precision, precision_point),
         "dynamics": (dynamics, dynamics_point),
         "critical-batch": (critical_batch, batch_scaling_point),
+        "noise-scale": (noise_scale, noise_point),
         "leaderboard": (leaderboard, leaderboard_point),
     }
     study, point = studies[name]
@@ -146,6 +156,13 @@ def leaderboard_point(dim: int, mean: float) -> LeaderboardPoint:
         ),
         total_seconds=1.0,
     )
+
+
+def noise_point(dim: int, mean: float) -> NoisePoint:
+    scales = [[0.9 * scale, 1.1 * scale] for scale in (4.0, 0.5 * dim, mean**1.5, 1.4 * mean**1.5)]
+    recovered = [round(0.9 * mean), round(1.1 * mean)]
+    ratios = [interval(sum(scale) / 2 / mean) for scale in scales]
+    return NoisePoint(dim, 64 * dim, recovered, interval(mean), scales, ratios)
 
 
 def batch_scaling_point(dim: int, mean: float) -> BatchScalingPoint:

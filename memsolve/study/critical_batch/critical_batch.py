@@ -44,7 +44,9 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
         "without each seed. The interval of B_20% covers less than 95%, down to 84% in "
         "simulations, where several batch sizes need about the fewest examples. The noise scale "
         "tr(Sigma) / |G|^2 of the gradient, which predicts B_crit in theory, is computed exactly, "
-        "and also estimated from batches of two sizes."
+        "and also estimated from batches of two sizes. The noise scale in the nuclear norm, the "
+        "dual of the spectral norm in which Muon takes its steps, is bounded by exact second "
+        "moments; memsolve noise-scale compares both with the laws."
     )
     legend = "?: not identified; the report says why"
     grid = RaceGrid(("sgd", "muon"), dims=(16, 32), seeds=3, steps=100)
@@ -109,6 +111,8 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
             f"noise scale {format_estimate(point.noise_at_zero)} at W = 0 and "
             f"{format_estimate(point.noise_at_target)} at the target, "
             f"{format_estimate(point.noise_of_batches)} estimated from two batch sizes",
+            f"in the nuclear norm {format_estimate(point.nuclear_at_zero)} at W = 0 and "
+            f"{format_estimate(point.nuclear_at_target)} at the target",
         ]
         if point.misfit is not None and point.floor is not None:
             parts.append(f"S_min {point.floor:.1f}, fits within a factor {point.misfit:.2f}")

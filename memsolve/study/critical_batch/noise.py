@@ -1,9 +1,22 @@
-"""The noise scale of the gradient: exact, because the population is known, and estimated.
+"""Noise scales of the gradient: exact, because the population is known, and estimated.
 
-The simple noise scale `tr(Sigma) / |G|^2`, with `Sigma` the covariance of the gradient of one
-example and `G` its mean, predicts the critical batch size of training (McCandlish, Kaplan, Amodei,
-*An Empirical Model of Large-Batch Training*, 2018, arXiv 1812.06162).
+A noise scale is the batch size at which the noise of the gradient is as large as the gradient. In
+the Euclidean norm it is the simple noise scale `tr(Sigma) / |G|^2`, with `Sigma` the covariance of
+the gradient of one example and `G` its mean. It is to predict the critical batch size of training
+(McCandlish, Kaplan, Amodei, *An Empirical Model of Large-Batch Training*, 2018, arXiv 1812.06162).
+
+An optimizer that takes the steepest step in another norm meets the gradient in the dual norm, and
+noise scales in dual norms are published for sign descent, whose dual norm is the l1 norm, and for
+spectral descent (Muon), whose dual norm is the nuclear norm (Naganuma et al., *Adaptive Batch Sizes
+Using Non-Euclidean Gradient Noise Scales for Stochastic Sign and Spectral Descent*, 2026, arXiv
+2602.03001). The expected nuclear norm of the noise has no closed form; here it is bounded by exact
+second moments (derived): the trace of the square root is concave, so that
+`E |xi|_* = E tr (xi xi^T)^(1/2) <= tr E[xi xi^T]^(1/2)`, and likewise with `xi^T xi`. For the noise
+of `B` examples both sides fall as `B^(-1/2)`. Of isotropic Gaussian noise in many dimensions the
+expectation is `8 / (3 pi) = 0.85` times the bound.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,22 +30,92 @@ from memsolve.problem import AssociativeMemory
 ITEMS_AT_ONCE = 1 << 14
 
 
-def noise_scale(memory: AssociativeMemory, weight: Tensor) -> float:
-    """`tr(Sigma) / |G|^2` at `weight` (d, d), in examples.
+class GradientMoments(NamedTuple):
+    """Moments of the gradient `g` of one example, all (d, d).
 
-    The gradient of an item has rank one, so its squared norm is a product of two norms, and
-    `tr(Sigma) = sum_i p_i |g_i|^2 - |G|^2` takes one pass over the items.
+    Attributes:
+        mean: `G = E[g]`.
+        left: `E[g g^T]`.
+        right: `E[g^T g]`.
     """
-    gradient, square = torch.zeros_like(weight), 0.0
+
+    mean: Tensor
+    left: Tensor
+    right: Tensor
+
+
+class NoiseScales(NamedTuple):
+    """Noise scales of a gradient in two norms, in examples.
+
+    Attributes:
+        euclidean: `tr(Sigma) / |G|^2`.
+        nuclear: `(tr E[xi xi^T]^(1/2) / |G|_*)^2` of the noise `xi` of one example, an upper bound
+            of `(sqrt(B) E|xi_B|_* / |G|_*)^2` for every batch size `B`. `xi^T xi` gives another
+            bound; the smaller one counts.
+    """
+
+    euclidean: float
+    nuclear: float
+
+
+def noise_scales(
+    memory: AssociativeMemory, weight: Tensor | None = None, items: Tensor | None = None
+) -> NoiseScales:
+    """The noise scales of the gradient.
+
+    Args:
+        memory: the facts.
+        weight: (d, d); default `W = 0`, where the softmax is uniform and the cost is of order
+            `N d^2` in place of `N^2 d`.
+        items: (M,) int64, those whose gradient counts; the examples of other items have none.
+            Default all.
+
+    Raises:
+        RangeError: no items, whose gradient is 0.
+    """
+    if items is not None and not len(items):
+        raise RangeError("items is empty; expected at least one, since a noise scale needs a mean")
+    mean, left, right = gradient_moments(memory, weight, items)
+    signal = float(mean.square().sum())
+    noise = min(_root_trace(left - mean @ mean.T), _root_trace(right - mean.T @ mean))
+    nuclear_norm = float(torch.linalg.svdvals(mean).sum())
+    return NoiseScales((float(left.trace()) - signal) / signal, (noise / nuclear_norm) ** 2)
+
+
+def gradient_moments(
+    memory: AssociativeMemory, weight: Tensor | None = None, items: Tensor | None = None
+) -> GradientMoments:
+    """The moments of the gradient, in one pass over the items; arguments as of `noise_scales`.
+
+    The gradient of an item has rank one, `g = q u^T`, so that `g g^T = |u|^2 q q^T`.
+    """
+    mean, left, right = memory.inputs.new_zeros(3, memory.dim, memory.dim).unbind()
     frequencies = memory.frequencies.to(memory.inputs)
-    for items in torch.arange(memory.num_items, device=weight.device).split(ITEMS_AT_ONCE):
-        inputs, shares = memory.inputs[items], frequencies[items]
-        ones = torch.ones_like(shares)  # unweighted: rare items lose no digits to a division
-        _, by_query = softmax_gradient(inputs @ weight.T, memory.outputs, items, ones)
-        square += float(shares @ (by_query.square().sum(1) * inputs.square().sum(1)))
-        gradient.addmm_((by_query * shares[:, None]).T, inputs)
-    signal = float(gradient.square().sum())
-    return (square - signal) / signal
+    if items is None:
+        items = torch.arange(memory.num_items, device=memory.inputs.device)
+    for part in items.split(ITEMS_AT_ONCE):
+        inputs, shares = memory.inputs[part], frequencies[part]
+        by_query = _query_gradients(memory, weight, part)
+        mean.addmm_((by_query * shares[:, None]).T, inputs)
+        left.addmm_((by_query * (shares * inputs.square().sum(1))[:, None]).T, by_query)
+        right.addmm_((inputs * (shares * by_query.square().sum(1))[:, None]).T, inputs)
+    return GradientMoments(mean, left, right)
+
+
+def _query_gradients(memory: AssociativeMemory, weight: Tensor | None, items: Tensor) -> Tensor:
+    """(M, d) gradient of each item's loss in its query, without its frequency.
+
+    Rare items so lose no digits to a division.
+    """
+    if weight is None:
+        return memory.mean_output - memory.outputs[items]
+    ones = memory.inputs.new_ones(len(items))
+    return softmax_gradient(memory.inputs[items] @ weight.T, memory.outputs, items, ones)[1]
+
+
+def _root_trace(moment: Tensor) -> float:
+    """Trace of the square root of a positive semidefinite matrix (d, d), up to rounding."""
+    return float(torch.linalg.eigvalsh(moment).clamp_min(0).sqrt().sum())
 
 
 def two_batch_noise_scale(

@@ -14,6 +14,8 @@ from memsolve.study.critical_batch.grid import RaceGrid
 from memsolve.study.critical_batch.selection import RacesByTrial, select_by_steps, steps_table
 from memsolve.study.critical_batch.target import Target
 
+UNKNOWN = Estimate(None, note="unknown")
+
 
 @dataclass(frozen=True)
 class BatchScalingPoint(Point):
@@ -33,6 +35,8 @@ class BatchScalingPoint(Point):
         noise_at_zero, noise_at_target: exact noise scale at `W = 0`, and at the weight with which
             the selected race on the population reached the target, mean over seeds.
         noise_of_batches: two-batch estimate of `noise_at_target`.
+        nuclear_at_zero, nuclear_at_target: the noise scales in the nuclear norm; unknown in older
+            summaries.
     """
 
     axes: ClassVar = {"batch_sizes": "K", "lrs": "K", "at_edge": "K", "steps": "K S"}
@@ -51,6 +55,8 @@ class BatchScalingPoint(Point):
     noise_at_zero: Estimate
     noise_at_target: Estimate
     noise_of_batches: Estimate
+    nuclear_at_zero: Estimate = UNKNOWN
+    nuclear_at_target: Estimate = UNKNOWN
 
     @property
     def reached(self) -> list[bool]:
@@ -102,10 +108,12 @@ def batch_scaling_point(
         noise_at_zero=mean_over_seeds([result.noise_at_zero for result in population]),
         noise_at_target=mean_over_seeds([result.noise_at_target for result in population]),
         noise_of_batches=mean_over_seeds([result.noise_of_batches for result in population]),
+        nuclear_at_zero=mean_over_seeds([result.nuclear_at_zero for result in population]),
+        nuclear_at_target=mean_over_seeds([result.nuclear_at_target for result in population]),
     )
 
 
 def mean_over_seeds(values: Sequence[float | None]) -> Estimate:
     """Mean over the seeds that have a value, with its interval."""
     numbers = [value for value in values if value is not None]
-    return mean(numbers, POSITIVE) if numbers else Estimate(None, note="unknown")
+    return mean(numbers, POSITIVE) if numbers else UNKNOWN

@@ -8,7 +8,7 @@ import torch
 from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
 from memsolve.study.critical_batch.grid import RaceGrid
-from memsolve.study.critical_batch.noise import noise_scale, two_batch_noise_scale
+from memsolve.study.critical_batch.noise import noise_scales, two_batch_noise_scale
 from memsolve.study.critical_batch.target import Target
 from memsolve.study.training.grid import Trial
 from memsolve.study.training.trajectory import walk
@@ -29,6 +29,7 @@ class RaceResult:
         noise_at_zero, noise_at_target: exact noise scale at `W = 0` and at the weight that reached
             the target, if the race was on the population gradient; else None.
         noise_of_batches: the two-batch estimate of `noise_at_target`.
+        nuclear_at_zero, nuclear_at_target: likewise, in the nuclear norm.
         failed: why a step failed, which ended the race; empty if none did.
     """
 
@@ -38,6 +39,8 @@ class RaceResult:
     noise_at_zero: float | None = None
     noise_at_target: float | None = None
     noise_of_batches: float | None = None
+    nuclear_at_zero: float | None = None
+    nuclear_at_target: float | None = None
     failed: str = ""
 
     @property
@@ -83,9 +86,12 @@ def with_noise_scales(
     estimate = two_batch_noise_scale(
         memory, weight, small=SMALL, big=BIG, pairs=PAIRS, generator=generator
     )
+    at_zero, at_target = noise_scales(memory), noise_scales(memory, weight)
     return replace(
         result,
-        noise_at_zero=noise_scale(memory, torch.zeros_like(weight)),
-        noise_at_target=noise_scale(memory, weight),
+        noise_at_zero=at_zero.euclidean,
+        noise_at_target=at_target.euclidean,
         noise_of_batches=estimate.value,
+        nuclear_at_zero=at_zero.nuclear,
+        nuclear_at_target=at_target.nuclear,
     )

@@ -14,6 +14,7 @@ from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory, Batch
+from memsolve.recall import Recall
 from memsolve.seeds import seeded
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.points import CapacityPoint
@@ -34,6 +35,7 @@ class StepResult:
 
 
 P = TypeVar("P", bound=Point)
+R = TypeVar("R", bound=StepResult)
 Results = Mapping[Cell, StepResult]
 
 
@@ -46,16 +48,20 @@ class OneStepStudy(Study[Grid, Cell, StepResult, P]):
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[StepResult]:
         """One step of each cell's optimizer; cells of one batch share its gradient."""
-        memory = memory_of(grid, cells[0])
-        builders = resolve(grid.choices)
-        for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
-            batch = draw_batch(memory, batch_size, cells[0].seed)
-            objective = Objective(memory, batch)
-            for cell in same_batch:
-                with seeded(grid.device, cell.seed, cell.dim):
-                    weight = step_from_zero(objective, builders[cell.optimizer])
-                recall = memory.recall(weight, batch.items)
-                yield StepResult(recall.count, recall.top_rank())
+        for recall in step_recalls(grid, memory_of(grid, cells[0]), cells):
+            yield StepResult(recall.count, recall.top_rank())
+
+
+def step_recalls(grid: Grid, memory: AssociativeMemory, cells: Sequence[Cell]) -> Iterator[Recall]:
+    """The items of its batch that one step of each cell's optimizer recovers, in order."""
+    builders = resolve(grid.choices)
+    for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
+        batch = draw_batch(memory, batch_size, cells[0].seed)
+        objective = Objective(memory, batch)
+        for cell in same_batch:
+            with seeded(grid.device, cell.seed, cell.dim):
+                weight = step_from_zero(objective, builders[cell.optimizer])
+            yield memory.recall(weight, batch.items)
 
 
 def draw_batch(memory: AssociativeMemory, batch_size: int | None, seed: int) -> Batch:
@@ -68,12 +74,12 @@ def draw_batch(memory: AssociativeMemory, batch_size: int | None, seed: int) -> 
 
 def step_results(
     grid: Grid,
-    results: Results,
+    results: Mapping[Cell, R],
     optimizer: str,
     alpha: float,
     dim: int,
     batch_size: int | None = None,
-) -> list[StepResult]:
+) -> list[R]:
     """The results of every seed."""
     num_items = grid.items_of(dim)
     return [
