@@ -141,7 +141,8 @@ class SpectralOptimizer(Optimizer):
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         digits = max(torch.finfo(mean.dtype).eps, max(matrix.shape) * torch.finfo(matrix.dtype).eps)
         changed = self.singular_values(values, group).where(values > digits * values[:1], 0.0)
-        return ((left * changed) @ right).reshape(mean.shape).to(mean.dtype)
+        direction: Tensor = (left * changed) @ right
+        return direction.reshape(mean.shape).to(mean.dtype)
 
 
 class SpectralPower(SpectralOptimizer):
@@ -181,7 +182,7 @@ class SpectralPower(SpectralOptimizer):
 
     def singular_values(self, values: Tensor, group: dict[str, Any]) -> Tensor:
         """`S^power`."""
-        return values ** group["power"]
+        return values.pow(group["power"])
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Raise RangeError for a hyperparameter out of range."""
@@ -267,7 +268,7 @@ class Kaon(SpectralOptimizer):
 
     def singular_values(self, values: Tensor, group: dict[str, Any]) -> Tensor:
         """The values after the last iteration."""
-        iterated = values / torch.linalg.vector_norm(values).clamp(min=values.new_tensor(1e-300))
+        iterated: Tensor = values / torch.linalg.vector_norm(values)
         for _ in range(group["steps"]):
             iterated = KAON_SLOPE * iterated * (1 - iterated.square()).square()
         return iterated / KAON_SCALE

@@ -32,7 +32,8 @@ def step_of(make: Callable[..., SpectralOptimizer], gradient: Tensor, **settings
 
 
 def orthogonal(size: int, seed: int) -> Tensor:
-    return torch.linalg.qr(random_matrix(size, size, seed=seed)).Q
+    factor: Tensor = torch.linalg.qr(random_matrix(size, size, seed=seed)).Q
+    return factor
 
 
 @settings(deadline=None)
@@ -193,7 +194,7 @@ def test_bad_settings_are_refused(
 
 def test_parameters_that_are_no_matrices_are_refused_by_name() -> None:
     matrix = torch.nn.Parameter(random_matrix(2, 2))
-    optimizer = SpectralPower([("weight", matrix)])  # type: ignore[arg-type]
+    optimizer = SpectralPower([("weight", matrix)])
     bias = torch.nn.Parameter(torch.zeros(3))
     with pytest.raises(InputError, match=r"'bias' has shape \(3,\); expected a matrix"):
         optimizer.add_param_group({"params": [("bias", bias)]})

@@ -94,8 +94,8 @@ def _draw_theory(
     powers = np.linspace(*span, FINENESS)
     powers = powers[powers > -1 / 2]
     axes.plot(powers, [theory.spectral_power_exponent(p, alpha) for p in powers], **LIMIT)
-    if len(points) > 1:
-        axes.plot(powers, [finite_exponent(p, alpha, points) for p in powers], **FINITE)
+    finite = np.array([finite_exponent(p, alpha, points) for p in powers], float)
+    axes.plot(powers, finite, **FINITE)
 
 
 def _draw_powers(axes: Axes, powers: Mapping[float, Fit[SpectralPoint]], style: CurveStyle) -> None:
