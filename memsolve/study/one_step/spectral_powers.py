@@ -22,6 +22,7 @@ OPTIMIZERS = (
     *(f"memsolve.optim.SpectralPower:power={power:g}" for power in POWERS),
     "memsolve.optim.RandomSpectrum",
     "memsolve.optim.Kaon",
+    "memsolve.optim.Kaon:steps=20",
 )
 
 
