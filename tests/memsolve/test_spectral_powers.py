@@ -8,6 +8,7 @@ import pytest
 from memsolve import InputError
 from memsolve.engine.run import run
 from memsolve.report.alt_text import describe
+from memsolve.report.curves import labeled_curves
 from memsolve.study import Grid, capacity, dynamics, load, spectral_powers
 from memsolve.study.training.grid import TrainingGrid
 
@@ -74,6 +75,17 @@ def test_the_figure_has_powers_and_names_of_others() -> None:
     for name in ("U S^p V^T", "RandomSpectrum", "newton"):
         assert f"{name}, from" in text
     assert "theory in the limit of large d" in text
+
+
+def test_every_power_is_drawn_also_with_other_settings() -> None:
+    names = [f"{POWER}1", f"{POWER}1:momentum=0.9", f"{POWER}-0.7", "sgd"]
+    summary = run(spectral_powers, Grid(names, dims=(8, 16), seeds=2))
+    assert [str(fit.law) for fit in summary.fits] == ["0.33 derived"] * 2 + ["None", "0.33 derived"]
+    (axes,) = spectral_powers.figures(summary)["exponent-against-power"].axes
+    curves = {curve.name: curve for curve in labeled_curves(axes)}
+    assert curves.keys() == {"U S^p V^T", "sgd"}
+    assert set(curves["U S^p V^T"].x) == {-0.7, 1.0}
+    assert curves["U S^p V^T"].y[-1] == curves["sgd"].y[0]
 
 
 def test_one_dimension_has_no_exponent_and_says_so() -> None:

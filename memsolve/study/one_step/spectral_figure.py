@@ -1,6 +1,6 @@
 """The exponent of the capacity against the power of the singular values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from memsolve import theory
 from memsolve.engine import Fit, Summary
-from memsolve.engine.results.estimate import Estimate
+from memsolve.engine.results.estimate import Floats
 from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     GRAY,
@@ -27,17 +27,17 @@ from memsolve.study.one_step.points import SpectralPoint
 
 FAMILY = "U S^p V^T"
 
-LIMIT: dict[str, Any] = {"color": GRAY, "ls": "--", "lw": 1.2}
-FINITE: dict[str, Any] = {"color": GRAY, "ls": ":", "lw": 1.6}
-"""Lines of theory: in the limit of large `d`, and at the dimensions of the study."""
+LIMIT_LINE: dict[str, Any] = {"color": GRAY, "ls": "--", "lw": 1.2}
+FINITE_LINE: dict[str, Any] = {"color": GRAY, "ls": ":", "lw": 1.6}
+"""Theory in the limit of large `d`, and at the dimensions of the study."""
 
 LEGEND: dict[str, dict[str, Any]] = {
     "exponent and 95% interval over seeds, as bars or bands": {"marker": "o", "ls": "-"},
-    "theory in the limit of large d: published at p = 0, derived elsewhere": LIMIT,
-    "theory at these d: derived": FINITE,
+    "theory in the limit of large d: published at p = 0, derived elsewhere": LIMIT_LINE,
+    "theory at these d: derived": FINITE_LINE,
 }
 
-FINENESS = 41
+LINE_POINTS = 41
 """Points of a line of theory."""
 
 
@@ -72,52 +72,51 @@ def exponents_against_power(summary: Summary[SpectralPoint]) -> Figure:
     missing: list[str] = []
     for alpha, axes in panels.items():
         fits = [fit for fit in summary.fits if fit.alpha == alpha]
-        identified = [fit for fit in fits if fit.estimate.value is not None]
-        missing += [f"{fit.optimizer} (alpha = {alpha:g})" for fit in fits if fit not in identified]
-        powers = {fit.points[0].power: fit for fit in identified if fit.points[0].power is not None}
-        span = min([0.0, *powers]), max([1.0, *powers])
+        powers = [power for fit in fits if (power := fit.points[0].power) is not None]
+        span = np.array([min([0.0, *powers]), max([1.0, *powers])])
         _draw_theory(axes, alpha, fits[0].points, span)
-        _draw_powers(axes, powers, styles[FAMILY])
-        for fit in identified:
-            if fit.points[0].power is None:
+        _draw_powers(axes, fits, styles[FAMILY])
+        for fit in fits:
+            if fit.estimate.bar is None:
+                missing.append(f"{fit.optimizer} (alpha = {alpha:g})")
+            elif fit.points[0].power is None:
                 name, style = escape_mathtext(names[fit.optimizer]), styles[fit.optimizer]
-                _draw_level(axes, name, style, span, fit.estimate, len(names) <= MAX_BANDS)
+                value, low, high = np.repeat(np.array(fit.estimate.bar)[:, None], 2, axis=1)
+                band = (low, high) if len(names) <= MAX_BANDS else None
+                draw_curve(axes, name, style, span, value, band)
     for axes in panels.values():  # which share their limits
         label_ends(axes)
     add_legend(figure, LEGEND | missing_legend(missing, "not identified"))
     return figure
 
 
-def _draw_theory(
-    axes: Axes, alpha: float, points: Sequence[SpectralPoint], span: tuple[float, float]
-) -> None:
-    powers = np.linspace(*span, FINENESS)
+def _draw_theory(axes: Axes, alpha: float, points: Sequence[SpectralPoint], span: Floats) -> None:
+    powers = np.linspace(span[0], span[1], LINE_POINTS)
     powers = powers[powers > -1 / 2]
-    axes.plot(powers, [theory.spectral_power_exponent(p, alpha) for p in powers], **LIMIT)
-    finite = np.array([finite_exponent(p, alpha, points) for p in powers], float)
-    axes.plot(powers, finite, **FINITE)
+    limits = [theory.spectral_power_exponent(power, alpha) for power in powers]
+    axes.plot(powers, limits, **LIMIT_LINE)
+    slopes = np.array([finite_exponent(power, alpha, points) for power in powers], float)
+    axes.plot(powers, slopes, **FINITE_LINE)
 
 
-def _draw_powers(axes: Axes, powers: Mapping[float, Fit[SpectralPoint]], style: CurveStyle) -> None:
-    if not powers:
-        return
-    at = sorted(powers)
-    values, lows, highs = np.array([powers[p].estimate.bar for p in at], float).T
-    bars = np.array([values - lows, highs - values])
-    axes.errorbar(
-        at, values, bars, fmt=style.marker, ms=5, capsize=3, color=style.color, label=FAMILY
-    )
-
-
-def _draw_level(
-    axes: Axes,
-    name: str,
-    style: CurveStyle,
-    span: tuple[float, float],
-    estimate: Estimate,
-    has_band: bool,
-) -> None:
-    """An optimizer without a power."""
-    assert estimate.bar is not None
-    value, low, high = np.repeat(np.array(estimate.bar)[:, None], 2, axis=1)
-    draw_curve(axes, name, style, np.array(span), value, (low, high) if has_band else None)
+def _draw_powers(axes: Axes, fits: Sequence[Fit[SpectralPoint]], style: CurveStyle) -> None:
+    """The exponents of all powers, as one curve of bars."""
+    bars = {
+        (power, fit.estimate.bar)
+        for fit in fits
+        if (power := fit.points[0].power) is not None and fit.estimate.bar is not None
+    }
+    if bars:
+        powers, estimates = zip(*sorted(bars), strict=True)
+        values, lows, highs = np.array(estimates).T
+        errors = np.array([values - lows, highs - values])
+        axes.errorbar(
+            powers,
+            values,
+            errors,
+            fmt=style.marker,
+            ms=5,
+            capsize=3,
+            color=style.color,
+            label=FAMILY,
+        )

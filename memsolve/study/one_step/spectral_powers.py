@@ -42,15 +42,15 @@ class SpectralPowersStudy(CountStudy[SpectralPoint]):
 
     def fits(self, grid: Grid, results: Results) -> list[Fit[SpectralPoint]]:
         """The exponent, and the counts of every seed at each `d`."""
-        law, built = laws(grid, "recovered"), optimizers(grid)
+        law, instances = laws(grid, "recovered"), optimizers(grid)
 
         def fit(label: str, alpha: float) -> Fit[SpectralPoint]:
-            optimizer, counts = built[label], capacity_points(grid, results, label, alpha)
+            optimizer, counts = instances[label], capacity_points(grid, results, label, alpha)
             power = optimizer.defaults["power"] if type(optimizer) is SpectralPower else None
             points = [SpectralPoint(**vars(point), power=power) for point in counts]
-            predicted = law[label, alpha] or theory.spectral_law(optimizer, alpha)
             slope = capacity_exponent(grid, counts)
-            return Fit(label, alpha, "recovered", slope, predicted, points)
+            spectral_law = theory.spectral_law(optimizer, alpha)
+            return Fit(label, alpha, "recovered", slope, law[label, alpha] or spectral_law, points)
 
         return [fit(label, alpha) for alpha in grid.alphas for label in grid.labels]
 
