@@ -148,8 +148,8 @@ class SpectralOptimizer(Optimizer):
 class SpectralPower(SpectralOptimizer):
     """Momentum, followed by a power of its singular values: `U S^power V^T`.
 
-    Power 1 is SGD and power 0 is Muon with the exact polar factor. Powers between them make small
-    singular values larger relative to the others; negative powers make them the largest. A step is
+    Power 1 is SGD and power 0 is Muon with the exact polar factor. Powers between them raise
+    small singular values relative to the others; negative powers make them the largest. A step is
     homogeneous of degree `power` in the gradient, so that `lr` has other units at other powers:
     tune it for each. Momentum, weight decay, parameters and errors are as in `SpectralOptimizer`:
     `M` is a running mean, and singular values that are rounding stay zero.
@@ -165,8 +165,8 @@ class SpectralPower(SpectralOptimizer):
         ShapeError, DtypeError: a parameter that does not hold a real matrix.
         RangeError: a hyperparameter out of range.
 
-    Source: the family between SGD and Muon is published (Qi et al. 2026, arXiv 2602.04669), also
-    with negative powers (Shumaylov et al. 2026, arXiv 2605.11181). Both compute it by iterations.
+    Source: the family is published for powers from 0 to 1 (Qi et al. 2026, arXiv 2602.04669) and
+    for negative ones (Shumaylov et al. 2026, arXiv 2605.11181), both computed by iterations.
     """
 
     def __init__(
