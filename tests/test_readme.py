@@ -11,6 +11,8 @@ from memsolve.report.formatting import format_count
 from memsolve.report.names import shorten_names
 from memsolve.report.table import details, rows
 from memsolve.study import load
+from memsolve.study.one_step.points import CapacityPoint
+from memsolve.study.one_step.precision import precision_point
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -92,3 +94,39 @@ def test_the_larger_leaderboards_shares_are_the_recorded_ones() -> None:
     lines = re.findall(r"^\| `(\S*)` \| (\d\.\d\d) \|$", docs("leaderboard.md"), re.MULTILINE)
     assert len(lines) == 10
     assert all(shares[name] == share for name, share in lines)
+
+
+def test_the_exponents_of_spectral_powers_are_the_recorded_ones() -> None:
+    study, summary = load(RESULTS / "spectral-powers")
+    fits = [fit for fit in summary.fits if fit.points[0].power is not None]
+    page = docs("studies/spectral-powers.md")
+    for power in {fit.points[0].power for fit in fits}:
+        rows = [fit for fit in fits if fit.points[0].power == power]
+        assert [fit.alpha for fit in rows] == [1.2, 1.5, 2.0]
+        slopes = [study.columns(fit)["theory at these d"].text for fit in rows]
+        cells = [text for pair in zip(map(exponent, rows), slopes, strict=True) for text in pair]
+        assert f"| {power:g} | {' | '.join(cells)} |" in page
+
+
+def test_the_shares_of_spectral_powers_are_the_recorded_ones() -> None:
+    _, summary = load(RESULTS / "spectral-powers")
+    names = shorten_names({fit.optimizer for fit in summary.fits})
+    shares: dict[str, list[str]] = {}
+    for fit in summary.fits:
+        point, exact = (
+            CapacityPoint(256, each.num_items, each.recovered, each.top_rank)
+            for each in (fit.points[-1], polar_of(summary, fit.alpha).points[-1])
+        )
+        power, share = fit.points[0].power, precision_point(point, exact)
+        name = f"`{names[fit.optimizer]}`" if power is None else f"p = {power:g}"
+        if share.share_low is not None:
+            text = f"{share.share:.2f} [{share.share_low:.2f}, {share.share_high:.2f}]"
+            shares.setdefault(name, []).append(text)
+    assert len(shares) == 10
+    page = docs("studies/spectral-powers.md")
+    assert all(f"| {name} | {' | '.join(texts)} |" in page for name, texts in shares.items())
+
+
+def polar_of(summary: Any, alpha: float) -> Any:
+    """The fit of p = 0 at an alpha."""
+    return next(fit for fit in summary.fits if fit.alpha == alpha and fit.points[0].power == 0)

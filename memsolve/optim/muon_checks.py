@@ -1,7 +1,6 @@
 """Checks of Muon's hyperparameters, parameters and gradients."""
 
 import math
-from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,7 +16,7 @@ from memsolve_kernels.matrix_sign import check_settings
 from memsolve_kernels.modes import is_readable
 from torch import Tensor
 
-from memsolve.optim.shared import check_finite, parameter_name
+from memsolve.optim.shared import check_finite, check_range, parameter_name
 
 AdjustLr = Literal["original", "match_rms_adamw"]
 Group = dict[str, Any]
@@ -61,10 +60,10 @@ def _check_hyperparameters(group: Group) -> None:
         shape = tuple(lr.shape)
         raise ShapeError(f"lr is a tensor of shape {shape}; expected a number or a tensor of one")
     if not isinstance(lr, Tensor) or is_readable(lr):
-        _check_range("lr", lr, math.inf)
-    _check_range("weight_decay", group["weight_decay"], math.inf)
-    _check_range("momentum", group["momentum"], 1.0)
-    _check_range("relative_damping", group["relative_damping"], math.inf)
+        check_range("lr", lr, math.inf)
+    check_range("weight_decay", group["weight_decay"], math.inf)
+    check_range("momentum", group["momentum"], 1.0)
+    check_range("relative_damping", group["relative_damping"], math.inf)
     if group["adjust_lr_fn"] not in (None, *get_args(AdjustLr)):
         raise RangeError(
             f"adjust_lr_fn is {group['adjust_lr_fn']!r}; expected None or one of "
@@ -149,9 +148,3 @@ def _parameter_error(param: Tensor, group: Group) -> InputError | None:
             "damping, or keep the full matrix on every rank"
         )
     return None
-
-
-def _check_range(name: str, value: Any, high: float) -> None:
-    is_number = isinstance(value, Real | Tensor)
-    if not (is_number and 0 <= value < high):
-        raise RangeError(f"{name} is {value}; expected a number in [0, {high})")

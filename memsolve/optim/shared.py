@@ -1,10 +1,11 @@
-"""What the steps of both optimizers share: the closure, and the check of a gradient's values."""
+"""What the optimizers share: the closure, and checks of settings and of a gradient's values."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
-from memsolve_kernels.errors import NonFiniteError
+from memsolve_kernels.errors import NonFiniteError, RangeError
 from torch import Tensor
 
 
@@ -29,3 +30,10 @@ def parameter_name(group: dict[str, Any], index: int) -> str:
     """A parameter of a group in an error: by its name, if the optimizer has named parameters."""
     names = group.get("param_names")
     return f"parameter {names[index]!r}" if names else "a parameter"
+
+
+def check_range(name: str, value: Any, high: float) -> None:
+    """Raise RangeError unless a setting is a number in [0, high)."""
+    is_number = isinstance(value, Real | Tensor)
+    if not (is_number and 0 <= value < high):
+        raise RangeError(f"{name} is {value}; expected a number in [0, {high})")

@@ -9,6 +9,7 @@ from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.one_step.capacity import capacity
 from memsolve.study.one_step.precision import precision
 from memsolve.study.one_step.saturation import saturation
+from memsolve.study.one_step.spectral_powers import spectral_powers
 from memsolve.study.registry import find, load, studies
 from memsolve.study.training.dynamics import dynamics
 from memsolve.study.training.grid import TrainingGrid
@@ -29,5 +30,6 @@ __all__ = [
     "noise_scale",
     "precision",
     "saturation",
+    "spectral_powers",
     "studies",
 ]

@@ -18,11 +18,17 @@ from memsolve.study import (
     noise_scale,
     precision,
     saturation,
+    spectral_powers,
 )
 from memsolve.study.critical_batch.noise_scale import NoisePoint
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.one_step.points import CapacityPoint, PrecisionPoint, SaturationPoint
+from memsolve.study.one_step.points import (
+    CapacityPoint,
+    PrecisionPoint,
+    SaturationPoint,
+    SpectralPoint,
+)
 from memsolve.study.training.point import DynamicsPoint
 from memsolve.training import Schedule
 
@@ -54,6 +60,7 @@ def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
         "capacity": (capacity, capacity_point),
         "saturation": (saturation, saturation_point),
         "precision": (precision, precision_point),
+        "spectral-powers": (spectral_powers, spectral_point),
         "dynamics": (dynamics, dynamics_point),
         "critical-batch": (critical_batch, batch_scaling_point),
         "noise-scale": (noise_scale, noise_point),
@@ -94,6 +101,10 @@ def precision_point(dim: int, mean: float) -> PrecisionPoint:
     share = min(1, mean / dim)
     counts = [round(mean)]
     return PrecisionPoint(dim, 64 * dim, counts, counts, share, 0.9 * share, 1.1 * share)
+
+
+def spectral_point(dim: int, mean: float) -> SpectralPoint:
+    return SpectralPoint(**vars(capacity_point(dim, mean)), power=None)
 
 
 def saturation_point(dim: int, mean: float) -> SaturationPoint:

@@ -18,6 +18,7 @@ STUDIES = (
     "capacity",
     "saturation",
     "precision",
+    "spectral-powers",
     "dynamics",
     "critical-batch",
     "noise-scale",

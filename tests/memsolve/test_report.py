@@ -40,6 +40,7 @@ STUDIES = (
     "capacity",
     "saturation",
     "precision",
+    "spectral-powers",
     "dynamics",
     "critical-batch",
     "noise-scale",

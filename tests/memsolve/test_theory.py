@@ -36,6 +36,10 @@ def test_exponents_at_the_papers_alpha() -> None:
         ("newton", "newton"),
         ("torch.optim.SGD:lr=3", "sgd"),
         ("memsolve.optim.Muon", "muon"),
+        ("memsolve.optim.SpectralPower:power=0", "muon"),
+        ("memsolve.optim.SpectralPower:power=1", "sgd"),
+        ("memsolve.optim.SpectralPower:power=0.5", None),
+        ("memsolve.optim.RandomSpectrum", None),
         ("torch.optim.Muon", None),  # five steps, which do not reach the polar factor
         ("torch.optim.AdamW", None),
         ("muon:schedule=muon", None),
@@ -115,3 +119,51 @@ def test_distinct_items_grow_as_the_power_law_says(alpha: float) -> None:
     )
     asymptote = gamma(1 - 1 / alpha) * (batch_size / zeta(alpha)) ** (1 / alpha)
     assert float(distinct) == pytest.approx(asymptote, rel=0.02)
+
+
+@given(ALPHAS)
+def test_the_law_of_spectral_powers_joins_those_of_muon_and_sgd(alpha: float) -> None:
+    muon, sgd = (theory.exponent(method, "recovered", alpha) for method in ("muon", "sgd"))
+    assert theory.spectral_power_exponent(0.0, alpha) == pytest.approx(muon)
+    assert theory.spectral_power_exponent(1.0, alpha) == pytest.approx(sgd)
+    kink = 1 / (2 * alpha)
+    assert theory.spectral_power_exponent(kink, alpha) == pytest.approx(1)
+    assert theory.spectral_power_exponent(1.001 * kink, alpha) == pytest.approx(1, abs=0.01)
+    powers = [index / 20 - 0.45 for index in range(30)]
+    exponents = [theory.spectral_power_exponent(power, alpha) for power in powers]
+    assert exponents == sorted(exponents, reverse=True)
+
+
+@pytest.mark.parametrize("power", [-0.25, 0.0, 0.25, 0.5, 0.75, 1.0])
+def test_expected_counts_of_spectral_powers_approach_their_law(power: float) -> None:
+    """Slowly: logarithms and weak rivals decay in d. From 2^5 to 2^13 the slope comes closer."""
+
+    def slope(dim: int) -> float:
+        counts = [theory.spectral_power_count(power, 2.0, d, 8 * d) for d in (dim, 2 * dim)]
+        return math.log2(counts[1] / counts[0])
+
+    law = theory.spectral_power_exponent(power, 2.0)
+    near, far = (abs(slope(dim) - law) for dim in (32, 4096))
+    assert far < max(0.05, 0.8 * near)
+    assert far < 0.15
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("memsolve.optim.SpectralPower:power=0", "1.25 published"),
+        ("memsolve.optim.SpectralPower:power=1", "0.25 derived"),
+        ("memsolve.optim.SpectralPower:power=-0.25", "1.25 derived"),
+        ("memsolve.optim.SpectralPower:power=0.5", "0.50 derived"),
+        ("memsolve.optim.SpectralPower:power=-0.5", "None"),
+        ("memsolve.optim.RandomSpectrum", "1.25 derived"),
+        ("memsolve.optim.Kaon", "None"),
+        ("torch.optim.AdamW", "None"),
+    ],
+)
+def test_the_law_of_a_spectral_optimizer(name: str, law: str) -> None:
+    memory = AssociativeMemory(4, 2, 2.0, seed=0)
+    weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
+    (build,) = resolve([name]).values()
+    optimizer = build([weight], Objective(memory, memory.population()))
+    assert str(theory.spectral_law(optimizer, 2.0)) == law

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch.optim import Optimizer
 
 from memsolve import theory
 from memsolve.engine import Cell, Grid, Point, Study
@@ -114,14 +115,18 @@ def capacity_exponent(grid: Grid, points: Sequence[CapacityPoint]) -> Estimate:
     )
 
 
-def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
-    """The theory's method of each optimizer of a grid, over a number of steps, by label."""
+def optimizers(grid: Grid) -> dict[str, Optimizer]:
+    """An optimizer of each choice of a grid, for a weight (2, 2), by label."""
     memory = AssociativeMemory(2, 2, 2.0, seed=0)
     objective = Objective(memory, memory.population())
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
+    return {label: build([weight], objective) for label, build in resolve(grid.choices).items()}
+
+
+def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
+    """The theory's method of each optimizer of a grid, over a number of steps, by label."""
     return {
-        label: theory.method_of(build([weight], objective), steps)
-        for label, build in resolve(grid.choices).items()
+        label: theory.method_of(optimizer, steps) for label, optimizer in optimizers(grid).items()
     }
 
 

@@ -1,28 +1,16 @@
 """The capacity of one step: items recovered from the population gradient, against `d`."""
 
-import numpy as np
-from matplotlib.figure import Figure
-
-from memsolve.engine import Fit, Grid, Summary
-from memsolve.report.drawing import ErrorBar
-from memsolve.report.formatting import format_count
-from memsolve.report.power_law import power_law_figure
-from memsolve.study.one_step.base import (
-    OneStepStudy,
-    Results,
-    capacity_exponent,
-    capacity_points,
-    laws,
-)
+from memsolve.engine import Fit, Grid
+from memsolve.study.one_step.base import Results, capacity_exponent, capacity_points, laws
+from memsolve.study.one_step.counts import CountStudy
 from memsolve.study.one_step.points import CapacityPoint
 
 
-class CapacityStudy(OneStepStudy[CapacityPoint]):
+class CapacityStudy(CountStudy[CapacityPoint]):
     """Exponent in `d` of the number of items recovered, for every optimizer and alpha."""
 
     name = "capacity"
     question = "How many items does one step on the population gradient recover, as d grows?"
-    quantity = "recovered items"
     definition = (
         "Items whose own logit is the largest after one step on the population gradient from "
         "W = 0; mean over seeds."
@@ -39,27 +27,6 @@ class CapacityStudy(OneStepStudy[CapacityPoint]):
             return Fit(optimizer, alpha, "recovered", slope, law[optimizer, alpha], points)
 
         return [fit(optimizer, alpha) for alpha in grid.alphas for optimizer in grid.labels]
-
-    def value(self, point: CapacityPoint) -> str:
-        """Items recovered."""
-        return format_count(point.mean)
-
-    def score(self, point: CapacityPoint) -> float:
-        """Items recovered."""
-        return point.mean
-
-    def detail(self, point: CapacityPoint) -> str:
-        """Items recovered, and the highest recovered rank."""
-        return f"{self.value(point)} (99% of the top {np.mean(point.top_rank):.0f})"
-
-    def figures(self, summary: Summary[CapacityPoint]) -> dict[str, Figure]:
-        """Items recovered against `d`; bars are the range over seeds."""
-
-        def bar(point: CapacityPoint) -> ErrorBar:
-            return point.mean, min(point.recovered), max(point.recovered)
-
-        bars = "mean and range over seeds"
-        return {"capacity-against-d": power_law_figure(summary, self.quantity, bar, bars)}
 
 
 capacity = CapacityStudy()

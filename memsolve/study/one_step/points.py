@@ -51,6 +51,17 @@ class PrecisionPoint(CapacityPoint):
 
 
 @dataclass(frozen=True)
+class SpectralPoint(CapacityPoint):
+    """A `CapacityPoint` of an optimizer that may be a power of the singular values.
+
+    Attributes:
+        power: the power; None for other optimizers.
+    """
+
+    power: float | None
+
+
+@dataclass(frozen=True)
 class SaturationPoint(Point):
     """Items recovered from batches of every size at one `d`.
 

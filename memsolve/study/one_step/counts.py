@@ -1,0 +1,42 @@
+"""How the studies of capacity show the number of items recovered."""
+
+from typing import TypeVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from memsolve.engine import Summary
+from memsolve.report.drawing import ErrorBar
+from memsolve.report.formatting import format_count
+from memsolve.report.power_law import power_law_figure
+from memsolve.study.one_step.base import OneStepStudy
+from memsolve.study.one_step.points import CapacityPoint
+
+C = TypeVar("C", bound=CapacityPoint)
+
+
+class CountStudy(OneStepStudy[C]):
+    """A study that shows the number of items recovered from the population gradient."""
+
+    quantity = "recovered items"
+
+    def value(self, point: C) -> str:
+        """Items recovered."""
+        return format_count(point.mean)
+
+    def score(self, point: C) -> float:
+        """Items recovered."""
+        return point.mean
+
+    def detail(self, point: C) -> str:
+        """Items recovered, and the highest recovered rank."""
+        return f"{self.value(point)} (99% of the top {np.mean(point.top_rank):.0f})"
+
+    def figures(self, summary: Summary[C]) -> dict[str, Figure]:
+        """Items recovered against `d`; bars are the range over seeds."""
+
+        def bar(point: C) -> ErrorBar:
+            return point.mean, min(point.recovered), max(point.recovered)
+
+        bars = "mean and range over seeds"
+        return {"capacity-against-d": power_law_figure(summary, self.quantity, bar, bars)}
