@@ -3,7 +3,8 @@
 A law belongs to a method, whatever the label of the optimizer in a study: see `method_of`.
 
 Source: Kim, Nichani, Wu, Bietti, Lee, *Sharp Capacity Scaling of Spectral Optimizers in Learning
-Associative Memory*, arXiv 2603.26554. All laws hold up to constants and logarithms. In `STATUS`,
+Associative Memory*, arXiv 2603.26554. All laws hold up to constants and logarithms, and for
+isotropic embeddings; `limit` and `least_loss` hold for all. In `STATUS`,
 a law is either published, stated in the paper, or derived by this project from the model: the
 signal `i^-alpha` of an item competes with the interference `d^(-1/2)` of the most frequent one.
 """
@@ -115,13 +116,16 @@ def limit(dim: int, num_items: int) -> float:
 
     The order `d^2` is published. The equal-weight memory `W = sum_{i <= K} v_i u_i^T` gives a
     stored item a logit of 1, and each of its `N` rivals a logit of variance `K / d^2`; the largest
-    of them reaches 1 at this `K`.
+    of them reaches 1 at this `K`. It holds for anisotropic embeddings as well: these are a linear
+    map of isotropic ones, and the inverse map of the weight gives the same logits.
     """
     return dim**2 / (2 * math.log(num_items))
 
 
 def weight_norm(dim: int, num_items: int) -> float:
     """Norm of a weight that stores `limit` items, each with a logit of `log N` (derived).
+
+    For isotropic embeddings; for others it is a scale to start from.
 
     At this logit, the probability of an item is about one half. Outer products of random items are
     nearly orthogonal, so the sum over `K` items has norm `log N sqrt(K)`, which is

@@ -9,14 +9,16 @@ from typing import NamedTuple
 from memsolve.engine.cell import Cell
 from memsolve.engine.storage import folder
 
+OPTIONAL = "lr", "schedule", "kappa"
+"""Fields that the cells of some studies have."""
+
 HEADER = (
     "optimizer",
     "alpha",
     "d",
     "N",
     "batch",
-    "lr",
-    "schedule",
+    *OPTIONAL,
     "seed",
     "step",
     "quantity",
@@ -67,7 +69,7 @@ def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measur
 def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     """Write `HEADER` and the rows; the batch size of the population is `inf`.
 
-    Learning rate and schedule are empty where a study does not set them. Texts that a spreadsheet
+    Learning rate, schedule and kappa are empty where cells have none. Texts that a spreadsheet
     would take for a formula are escaped, see `FORMULA`; numbers are not.
     """
     text = UnixLines()
@@ -75,8 +77,8 @@ def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     table.writerow(HEADER)
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size
-        tried = (getattr(cell, name, "") for name in ("lr", "schedule"))
-        made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
+        optional = (getattr(cell, name, "") for name in OPTIONAL)
+        made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *optional
         table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value)))
     folder.write(path, text.getvalue())
 

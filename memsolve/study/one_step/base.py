@@ -46,16 +46,22 @@ class OneStepStudy(Study[Grid, Cell, StepResult, P]):
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[StepResult]:
         """One step of each cell's optimizer; cells of one batch share its gradient."""
-        memory = memory_of(grid, cells[0])
-        builders = resolve(grid.choices)
-        for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
-            batch = draw_batch(memory, batch_size, cells[0].seed)
-            objective = Objective(memory, batch)
-            for cell in same_batch:
-                with seeded(grid.device, cell.seed, cell.dim):
-                    weight = step_from_zero(objective, builders[cell.optimizer])
-                recall = memory.recall(weight, batch.items)
-                yield StepResult(recall.count, recall.top_rank())
+        return measure_steps(memory_of(grid, cells[0]), grid, cells)
+
+
+def measure_steps(
+    memory: AssociativeMemory, grid: Grid, cells: Sequence[Cell]
+) -> Iterator[StepResult]:
+    """One step of each cell's optimizer on a memory; cells of one batch share its gradient."""
+    builders = resolve(grid.choices)
+    for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
+        batch = draw_batch(memory, batch_size, cells[0].seed)
+        objective = Objective(memory, batch)
+        for cell in same_batch:
+            with seeded(grid.device, cell.seed, cell.dim):
+                weight = step_from_zero(objective, builders[cell.optimizer])
+            recall = memory.recall(weight, batch.items)
+            yield StepResult(recall.count, recall.top_rank())
 
 
 def draw_batch(memory: AssociativeMemory, batch_size: int | None, seed: int) -> Batch:
@@ -109,7 +115,12 @@ def capacity_exponent(grid: Grid, points: Sequence[CapacityPoint]) -> Estimate:
 
 
 def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
-    """The theory's method of each optimizer of a grid, over a number of steps, by label."""
+    """The theory's method of each optimizer of a grid, over a number of steps, by label.
+
+    None where no law covers it; the laws cover isotropic embeddings only.
+    """
+    if not grid.is_isotropic:
+        return dict.fromkeys(grid.labels)
     memory = AssociativeMemory(2, 2, 2.0, seed=0)
     objective = Objective(memory, memory.population())
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
