@@ -7,13 +7,14 @@ from itertools import product
 import numpy as np
 from matplotlib.figure import Figure
 
+from memsolve import theory
 from memsolve.engine import Fit, Study, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.report.formatting import format_count
 from memsolve.study.formatting import format_estimate
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.anisotropy_grid import AnisotropyCell, AnisotropyGrid
-from memsolve.study.one_step.base import StepResult, laws, measure_steps
+from memsolve.study.one_step.base import StepResult, laws, measure_steps, methods
 from memsolve.study.one_step.figures import counts_against_kappa
 from memsolve.study.one_step.points import AnisotropyPoint
 
@@ -74,10 +75,13 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
 
     def fits(self, grid: AnisotropyGrid, results: Results) -> list[Fit[AnisotropyPoint]]:
         """The counts at each `d`, and their exponent at kappa = 0."""
-        law = laws(grid, "recovered")
+        law, method = laws(grid, "recovered"), methods(grid)
 
         def fit(optimizer: str, alpha: float) -> Fit[AnisotropyPoint]:
-            points = [anisotropy_point(grid, results, optimizer, alpha, dim) for dim in grid.dims]
+            points = [
+                anisotropy_point(grid, results, method[optimizer], optimizer, alpha, dim)
+                for dim in grid.dims
+            ]
             slope = exponent_at(points, 0)
             return Fit(optimizer, alpha, "recovered", slope, law[optimizer, alpha], points)
 
@@ -113,7 +117,12 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
 
 
 def anisotropy_point(
-    grid: AnisotropyGrid, results: Results, optimizer: str, alpha: float, dim: int
+    grid: AnisotropyGrid,
+    results: Results,
+    method: theory.Method | None,
+    optimizer: str,
+    alpha: float,
+    dim: int,
 ) -> AnisotropyPoint:
     """The counts of one optimizer at one alpha and `d`."""
     num_items = grid.items_of(dim)
@@ -124,12 +133,14 @@ def anisotropy_point(
         ]
         for kappa in grid.kappas
     ]
+    shares = [theory.share_at_anisotropy(method, alpha, dim, kappa) for kappa in grid.kappas]
     return AnisotropyPoint(
         dim,
         num_items,
         list(grid.kappas),
         [[result.recovered for result in seeds] for seeds in by_kappa],
         [[result.top_rank for result in seeds] for seeds in by_kappa],
+        [share for share in shares if share is not None],
     )
 
 

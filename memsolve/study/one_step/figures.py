@@ -152,7 +152,11 @@ def counts_against_kappa(summary: Summary[AnisotropyPoint]) -> Figure:
             if not counts.any():
                 missing.append(f"{name} ({titles[fit.alpha, point.dim]})")
                 continue
-            panel_of[fit.alpha, point.dim].errorbar(
+            axes = panel_of[fit.alpha, point.dim]
+            if point.law:
+                predicted = counts[0] * np.array(point.law)
+                axes.plot(point.kappas, predicted, "--", lw=1, color=style.color)
+            axes.errorbar(
                 point.kappas,
                 counts,
                 [counts - lows, highs - counts],
@@ -168,7 +172,11 @@ def counts_against_kappa(summary: Summary[AnisotropyPoint]) -> Figure:
     next(iter(panel_of.values())).set_ylim(bottom=0.7)
     for axes in panel_of.values():  # which share their limits
         label_ends(axes)
-    meanings = {"mean and 95% interval over seeds": {"marker": "o", "ls": "-"}}
+    meanings: dict[str, dict[str, Any]] = {
+        "mean and 95% interval over seeds": {"marker": "o", "ls": "-"}
+    }
+    if any(point.law for fit in summary.fits for point in fit.points):
+        meanings["law from kappa = 0"] = {"ls": "--", "lw": 1}
     meanings["kappa of inputs in GPT-2"] = {"color": "black", "alpha": 0.12, "lw": 8}
     add_legend(figure, meanings | missing_legend(missing))
     return figure

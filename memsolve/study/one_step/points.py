@@ -94,14 +94,16 @@ class AnisotropyPoint(Point):
         kappas: (K,) exponents of the eigenvalues of the inputs' covariance, increasing from 0.
         recovered: (K, S) items recovered, by kappa and seed.
         top_rank: (K, S) highest recovered rank.
+        law: (K,) predicted count, relative to kappa = 0; empty where there is no law.
     """
 
-    axes: ClassVar = {"kappas": "K", "recovered": "K S", "top_rank": "K S"}
+    axes: ClassVar = {"kappas": "K", "recovered": "K S", "top_rank": "K S", "law": "K?"}
 
     num_items: int
     kappas: list[float]
     recovered: list[list[int]]
     top_rank: list[list[int]]
+    law: list[float]
 
     @property
     def counts(self) -> list[Estimate]:
