@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
+from typing import TypeGuard
 
 import torch
 from memsolve_kernels.errors import RangeError
@@ -22,23 +23,23 @@ def eigenvalues(dim: int, anisotropy: float) -> Tensor:
     Raises:
         RangeError: `anisotropy` is no such number, or so large that an eigenvalue underflows.
     """
-    check_anisotropy("anisotropy", anisotropy)
-    if float(dim) ** -anisotropy < torch.finfo(torch.float32).tiny:
-        raise RangeError(
-            f"an anisotropy of {anisotropy} makes eigenvalue {dim} of the covariance underflow; "
-            "choose a smaller one"
-        )
+    check_anisotropy("anisotropy", anisotropy, dim)
     powers = torch.arange(1, dim + 1, dtype=torch.float64) ** -anisotropy
     return powers / powers.sum()
 
 
-def check_anisotropy(name: str, value: object) -> None:
-    """Raise RangeError unless `is_anisotropy`."""
+def check_anisotropy(name: str, value: object, dim: int) -> None:
+    """Raise RangeError unless a value `is_anisotropy`, and no eigenvalue underflows at `dim`."""
     if not is_anisotropy(value):
         raise RangeError(f"{name} is {value!r}; expected a finite number of at least 0")
+    if float(dim) ** -float(value) < torch.finfo(torch.float32).tiny:
+        raise RangeError(
+            f"{name} is {value!r}: eigenvalue {dim} of the covariance underflows; choose a smaller "
+            "exponent"
+        )
 
 
-def is_anisotropy(value: object) -> bool:
+def is_anisotropy(value: object) -> TypeGuard[float]:
     """Whether a value can be an exponent of the eigenvalues: finite, at least 0."""
     return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
 

@@ -96,8 +96,8 @@ class AssociativeMemory:
         self.frequencies = power_law(num_items, alpha)
         if not isinstance(seed, int | np.integer):
             raise RangeError(f"seed is {seed!r}; expected an integer")
-        check_anisotropy("anisotropy", anisotropy)
-        check_anisotropy("output_anisotropy", output_anisotropy)
+        check_anisotropy("anisotropy", anisotropy, dim)
+        check_anisotropy("output_anisotropy", output_anisotropy, dim)
         generator = torch.Generator(device or "cpu").manual_seed(int(seed))
 
         inputs, outputs = (isotropic((num_items, dim), generator, dtype) for _ in range(2))

@@ -118,8 +118,8 @@ class Grid:
                 "batch_sizes", self.batch_sizes, expected, lambda b: is_int_between(b, 1, 62)
             )
             object.__setattr__(self, "batch_sizes", sorted(int(size) for size in self.batch_sizes))
-        check_anisotropy("anisotropy", self.anisotropy)
-        check_anisotropy("output_anisotropy", self.output_anisotropy)
+        for name in ("anisotropy", "output_anisotropy"):
+            check_anisotropy(name, getattr(self, name), max(self.dims))
         if not isinstance(self.device, str):
             raise DeviceError(f"device is {self.device!r}; expected its name, as 'cpu'")
         if not isinstance(self.dtype, str) or self.dtype not in ("float32", "float64"):

@@ -123,7 +123,7 @@ def test_an_exponent_of_eigenvalues_is_finite_and_not_negative(name: str, kappa:
 
 
 def test_eigenvalues_that_underflow_are_refused() -> None:
-    with pytest.raises(InputError, match="eigenvalue 4 of the covariance underflow"):
+    with pytest.raises(InputError, match="eigenvalue 4 of the covariance underflows"):
         AssociativeMemory(10, 4, 1.5, seed=0, anisotropy=100)
 
 

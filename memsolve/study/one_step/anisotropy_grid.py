@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from memsolve_kernels.errors import RangeError
 
 from memsolve.checks import check_list
-from memsolve.embeddings import is_anisotropy
+from memsolve.embeddings import check_anisotropy, is_anisotropy
 from memsolve.engine import Cell, Grid, option
 
 
@@ -37,6 +37,7 @@ class AnisotropyGrid(Grid):
                 f"--kappas 0,{self.anisotropy:g} (kappas)"
             )
         check_list("kappas", self.kappas, "finite numbers of at least 0", is_anisotropy)
+        check_anisotropy("kappas", max(self.kappas), max(self.dims))
         object.__setattr__(self, "kappas", sorted(float(kappa) for kappa in self.kappas))
 
     def at(self, kappa: float) -> Grid:

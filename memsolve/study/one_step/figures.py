@@ -140,7 +140,7 @@ def counts_against_kappa(summary: Summary[AnisotropyPoint]) -> Figure:
     }
     figure, panel_of = create_panels(
         titles,
-        size=(panel_width(list(names.values()), 2), panel_height(len(names), 3.4)),
+        size=(panel_width(list(names.values()), 1.6), panel_height(len(names), 3)),
         axes=("kappa of the inputs", "recovered items"),
         share=(True, True),
     )
