@@ -84,7 +84,8 @@ def random_rotation(dim: int, generator: torch.Generator, dtype: torch.dtype) ->
             (dim, dim), generator=generator, device=generator.device, dtype=torch.float64
         )
         q, r = torch.linalg.qr(normal)
-    return (q * r.diagonal().sign()).to(dtype)
+    rotation: Tensor = (q * r.diagonal().sign()).to(dtype)
+    return rotation
 
 
 @contextmanager

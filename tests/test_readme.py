@@ -92,3 +92,12 @@ def test_the_larger_leaderboards_shares_are_the_recorded_ones() -> None:
     lines = re.findall(r"^\| `(\S*)` \| (\d\.\d\d) \|$", docs("leaderboard.md"), re.MULTILINE)
     assert len(lines) == 10
     assert all(shares[name] == share for name, share in lines)
+
+
+def test_the_table_of_anisotropy_is_the_recorded_one() -> None:
+    page = docs("studies/anisotropy.md")
+    for fit in load(RESULTS / "anisotropy")[1].fits:
+        point = fit.points[-1]
+        counts = [format_count(count.value) for count in point.counts]
+        line = [f"`{fit.optimizer}`", *counts, str(point.share)]
+        assert "| " + " | ".join(line) + " |" in page

@@ -109,7 +109,8 @@ class WhitenedMuon(Optimizer):
                 f"damping is {group['damping']}, and the second moment of the inputs is singular; "
                 "expected a larger damping"
             )
-        return vectors * eigenvalues.rsqrt() @ vectors.T
+        whitening: Tensor = vectors * eigenvalues.rsqrt() @ vectors.T
+        return whitening
 
 
 def _check_group(group: dict[str, Any]) -> None:

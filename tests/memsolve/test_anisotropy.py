@@ -84,8 +84,10 @@ def test_eigenvalues_are_a_power_law_of_trace_one(kappa: float) -> None:
 
 @pytest.mark.parametrize("side", ["inputs", "outputs"])
 def test_the_covariance_of_many_embeddings_has_these_eigenvalues(side: str) -> None:
-    name = {"inputs": "anisotropy", "outputs": "output_anisotropy"}[side]
-    memory = AssociativeMemory(20_000, 16, 1.5, seed=0, **{name: 1.1})
+    kappas = {"inputs": (1.1, 0.0), "outputs": (0.0, 1.1)}[side]
+    memory = AssociativeMemory(
+        20_000, 16, 1.5, seed=0, anisotropy=kappas[0], output_anisotropy=kappas[1]
+    )
     embeddings: Tensor = getattr(memory, side)
     spectrum = torch.linalg.eigvalsh(embeddings.T @ embeddings / len(embeddings)).flip(0)
     torch.testing.assert_close(spectrum, eigenvalues(16, 1.1), rtol=0.1, atol=0)
