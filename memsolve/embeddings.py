@@ -52,7 +52,7 @@ def isotropic(shape: tuple[int, int], generator: torch.Generator, dtype: torch.d
 
 
 def stretch(embeddings: Tensor, anisotropy: float, generator: torch.Generator) -> Tensor:
-    """Embeddings of another covariance, by a linear map of isotropic ones.
+    """Embeddings of another covariance, by a linear map of isotropic ones, which are overwritten.
 
     The eigenvectors of the covariance are uniformly distributed (Haar), so that no coordinate
     differs from another: with the coordinate axes as eigenvectors, an optimizer that scales

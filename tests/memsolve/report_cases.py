@@ -10,10 +10,23 @@ from memsolve import theory
 from memsolve.engine import Fit, Point, Summary
 from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.study import AnyStudy
-from memsolve.study import capacity, critical_batch, dynamics, leaderboard, precision, saturation
+from memsolve.study import (
+    anisotropy,
+    capacity,
+    critical_batch,
+    dynamics,
+    leaderboard,
+    precision,
+    saturation,
+)
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.one_step.points import CapacityPoint, PrecisionPoint, SaturationPoint
+from memsolve.study.one_step.points import (
+    AnisotropyPoint,
+    CapacityPoint,
+    PrecisionPoint,
+    SaturationPoint,
+)
 from memsolve.study.training.point import DynamicsPoint
 
 DIMS = 32, 64, 128
@@ -44,6 +57,7 @@ def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
         "capacity": (capacity, capacity_point),
         "saturation": (saturation, saturation_point),
         "precision": (precision, precision_point),
+        "anisotropy": (anisotropy, anisotropy_point),
         "dynamics": (dynamics, dynamics_point),
         "critical-batch": (critical_batch, batch_scaling_point),
         "leaderboard": (leaderboard, leaderboard_point),
@@ -83,6 +97,12 @@ def precision_point(dim: int, mean: float) -> PrecisionPoint:
     share = min(1, mean / dim)
     counts = [round(mean)]
     return PrecisionPoint(dim, 64 * dim, counts, counts, share, 0.9 * share, 1.1 * share)
+
+
+def anisotropy_point(dim: int, mean: float) -> AnisotropyPoint:
+    shares = [1 / (1 + kappa) for kappa in (0.0, 0.6, 1.2)]
+    recovered = [[round(0.9 * share * mean), round(1.1 * share * mean)] for share in shares]
+    return AnisotropyPoint(dim, 64 * dim, [0.0, 0.6, 1.2], recovered, recovered, shares)
 
 
 def saturation_point(dim: int, mean: float) -> SaturationPoint:

@@ -17,6 +17,8 @@ from memsolve import AssociativeMemory, InputError, theory
 from memsolve.cli import commands
 from memsolve.embeddings import eigenvalues, random_rotation
 from memsolve.engine import Grid
+from memsolve.engine.extend import grid_like
+from memsolve.engine.options import options
 from memsolve.engine.results.load import load_summary
 from memsolve.engine.results.merge import differences, merge
 from memsolve.engine.run import run
@@ -279,8 +281,15 @@ def test_results_of_earlier_versions_are_isotropic(tmp_path: Path) -> None:
 
 def test_the_recorded_leaderboard_can_be_extended() -> None:
     assert leaderboard.record is not None
-    recorded = load_summary(leaderboard, leaderboard.record)
-    assert type(leaderboard.grid).from_json(recorded.grid).is_isotropic
+    texts = {
+        name: option.format(getattr(leaderboard.grid, name))
+        for name, option in options(leaderboard.grid)
+    }
+    extended = grid_like(leaderboard, leaderboard.record, ["sgd"], texts)
+    assert extended.is_isotropic
+    assert extended.labels == ["sgd"]
+    with pytest.raises(InputError, match="--anisotropy is given with --add"):
+        grid_like(leaderboard, leaderboard.record, ["sgd"], texts | {"anisotropy": "0.6"})
 
 
 def test_counts_at_zero_are_those_of_capacity(tmp_path: Path) -> None:

@@ -36,7 +36,15 @@ from memsolve.report.performance_profile import performance_profile, ratios_to_b
 from memsolve.report.table import columns, details, header, rows
 from tests.memsolve.report_cases import DIMS, names, study
 
-STUDIES = "capacity", "saturation", "precision", "dynamics", "critical-batch", "leaderboard"
+STUDIES = (
+    "capacity",
+    "saturation",
+    "precision",
+    "anisotropy",
+    "dynamics",
+    "critical-batch",
+    "leaderboard",
+)
 
 
 @cache
