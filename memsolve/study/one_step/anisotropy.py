@@ -41,11 +41,11 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
         "Items whose own logit is the largest after one step on the population gradient from "
         "W = 0, for input embeddings whose covariance has trace 1 and eigenvalues in proportion to "
         "j^-kappa; mean over seeds. The eigenvectors are random. Inputs at two kappas differ by a "
-        "linear map only, so that counts are paired. kappa = 0 is the isotropic model, for which "
-        "alone the laws hold. The first step of Adam is that of sign descent. WhitenedMuon takes "
-        "Muon's step in coordinates in which the second moment of the inputs is I; weighted, each "
-        "input counts with its frequency. By an argument of linear algebra, a linear map of the "
-        "inputs changes no logit of Newton's method and of WhitenedMuon, up to their damping."
+        "linear map only, so that counts are paired over seeds. The first step of Adam is that of "
+        "sign descent. WhitenedMuon takes Muon's step in coordinates in which the second moment of "
+        "the inputs is I; weighted, each input counts with its frequency. Linear maps of the "
+        "inputs change no logit of Newton's method and of WhitenedMuon, up to their damping. In "
+        "the law of SGD against kappa, 1 / sum_j lambda_j^2 takes the place of d."
     )
     grid = AnisotropyGrid(OPTIMIZERS, seeds=3)
     cell = AnisotropyCell
@@ -78,10 +78,7 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
         law, method = laws(grid, "recovered"), methods(grid)
 
         def fit(optimizer: str, alpha: float) -> Fit[AnisotropyPoint]:
-            points = [
-                anisotropy_point(grid, results, method[optimizer], optimizer, alpha, dim)
-                for dim in grid.dims
-            ]
+            points = anisotropy_points(grid, results, method[optimizer], optimizer, alpha)
             slope = exponent_at(points, 0)
             return Fit(optimizer, alpha, "recovered", slope, law[optimizer, alpha], points)
 
@@ -116,32 +113,35 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
         return {"anisotropy": counts_against_kappa(summary)}
 
 
-def anisotropy_point(
+def anisotropy_points(
     grid: AnisotropyGrid,
     results: Results,
     method: theory.Method | None,
     optimizer: str,
     alpha: float,
-    dim: int,
-) -> AnisotropyPoint:
-    """The counts of one optimizer at one alpha and `d`."""
-    num_items = grid.items_of(dim)
-    by_kappa = [
-        [
-            results[AnisotropyCell(optimizer, alpha, dim, num_items, None, seed, kappa)]
-            for seed in range(grid.seeds)
+) -> list[AnisotropyPoint]:
+    """The counts of an optimizer at every kappa, for each `d`."""
+
+    def point(dim: int) -> AnisotropyPoint:
+        num_items = grid.items_of(dim)
+        by_kappa = [
+            [
+                results[AnisotropyCell(optimizer, alpha, dim, num_items, None, seed, kappa)]
+                for seed in range(grid.seeds)
+            ]
+            for kappa in grid.kappas
         ]
-        for kappa in grid.kappas
-    ]
-    shares = [theory.share_at_anisotropy(method, alpha, dim, kappa) for kappa in grid.kappas]
-    return AnisotropyPoint(
-        dim,
-        num_items,
-        list(grid.kappas),
-        [[result.recovered for result in seeds] for seeds in by_kappa],
-        [[result.top_rank for result in seeds] for seeds in by_kappa],
-        [share for share in shares if share is not None],
-    )
+        law = [theory.share_at_anisotropy(method, alpha, dim, kappa) for kappa in grid.kappas]
+        return AnisotropyPoint(
+            dim,
+            num_items,
+            list(grid.kappas),
+            [[result.recovered for result in seeds] for seeds in by_kappa],
+            [[result.top_rank for result in seeds] for seeds in by_kappa],
+            [share for share in law if share is not None],
+        )
+
+    return [point(dim) for dim in grid.dims]
 
 
 def exponent_at(points: Sequence[AnisotropyPoint], index: int) -> Estimate:
