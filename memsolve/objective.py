@@ -34,6 +34,10 @@ class Objective:
         """The Hessian of the loss at `weight`, times `direction`; all (d, d)."""
         return self.memory.hvp(weight, direction, self.batch)
 
+    def input_moment(self) -> Tensor:
+        """Second moment (d, d) of the inputs of all items, each with the same weight."""
+        return self.memory.input_moment
+
     def curvature(self, weight: Tensor | None = None) -> Curvature:
         """The factors of the Hessian at `W = 0`, or approximate ones at `weight` (d, d)."""
         return self.memory.curvature(self.batch, weight)

@@ -1,7 +1,6 @@
 """The associative memory: random embeddings, power-law frequencies, loss and gradient."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cached_property
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, Ran
 from memsolve_kernels.modes import is_readable
 from torch import Tensor
 
+from memsolve.embeddings import check_anisotropy, isotropic, size_errors, stretch
 from memsolve.recall import Recall, recovered
 
 CHUNK_ROWS = 1 << 16
@@ -48,6 +48,8 @@ class AssociativeMemory:
 
     The model is that of section 2 of arXiv 2603.26554: embeddings are i.i.d. `N(0, I_d / d)`,
     logits are `l_ij = v_j . W u_i`, and the loss is softmax-logistic regression on the item.
+    Anisotropic embeddings are i.i.d. `N(0, S)`, where `S` has trace 1, eigenvalues in proportion
+    to `j^-kappa`, and random eigenvectors (`memsolve.embeddings`).
 
     Methods check shapes, dtypes and devices of their arguments always, and values on a CPU only.
 
@@ -55,7 +57,10 @@ class AssociativeMemory:
         num_items: number of facts `N`, at least 1.
         dim: embedding dimension `d`, at least 1.
         alpha: exponent of the frequencies, above 1.
-        seed: of the embeddings. The same seed, device type and dtype give the same numbers.
+        seed: of the embeddings. The same seed, device type and dtype give the same numbers; with
+            another anisotropy, a linear map of them.
+        anisotropy: `kappa` of the input embeddings, at least 0; 0 is isotropic.
+        output_anisotropy: `kappa` of the output embeddings, likewise.
         device: of the embeddings; default the CPU.
         dtype: of the embeddings, float32 or float64; default float64, because a spectral
             optimizer amplifies rounding in the small singular values of the gradient.
@@ -77,6 +82,8 @@ class AssociativeMemory:
         alpha: float,
         *,
         seed: int,
+        anisotropy: float = 0.0,
+        output_anisotropy: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -89,11 +96,13 @@ class AssociativeMemory:
         self.frequencies = power_law(num_items, alpha)
         if not isinstance(seed, int | np.integer):
             raise RangeError(f"seed is {seed!r}; expected an integer")
+        check_anisotropy("anisotropy", anisotropy, dim)
+        check_anisotropy("output_anisotropy", output_anisotropy, dim)
         generator = torch.Generator(device or "cpu").manual_seed(int(seed))
 
-        shape = (num_items, dim)
-        self.inputs = _embeddings(shape, generator, dtype)
-        self.outputs = _embeddings(shape, generator, dtype)
+        inputs, outputs = (isotropic((num_items, dim), generator, dtype) for _ in range(2))
+        self.inputs = stretch(inputs, anisotropy, generator)
+        self.outputs = stretch(outputs, output_anisotropy, generator)
 
     @property
     def num_items(self) -> int:
@@ -109,6 +118,11 @@ class AssociativeMemory:
     def mean_output(self) -> Tensor:
         """(d,) mean of the output embeddings: the prediction of a uniform softmax."""
         return self.outputs.mean(0)
+
+    @cached_property
+    def input_moment(self) -> Tensor:
+        """(d, d) second moment of the input embeddings, `(1/N) sum_i u_i u_i^T`."""
+        return self.inputs.T @ self.inputs / self.num_items
 
     @cached_property
     def output_covariance(self) -> Tensor:
@@ -279,26 +293,9 @@ def power_law(num_items: int, alpha: float) -> Tensor:
             f"alpha is {alpha}: the frequency of item {num_items} underflows; "
             "choose a smaller alpha or fewer items"
         )
-    with _size_errors(f"{num_items} frequencies"):
+    with size_errors(f"{num_items} frequencies"):
         frequencies = torch.arange(1, num_items + 1, dtype=torch.float64) ** -alpha
     return frequencies / frequencies.sum()
-
-
-@contextmanager
-def _size_errors(what: str) -> Iterator[None]:
-    """Raise RangeError for an array that does not fit in memory."""
-    try:
-        yield
-    except RuntimeError as error:  # torch raises it where memory runs out, on a CPU, too
-        raise RangeError(
-            f"{what} cannot be made: {str(error).splitlines()[0]}; choose fewer items or dimensions"
-        ) from error
-
-
-def _embeddings(shape: tuple[int, int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    with _size_errors(f"a table of {shape[0]} x {shape[1]} numbers on {generator.device}"):
-        normal = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
-    return normal.mul_(shape[1] ** -0.5)
 
 
 def _chunks(batch: Batch) -> Iterator[Batch]:

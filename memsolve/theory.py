@@ -3,7 +3,8 @@
 A law belongs to a method, whatever the label of the optimizer in a study: see `method_of`.
 
 Source: Kim, Nichani, Wu, Bietti, Lee, *Sharp Capacity Scaling of Spectral Optimizers in Learning
-Associative Memory*, arXiv 2603.26554. All laws hold up to constants and logarithms. In `STATUS`,
+Associative Memory*, arXiv 2603.26554. All laws hold up to constants and logarithms, and for
+isotropic embeddings; `limit` and `least_loss` hold for all. In `STATUS`,
 a law is either published, stated in the paper, or derived by this project from the model: the
 signal `i^-alpha` of an item competes with the interference `d^(-1/2)` of the most frequent one.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from memsolve.embeddings import eigenvalues
 from memsolve.optim import Muon, Newton, RandomSpectrum, SpectralPower
 from memsolve.problem import power_law
 
@@ -118,13 +120,16 @@ def limit(dim: int, num_items: int) -> float:
 
     The order `d^2` is published. The equal-weight memory `W = sum_{i <= K} v_i u_i^T` gives a
     stored item a logit of 1, and each of its `N` rivals a logit of variance `K / d^2`; the largest
-    of them reaches 1 at this `K`.
+    of them reaches 1 at this `K`. It holds for anisotropic embeddings as well: these are a linear
+    map of isotropic ones, and the inverse map of the weight gives the same logits.
     """
     return dim**2 / (2 * math.log(num_items))
 
 
 def weight_norm(dim: int, num_items: int) -> float:
     """Norm of a weight that stores `limit` items, each with a logit of `log N` (derived).
+
+    For isotropic embeddings; for others it is a scale to start from.
 
     At this logit, the probability of an item is about one half. Outer products of random items are
     nearly orthogonal, so the sum over `K` items has norm `log N sqrt(K)`, which is
@@ -263,3 +268,29 @@ def spectral_power_count(power: float, alpha: float, dim: int, num_items: int) -
     log_probability += torch.special.log_ndtr(signal[:, None] / strong).sum(1)
     probability = log_probability.exp()
     return float(probability[0] / 2 + torch.trapezoid(probability, rank))
+
+
+def effective_dim(dim: int, anisotropy: float) -> float:
+    """Effective dimension of embeddings, `1 / sum_j lambda_j^2` of their covariance of trace 1.
+
+    Two such embeddings have an inner product of about `effective_dim^(-1/2)`. It is `d` at
+    kappa = 0 and grows as `d` below kappa = 1/2, as `d^(2 - 2 kappa)` between 1/2 and 1, and not
+    as a power of `d` above 1.
+    """
+    return 1 / float(eigenvalues(dim, anisotropy).square().sum())
+
+
+def share_at_anisotropy(
+    method: Method | None, alpha: float, dim: int, anisotropy: float
+) -> float | None:
+    """Items that one step recovers from anisotropic inputs, relative to isotropic ones (derived).
+
+    SGD's capacity `d^(1/(2 alpha))` follows from the inner product of two inputs, so that
+    `effective_dim` takes the place of `d`. Newton's step without damping gives the same logits
+    after any invertible linear map of the inputs, so its share is 1. There is no law for Muon.
+    """
+    shares = {
+        "sgd": (effective_dim(dim, anisotropy) / dim) ** (1 / (2 * alpha)),
+        "newton": 1.0,
+    }
+    return None if method is None else shares.get(method)

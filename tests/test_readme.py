@@ -130,3 +130,12 @@ def test_the_shares_of_spectral_powers_are_the_recorded_ones() -> None:
 def polar_of(summary: Any, alpha: float) -> Any:
     """The fit of p = 0 at an alpha."""
     return next(fit for fit in summary.fits if fit.alpha == alpha and fit.points[0].power == 0)
+
+
+def test_the_table_of_anisotropy_is_the_recorded_one() -> None:
+    page = docs("studies/anisotropy.md")
+    for fit in load(RESULTS / "anisotropy")[1].fits:
+        point = fit.points[-1]
+        counts = [format_count(count.value) for count in point.counts]
+        line = [f"`{fit.optimizer}`", *counts, str(point.share)]
+        assert "| " + " | ".join(line) + " |" in page

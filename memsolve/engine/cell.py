@@ -24,6 +24,6 @@ class Cell:
     seed: int
 
     @property
-    def memory(self) -> tuple[int, int, float, int]:
+    def memory(self) -> tuple[float, ...]:
         """The memory's parameters; consecutive cells that share them are measured in one call."""
         return self.num_items, self.dim, self.alpha, self.seed

@@ -10,6 +10,7 @@ import numpy as np
 from memsolve_kernels.errors import DeviceError, DtypeError, RangeError
 
 from memsolve.checks import check_list, is_int_between
+from memsolve.embeddings import check_anisotropy
 from memsolve.engine.options import option, options
 from memsolve.optimizers.choices import Choice, Optimizers, by_label, combine, format_choice
 from memsolve.optimizers.sweep import Sweep, parse_sweep, to_words
@@ -34,6 +35,9 @@ class Grid:
         sweep: settings of the optimizers to vary, each value with each: `{"lr": [1e-3, 1e-2]}`, or
             the words of a command line, `["lr=1e-3", "1e-2"]`. Every optimizer is measured with
             every combination, under a label of its own.
+        anisotropy: `kappa` of the input embeddings, at least 0: the eigenvalues of their covariance
+            are in proportion to `j^-kappa` (`memsolve.AssociativeMemory`); 0 is isotropic.
+        output_anisotropy: `kappa` of the output embeddings, likewise.
         device: `auto` (a GPU if there is one), or any device of torch.
         dtype: `float64` or `float32`, of embeddings, gradient and weight.
 
@@ -80,6 +84,16 @@ class Grid:
         "Settings to vary, each with each: lr=1e-3,1e-2,momentum=0,0.9.",
         in_cells=True,
     )
+    anisotropy: float = option(
+        0.0,
+        "--anisotropy",
+        float,
+        "Exponent kappa of the eigenvalues j^-kappa of the inputs' covariance.",
+        many=False,
+    )
+    output_anisotropy: float = option(
+        0.0, "--output-anisotropy", float, "The same of the outputs.", many=False
+    )
     device: str = option("auto", "--device", str, "auto, cpu, cuda, ...", many=False)
     dtype: str = option("float64", "--dtype", str, "float64 or float32.", many=False)
 
@@ -104,16 +118,25 @@ class Grid:
                 "batch_sizes", self.batch_sizes, expected, lambda b: is_int_between(b, 1, 62)
             )
             object.__setattr__(self, "batch_sizes", sorted(int(size) for size in self.batch_sizes))
+        for name in ("anisotropy", "output_anisotropy"):
+            check_anisotropy(name, getattr(self, name), max(self.dims))
         if not isinstance(self.device, str):
             raise DeviceError(f"device is {self.device!r}; expected its name, as 'cpu'")
         if not isinstance(self.dtype, str) or self.dtype not in ("float32", "float64"):
             raise DtypeError(f"dtype is {self.dtype!r}; expected 'float64' or 'float32'")
         object.__setattr__(self, "seeds", int(self.seeds))
+        object.__setattr__(self, "anisotropy", float(self.anisotropy))
+        object.__setattr__(self, "output_anisotropy", float(self.output_anisotropy))
         if self.num_items is not None:
             object.__setattr__(self, "num_items", int(self.num_items))
         object.__setattr__(self, "sweep", to_words(self.sweep))
         object.__setattr__(self, "alphas", [float(alpha) for alpha in self.alphas])
         object.__setattr__(self, "dims", [int(dim) for dim in self.dims])
+
+    @property
+    def is_isotropic(self) -> bool:
+        """Whether all embeddings are isotropic, as the laws assume."""
+        return self.anisotropy == 0 and self.output_anisotropy == 0
 
     @property
     def swept(self) -> dict[str, list[str]]:

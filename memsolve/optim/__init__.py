@@ -1,7 +1,16 @@
-"""Muon, Newton's method and spectral powers; SGD, Adam and others come from torch."""
+"""Muon and its relatives, and Newton's method; SGD, Adam and others come from torch."""
 
 from memsolve.optim.muon import Muon
 from memsolve.optim.newton import Newton, NoProgressWarning
 from memsolve.optim.spectral import Kaon, RandomSpectrum, SpectralPower
+from memsolve.optim.whitened_muon import WhitenedMuon
 
-__all__ = ["Kaon", "Muon", "Newton", "NoProgressWarning", "RandomSpectrum", "SpectralPower"]
+__all__ = [
+    "Kaon",
+    "Muon",
+    "Newton",
+    "NoProgressWarning",
+    "RandomSpectrum",
+    "SpectralPower",
+    "WhitenedMuon",
+]

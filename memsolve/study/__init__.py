@@ -6,6 +6,8 @@ from memsolve.study.critical_batch.grid import RaceGrid
 from memsolve.study.critical_batch.noise_scale import noise_scale
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
+from memsolve.study.one_step.anisotropy import anisotropy
+from memsolve.study.one_step.anisotropy_grid import AnisotropyGrid
 from memsolve.study.one_step.capacity import capacity
 from memsolve.study.one_step.precision import precision
 from memsolve.study.one_step.saturation import saturation
@@ -15,12 +17,14 @@ from memsolve.study.training.dynamics import dynamics
 from memsolve.study.training.grid import TrainingGrid
 
 __all__ = [
+    "AnisotropyGrid",
     "Fit",
     "Grid",
     "LeaderboardGrid",
     "RaceGrid",
     "Summary",
     "TrainingGrid",
+    "anisotropy",
     "capacity",
     "critical_batch",
     "dynamics",

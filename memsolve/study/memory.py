@@ -13,6 +13,8 @@ def memory_of(grid: Grid, cell: Cell) -> AssociativeMemory:
         cell.dim,
         cell.alpha,
         seed=cell.seed,
+        anisotropy=grid.anisotropy,
+        output_anisotropy=grid.output_anisotropy,
         device=grid.device,
         dtype=getattr(torch, grid.dtype),
     )

@@ -11,6 +11,7 @@ from memsolve.engine import Fit, Point, Summary
 from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.study import AnyStudy
 from memsolve.study import (
+    anisotropy,
     capacity,
     critical_batch,
     dynamics,
@@ -24,6 +25,7 @@ from memsolve.study.critical_batch.noise_scale import NoisePoint
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.one_step.points import (
+    AnisotropyPoint,
     CapacityPoint,
     PrecisionPoint,
     SaturationPoint,
@@ -61,6 +63,7 @@ def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
         "saturation": (saturation, saturation_point),
         "precision": (precision, precision_point),
         "spectral-powers": (spectral_powers, spectral_point),
+        "anisotropy": (anisotropy, anisotropy_point),
         "dynamics": (dynamics, dynamics_point),
         "critical-batch": (critical_batch, batch_scaling_point),
         "noise-scale": (noise_scale, noise_point),
@@ -105,6 +108,12 @@ def precision_point(dim: int, mean: float) -> PrecisionPoint:
 
 def spectral_point(dim: int, mean: float) -> SpectralPoint:
     return SpectralPoint(**vars(capacity_point(dim, mean)), power=None)
+
+
+def anisotropy_point(dim: int, mean: float) -> AnisotropyPoint:
+    shares = [1 / (1 + kappa) for kappa in (0.0, 0.6, 1.2)]
+    recovered = [[round(0.9 * share * mean), round(1.1 * share * mean)] for share in shares]
+    return AnisotropyPoint(dim, 64 * dim, [0.0, 0.6, 1.2], recovered, recovered, shares)
 
 
 def saturation_point(dim: int, mean: float) -> SaturationPoint:

@@ -18,6 +18,7 @@ STUDIES = (
     "capacity",
     "saturation",
     "precision",
+    "anisotropy",
     "spectral-powers",
     "dynamics",
     "critical-batch",

@@ -40,6 +40,7 @@ STUDIES = (
     "capacity",
     "saturation",
     "precision",
+    "anisotropy",
     "spectral-powers",
     "dynamics",
     "critical-batch",

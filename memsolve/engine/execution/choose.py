@@ -74,7 +74,7 @@ def _is_built_in(choice: Choice) -> bool:
         return True  # is refused later
     wrapped = [settings[key] for key in WRAPPED if isinstance(settings.get(key), str)]
     invalid = "." not in path and ":" not in path  # is refused later
-    built_in = invalid or path in BUILT_IN or path.startswith("torch.optim.")
+    built_in = invalid or path in BUILT_IN or path.startswith(("torch.optim.", "memsolve.optim."))
     return built_in and all(map(_is_built_in, wrapped))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from memsolve.engine.options import options
 from memsolve.engine.results.summary import Fit, Summary
+from memsolve.engine.storage.ownership import SETTINGS_OF_EARLIER_VERSIONS
 from memsolve.engine.study import AnyStudy
 from memsolve.environment import Environment
 
@@ -69,8 +70,9 @@ def differences(study: AnyStudy, grids: Sequence[tuple[Path, Mapping[str, Any]]]
         grids: the folder and the grid, as JSON, of each.
     """
     entries = []
+    complete = [{**SETTINGS_OF_EARLIER_VERSIONS, **grid} for _, grid in grids]
     for name, option in sorted(options(study.grid), key=lambda entry: entry[1].in_cells):
-        texts = [str(option.format(grid.get(name)) or "default") for _, grid in grids]
+        texts = [str(option.format(grid.get(name)) or "default") for grid in complete]
         if name not in SELECT_OPTIMIZERS and len(set(texts)) > 1:
             entries.append(f"{option.flag.removeprefix('--')} {' / '.join(texts)}")
     folders = " / ".join(folder.name for folder, _ in grids)

@@ -9,15 +9,16 @@ from typing import NamedTuple
 from memsolve.engine.cell import Cell
 from memsolve.engine.storage import folder
 
+OPTIONAL = "lr", "schedule", "ratio", "kappa"
+"""Fields that the cells of some studies have."""
+
 HEADER = (
     "optimizer",
     "alpha",
     "d",
     "N",
     "batch",
-    "lr",
-    "schedule",
-    "ratio",
+    *OPTIONAL,
     "seed",
     "step",
     "quantity",
@@ -68,16 +69,16 @@ def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measur
 def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     """Write `HEADER` and the rows; the batch size of the population is `inf`.
 
-    Learning rate, schedule and ratio are empty where a study does not set them. Texts that a
-    spreadsheet would take for a formula are escaped, see `FORMULA`; numbers are not.
+    `OPTIONAL` fields are empty where cells have none. Texts that a spreadsheet would take for a
+    formula are escaped, see `FORMULA`; numbers are not.
     """
     text = UnixLines()
     table = csv.writer(text, lineterminator="\r\n")
     table.writerow(HEADER)
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size
-        tried = (getattr(cell, name, "") for name in ("lr", "schedule", "ratio"))
-        made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
+        optional = (getattr(cell, name, "") for name in OPTIONAL)
+        made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *optional
         table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value)))
     folder.write(path, text.getvalue())
 

@@ -28,6 +28,10 @@ CELLS_LAYOUT = 3
 """Of `cells.jsonl`. In layouts 1 and 2 cells of training had other names for the same fields."""
 
 
+SETTINGS_OF_EARLIER_VERSIONS: Mapping[str, Any] = {"anisotropy": 0.0, "output_anisotropy": 0.0}
+"""Settings that results of earlier versions do not name, and the values they were measured with."""
+
+
 class StoreError(InputError):
     """A folder that holds other files, or results that cannot be continued."""
 
@@ -94,7 +98,7 @@ def check_head(folder: Path, head: Line | None, settings: Mapping[str, Any]) -> 
         raise StoreError(
             f"{folder / CELLS} does not name its study in the first line; choose another folder"
         )
-    stored = head.fields["settings"]
+    stored = {**SETTINGS_OF_EARLIER_VERSIONS, **head.fields["settings"]}
     if head.fields.get("layout") != CELLS_LAYOUT:
         version = stored.get("memsolve", "up to 0.2.0")
         raise StoreError(

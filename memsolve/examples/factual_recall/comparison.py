@@ -72,13 +72,18 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
         """The grid, after a check that the example supports it.
 
         Raises:
-            RangeError: a grid without batch sizes, with a thresholded gradient, or with a number
-                of facts that is not a multiple of those of a subject.
+            RangeError: a grid without batch sizes, with a thresholded gradient, with anisotropic
+                embeddings, or with a number of facts that is not a multiple of those of a subject.
         """
         if grid.gradient != "exact":
             raise RangeError(
                 f"gradient is {grid.gradient!r}; expected 'exact', since a model has no items to "
                 "leave out"
+            )
+        if not grid.is_isotropic:
+            raise RangeError(
+                f"anisotropy is {grid.anisotropy:g} and output_anisotropy "
+                f"{grid.output_anisotropy:g}; expected 0, since a model learns its embeddings"
             )
         if grid.batch_sizes is None:
             raise RangeError("batch_sizes is None; expected how many prompts a step has, as 512")

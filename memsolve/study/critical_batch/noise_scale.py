@@ -215,10 +215,8 @@ def scale_fit(fit: Fit[NoisePoint], index: int) -> Fit[NoisePoint]:
     )
     slope = replace(slope, doubts="")  # they are about counts, which noise scales are not
     law = None
-    if not scale.after_step:
-        law = Law(theory.noise_scale_exponent(scale.norm, fit.alpha), "derived")
-    elif fit.law is not None:
-        recovered = fit.law.exponent / fit.alpha
+    if fit.law is not None:  # the optimizer has a law, and the embeddings are isotropic
+        recovered = fit.law.exponent / fit.alpha if scale.after_step else 0.0
         law = Law(theory.noise_scale_exponent(scale.norm, fit.alpha, recovered), "derived")
     return replace(fit, optimizer=str(scale), estimate=slope, law=law)
 

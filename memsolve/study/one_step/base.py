@@ -49,12 +49,22 @@ class OneStepStudy(Study[Grid, Cell, StepResult, P]):
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[StepResult]:
         """One step of each cell's optimizer; cells of one batch share its gradient."""
-        for recall in step_recalls(grid, memory_of(grid, cells[0]), cells):
-            yield StepResult(recall.count, recall.top_rank())
+        return measure_steps(grid, memory_of(grid, cells[0]), cells)
+
+
+def measure_steps(
+    grid: Grid, memory: AssociativeMemory, cells: Sequence[Cell]
+) -> Iterator[StepResult]:
+    """The result of one step of each cell's optimizer on a memory, in order."""
+    for recall in step_recalls(grid, memory, cells):
+        yield StepResult(recall.count, recall.top_rank())
 
 
 def step_recalls(grid: Grid, memory: AssociativeMemory, cells: Sequence[Cell]) -> Iterator[Recall]:
-    """The items of its batch that one step of each cell's optimizer recovers, in order."""
+    """The items of its batch that one step of each cell's optimizer recovers, in order.
+
+    Cells of one batch share its gradient.
+    """
     builders = resolve(grid.choices)
     for batch_size, same_batch in groupby(cells, lambda cell: cell.batch_size):
         batch = draw_batch(memory, batch_size, cells[0].seed)
@@ -124,7 +134,12 @@ def optimizers(grid: Grid) -> dict[str, Optimizer]:
 
 
 def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
-    """The theory's method of each optimizer of a grid, over a number of steps, by label."""
+    """The theory's method of each optimizer of a grid, over a number of steps, by label.
+
+    None where no law covers it; the laws cover isotropic embeddings only.
+    """
+    if not grid.is_isotropic:
+        return dict.fromkeys(grid.labels)
     return {
         label: theory.method_of(optimizer, steps) for label, optimizer in optimizers(grid).items()
     }

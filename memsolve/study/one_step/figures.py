@@ -1,4 +1,4 @@
-"""The figures of the one-step studies: shares of the exact capacity, and saturation curves."""
+"""The figures of the one-step studies: shares of the exact capacity, saturation, anisotropy."""
 
 from typing import Any
 
@@ -7,21 +7,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
+from memsolve.report.curves import label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     add_legend,
     alpha_titles,
     create_panels,
+    curve_styles,
     dims,
     dims_legend,
     draw_estimate,
     escape_mathtext,
+    missing_legend,
     optimizer_titles,
     optimizers,
     panel_size,
     shades,
 )
+from memsolve.report.names import shorten_names
 from memsolve.study.formatting import format_value
-from memsolve.study.one_step.points import PrecisionPoint, SaturationPoint
+from memsolve.study.one_step.points import AnisotropyPoint, PrecisionPoint, SaturationPoint
+
+GPT2_KAPPAS = 0.6, 1.1
+"""Range of kappa of the inputs of GPT-2's matrices, by a public survey of their second moments."""
 
 SHARES_IN_LABEL = 6
 """The description of the figure of shares lists the smallest ones, and no more than this."""
@@ -120,3 +127,56 @@ def _draw_saturation(axes: Axes, point: SaturationPoint, color: Any) -> None:
     axes.plot([0, 1], [point.plateau] * 2, "--", lw=1, color=color, alpha=0.7, transform=across)
     if (bar := point.estimate.bar) is not None:
         draw_estimate(axes, bar, point.plateau, "D", color)
+
+
+def counts_against_kappa(summary: Summary[AnisotropyPoint]) -> Figure:
+    """Recovered items against kappa: a panel for each alpha and `d`, a curve for each optimizer."""
+    names = shorten_names(optimizers(summary))
+    styles = curve_styles(names)
+    titles = {
+        (alpha, dim): f"{title}, d = {dim}"
+        for alpha, title in alpha_titles(summary).items()
+        for dim in dims(summary)
+    }
+    figure, panel_of = create_panels(
+        titles,
+        size=(panel_width(list(names.values()), 1.6), panel_height(len(names), 3)),
+        axes=("kappa of the inputs", "recovered items"),
+        share=(True, True),
+    )
+    missing = []
+    for fit in summary.fits:
+        name, style = escape_mathtext(names[fit.optimizer]), styles[fit.optimizer]
+        for point in fit.points:
+            counts, lows, highs = np.array([count.bar for count in point.counts]).T
+            if not counts.any():
+                missing.append(f"{name} ({titles[fit.alpha, point.dim]})")
+                continue
+            axes = panel_of[fit.alpha, point.dim]
+            if point.law:
+                predicted = counts[0] * np.array(point.law)
+                axes.plot(point.kappas, predicted, "--", lw=1, color=style.color)
+            axes.errorbar(
+                point.kappas,
+                counts,
+                [counts - lows, highs - counts],
+                marker=style.marker,
+                ms=4,
+                capsize=2,
+                color=style.color,
+                label=name,
+            )
+    for axes in panel_of.values():
+        axes.axvspan(*GPT2_KAPPAS, color="black", alpha=0.07, lw=0)
+        axes.set_yscale("log")
+    next(iter(panel_of.values())).set_ylim(bottom=0.7)
+    for axes in panel_of.values():  # which share their limits
+        label_ends(axes)
+    meanings: dict[str, dict[str, Any]] = {
+        "mean and 95% interval over seeds": {"marker": "o", "ls": "-"}
+    }
+    if any(point.law for fit in summary.fits for point in fit.points):
+        meanings["law from kappa = 0"] = {"ls": "--", "lw": 1}
+    meanings["kappa of inputs in GPT-2"] = {"color": "black", "alpha": 0.12, "lw": 8}
+    add_legend(figure, meanings | missing_legend(missing))
+    return figure

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from memsolve.engine import Point
-from memsolve.engine.results.estimate import Estimate
+from memsolve.engine.results.estimate import COUNT, Estimate, jackknife, mean
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,36 @@ class SaturationPoint(Point):
     def estimate(self) -> Estimate:
         """The saturation batch size with its interval."""
         return Estimate(self.value, self.low, self.high, self.note)
+
+
+@dataclass(frozen=True)
+class AnisotropyPoint(Point):
+    """Items recovered at one `d` for inputs of every anisotropy.
+
+    Attributes:
+        num_items: number of facts `N`.
+        kappas: (K,) exponents of the eigenvalues of the inputs' covariance, increasing from 0.
+        recovered: (K, S) items recovered, by kappa and seed.
+        top_rank: (K, S) highest recovered rank.
+        law: (K,) predicted count, relative to kappa = 0; empty where there is no law.
+    """
+
+    axes: ClassVar = {"kappas": "K", "recovered": "K S", "top_rank": "K S", "law": "K?"}
+
+    num_items: int
+    kappas: list[float]
+    recovered: list[list[int]]
+    top_rank: list[list[int]]
+    law: list[float]
+
+    @property
+    def counts(self) -> list[Estimate]:
+        """(K,) items recovered, mean over seeds."""
+        return [mean(seeds) for seeds in self.recovered]
+
+    @property
+    def share(self) -> Estimate:
+        """The count at the largest kappa divided by that at 0, paired over seeds."""
+        pairs = np.array([self.recovered[-1], self.recovered[0]], dtype=float).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return jackknife([pairs], lambda draws: np.divide(*draws[0].sum(1).T), COUNT)

@@ -31,8 +31,10 @@ LIMIT_LINE: dict[str, Any] = {"color": GRAY, "ls": "--", "lw": 1.2}
 FINITE_LINE: dict[str, Any] = {"color": GRAY, "ls": ":", "lw": 1.6}
 """Theory in the limit of large `d`, and at the dimensions of the study."""
 
-LEGEND: dict[str, dict[str, Any]] = {
-    "exponent and 95% interval over seeds, as bars or bands": {"marker": "o", "ls": "-"},
+MEASURED: dict[str, dict[str, Any]] = {
+    "exponent and 95% interval over seeds, as bars or bands": {"marker": "o", "ls": "-"}
+}
+THEORY: dict[str, dict[str, Any]] = {
     "theory in the limit of large d: published at p = 0, derived elsewhere": LIMIT_LINE,
     "theory at these d: derived": FINITE_LINE,
 }
@@ -74,7 +76,8 @@ def exponents_against_power(summary: Summary[SpectralPoint]) -> Figure:
         fits = [fit for fit in summary.fits if fit.alpha == alpha]
         powers = [power for fit in fits if (power := fit.points[0].power) is not None]
         span = np.array([min([0.0, *powers]), max([1.0, *powers])])
-        _draw_theory(axes, alpha, fits[0].points, span)
+        if any(fit.law is not None for fit in fits):
+            _draw_theory(axes, alpha, fits[0].points, span)
         _draw_powers(axes, fits, styles[FAMILY])
         for fit in fits:
             if fit.estimate.bar is None:
@@ -86,7 +89,8 @@ def exponents_against_power(summary: Summary[SpectralPoint]) -> Figure:
                 draw_curve(axes, name, style, span, value, band)
     for axes in panels.values():  # which share their limits
         label_ends(axes)
-    add_legend(figure, LEGEND | missing_legend(missing, "not identified"))
+    theory_lines = THEORY if any(fit.law is not None for fit in summary.fits) else {}
+    add_legend(figure, MEASURED | theory_lines | missing_legend(missing, "not identified"))
     return figure
 
 

@@ -49,7 +49,7 @@ class SpectralPowersStudy(CountStudy[SpectralPoint]):
             power = optimizer.defaults["power"] if type(optimizer) is SpectralPower else None
             points = [SpectralPoint(**vars(point), power=power) for point in counts]
             slope = capacity_exponent(grid, counts)
-            spectral_law = theory.spectral_law(optimizer, alpha)
+            spectral_law = theory.spectral_law(optimizer, alpha) if grid.is_isotropic else None
             return Fit(label, alpha, "recovered", slope, law[label, alpha] or spectral_law, points)
 
         return [fit(label, alpha) for alpha in grid.alphas for label in grid.labels]
@@ -57,7 +57,7 @@ class SpectralPowersStudy(CountStudy[SpectralPoint]):
     def columns(self, fit: Fit[SpectralPoint]) -> dict[str, TableCell]:
         """The power, the exponent, and what theory says in the limit and at these `d`."""
         power = fit.points[0].power
-        slope = finite_exponent(power, fit.alpha, fit.points)
+        slope = None if fit.law is None else finite_exponent(power, fit.alpha, fit.points)
         return {
             "p": TableCell("-") if power is None else TableCell(f"{power:g}", power),
             **super().columns(fit),
