@@ -108,21 +108,32 @@ def capacity_exponent(grid: Grid, points: Sequence[CapacityPoint]) -> Estimate:
     )
 
 
-def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
-    """The theory's method of each optimizer of a grid, over a number of steps, by label."""
+def methods(
+    grid: Grid, alpha: float, steps: int = 1, batch_size: int | None = None
+) -> dict[str, theory.Method | None]:
+    """The theory's method of each optimizer of a grid at an alpha, at all of its `d`, by label.
+
+    Args:
+        grid: of the study.
+        alpha: exponent of the frequencies.
+        steps: number of steps from zero.
+        batch_size: None for the population.
+    """
     memory = AssociativeMemory(2, 2, 2.0, seed=0)
     objective = Objective(memory, memory.population())
     weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
+    memories = [(dim, grid.items_of(dim)) for dim in grid.dims]
+    bound = theory.damping_bound(alpha, memories, batch_size)
     return {
-        label: theory.method_of(build([weight], objective), steps)
+        label: theory.method_of(build([weight], objective), steps, bound)
         for label, build in resolve(grid.choices).items()
     }
 
 
 def laws(grid: Grid, quantity: theory.Quantity) -> dict[tuple[str, float], theory.Law | None]:
-    """The law of each optimizer and alpha; None where there is no law."""
+    """The law of each optimizer and alpha on the population; None where there is no law."""
     return {
         (label, alpha): theory.law(method, quantity, alpha)
-        for label, method in methods(grid).items()
         for alpha in grid.alphas
+        for label, method in methods(grid, alpha).items()
     }

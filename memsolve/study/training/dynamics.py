@@ -72,12 +72,12 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
 
     def fits(self, grid: TrainingGrid, results: Trajectories) -> list[Fit[DynamicsPoint]]:
         """One fit for each optimizer, alpha and batch size."""
-        method = methods(grid, grid.steps)
         by_key = by_tuning_key(results)
 
         def fit(name: str, alpha: float, batch_size: int | None) -> Fit[DynamicsPoint]:
+            method = methods(grid, alpha, grid.steps, batch_size)[name]
             keys = [TuningKey(name, alpha, dim, batch_size) for dim in grid.dims]
-            points = [dynamics_point(grid, method[name], key, by_key[key]) for key in keys]
+            points = [dynamics_point(grid, method, key, by_key[key]) for key in keys]
             counts = [np.array(point.plateau, dtype=float) for point in points]
             slope = power_law_exponent(
                 grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
