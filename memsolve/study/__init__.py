@@ -6,6 +6,7 @@ from memsolve.study.critical_batch.grid import RaceGrid
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.one_step.capacity import capacity
+from memsolve.study.one_step.damping import damping
 from memsolve.study.one_step.precision import precision
 from memsolve.study.one_step.saturation import saturation
 from memsolve.study.registry import find, load, studies
@@ -21,6 +22,7 @@ __all__ = [
     "TrainingGrid",
     "capacity",
     "critical_batch",
+    "damping",
     "dynamics",
     "find",
     "leaderboard",

@@ -35,7 +35,7 @@ def curves(summary: Summary[DampingPoint]) -> Figure:
     for axes, alpha, point, style in _points(summary, panels):
         dampings = np.exp2(point.octaves) / theory.largest_damping(alpha, point.dim)
         shares = np.mean(point.recovered, 1) / np.mean(point.undamped)
-        axes.plot(dampings, shares, "o-", ms=3.5, **style)
+        axes.plot(dampings[::-1], shares[::-1], "o-", ms=3.5, **style)
     for axes in panels.values():
         axes.set(xscale="log")
         axes.axhline(KEPT, **LEVEL)

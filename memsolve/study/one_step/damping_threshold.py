@@ -1,6 +1,7 @@
 """The largest damping that keeps most of the undamped count, and its exponents."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -61,9 +62,10 @@ class Threshold:
     def estimate(self) -> Estimate:
         """The damping with its interval."""
         estimate = jackknife([self.counts], lambda draws: self(draws[0]), POSITIVE)
-        if estimate.value is None:
-            return Estimate(None, note=f"not identified: SGD keeps {KEPT:.0%}")
-        return estimate
+        if estimate.value is not None:
+            return estimate
+        reason = f"SGD keeps {KEPT:.0%}" if self.counts[:, -1].any() else "nothing is recovered"
+        return Estimate(None, note=f"not identified: {reason}")
 
     def recovered(self, counts: Floats, dampings: Floats) -> Floats:
         """Mean counts (R,) at relative dampings (R,), interpolated in their logarithms."""
@@ -91,7 +93,9 @@ def threshold_exponent(
         if len(sizes) >= fewest
         else Estimate(None)
     )
-    return Estimate(None, note=reason) if estimate.value is None else estimate
+    if estimate.value is None:
+        return Estimate(None, note=reason)
+    return replace(estimate, doubts="two sizes") if len(sizes) == 2 else estimate
 
 
 def _slope(

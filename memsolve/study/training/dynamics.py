@@ -73,23 +73,25 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
     def fits(self, grid: TrainingGrid, results: Trajectories) -> list[Fit[DynamicsPoint]]:
         """One fit for each optimizer, alpha and batch size."""
         by_key = by_tuning_key(results)
+        methods_of = {
+            (alpha, batch_size): methods(grid, alpha, grid.steps, batch_size)
+            for alpha in grid.alphas
+            for batch_size in self.batch_sizes(grid, alpha, grid.dims[0])
+        }
 
         def fit(name: str, alpha: float, batch_size: int | None) -> Fit[DynamicsPoint]:
-            method = methods(grid, alpha, grid.steps, batch_size)[name]
             keys = [TuningKey(name, alpha, dim, batch_size) for dim in grid.dims]
+            method = methods_of[alpha, batch_size][name]
             points = [dynamics_point(grid, method, key, by_key[key]) for key in keys]
             counts = [np.array(point.plateau, dtype=float) for point in points]
             slope = power_law_exponent(
                 grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
             )
-            law = theory.Law(2.0, "published limit")
-            return Fit(name, alpha, "plateau", slope, law, points, batch_size)
+            limit = theory.Law(2.0, "published limit")
+            return Fit(name, alpha, "plateau", slope, limit, points, batch_size)
 
         return [
-            fit(name, alpha, batch_size)
-            for alpha in grid.alphas
-            for batch_size in self.batch_sizes(grid, alpha, grid.dims[0])
-            for name in grid.labels
+            fit(name, alpha, batch_size) for alpha, batch_size in methods_of for name in grid.labels
         ]
 
     def columns(self, fit: Fit[DynamicsPoint]) -> dict[str, TableCell]:
