@@ -213,7 +213,7 @@ def largest_damping(alpha: float, dim: int, batch_size: float | None = None) -> 
         dim: `d`.
         batch_size: `B`; None for the population.
     """
-    population = float(dim) ** -alpha
+    population = float(dim**-alpha)
     return population if batch_size is None else max(population, 1 / batch_size)
 
 

@@ -1,5 +1,6 @@
 """The largest damping: closed forms, what it is equal to, its study, and the law within it."""
 
+import json
 import math
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from memsolve import AssociativeMemory, InputError, theory
 from memsolve.cli import run_command
 from memsolve.engine import Summary
+from memsolve.engine.results.merge import merge
 from memsolve.engine.run import run
 from memsolve.objective import Objective
 from memsolve.optim import Muon
@@ -28,6 +30,7 @@ from memsolve.study.one_step.damping_curve import (
 from memsolve.study.one_step.damping_point import DampingPoint
 from memsolve.study.one_step.damping_threshold import KEPT, Threshold, threshold_exponent
 from memsolve.training import step_from_zero
+from tests.memsolve.test_consistent import change_length, paths
 
 BATCHES = [32, 64, 128, 256, 512]
 SMALL = Grid(("muon",), dims=(32, 64), seeds=3, batch_sizes=BATCHES)
@@ -186,6 +189,33 @@ def test_a_study_resumes_reloads_and_draws(
         "damping-overshoot",
     }
     assert set(damping.figures(resumed)) == {"damping-against-d", "damping-curves"}
+
+
+@pytest.mark.parametrize("how", ["shorter", "longer", "empty"])
+def test_lists_of_other_lengths_are_refused(
+    finished: tuple[Path, Summary[DampingPoint]], how: str
+) -> None:
+    content = json.loads(json.dumps(finished[1].as_json()))
+    point = content["fits"][0]["points"][0]
+    assert len(list(paths(point))) > 8
+    for path in paths(point):
+        content["fits"][0]["points"][0] = change_length(point, path, how)
+        with pytest.raises(InputError, match="entries along"):
+            Summary.from_json(content, DampingPoint)
+
+
+def test_merged_studies_share_their_columns_and_figures(
+    finished: tuple[Path, Summary[DampingPoint]], tmp_path: Path
+) -> None:
+    population = run(damping, Grid(("muon",), dims=(8, 16), seeds=2), tmp_path / "population")
+    folders = finished[0], tmp_path / "population"
+    summaries = finished[1], population
+    pairs = zip(folders, summaries, strict=True)
+    ((study, merged),) = merge([(folder, damping, summary) for folder, summary in pairs])
+    first, second = study.rows(merged.fits)
+    assert first.keys() == second.keys()
+    assert "-" in {row["exponent in B [95%]"].text for row in (first, second)}
+    assert len(damping.figures(merged)) == 4
 
 
 @pytest.mark.parametrize(

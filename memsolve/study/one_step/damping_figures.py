@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memsolve import theory
-from memsolve.engine import Summary
-from memsolve.report.curves import label_ends, panel_width
+from memsolve.engine import Fit, Summary
+from memsolve.report.curves import label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     GRAY,
     add_legend,
@@ -17,6 +17,7 @@ from memsolve.report.drawing import (
     create_panels,
     dims,
     escape_mathtext,
+    optimizers,
     shades,
 )
 from memsolve.study.one_step.damping_point import BatchDampings, DampingPoint
@@ -25,7 +26,7 @@ from memsolve.study.one_step.damping_threshold import KEPT
 HEIGHT, WIDTH = 3.6, 3.0
 """Inches of a panel, without the names of its curves."""
 
-LEVEL = {"color": GRAY, "ls": ":", "lw": 1}
+LEVEL: dict[str, Any] = {"color": GRAY, "ls": ":", "lw": 1}
 
 
 def curves(summary: Summary[DampingPoint]) -> Figure:
@@ -52,7 +53,7 @@ def against_batch(summary: Summary[DampingPoint]) -> Figure:
             _draw_batch_laws(axes, alpha, point, point.batches.sizes, style["color"])
     for axes in panels.values():
         axes.set(xscale="log", yscale="log")
-    marks = {
+    marks: dict[str, dict[str, Any]] = {
         "estimate and 95% interval over seeds": {"marker": "o"},
         "max(d^-alpha, 1/B), which is enough (published)": {"ls": "--", "lw": 1},
         "the largest on batches (derived), and d^-alpha": {"ls": ":", "lw": 1.5},
@@ -84,9 +85,16 @@ def _panels(
     summary: Summary[DampingPoint], axes_titles: tuple[str, str]
 ) -> tuple[Figure, dict[float, Axes]]:
     """A panel for each alpha."""
-    names = [f"d = {dim}" for dim in dims(summary)]
-    size = panel_width(names, WIDTH), HEIGHT
-    return create_panels(alpha_titles(summary), size=size, axes=axes_titles)
+    titles = alpha_titles(summary)
+    names = [_name(summary, fit, point) for fit in summary.fits for point in fit.points]
+    size = panel_width(names, WIDTH), panel_height(len(names) // len(titles), HEIGHT)
+    return create_panels(titles, size=size, axes=axes_titles)
+
+
+def _name(summary: Summary[DampingPoint], fit: Fit[DampingPoint], point: DampingPoint) -> str:
+    """The name of a curve: its `d`, and its study where several are merged."""
+    several = len(optimizers(summary)) > 1
+    return f"d = {point.dim}" + (f", {escape_mathtext(fit.optimizer)}" if several else "")
 
 
 def _points(
@@ -94,11 +102,9 @@ def _points(
 ) -> Iterator[tuple[Axes, float, DampingPoint, dict[str, Any]]]:
     """Each point with its panel and alpha, and the color and label of its curve."""
     shade = shades(dims(summary))
-    several = len({fit.optimizer for fit in summary.fits}) > 1
     for fit in summary.fits:
-        name = f", {escape_mathtext(fit.optimizer)}" if several else ""
         for point in fit.points:
-            style = {"color": shade[point.dim], "label": f"d = {point.dim}{name}"}
+            style = {"color": shade[point.dim], "label": _name(summary, fit, point)}
             yield panels[fit.alpha], fit.alpha, point, style
 
 

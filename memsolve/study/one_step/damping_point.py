@@ -28,7 +28,12 @@ class BatchDampings:
             damping of the population.
     """
 
-    axes: ClassVar = {"sizes": "K", "dampings": "K", "undamped": "K", "following": "K"}
+    axes: ClassVar[Mapping[str, str]] = {
+        "sizes": "K",
+        "dampings": "K",
+        "undamped": "K",
+        "following": "K",
+    }
 
     sizes: list[int]
     dampings: list[Estimate]
@@ -37,9 +42,6 @@ class BatchDampings:
     exponent: Estimate
     overshoot: Estimate
     following_overshoot: Estimate
-
-    def __post_init__(self) -> None:
-        check_axes({name: (axes, getattr(self, name)) for name, axes in self.axes.items()})
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ class DampingPoint(Point):
     recovered: list[list[float]]
     undamped: list[float]
     batches: BatchDampings | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (batches := self.batches) is not None:
+            check_axes(
+                {name: (axes, getattr(batches, name)) for name, axes in batches.axes.items()}
+            )
 
 
 def damping_point(
