@@ -32,6 +32,7 @@ from memsolve.study.one_step.damping_threshold import KEPT, Threshold, threshold
 from memsolve.training import step_from_zero
 from tests.memsolve.test_consistent import change_length, paths
 
+ROOT = Path(__file__).parents[2]
 BATCHES = [32, 64, 128, 256, 512]
 SMALL = Grid(("muon",), dims=(32, 64), seeds=3, batch_sizes=BATCHES)
 
@@ -304,3 +305,18 @@ def test_the_laws_of_batches_and_population_meet_where_capacity_saturates(alpha:
     assert (1 - saturation) * -power == pytest.approx(theory.damping_law(alpha).exponent)
     values = [theory.batch_damping(alpha, 64, 8192, size) for size in (100, 200)]
     assert math.log2(values[1] / values[0]) == pytest.approx(power)
+
+
+def test_the_tables_of_the_page_are_the_recorded_ones() -> None:
+    page = (ROOT / "docs" / "studies" / "damping.md").read_text()
+    population = load(ROOT / "bench" / "results" / "damping")[1].fits
+    for fit in sorted(population, key=lambda fit: fit.alpha):
+        values = [f"{damping.value(point)} ({point.constant:.2f})" for point in fit.points]
+        row = [f"{fit.alpha:g}", str(fit.estimate), str(fit.law), *values]
+        assert "| " + " | ".join(row) + " |" in page
+        assert abs(float(fit.estimate.value or 0) - float(fit.law.exponent)) < 0.25
+    (fit,) = load(ROOT / "bench" / "results" / "damping-batches")[1].fits
+    for point in fit.points:
+        batches = point.batches
+        estimates = batches.exponent, batches.overshoot, batches.following_overshoot
+        assert "| " + " | ".join([f"{point.dim}", *map(str, estimates)]) + " |" in page

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from memsolve import theory
 from memsolve.engine import Fit, Summary
@@ -88,7 +89,7 @@ def _panels(
     titles = alpha_titles(summary)
     names = [_name(summary, fit, point) for fit in summary.fits for point in fit.points]
     size = panel_width(names, WIDTH), panel_height(len(names) // len(titles), HEIGHT)
-    return create_panels(titles, size=size, axes=axes_titles)
+    return create_panels(titles, size=size, axes=axes_titles, share=(True, True))
 
 
 def _name(summary: Summary[DampingPoint], fit: Fit[DampingPoint], point: DampingPoint) -> str:
@@ -135,6 +136,7 @@ def _finish(
 ) -> Figure:
     """Write the names at the ends of the curves, and explain the marks."""
     for axes in panels.values():
+        axes.xaxis.set_minor_formatter(NullFormatter())
         label_ends(axes)
     add_legend(figure, marks)
     return figure
