@@ -95,7 +95,7 @@ def threshold_exponent(
     )
     if estimate.value is None:
         return Estimate(None, note=reason)
-    return replace(estimate, doubts="two sizes") if len(sizes) == 2 else estimate
+    return replace(estimate, doubts="two dimensions") if len(sizes) == 2 else estimate
 
 
 def _slope(
