@@ -9,6 +9,7 @@ from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.one_step.anisotropy import anisotropy
 from memsolve.study.one_step.anisotropy_grid import AnisotropyGrid
 from memsolve.study.one_step.capacity import capacity
+from memsolve.study.one_step.damping import damping
 from memsolve.study.one_step.precision import precision
 from memsolve.study.one_step.saturation import saturation
 from memsolve.study.one_step.spectral_powers import spectral_powers
@@ -27,6 +28,7 @@ __all__ = [
     "anisotropy",
     "capacity",
     "critical_batch",
+    "damping",
     "dynamics",
     "find",
     "leaderboard",

@@ -35,6 +35,7 @@ from memsolve.study import (
     anisotropy,
     capacity,
     critical_batch,
+    damping,
     dynamics,
     leaderboard,
     noise_scale,
@@ -209,6 +210,7 @@ GRIDS: dict[str, tuple[Any, Grid]] = {
     "capacity": (capacity, Grid(["sgd"], **BASE)),
     "saturation": (saturation, Grid(["sgd"], batch_sizes=(2, 8, 32), **BASE)),
     "precision": (precision, Grid(["muon"], **BASE)),
+    "damping": (damping, Grid(["muon"], batch_sizes=(8, 32), **BASE)),
     "spectral-powers": (
         spectral_powers,
         Grid(["memsolve.optim.SpectralPower:power=0.5"], **BASE),

@@ -75,10 +75,11 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
 
     def fits(self, grid: AnisotropyGrid, results: Results) -> list[Fit[AnisotropyPoint]]:
         """The counts at each `d`, and their exponent at kappa = 0."""
-        law, method = laws(grid, "recovered"), methods(grid)
+        law = laws(grid, "recovered")
+        method = {alpha: methods(grid, alpha) for alpha in grid.alphas}
 
         def fit(optimizer: str, alpha: float) -> Fit[AnisotropyPoint]:
-            points = anisotropy_points(grid, results, method[optimizer], optimizer, alpha)
+            points = anisotropy_points(grid, results, method[alpha][optimizer], optimizer, alpha)
             slope = exponent_at(points, 0)
             return Fit(optimizer, alpha, "recovered", slope, law[optimizer, alpha], points)
 

@@ -133,22 +133,33 @@ def optimizers(grid: Grid) -> dict[str, Optimizer]:
     return {label: build([weight], objective) for label, build in resolve(grid.choices).items()}
 
 
-def methods(grid: Grid, steps: int = 1) -> dict[str, theory.Method | None]:
-    """The theory's method of each optimizer of a grid, over a number of steps, by label.
+def methods(
+    grid: Grid, alpha: float, steps: int = 1, batch_size: int | None = None
+) -> dict[str, theory.Method | None]:
+    """The theory's method of each optimizer of a grid at an alpha, at all of its `d`, by label.
 
     None where no law covers it; the laws cover isotropic embeddings only.
+
+    Args:
+        grid: of the study.
+        alpha: exponent of the frequencies.
+        steps: number of steps from zero.
+        batch_size: None for the population.
     """
     if not grid.is_isotropic:
         return dict.fromkeys(grid.labels)
+    memories = [(dim, grid.items_of(dim)) for dim in grid.dims]
+    bound = theory.damping_bound(alpha, memories, batch_size)
     return {
-        label: theory.method_of(optimizer, steps) for label, optimizer in optimizers(grid).items()
+        label: theory.method_of(optimizer, steps, bound)
+        for label, optimizer in optimizers(grid).items()
     }
 
 
 def laws(grid: Grid, quantity: theory.Quantity) -> dict[tuple[str, float], theory.Law | None]:
-    """The law of each optimizer and alpha; None where there is no law."""
+    """The law of each optimizer and alpha on the population; None where there is no law."""
     return {
         (label, alpha): theory.law(method, quantity, alpha)
-        for label, method in methods(grid).items()
         for alpha in grid.alphas
+        for label, method in methods(grid, alpha).items()
     }

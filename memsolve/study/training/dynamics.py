@@ -86,8 +86,8 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
             slope = power_law_exponent(
                 grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
             )
-            law = theory.Law(2.0, "published limit")
-            return Fit(name, alpha, "plateau", slope, law, points, batch_size)
+            limit = theory.Law(2.0, "published limit")
+            return Fit(name, alpha, "plateau", slope, limit, points, batch_size)
 
         return [
             fit(name, alpha, batch_size)
