@@ -329,7 +329,7 @@ def largest_damping(alpha: float, dim: int, batch_size: float | None = None) -> 
     It is relative to the largest singular value of the first gradient, which does not grow with
     `d`. The theorem takes `max((log d)^(2 alpha + 2) d^-alpha, (log d)^2 / B)`; here the powers are
     taken with a constant of one. By `memsolve damping`, this keeps 90% of the undamped count or
-    more on the population (measured, at alpha from 1.2 to 2 and d up to 512).
+    more on the population (measured, at alpha from 1.2 to 2.5 and d up to 512).
 
     Later steps are no stricter (derived): `lambda_t`, which falls as `d_(t+1)^-alpha sqrt(d)`, is
     of the order of the largest singular value of a gradient that lacks the recovered items.
