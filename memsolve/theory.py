@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from memsolve.optim import Muon, Newton
+from memsolve.optim import Muon, Newton, TheoremMuon
 from memsolve.problem import power_law
 
 Method = Literal["sgd", "muon", "newton"]
@@ -61,7 +61,7 @@ def method_of(optimizer: Optimizer, steps: int = 1) -> Method | None:
     later = steps > 1 and (settings.get("momentum") or settings.get("weight_decay"))
     if settings.get("maximize") or later:
         return None
-    if type(optimizer) is Muon:
+    if type(optimizer) in (Muon, TheoremMuon):
         exact = ("damping", "relative_damping", "schedule", "dtype", "gradient_dtype")
         return None if any(settings[name] for name in exact) else "muon"
     methods: dict[type, Method] = {torch.optim.SGD: "sgd", Newton: "newton"}
@@ -168,3 +168,21 @@ def exponents_by_step(method: Method, alpha: float, steps: int) -> list[float]:
     for _ in range(steps):
         exponents.append(step(exponents[-1]))
     return exponents[1:]
+
+
+def rate_law(
+    method: Method | None, gradient: Literal["exact", "thresholded"], alpha: float, step: int
+) -> Law | None:
+    """The law of the items recovered after a step, `exponents_by_step`; None if there is none.
+
+    Muon's is published for thresholded gradients and, after one step, for exact ones; beyond, it
+    is conjectured there for exact ones. SGD's is derived, beyond one step for learning rates that
+    grow, by up to `sqrt(d)` a step.
+    """
+    if method not in ("sgd", "muon"):
+        return None
+    if method == "sgd":
+        status = "derived" if step == 1 else "derived, growing steps"
+    else:
+        status = "published" if step == 1 or gradient == "thresholded" else "conjectured"
+    return Law(exponents_by_step(method, alpha, step)[-1], status)

@@ -2,5 +2,6 @@
 
 from memsolve.optim.muon import Muon
 from memsolve.optim.newton import Newton, NoProgressWarning
+from memsolve.optim.theorem_muon import TheoremMuon
 
-__all__ = ["Muon", "Newton", "NoProgressWarning"]
+__all__ = ["Muon", "Newton", "NoProgressWarning", "TheoremMuon"]
