@@ -1,6 +1,12 @@
 """Training of one weight, step by step: the trainer, one step, and learning-rate schedules."""
 
-from memsolve.training.schedules import HORIZON_FREE, SCHEDULES, Schedule, schedule_factor
+from memsolve.training.schedules import (
+    HORIZON_FREE,
+    SCHEDULES,
+    Schedule,
+    mean_factor,
+    schedule_factor,
+)
 from memsolve.training.step import take_step
 from memsolve.training.trainer import (
     Builder,
@@ -20,6 +26,7 @@ __all__ = [
     "Schedule",
     "State",
     "Trainer",
+    "mean_factor",
     "schedule_factor",
     "step_from_zero",
     "take_step",

@@ -15,6 +15,7 @@ from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.one_step.points import CapacityPoint, PrecisionPoint, SaturationPoint
 from memsolve.study.training.point import DynamicsPoint
+from memsolve.training import Schedule
 
 DIMS = 32, 64, 128
 STEPS = 40
@@ -98,13 +99,16 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
     steps = np.arange(1, STEPS + 1)
     curve = mean * (1 - np.exp(-steps / 10))
     recovered = [[round(0.9 * count), round(1.1 * count)] for count in curve]
+    constant: Schedule = "constant"
+    geometric: Schedule = "geometric"
     return DynamicsPoint(
         dim=dim,
         num_items=64 * dim,
         limit=theory.limit(dim, 64 * dim),
         schedule="constant",
         lr=0.1,
-        at_edge=dim == 32,
+        ratio=1.0,
+        edges=["smallest learning rate"] * (dim == 32),
         seconds=0.001,
         recovered=recovered,
         top_rank=recovered,
@@ -114,8 +118,9 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
         margins=[
             [-9.0, -4.0, mean / 100 * mark - 3, 2.0, 4.0] for mark in (1, 2, 4, 8, 16, 32, 40)
         ],
-        trial_schedules=["constant"] * 5 + ["cosine"] * 5,
+        trial_schedules=[constant] * 5 + [geometric] * 5,
         trial_lrs=[4.0**power for power in range(5)] * 2,
+        trial_ratios=[1.0] * 5 + [0.9, 0.95, 1.0, 1.05, 1.1],
         trial_recovered=[
             mean * share for share in (0.2, 0.6, 1, 0.7, 0.3, 0.1, 0.5, 0.8, 0.9, 0.2)
         ],

@@ -269,8 +269,8 @@ def races(steps_by_lr: dict[float, list[int | None]]) -> dict[Trial, RaceResult]
 
 
 def test_the_best_lr_at_an_edge_is_marked_and_widened() -> None:
-    assert critical_batch.select(races({1: [9, 9], 4: [5, 6], 16: [7, 7]})).at_edge is False
-    low = critical_batch.select(races({1: [4, 4], 4: [None, 1], 16: [None, None]}))
+    assert critical_batch.select(GRID, races({1: [9, 9], 4: [5, 6], 16: [7, 7]})).at_edge is False
+    low = critical_batch.select(GRID, races({1: [4, 4], 4: [None, 1], 16: [None, None]}))
     assert (low.lr, low.at_edge) == (1, True)
     grid = replace(GRID, lrs=(1, 4, 16))
     trials = critical_batch.next_cells(grid, races({1: [9, 9], 4: [8, 8], 16: [7, 7]}))
@@ -284,7 +284,7 @@ def test_if_no_race_reaches_the_target_tuning_follows_the_nearest_within_its_bud
         runs |= {trial: RaceResult(None, [0, round(trial.lr)], []) for trial in trials}
         trials = critical_batch.next_cells(GRID, runs)
     at_one_size = {trial: runs[trial] for trial in runs if trial.batch_size == 4}
-    selection = critical_batch.select(at_one_size)
+    selection = critical_batch.select(GRID, at_one_size)
     assert selection.lr == max(trial.lr for trial in at_one_size)
     assert not selection.at_edge
     assert len(at_one_size) == BUDGET * GRID.seeds

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from memsolve.optimizers.registry import resolve
 from memsolve.study.training.dynamics import dynamics
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey
 from memsolve.study.training.point import dynamics_point
-from memsolve.study.training.selection import select
+from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.trajectory import Trajectory, margins, remaining
 from memsolve.study.training.tuning import BUDGET, WIDENINGS, first_lrs, next_lr, unit_lr
 from memsolve.training import Schedule, Trainer, schedule_factor
@@ -31,6 +31,10 @@ SMALL = TrainingGrid(
     ("sgd", "muon"), dims=(8, 16), seeds=1, steps=6, schedules=("constant", "cosine")
 )
 KEY = TuningKey("sgd", 1.5, 8, None)
+
+
+def chosen(runs: Mapping[Trial, Trajectory]) -> Selection:
+    return select(runs, TUNED.steps)
 
 
 def trial(lr: float, *, seed: int = 0) -> Trial:
@@ -48,19 +52,24 @@ def diverged(*recovered: int) -> Trajectory:
 
 def test_the_most_after_the_last_step_is_selected_then_the_lower_loss_then_the_middle() -> None:
     runs = {trial(1.0): reaching(9, 3), trial(2.0): reaching(1, 5), trial(4.0): reaching(1, 4)}
-    assert select(runs) == ("constant", 2.0, False)
-    assert select(runs | {trial(4.0): reaching(1, 5, loss=0.5)}) == ("constant", 4.0, True)
-    assert select(runs | {trial(4.0): reaching(1, 5)}).lr == 2.0
+    assert chosen(runs) == ("constant", 2.0, 1.0, ())
+    assert chosen(runs | {trial(4.0): reaching(1, 5, loss=0.5)}) == (
+        "constant",
+        4.0,
+        1.0,
+        ("largest learning rate",),
+    )
+    assert chosen(runs | {trial(4.0): reaching(1, 5)}).lr == 2.0
 
 
 def test_a_run_that_diverged_is_not_selected_however_many_it_had() -> None:
     runs = {trial(1.0): reaching(1, 2), trial(2.0): diverged(50), trial(4.0): diverged()}
-    assert select(runs).lr == 1.0
+    assert chosen(runs).lr == 1.0
 
 
 def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
     runs = {trial(1.0): diverged(3, 3), trial(2.0): diverged(50), trial(4.0): diverged()}
-    assert select(runs) == ("constant", 1.0, True)
+    assert chosen(runs) == ("constant", 1.0, 1.0, ("smallest learning rate",))
     point = dynamics_point(TUNED, "sgd", KEY, runs)
     assert point.plateau == [0]
     assert dynamics.value(point).endswith(", edge, diverged")
@@ -69,7 +78,7 @@ def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
 def test_the_mean_over_seeds_counts() -> None:
     runs = {trial(1.0): reaching(0, 9), trial(1.0, seed=1): reaching(0, 1)}
     runs |= {trial(2.0, seed=seed): reaching(0, 6) for seed in (0, 1)}
-    assert select(runs).lr == 2.0
+    assert chosen(runs).lr == 2.0
 
 
 def tuned(grid: TrainingGrid, recovered: Callable[[Trial], float]) -> dict[Trial, Trajectory]:
@@ -103,14 +112,14 @@ def test_every_schedule_has_the_same_budget_and_finds_its_optimum(power: int) ->
         distances = [math.log(lr / optimum[schedule]) for lr in lrs(runs, schedule)]
         assert min(map(abs, distances)) < math.log(2)
     assert len(runs) == BUDGET * len(TUNED.schedules) * TUNED.seeds
-    assert not select(runs).at_edge
+    assert not chosen(runs).at_edge
 
 
 def test_only_the_schedule_with_its_optimum_at_an_end_is_widened_and_then_marked() -> None:
     runs = tuned(TUNED, lambda run: 1000 + run.lr * (run.schedule == "cosine"))
     assert len(lrs(runs, "cosine")) == BUDGET + WIDENINGS
     assert len(lrs(runs, "constant")) == BUDGET
-    assert select(runs).at_edge
+    assert chosen(runs).at_edge
 
 
 def test_the_users_lrs_are_all_tried_and_only_widened() -> None:

@@ -35,7 +35,7 @@ from memsolve.problem import power_law
 from memsolve.study import load
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import Problem
-from memsolve.study.training.grid import TrainingGrid
+from memsolve.study.training.grid import Candidate, TrainingGrid
 from tests.memsolve.report_cases import leaderboard_point
 
 TINY = TrainingGrid(
@@ -111,7 +111,7 @@ def test_a_large_model_recovers_nearly_every_fact() -> None:
     task = RecallTask(
         replace(TINY, steps=150), Facts(32, 1.1, seed=0), builder("torch.optim.AdamW"), 32, 128, 0
     )
-    result = measure_recall(task, "linear", 0.02)
+    result = measure_recall(task, Candidate("linear", 0.02))
     assert result.complete
     assert result.marks == [1, 2, 4, 8, 16, 32, 64, 128, 150]
     assert result.recovered[0] < 8
@@ -195,7 +195,7 @@ def test_a_closure_computes_again_only_where_the_model_has_moved() -> None:
 
 
 def test_closures_are_called() -> None:
-    result = measure_recall(make_task("torch.optim.LBFGS:max_iter=2"), "constant", 0.1)
+    result = measure_recall(make_task("torch.optim.LBFGS:max_iter=2"), Candidate("constant", 0.1))
     assert result.complete
     assert result.loss[-1] < result.loss[0]
 
@@ -234,7 +234,7 @@ def test_an_optimizer_that_cannot_train_is_refused(choice: Choice, message: str)
     ("choice", "failed"), [(Diverges, ""), (Fails, "its step failed: no more")]
 )
 def test_a_run_that_ends_early_has_its_reason(choice: Choice, failed: str) -> None:
-    result = measure_recall(make_task(choice), "linear", 0.1)
+    result = measure_recall(make_task(choice), Candidate("linear", 0.1))
     assert (result.failed, result.diverged) == (failed, not failed)
     assert result.marks == result.recovered == []
 

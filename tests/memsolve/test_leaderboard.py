@@ -40,7 +40,7 @@ SMALL = LeaderboardGrid(
 
 
 def trial(lr: float, *, seed: int = 0) -> LeaderboardTrial:
-    return LeaderboardTrial("sgd", 1.5, 8, 128, None, seed, "constant", lr, 3)
+    return LeaderboardTrial("sgd", 1.5, 8, 128, None, seed, "constant", lr, steps=3)
 
 
 def reaching(*recovered: int) -> LeaderboardRun:

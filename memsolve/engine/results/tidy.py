@@ -17,6 +17,7 @@ HEADER = (
     "batch",
     "lr",
     "schedule",
+    "ratio",
     "seed",
     "step",
     "quantity",
@@ -67,15 +68,15 @@ def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measur
 def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
     """Write `HEADER` and the rows; the batch size of the population is `inf`.
 
-    Learning rate and schedule are empty where a study does not set them. Texts that a spreadsheet
-    would take for a formula are escaped, see `FORMULA`; numbers are not.
+    Learning rate, schedule and ratio are empty where a study does not set them. Texts that a
+    spreadsheet would take for a formula are escaped, see `FORMULA`; numbers are not.
     """
     text = UnixLines()
     table = csv.writer(text, lineterminator="\r\n")
     table.writerow(HEADER)
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size
-        tried = (getattr(cell, name, "") for name in ("lr", "schedule"))
+        tried = (getattr(cell, name, "") for name in ("lr", "schedule", "ratio"))
         made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *tried
         table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value)))
     folder.write(path, text.getvalue())

@@ -16,7 +16,7 @@ from memsolve.examples.factual_recall.training import RecallRun, RecallTask, mea
 from memsolve.faults import StepError
 from memsolve.optimizers.registry import builder
 from memsolve.seeds import seeded
-from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
+from memsolve.study.training.grid import Candidate, TrainingGrid, Trial, TuningKey, by_tuning_key
 from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.tuned_study import TunedStudy
 from memsolve.study.training.tuning import TUNING_SEEDS
@@ -110,7 +110,8 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
         if trials := super().next_cells(grid, tuning_runs):
             return trials
         best = {
-            key: self.select(runs).candidate for key, runs in by_tuning_key(tuning_runs).items()
+            key: self.select(grid, runs).candidate
+            for key, runs in by_tuning_key(tuning_runs).items()
         }
         seeds = range(len(TUNING_SEEDS), len(TUNING_SEEDS) + grid.seeds)
         trials = [self.trial(grid, key, seed, best[key]) for seed in seeds for key in best]
@@ -120,12 +121,12 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
         """The run of each trial."""
         for cell in cells:
             with seeded(grid.device, cell.seed, cell.dim):
-                result = measure_recall(_task(grid, cell), cell.schedule, cell.lr)
+                result = measure_recall(_task(grid, cell), cell.candidate)
             yield result
 
-    def select(self, runs: Runs) -> Selection:
+    def select(self, grid: TrainingGrid, runs: Runs) -> Selection:
         """The candidate with the most facts recovered after the last step."""
-        return select(runs)
+        return select(runs, grid.steps)
 
     def fits(self, grid: TrainingGrid, results: Runs) -> list[Fit[RecallPoint]]:
         """One fit for each optimizer, alpha and batch size, the best first."""
@@ -165,7 +166,7 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
         note = f"{point.note}; " if point.note else ""
         return (
             f"{self.value(point)} of {point.num_items} after {point.marks[-1]} steps; {note}"
-            f"{point.schedule}, learning rate {point.lr:g}{edge}; "
+            f"{Candidate(point.schedule, point.lr, point.ratio)}{edge}; "
             f"{1e3 * point.seconds:.0f} ms a step"
         )
 

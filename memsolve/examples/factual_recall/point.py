@@ -29,8 +29,9 @@ class RecallPoint(Point):
         marks: (M,) steps after which all facts were evaluated.
         expected_distinct: (M, 3) expected number of facts in the prompts until then.
         recovered: (M, S, 3) facts recovered, by seed; 0 after a run has ended early.
-        schedule, lr: as tuned.
-        at_edge: whether the learning rate is the smallest or the largest that was tried.
+        schedule, lr, ratio: as tuned.
+        at_edge: whether the learning rate or the ratio is the smallest or the largest that was
+            tried.
         seconds: median time of a step, on this machine.
         note: which runs ended early, and why; empty if none did.
     """
@@ -52,6 +53,7 @@ class RecallPoint(Point):
     at_edge: bool
     seconds: float
     note: str = ""
+    ratio: float = 1.0
 
     @property
     def totals(self) -> Floats:
@@ -72,7 +74,8 @@ class RecallPoint(Point):
 
 def recall_point(grid: TrainingGrid, key: TuningKey, runs: Runs) -> RecallPoint:
     """The point of one tuning key: its best trial on the seeds that are not for tuning."""
-    best = select({trial: run for trial, run in runs.items() if trial.seed in TUNING_SEEDS})
+    tuning = {trial: run for trial, run in runs.items() if trial.seed in TUNING_SEEDS}
+    best = select(tuning, grid.steps)
     reported = [
         run
         for trial, run in runs.items()
@@ -95,6 +98,7 @@ def recall_point(grid: TrainingGrid, key: TuningKey, runs: Runs) -> RecallPoint:
         schedule=best.schedule,
         lr=best.lr,
         at_edge=best.at_edge,
+        ratio=best.ratio,
         seconds=float(np.median([run.seconds for run in reported])),
         note=f"{len(early)} of {len(reported)} seeds ended early: {reasons}" if early else "",
     )

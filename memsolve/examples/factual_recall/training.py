@@ -14,9 +14,9 @@ from memsolve.examples.factual_recall.model import FactModel
 from memsolve.examples.factual_recall.optimizer_group import LossClosure, OptimizerGroup, unit_lrs
 from memsolve.faults import StepError
 from memsolve.seeds import seeded
-from memsolve.study.training.grid import TrainingGrid
+from memsolve.study.training.grid import Candidate, TrainingGrid
 from memsolve.study.training.trajectory import marks_of
-from memsolve.training import Builder, Schedule, schedule_factor
+from memsolve.training import Builder, schedule_factor
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RecallRun:
 
 @dataclass(frozen=True)
 class RecallTask:
-    """Everything that determines a run except schedule and learning rate.
+    """Everything that determines a run except its candidate.
 
     Attributes:
         grid: steps, device and dtype.
@@ -87,7 +87,7 @@ class RecallTask:
         """`optimizer_group.unit_lrs` on the first batch."""
         return unit_lrs(self.build, self.initial_model(), next(self.batches()))
 
-    def train(self, schedule: Schedule, lr: float) -> Iterator[tuple[FactModel, float, float]]:
+    def train(self, candidate: Candidate) -> Iterator[tuple[FactModel, float, float]]:
         """The model after each step, the loss before the step, and its time in seconds.
 
         Ends early if a parameter is not finite.
@@ -100,7 +100,8 @@ class RecallTask:
         units = self.unit_lrs() if len(group.optimizers) > 1 else [1.0]
         for step, prompts in zip(range(self.grid.steps), self.batches(), strict=False):
             start = time.perf_counter()
-            main_lr = lr * schedule_factor(schedule, step, self.grid.steps)
+            factor = schedule_factor(candidate.schedule, step, self.grid.steps, candidate.ratio)
+            main_lr = candidate.lr * factor
             lrs = [main_lr * unit / units[0] for unit in units]
             loss = group.step(LossClosure(model, prompts), lrs)
             if not get_total_norm(model.parameters()).isfinite():
@@ -112,14 +113,14 @@ class RecallTask:
         return Prompts(*(column.to(self.grid.device) for column in prompts))
 
 
-def measure_recall(task: RecallTask, schedule: Schedule, lr: float) -> RecallRun:
+def measure_recall(task: RecallTask, candidate: Candidate) -> RecallRun:
     """Train the model, and count the facts that it recovers at each mark."""
     run = RecallRun([], [], [], math.nan)
     every, marks = task.to_device(task.facts.all_prompts()), marks_of(task.grid.steps)
     losses: list[float] = []
     seconds: list[float] = []
     try:
-        for model, loss, step_seconds in task.train(schedule, lr):
+        for model, loss, step_seconds in task.train(candidate):
             losses.append(loss)
             seconds.append(step_seconds)
             if len(seconds) in marks:

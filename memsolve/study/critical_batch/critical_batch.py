@@ -58,9 +58,9 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
         """The race to the target."""
         return race(grid, memory, build, cell)
 
-    def select(self, runs: RacesByTrial) -> Selection:
+    def select(self, grid: RaceGrid, runs: RacesByTrial) -> Selection:
         """The candidate with the fewest steps to the target."""
-        return select_by_steps(runs)
+        return select_by_steps(runs, grid.steps)
 
     def batch_sizes(self, grid: RaceGrid, alpha: float, dim: int) -> list[int | None]:
         """The batch sizes of the grid, then the population."""

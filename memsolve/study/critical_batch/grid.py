@@ -28,7 +28,7 @@ class RaceGrid(TrainingGrid):
         ("constant",),
         "--schedules",
         str,
-        f"How the learning rate decays: {', '.join(HORIZON_FREE)}.",
+        f"How the learning rate changes: {', '.join(HORIZON_FREE)}.",
         in_cells=True,
     )
     target: str = option(

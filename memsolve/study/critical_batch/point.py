@@ -77,7 +77,7 @@ def batch_scaling_point(
     grid: RaceGrid, alpha: float, dim: int, scaling: BatchScaling, races: Sequence[RacesByTrial]
 ) -> BatchScalingPoint:
     """The point of the races on one memory size, given those at every batch size."""
-    selections = [select_by_steps(by_trial) for by_trial in races]
+    selections = [select_by_steps(by_trial, grid.steps) for by_trial in races]
     selected = [
         [result for trial, result in by_trial.items() if trial.candidate == selection.candidate]
         for by_trial, selection in zip(races, selections, strict=True)

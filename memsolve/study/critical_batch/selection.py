@@ -14,7 +14,7 @@ RacesByTrial = Mapping[Trial, RaceResult]
 """The races at one batch size."""
 
 
-def select_by_steps(races: RacesByTrial) -> Selection:
+def select_by_steps(races: RacesByTrial, horizon: int) -> Selection:
     """The candidate with the fewest steps to the target, mean over seeds.
 
     Ties are broken by the learning rate nearer to the middle of its schedule's. A race that did
@@ -24,7 +24,7 @@ def select_by_steps(races: RacesByTrial) -> Selection:
     candidates, steps = ordered_candidates(races), steps_table([races])
     if np.isfinite(steps).any():
         best = candidates[int(fewest_steps(steps[None])[0, 0])]
-        return Selection.of(best, lrs_by_schedule(candidates))
+        return Selection.of(best, candidates, horizon)
 
     def distance(candidate: Candidate) -> float:
         distances = [
@@ -32,7 +32,7 @@ def select_by_steps(races: RacesByTrial) -> Selection:
         ]
         return float(np.mean(distances))
 
-    return Selection(*min(candidates, key=distance), at_edge=False)
+    return Selection(*min(candidates, key=distance), edges=())
 
 
 def ordered_candidates(races: RacesByTrial) -> list[Candidate]:
@@ -40,9 +40,9 @@ def ordered_candidates(races: RacesByTrial) -> list[Candidate]:
     candidates = {trial.candidate for trial in races}
     lrs = lrs_by_schedule(candidates)
 
-    def order(candidate: Candidate) -> tuple[float, float, str]:
-        schedule, lr = candidate
-        return distance_from_middle(lrs[schedule], lr), lr, schedule
+    def order(candidate: Candidate) -> tuple[float, float, str, float]:
+        schedule, lr, ratio = candidate
+        return distance_from_middle(lrs[schedule], lr), lr, schedule, ratio
 
     return sorted(candidates, key=order)
 

@@ -1,7 +1,7 @@
 """The grid of a leaderboard: popular optimizers on the same memories."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memsolve_kernels.errors import RangeError
 
@@ -74,10 +74,10 @@ class LeaderboardGrid(TrainingGrid):
         2048, "--num-items", int, "Facts N of every memory.", many=False, in_cells=True
     )
     schedules: Sequence[Schedule] = option(
-        HORIZON_FREE,
+        ("constant", "inverse"),
         "--schedules",
         str,
-        f"How the learning rate decays: {', '.join(HORIZON_FREE)}.",
+        f"How the learning rate changes: {', '.join(HORIZON_FREE)}.",
         in_cells=True,
     )
     dtype: str = option("float32", "--dtype", str, "float64 or float32.", many=False)
@@ -120,7 +120,7 @@ class LeaderboardTrial(Trial):
         steps: number of steps.
     """
 
-    steps: int
+    steps: int = field(kw_only=True)
 
     @property
     def is_for_tuning(self) -> bool:

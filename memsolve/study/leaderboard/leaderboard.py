@@ -94,7 +94,7 @@ class LeaderboardStudy(
         name, alpha, dim, batch_size = key
         steps = grid.steps if batch_size is None else grid.batch_steps
         cell = name, alpha, dim, grid.items_of(dim), batch_size, seed
-        return LeaderboardTrial(*cell, *candidate, steps)
+        return LeaderboardTrial(*cell, *candidate, steps=steps)
 
     def tuning_seeds(self, grid: LeaderboardGrid) -> range:
         """Seeds that are not reported."""
@@ -129,9 +129,9 @@ class LeaderboardStudy(
                 return replace(run, **cost(memory, build, cell.lr)._asdict())
         return run
 
-    def select(self, runs: Runs) -> Selection:
+    def select(self, grid: LeaderboardGrid, runs: Runs) -> Selection:
         """The candidate with the most items recovered after all steps."""
-        return select(runs)
+        return select(runs, grid.steps)
 
     def fits(self, grid: LeaderboardGrid, results: Runs) -> list[Fit[LeaderboardPoint]]:
         """One fit for each optimizer and alpha, the best first; the exponent after all steps."""
@@ -192,12 +192,13 @@ class LeaderboardStudy(
 
     def detail(self, point: LeaderboardPoint) -> str:
         """Items recovered, with intervals; the selected candidates; and the costs of a step."""
-        candidates = zip(point.schedules, point.lrs, point.at_edge, strict=True)
+        ratios = point.ratios or [1.0] * len(point.lrs)
+        candidates = map(Candidate, point.schedules, point.lrs, ratios)
         parts = [
-            f"after {steps} {format_estimate(mean(seeds))} ({schedule}, learning rate {lr:g}"
+            f"after {steps} {format_estimate(mean(seeds))} ({candidate}"
             f"{', at the edge' if at_edge else ''})"
-            for steps, seeds, (schedule, lr, at_edge) in zip(
-                point.horizons, point.recovered, candidates, strict=True
+            for steps, seeds, candidate, at_edge in zip(
+                point.horizons, point.recovered, candidates, point.at_edge, strict=True
             )
         ]
         if point.early_ends:

@@ -46,9 +46,9 @@ class LeaderboardPoint(Point):
         num_items: number of facts `N`.
         limit: about how many items any weight can store, `theory.limit`.
         horizons: (H,) numbers of steps.
-        schedules, lrs: (H,) of the candidate that had recovered the most after so many steps of
-            tuning.
-        at_edge: (H,) whether its learning rate is the smallest or largest of the trials.
+        schedules, lrs, ratios: (H,) of the candidate that had recovered the most after so many
+            steps of tuning.
+        at_edge: (H,) whether its learning rate or ratio is the smallest or largest of the trials.
         recovered: (H, S) items recovered after so many steps, by seed.
         curve: (T,) items after each step of the last horizon's candidate, mean over seeds.
         time: (S,) of a step, relative to SGD's; see `cost.Cost`.
@@ -62,6 +62,7 @@ class LeaderboardPoint(Point):
         "horizons": "H",
         "schedules": "H",
         "lrs": "H",
+        "ratios": "H?",
         "at_edge": "H",
         "recovered": "H S",
         "curve": "T",
@@ -80,6 +81,7 @@ class LeaderboardPoint(Point):
     saturating_batch_size: Estimate
     total_seconds: float
     early_ends: EarlyEnds = field(default_factory=dict)
+    ratios: list[float] = field(default_factory=list)
 
     @property
     def mean(self) -> list[float]:
@@ -89,7 +91,8 @@ class LeaderboardPoint(Point):
 
 def select_at(runs: Runs, steps: int) -> Selection:
     """The candidate that had recovered the most after so many steps of tuning."""
-    return select({trial: run.after(steps) for trial, run in runs.items() if trial.is_for_tuning})
+    tuning = {trial: run.after(steps) for trial, run in runs.items() if trial.is_for_tuning}
+    return select(tuning, steps)
 
 
 def evaluation_trials(
@@ -98,7 +101,9 @@ def evaluation_trials(
     """The trials that evaluate a candidate, one for each evaluation seed."""
     name, alpha, dim, batch_size = key
     cell = name, alpha, dim, grid.items_of(dim), batch_size
-    return [LeaderboardTrial(*cell, seed, *candidate, steps) for seed in grid.evaluation_seeds]
+    return [
+        LeaderboardTrial(*cell, seed, *candidate, steps=steps) for seed in grid.evaluation_seeds
+    ]
 
 
 def leaderboard_point(
@@ -135,6 +140,7 @@ def leaderboard_point(
             for run in by_trial.values()
         ),
         early_ends=early_ends(runs[-1]),
+        ratios=[selection.ratio for selection in selections],
     )
 
 

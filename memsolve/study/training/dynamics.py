@@ -24,6 +24,7 @@ from memsolve.study.training.trajectory import (
     trajectory,
 )
 from memsolve.study.training.tuned_study import TrainingStudy
+from memsolve.study.training.tuning_figures import tuning_figures
 from memsolve.training import Builder
 
 
@@ -36,14 +37,19 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
     definition = (
         "Items, of all N, whose own logit is the largest after each of many steps from W = 0. "
         "Every optimizer is tuned by the same rule, separately at each alpha, d and batch size. "
-        "Each schedule gets five learning rates. The first three are a factor 4 apart; their means "
-        "over the steps are the same for every schedule, and the mean of the middle one is the "
-        "learning rate whose step from zero is as large as a weight that stores d^2 / (2 ln N) "
-        "items. The others are added one at a "
-        "time: beyond the end if the best one is at an end, else halfway between the best one and "
-        "its better neighbour. The best schedule gets up to four more while its best learning rate "
-        "is the smallest or the largest; if it still is after that, the table says so. Learning "
-        "rates that the user sets, as a list or as lr in the optimizer's name, replace these. "
+        "The learning rate of step t is lr r^t (schedule geometric): it grows with r above 1, and "
+        "falls with r below 1. Every optimizer gets 24 pairs of lr and r. The first twelve are "
+        "points of a Sobol sequence: the mean learning rate from a quarter of a unit to 64 units, "
+        "and the last one from a 64th to 1024 times the first. The unit is the learning rate "
+        "whose step from zero is as large as a weight that stores d^2 / (2 ln N) items. Three "
+        "rounds of four follow, each around the best pair so far in a box half as wide as before. "
+        "If the best pair has the smallest or largest mean learning rate or ratio of all, the "
+        "table says so. Every other schedule gets five learning rates. The first three are a "
+        "factor 4 apart, with a mean over the steps of one unit in the middle; the others are "
+        "added one at a time, beyond the end if the best one is at an end, else halfway between "
+        "the best one and its better neighbour, and up to four more while the best one is at an "
+        "end. Learning rates that the user sets, as a list or as lr in the optimizer's name, "
+        "replace these; the geometric schedule starts from each of them with nine ratios. "
         "Shown is the candidate that has recovered the most items after the last step, mean over "
         "seeds; ties are broken by the lower loss. A run that ends early, because it diverges or a "
         "step fails, counts 0 from then on. Tuning is for the last step: for the best result after "
@@ -52,8 +58,8 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
         "d^2 / (2 ln N), about how many items any weight can store."
     )
     legend = (
-        "edge: the best learning rate is the smallest or largest tried; diverged, failed: counts 0 "
-        "from then on; the report says when"
+        "edge: the best learning rate or ratio is the smallest or largest tried; diverged, failed: "
+        "counts 0 from then on; the report says which and when"
     )
     grid = TrainingGrid(dims=(32, 64), seeds=1)
     cell = Trial
@@ -66,9 +72,9 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
         """The trajectory of the run."""
         return trajectory(grid, memory, build, cell)
 
-    def select(self, runs: Trajectories) -> Selection:
+    def select(self, grid: TrainingGrid, runs: Trajectories) -> Selection:
         """The candidate with the most items recovered after the last step."""
-        return select(runs)
+        return select(runs, grid.steps)
 
     def fits(self, grid: TrainingGrid, results: Trajectories) -> list[Fit[DynamicsPoint]]:
         """One fit for each optimizer, alpha and batch size."""
@@ -103,7 +109,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
 
     def value(self, point: DynamicsPoint) -> str:
         """Items recovered after the last step, and about how many any weight can store."""
-        remarks = [*(["edge"] if point.at_edge else []), *point.early_ends]
+        remarks = [*(["edge"] if point.edges else []), *point.early_ends]
         items = f"{format_count(float(np.mean(point.plateau)))} of {point.limit:.0f}"
         return ", ".join([items, *remarks])
 
@@ -114,12 +120,12 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
     def detail(self, point: DynamicsPoint) -> str:
         """Items recovered after the last step, the limit, and the selected candidate."""
         plateau = float(np.mean(point.plateau))
-        edge = ", at the edge of those tried" if point.at_edge else ""
+        edge = f", the {' and the '.join(point.edges)} tried" if point.edges else ""
         parts = [
             f"{format_count(plateau)} after {len(point.recovered)} steps, "
             f"{plateau / point.limit:.2f} of d^2 / (2 ln N)",
             format_early_ends(point.early_ends, len(point.plateau)),
-            f"{point.schedule}, learning rate {point.lr:g}{edge}",
+            f"{point.candidate}{edge}",
             f"{1e3 * point.seconds:.0f} ms a step",
         ]
         return "; ".join(part for part in parts if part)
@@ -140,8 +146,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
             "dynamics": figures.recovered(summary),
             "dynamics-loss": figures.loss(summary),
             "dynamics-margins": figures.margins(summary),
-            "dynamics-tuning": figures.tuning(summary),
-        }
+        } | tuning_figures(summary)
 
 
 dynamics = DynamicsStudy()

@@ -1,4 +1,4 @@
-"""The figures of `dynamics`: items, loss and margins against steps, and the tuning."""
+"""The figures of `dynamics` against steps: items, loss and margins."""
 
 from typing import Any
 
@@ -96,35 +96,6 @@ def margins(summary: Summary[DynamicsPoint]) -> Figure:
     if few:
         meanings["interquartile range"] = {"lw": 6, "alpha": 0.3}
     _label(figure, panel_of, meanings)
-    return figure
-
-
-def tuning(summary: Summary[DynamicsPoint]) -> Figure:
-    """Items recovered by every candidate, against its learning rate; the selected one is a star."""
-    names = shorten_names(optimizers(summary))
-    points = [(fit, point) for fit in summary.fits for point in fit.points]
-    titles = {}
-    for index, (fit, point) in enumerate(points):
-        batch = "" if fit.batch_size is None else f", B = {fit.batch_size}"
-        edge = ", at the edge of those tried" if point.at_edge else ""
-        name = escape_mathtext(names[fit.optimizer])
-        titles[index] = f"{name}, alpha = {fit.alpha:g}, d = {point.dim}{batch}{edge}"
-    labels = "learning rate", "items recovered"
-    figure, panel_of = create_panels(titles, size=(2.15, 2.1), axes=labels, share=(False, False))
-    schedules = curve_styles(
-        sorted({name for _, point in points for name in point.trial_schedules})
-    )
-    for (_, point), axes in zip(points, panel_of.values(), strict=True):
-        trial_schedules = np.array(point.trial_schedules)
-        for schedule, look in schedules.items():
-            lrs = np.array(point.trial_lrs)[trial_schedules == schedule]
-            counts = np.array(point.trial_recovered)[trial_schedules == schedule]
-            axes.plot(lrs, counts, look.marker, ls="-", ms=3, color=look.color, label=schedule)
-        axes.plot(point.lr, np.mean(point.plateau), "*", ms=12, mec="black", mfc="none")
-        axes.set(xscale="log")
-        axes.minorticks_off()
-    star = {"selected": {"marker": "*", "ls": "", "ms": 10, "mec": "black", "mfc": "none"}}
-    add_legend(figure, {name: look._asdict() for name, look in schedules.items()} | star)
     return figure
 
 

@@ -10,7 +10,7 @@ from memsolve.checks import check_list, is_int_between, is_positive
 from memsolve.engine import Cell, Grid, option
 from memsolve.optimizers.registry import parse
 from memsolve.optimizers.sweep import parse_value
-from memsolve.training import HORIZON_FREE, SCHEDULES, Schedule
+from memsolve.training import HORIZON_FREE, SCHEDULES, Schedule, mean_factor
 
 GradientKind = Literal["exact", "thresholded"]
 
@@ -21,10 +21,10 @@ class TrainingGrid(Grid):
 
     Args:
         steps: number of steps of a run.
-        schedules: how the learning rate decays, by default all of `memsolve.training.SCHEDULES`.
-            Tuning tries each.
+        schedules: how the learning rate changes from step to step, of
+            `memsolve.training.SCHEDULES`. Tuning tries each.
         lrs: learning rates to try; by default those of the tuning rule. An optimizer with an
-            `lr` in its name, `torch.optim.AdamW:lr=0.01`, runs with that learning rate only.
+            `lr` in its name, `torch.optim.AdamW:lr=0.01`, starts with that learning rate only.
         gradient: `exact`, or `thresholded`: of the items that are not recovered yet.
 
     Other arguments are those of `Grid`; `N = 64 d` by default.
@@ -34,10 +34,10 @@ class TrainingGrid(Grid):
 
     steps: int = option(50, "--steps", int, "Steps of a run.", many=False)
     schedules: Sequence[Schedule] = option(
-        SCHEDULES,
+        ("geometric",),
         "--schedules",
         str,
-        f"How the learning rate decays: {', '.join(SCHEDULES)}.",
+        f"How the learning rate changes: {', '.join(SCHEDULES)}.",
         in_cells=True,
     )
     lrs: Sequence[float] | None = option(
@@ -105,10 +105,27 @@ def check_horizon_free(schedules: Sequence[Schedule]) -> None:
 
 
 class Candidate(NamedTuple):
-    """A schedule, and the learning rate that it multiplies."""
+    """A schedule, and the learning rate that it multiplies.
+
+    Attributes:
+        schedule: its name.
+        lr: the learning rate that it multiplies.
+        ratio: of the learning rates of successive steps, for the geometric schedule; else 1.
+    """
 
     schedule: Schedule
     lr: float
+    ratio: float = 1.0
+
+    def __str__(self) -> str:
+        """`constant, learning rate 0.1`, or `geometric, learning rate 0.1, ratio 1.35`."""
+        ratio = f", ratio {self.ratio:g}" if self.schedule == "geometric" else ""
+        return f"{self.schedule}, learning rate {self.lr:g}{ratio}"
+
+
+def mean_lr(candidate: Candidate, steps: int) -> float:
+    """The mean of a candidate's learning rates over the steps of a run."""
+    return candidate.lr * mean_factor(candidate.schedule, steps, candidate.ratio)
 
 
 @dataclass(frozen=True)
@@ -116,17 +133,19 @@ class Trial(Cell):
     """A training run of a candidate, with one seed.
 
     Attributes:
-        schedule: how the learning rate decays.
+        schedule: how the learning rate changes.
         lr: the learning rate that the schedule multiplies.
+        ratio: as in `Candidate`.
     """
 
     schedule: Schedule
     lr: float
+    ratio: float = 1.0
 
     @property
     def candidate(self) -> Candidate:
-        """The schedule and the learning rate."""
-        return Candidate(self.schedule, self.lr)
+        """The schedule, the learning rate and the ratio."""
+        return Candidate(self.schedule, self.lr, self.ratio)
 
 
 class TuningKey(NamedTuple):

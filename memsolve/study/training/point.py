@@ -28,8 +28,8 @@ class DynamicsPoint(Point):
     Attributes:
         num_items: number of facts `N`.
         limit: about how many items any weight can store, `theory.limit`.
-        schedule, lr: of the selected trials, one for each seed.
-        at_edge: whether the selected learning rate is the smallest or largest of the trials.
+        schedule, lr, ratio: of the selected trials, one for each seed.
+        edges: directions in which the selected candidate is outermost, see `selection.edges_of`.
         seconds: median time of a step of the selected trials, on this machine.
         recovered: (T, S) items after each step, by seed.
         top_rank: (T, S) highest recovered rank after each step, by seed.
@@ -38,8 +38,8 @@ class DynamicsPoint(Point):
             seeds: what tuning for each number of steps would give.
         marks: (M,) steps after which margins were measured, up to the shortest run.
         margins: (M, 5) quantiles of margins (5 to 95%), mean over seeds.
-        trial_schedules, trial_lrs, trial_recovered: (K,) every candidate, and the items that it
-            recovered after the last step, mean over seeds.
+        trial_schedules, trial_lrs, trial_ratios, trial_recovered: (K,) every candidate, and the
+            items that it recovered after the last step, mean over seeds.
         law: (T,) theory's exponents of the number of items recovered; empty without a law.
         early_ends: selected trials that ended early.
     """
@@ -53,6 +53,7 @@ class DynamicsPoint(Point):
         "margins": "m 5",
         "trial_schedules": "K",
         "trial_lrs": "K",
+        "trial_ratios": "K",
         "trial_recovered": "K",
         "law": "T?",
     }
@@ -61,7 +62,8 @@ class DynamicsPoint(Point):
     limit: float
     schedule: Schedule
     lr: float
-    at_edge: bool
+    ratio: float
+    edges: list[str]
     seconds: float
     recovered: list[list[int]]
     top_rank: list[list[int]]
@@ -69,11 +71,17 @@ class DynamicsPoint(Point):
     best_recovered: list[float]
     marks: list[int]
     margins: list[list[float]]
-    trial_schedules: list[str]
+    trial_schedules: list[Schedule]
     trial_lrs: list[float]
+    trial_ratios: list[float]
     trial_recovered: list[float]
     law: list[float]
     early_ends: EarlyEnds = field(default_factory=dict)
+
+    @property
+    def candidate(self) -> Candidate:
+        """The selected schedule, learning rate and ratio."""
+        return Candidate(self.schedule, self.lr, self.ratio)
 
     @property
     def plateau(self) -> list[int]:
@@ -85,7 +93,7 @@ def dynamics_point(
     grid: TrainingGrid, method: theory.Method | None, key: TuningKey, trajectories: Trajectories
 ) -> DynamicsPoint:
     """The point of the trials at one tuning key."""
-    selection = select(trajectories)
+    selection = select(trajectories, grid.steps)
     selected = [
         trajectory
         for trial, trajectory in trajectories.items()
@@ -101,7 +109,8 @@ def dynamics_point(
         limit=theory.limit(key.dim, num_items),
         schedule=selection.schedule,
         lr=selection.lr,
-        at_edge=selection.at_edge,
+        ratio=selection.ratio,
+        edges=list(selection.edges),
         seconds=float(np.median([trajectory.seconds for trajectory in selected])),
         recovered=by_step([pad(trajectory.recovered, grid.steps) for trajectory in selected]),
         top_rank=by_step([pad(trajectory.top_rank, grid.steps) for trajectory in selected]),
@@ -111,6 +120,7 @@ def dynamics_point(
         margins=mean_margins(selected),
         trial_schedules=[candidate.schedule for candidate in candidates],
         trial_lrs=[candidate.lr for candidate in candidates],
+        trial_ratios=[candidate.ratio for candidate in candidates],
         trial_recovered=[float(curve[-1]) for curve in curves],
         law=exponents_by_step(method, key, grid.steps),
         early_ends=early_ends(selected),

@@ -72,7 +72,8 @@ def walk(
         batch = batch_of_step(memory, cell, step)
         if grid.gradient == "thresholded":
             batch = remaining(batch, recovered)
-        state = trainer.step(batch, cell.lr * schedule_factor(cell.schedule, step, grid.steps))
+        factor = schedule_factor(cell.schedule, step, grid.steps, cell.ratio)
+        state = trainer.step(batch, cell.lr * factor)
         if state is None:
             return
         recall = memory.recall(state.weight)

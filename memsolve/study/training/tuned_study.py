@@ -12,6 +12,7 @@ from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
 from memsolve.study.memory import memory_of
+from memsolve.study.training import search
 from memsolve.study.training.grid import (
     Candidate,
     T,
@@ -43,15 +44,17 @@ UnitLr = Callable[[TG, str, float, int], float]
 class TunedStudy(Study[TG, T, R, P]):
     """A study whose schedules and learning rates are tuned, separately at each `TuningKey`.
 
-    Each schedule starts with three learning rates (`first_lrs`), and gets one more at a time until
-    it has `BUDGET` (`next_lr`). The best schedule then gets up to `WIDENINGS` more while its best
-    learning rate is the smallest or the largest. Learning rates that the user sets are all tried
-    instead, and only widened; a single one is not even widened.
+    The learning rate and the ratio of the geometric schedule are searched together, with a budget
+    of `SEARCH_BUDGET` candidates. Every other schedule starts with three learning rates
+    (`first_lrs`), and gets one more at a time until it has `BUDGET` (`next_lr`). The best of them
+    then gets up to `WIDENINGS` more while its best learning rate is the smallest or the largest.
+    Learning rates that the user sets are all tried instead, with several ratios of the geometric
+    schedule; those of other schedules are only widened, a single one not even that.
     """
 
     @abstractmethod
-    def select(self, runs: Mapping[T, R]) -> Selection:
-        """The best schedule and learning rate of the trials at one tuning key."""
+    def select(self, grid: TG, runs: Mapping[T, R]) -> Selection:
+        """The best candidate of the trials at one tuning key."""
 
     def unit_lr(self, grid: TG, optimizer: str, alpha: float, dim: int) -> float:
         """The middle of the first learning rates, for a constant schedule.
@@ -92,32 +95,40 @@ class TunedStudy(Study[TG, T, R, P]):
         """The next trials of every schedule at every tuning key; none once tuning has ended."""
         trials = []
         for key, runs in by_tuning_key(results).items():
-            selection = self.select(runs)
+            selection = self.select(grid, runs)
             for schedule in grid.schedules:
                 of_schedule = {
                     trial: run for trial, run in runs.items() if trial.schedule == schedule
                 }
-                lr = self._next_lr(grid, of_schedule, selection)
-                if lr is not None:
-                    candidate = Candidate(schedule, lr)
-                    seeds = self.tuning_seeds(grid)
-                    trials += [self.trial(grid, key, seed, candidate) for seed in seeds]
+                following = self._search if schedule == "geometric" else self._next_lr
+                trials += [
+                    self.trial(grid, key, seed, candidate)
+                    for candidate in following(grid, of_schedule, selection)
+                    for seed in self.tuning_seeds(grid)
+                ]
         return trials
 
-    def _next_lr(self, grid: TG, runs: Mapping[T, R], selection: Selection) -> float | None:
-        """The next learning rate of a schedule, from its trials at a tuning key; None to stop."""
+    def _search(self, grid: TG, runs: Mapping[T, R], _: Selection) -> list[Candidate]:
+        """The next candidates of the geometric schedule, from its trials at a tuning key."""
+        if grid.lrs_of(next(iter(runs)).optimizer) is not None:
+            return []
+        tried = {trial.candidate for trial in runs}
+        return search.next_candidates(self.select(grid, runs).candidate, tried, grid.steps)
+
+    def _next_lr(self, grid: TG, runs: Mapping[T, R], selection: Selection) -> list[Candidate]:
+        """The next candidate of another schedule, from its trials at a tuning key."""
         optimizer, schedule = next((trial.optimizer, trial.schedule) for trial in runs)
         user_lrs = grid.lrs_of(optimizer)
         lrs = sorted({trial.lr for trial in runs})
         widenings = len(lrs) - (BUDGET if user_lrs is None else len(user_lrs))
         may_widen = selection.at_edge and selection.schedule == schedule
         if widenings >= (WIDENINGS if may_widen else 0):
-            return None
+            return []
 
         def best(some: Sequence[float]) -> float:
-            return self.select({trial: runs[trial] for trial in runs if trial.lr in some}).lr
+            return self.select(grid, {trial: runs[trial] for trial in runs if trial.lr in some}).lr
 
-        return next_lr(lrs, best)
+        return [Candidate(schedule, next_lr(lrs, best))]
 
 
 class TrainingStudy(TunedStudy[TG, T, R, P]):
@@ -160,12 +171,21 @@ def all_first_candidates(
 def first_candidates(
     grid: TG, optimizer: str, alpha: float, dim: int, unit_lr: UnitLr[TG]
 ) -> list[Candidate]:
-    """Each schedule with its first learning rates."""
-    if (user_lrs := grid.lrs_of(optimizer)) is not None:
-        return [Candidate(*pair) for pair in product(grid.schedules, user_lrs)]
-    unit = unit_lr(grid, optimizer, alpha, dim)
+    """The first candidates of every schedule."""
+    user_lrs = grid.lrs_of(optimizer)
+    if user_lrs is not None:
+        geometric = search.candidates_of(user_lrs, grid.steps)
+        others = dict.fromkeys(grid.schedules, user_lrs)
+    else:
+        unit = unit_lr(grid, optimizer, alpha, dim)
+        geometric = search.first_candidates(unit, grid.steps)
+        others = {schedule: first_lrs(unit, schedule, grid.steps) for schedule in grid.schedules}
     return [
-        Candidate(schedule, lr)
+        candidate
         for schedule in grid.schedules
-        for lr in first_lrs(unit, schedule, grid.steps)
+        for candidate in (
+            geometric
+            if schedule == "geometric"
+            else [Candidate(schedule, lr) for lr in others[schedule]]
+        )
     ]

@@ -15,8 +15,9 @@ from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
 from memsolve.study.memory import memory_of
 from memsolve.study.training.grid import TrainingGrid
+from memsolve.study.training.search import round_lr
 from memsolve.theory import weight_norm
-from memsolve.training import Builder, Schedule, Trainer, schedule_factor
+from memsolve.training import Builder, Schedule, Trainer, mean_factor
 
 SPREAD = 4.0
 """Ratio between neighbours among the first learning rates, and beyond an end."""
@@ -33,7 +34,7 @@ TUNING_SEEDS = range(1)
 
 def first_lrs(unit: float, schedule: Schedule, steps: int) -> list[float]:
     """The first three learning rates of a schedule: their means over the steps surround `unit`."""
-    mean = sum(schedule_factor(schedule, step, steps) for step in range(steps)) / steps
+    mean = mean_factor(schedule, steps)
     return [round_lr(unit / mean * spread) for spread in (1 / SPREAD, 1, SPREAD)]
 
 
@@ -104,8 +105,3 @@ def _first_moved_weight(memory: AssociativeMemory, build: Builder) -> Tensor | N
         if weight.any():
             break
     return weight
-
-
-def round_lr(lr: float) -> float:
-    """A learning rate, rounded to two digits."""
-    return float(f"{lr:.1e}")
