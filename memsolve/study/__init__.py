@@ -8,6 +8,8 @@ from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.one_step.capacity import capacity
 from memsolve.study.one_step.precision import precision
 from memsolve.study.one_step.saturation import saturation
+from memsolve.study.rates.grid import RatesGrid
+from memsolve.study.rates.rates import rates
 from memsolve.study.registry import find, load, studies
 from memsolve.study.training.dynamics import dynamics
 from memsolve.study.training.grid import TrainingGrid
@@ -17,6 +19,7 @@ __all__ = [
     "Grid",
     "LeaderboardGrid",
     "RaceGrid",
+    "RatesGrid",
     "Summary",
     "TrainingGrid",
     "capacity",
@@ -26,6 +29,7 @@ __all__ = [
     "leaderboard",
     "load",
     "precision",
+    "rates",
     "saturation",
     "studies",
 ]
