@@ -91,11 +91,11 @@ def test_the_search_approaches_the_best_learning_rate_and_ratio() -> None:
 
 
 def test_a_small_dimension_has_several_memories_a_seed() -> None:
-    grid = replace(SMALL, dims=(8, 16, 128))
-    assert [len(grid.memory_seeds(dim, 0)) for dim in grid.dims] == [8, 8, 1]
+    grid = replace(SMALL, dims=(8, 32, 64, 128))
+    assert [len(grid.memory_seeds(dim, 0)) for dim in grid.dims] == [8, 4, 1, 1]
     assert not {*grid.memory_seeds(8, 0)} & {*grid.memory_seeds(8, 1)}
-    more = replace(grid, dims=(8, 16, 128, 1024))
-    assert {*grid.memory_seeds(128, 1)} <= {*more.memory_seeds(128, 1)}
+    more = replace(grid, dims=(8, 128, 1024))
+    assert {*grid.memory_seeds(128, 1)} < {*more.memory_seeds(128, 1)}
 
 
 def test_counts_are_means_over_a_seeds_memories_and_0_after_an_early_end() -> None:
@@ -122,7 +122,7 @@ def test_the_best_of_all_runs_that_are_long_enough_is_selected_at_each_step() ->
 def test_exponents_are_those_of_the_counts() -> None:
     def count(each: RatesTrial, step: int) -> float:
         method: theory.Method = "sgd" if each.optimizer == "sgd" else "muon"
-        return 10 * each.dim ** exponents_by_step(method, 1.5, 3)[step - 1]
+        return float(10 * each.dim ** exponents_by_step(method, 1.5, 3)[step - 1])
 
     grid = replace(SMALL, dims=(16, 32, 64), num_items=2**20)
     for fit in rates.fits(grid, measured(grid, count)):

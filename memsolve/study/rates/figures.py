@@ -26,6 +26,9 @@ from memsolve.study.rates.point import RatesPoint
 OFFSET = 0.07
 """Steps between the bars of one optimizer and the next, so that they do not cover each other."""
 
+LIMIT = 2.0
+"""The exponent of the number of items that a weight can store."""
+
 Fits = list[Fit[RatesPoint]]
 
 
@@ -80,13 +83,16 @@ def exponents(summary: Summary[RatesPoint]) -> Figure:
         ]
         law = {fit.points[0].step: fit.law.exponent for fit in fits if fit.law is not None}
         axes.plot([*law], [*law.values()], "--", lw=1, color=style.color)
+    values = [fit.estimate.value for fit in summary.fits if fit.estimate.value is not None]
     for axes in panel_of.values():
+        axes.axhline(LIMIT, color="black", lw=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.25 * max(LIMIT, *values))  # a wide interval may leave the panel
         label_ends(axes)
     meanings: dict[str, dict[str, Any]] = {
         "exponent and 95% interval over seeds": {"marker": "o", "ls": "-", "ms": 4},
         "law": {"ls": "--", "lw": 1},
+        "limit, d²": {"color": "black", "lw": 0.8},
     }
     add_legend(figure, meanings | missing_legend(absent, "no exponent"))
     return figure
@@ -124,6 +130,7 @@ def items(summary: Summary[RatesPoint]) -> Figure:
                 growth = float(points[0].dim) ** (law - law[0])
                 axes.plot(steps, mean[0] * growth, "--", lw=1, color=color)
         axes.set(yscale="log")
+        axes.minorticks_off()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panel_of.values():
         label_ends(axes)
@@ -131,7 +138,8 @@ def items(summary: Summary[RatesPoint]) -> Figure:
         "mean over seeds, best trial at each step": {"marker": "o", "ls": "-", "ms": 3.5},
         "range over seeds": {"lw": 6, "alpha": 0.3},
         "law from step 1": {"ls": "--", "lw": 1},
-        "N too small": {"marker": "o", "ls": "", "ms": 3.5, "mfc": "white"},
     }
+    if not all(point.has_enough_items for fit in summary.fits for point in fit.points):
+        meanings["N too small"] = {"marker": "o", "ls": "", "ms": 3.5, "mfc": "white"}
     add_legend(figure, meanings)
     return figure

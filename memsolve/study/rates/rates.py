@@ -51,9 +51,9 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
         "pairs that were run for at least t, is run again with N facts and every seed, and of the "
         "pairs run so, the best at t is reported. Its interval is over seeds, with that choice "
         "made anew without each seed. A run that ends early, because it diverges or a step fails, "
-        "counts 0 from then on. At a smaller d a seed has several memories, max(d) / d and at most "
-        "8, and its count is their mean. Where N is less than 8 times the items recovered, N "
-        "limits the count, and the exponent leaves that d out."
+        "counts 0 from then on. At a smaller d a seed has several memories, (max(d) / d)^2 / 4 "
+        "but at most 8, and its count is their mean. Where N is less than 8 times the items "
+        "recovered, N limits the count, and the exponent leaves that d out."
     )
     legend = (
         "N too small: less than 8 facts for each item recovered, so the exponent leaves this d "
