@@ -124,7 +124,6 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
         trial_recovered=[
             mean * share for share in (0.2, 0.6, 1, 0.7, 0.3, 0.1, 0.5, 0.8, 0.9, 0.2)
         ],
-        law=[1.3 + 0.02 * step for step in range(STEPS)],
     )
 
 

@@ -70,7 +70,7 @@ def test_a_run_that_diverged_is_not_selected_however_many_it_had() -> None:
 def test_where_every_run_diverges_tuning_follows_what_comes_furthest() -> None:
     runs = {trial(1.0): diverged(3, 3), trial(2.0): diverged(50), trial(4.0): diverged()}
     assert chosen(runs) == ("constant", 1.0, 1.0, ("smallest learning rate",))
-    point = dynamics_point(TUNED, "sgd", KEY, runs)
+    point = dynamics_point(TUNED, KEY, runs)
     assert point.plateau == [0]
     assert dynamics.value(point).endswith(", edge, diverged")
 
@@ -199,8 +199,6 @@ def test_muon_is_ahead_of_sgd_and_grows_past_its_first_step() -> None:
     assert muon.recovered[2][0] >= 1.3 * muon.recovered[0][0]
     assert muon.recovered[2][0] > sgd.recovered[5][0]
     assert muon.best_recovered[2] >= muon.recovered[2][0]
-    assert len(muon.law) == 6
-    assert muon.law[0] == pytest.approx(4 / 3)
 
 
 def test_the_threshold_drops_recovered_items() -> None:
@@ -267,7 +265,7 @@ def test_a_run_that_ends_early_counts_nothing_from_then_on_and_is_marked() -> No
     grid = replace(SMALL, optimizers=("sgd",), dims=(8,), seeds=2, steps=4)
     early = replace(until(2), diverged=True)
     runs = {trial(1.0): until(4), trial(1.0, seed=1): early}
-    point = dynamics_point(grid, "sgd", KEY, runs)
+    point = dynamics_point(grid, KEY, runs)
     assert point.recovered == point.top_rank == [[1, 1], [2, 2], [3, 0], [4, 0]]
     assert [np.mean(point.plateau)] == point.trial_recovered == [2]
     assert len(point.loss) == 2
@@ -277,7 +275,7 @@ def test_a_run_that_ends_early_counts_nothing_from_then_on_and_is_marked() -> No
     assert dynamics.value(point).endswith(", diverged")
     assert "diverged after step 2 (1 of 2 seeds)" in dynamics.detail(point)
     runs |= {trial(1.0, seed=1): replace(until(3), failed="no")}
-    point = dynamics_point(grid, "sgd", KEY, runs)
+    point = dynamics_point(grid, KEY, runs)
     assert point.early_ends == {"failed": [3]}
     assert dynamics.value(point).endswith(", failed")
     assert "failed after step 3 (1 of 2 seeds)" in dynamics.detail(point)

@@ -11,7 +11,6 @@ from memsolve.engine.results.estimate import power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.formatting import format_count
-from memsolve.study.one_step.base import methods
 from memsolve.study.training import figures
 from memsolve.study.training.early_ends import format_early_ends
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
@@ -78,12 +77,11 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
 
     def fits(self, grid: TrainingGrid, results: Trajectories) -> list[Fit[DynamicsPoint]]:
         """One fit for each optimizer, alpha and batch size."""
-        method = methods(grid, grid.steps)
         by_key = by_tuning_key(results)
 
         def fit(name: str, alpha: float, batch_size: int | None) -> Fit[DynamicsPoint]:
             keys = [TuningKey(name, alpha, dim, batch_size) for dim in grid.dims]
-            points = [dynamics_point(grid, method[name], key, by_key[key]) for key in keys]
+            points = [dynamics_point(grid, key, by_key[key]) for key in keys]
             counts = [np.array(point.plateau, dtype=float) for point in points]
             slope = power_law_exponent(
                 grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)

@@ -26,7 +26,7 @@ Panels = dict[tuple[float, int | None, int], Axes]
 
 
 def recovered(summary: Summary[DynamicsPoint]) -> Figure:
-    """Recovered items against steps, their growth by theory, and the limit."""
+    """Recovered items against steps, and the limit."""
     figure, panel_of = _panels(summary, "step", "recovered items")
     few = len(optimizers(summary)) <= MAX_BANDS
     absent = []
@@ -42,10 +42,6 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
             draw_curve(axes, name, look, steps, mean, band)
             if few:
                 axes.plot(steps, point.best_recovered[: len(steps)], ":", lw=1, color=look.color)
-            if few and point.law and mean[0] > 0:
-                growth = point.dim ** (np.array(point.law) - point.law[0])
-                predicted = np.minimum(mean[0] * growth, point.limit)
-                axes.plot(steps, predicted, "--", lw=1, color=look.color)
     limits = {point.dim: point.limit for fit in summary.fits for point in fit.points}
     for (_, _, dim), axes in panel_of.items():
         axes.axhline(limits[dim], color="black", lw=0.8)
@@ -54,7 +50,6 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
     meanings: dict[str, dict[str, Any]] = {"mean over seeds": {"ls": "-"}}
     if few:
         meanings["range over seeds"] = {"lw": 6, "alpha": 0.3}
-        meanings["theory from step 1"] = {"ls": "--", "lw": 1}
         meanings["best trial after each step"] = {"ls": ":", "lw": 1}
     meanings["d² / (2 ln N), about what any weight can store"] = {"color": "black", "lw": 0.8}
     _label(figure, panel_of, meanings | missing_legend(absent))

@@ -40,7 +40,6 @@ class DynamicsPoint(Point):
         margins: (M, 5) quantiles of margins (5 to 95%), mean over seeds.
         trial_schedules, trial_lrs, trial_ratios, trial_recovered: (K,) every candidate, and the
             items that it recovered after the last step, mean over seeds.
-        law: (T,) theory's exponents of the number of items recovered; empty without a law.
         early_ends: selected trials that ended early.
     """
 
@@ -55,7 +54,6 @@ class DynamicsPoint(Point):
         "trial_lrs": "K",
         "trial_ratios": "K",
         "trial_recovered": "K",
-        "law": "T?",
     }
 
     num_items: int
@@ -75,7 +73,6 @@ class DynamicsPoint(Point):
     trial_lrs: list[float]
     trial_ratios: list[float]
     trial_recovered: list[float]
-    law: list[float]
     early_ends: EarlyEnds = field(default_factory=dict)
 
     @property
@@ -89,9 +86,7 @@ class DynamicsPoint(Point):
         return self.recovered[-1]
 
 
-def dynamics_point(
-    grid: TrainingGrid, method: theory.Method | None, key: TuningKey, trajectories: Trajectories
-) -> DynamicsPoint:
+def dynamics_point(grid: TrainingGrid, key: TuningKey, trajectories: Trajectories) -> DynamicsPoint:
     """The point of the trials at one tuning key."""
     selection = select(trajectories, grid.steps)
     selected = [
@@ -122,16 +117,8 @@ def dynamics_point(
         trial_lrs=[candidate.lr for candidate in candidates],
         trial_ratios=[candidate.ratio for candidate in candidates],
         trial_recovered=[float(curve[-1]) for curve in curves],
-        law=exponents_by_step(method, key, grid.steps),
         early_ends=early_ends(selected),
     )
-
-
-def exponents_by_step(method: theory.Method | None, key: TuningKey, steps: int) -> list[float]:
-    """Theory's exponents after each step; empty except for SGD and Muon on the population."""
-    if method not in ("sgd", "muon") or key.batch_size is not None:
-        return []
-    return theory.exponents_by_step(method, key.alpha, steps)
 
 
 def pad(counts: Sequence[int], steps: int) -> list[int]:

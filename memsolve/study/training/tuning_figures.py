@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from memsolve.engine import Summary
 from memsolve.report.drawing import (
@@ -42,7 +43,7 @@ def search(summary: Summary[DynamicsPoint]) -> Figure:
     titled = _titled(summary)
     titles = {title: title for title in titled}
     labels = "mean learning rate over the steps", "ratio of successive learning rates"
-    figure, panel_of = create_panels(titles, size=(2.15, 2.1), axes=labels, share=(False, True))
+    figure, panel_of = create_panels(titles, size=(2.15, 2.4), axes=labels, share=(False, True))
     bins = list(pairwise(SHARES))
     shade = shades(bins)
     for title, axes in panel_of.items():
@@ -62,6 +63,8 @@ def search(summary: Summary[DynamicsPoint]) -> Figure:
             axes.plot(mean_lr(point.candidate, steps), point.ratio, **STAR)
         axes.axhline(1, color="black", lw=0.8)
         axes.set(xscale="log", yscale="log")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.minorticks_off()
     entries = {
         f"{low:.0%} to {high:.0%} of the best": {"marker": "o", "ls": "", "color": shade[low, high]}
