@@ -10,10 +10,19 @@ from memsolve import theory
 from memsolve.engine import Fit, Point, Summary
 from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.study import AnyStudy
-from memsolve.study import capacity, critical_batch, dynamics, leaderboard, precision, saturation
+from memsolve.study import (
+    capacity,
+    critical_batch,
+    dynamics,
+    leaderboard,
+    precision,
+    rates,
+    saturation,
+)
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.one_step.points import CapacityPoint, PrecisionPoint, SaturationPoint
+from memsolve.study.rates.point import RatesPoint
 from memsolve.study.training.point import DynamicsPoint
 from memsolve.training import Schedule
 
@@ -48,6 +57,7 @@ def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
         "dynamics": (dynamics, dynamics_point),
         "critical-batch": (critical_batch, batch_scaling_point),
         "leaderboard": (leaderboard, leaderboard_point),
+        "rates": (rates, rates_point),
     }
     study, point = studies[name]
     law = None if name == "critical-batch" else theory.Law(1.3, "published")
@@ -172,3 +182,8 @@ def batch_scaling_point(dim: int, mean: float) -> BatchScalingPoint:
         noise_at_target=estimate,
         noise_of_batches=estimate,
     )
+
+
+def rates_point(dim: int, mean: float) -> RatesPoint:
+    recovered = [[round(0.9 * mean), round(1.1 * mean)], [round(0.5 * mean), round(0.6 * mean)]]
+    return RatesPoint(dim, 64 * dim, "exact", 1, [0.1, 0.2], [0.7, 0.8], recovered, [])

@@ -14,7 +14,15 @@ from memsolve.engine import Summary
 from memsolve.study import load
 from tests.memsolve.report_cases import study
 
-STUDIES = "capacity", "saturation", "precision", "dynamics", "critical-batch", "leaderboard"
+STUDIES = (
+    "capacity",
+    "saturation",
+    "precision",
+    "dynamics",
+    "critical-batch",
+    "leaderboard",
+    "rates",
+)
 RECORDS = Path(__file__).parents[2] / "bench/results"
 
 

@@ -11,16 +11,21 @@ from memsolve import InputError, theory
 from memsolve.cli import run_command
 from memsolve.engine.results.load import load_summary
 from memsolve.engine.run import run
-from memsolve.study.rates.grid import RatesGrid, RatesKey, RatesTrial
+from memsolve.study.rates.grid import RatesGrid, RatesTrial
 from memsolve.study.rates.point import RatesPoint, rate
 from memsolve.study.rates.rates import rates
-from memsolve.study.rates.selection import RatesRun, best_after, by_key, counts_after
+from memsolve.study.rates.selection import (
+    RatesRun,
+    best_after,
+    by_key,
+    counts_after,
+    reported_candidates,
+)
 from memsolve.study.training.grid import Candidate
 from memsolve.study.training.search import SEARCH_BUDGET, geometric
 from memsolve.theory import exponents_by_step
 
 SMALL = RatesGrid(("sgd", "muon"), dims=(8, 16), seeds=2, steps=3, device="cpu")
-KEY = RatesKey("muon", 1.5, 16, "exact")
 
 
 def trial(lr: float, steps: int, *, seed: int = 0, num_items: int = 1024) -> RatesTrial:
@@ -117,6 +122,18 @@ def test_the_best_of_all_runs_that_are_long_enough_is_selected_at_each_step() ->
         trial(4.0, 3): reaching(1, 2, 9),
     }
     assert [best_after(runs, step).lr for step in (1, 2, 3)] == [1.0, 1.0, 4.0]
+
+
+def test_a_candidate_that_is_run_for_longer_is_enough_where_it_is_nearly_the_best() -> None:
+    runs = {
+        trial(1.0, 3): reaching(10, 98, 200),
+        trial(2.0, 2): reaching(10, 100),
+        trial(4.0, 3): reaching(20, 30, 150),
+    }
+    first, second, third = (each.candidate for each in runs)
+    assert reported_candidates(runs, 3) == {first: 3, third: 1}
+    runs[trial(2.0, 2)] = reaching(10, 101)
+    assert reported_candidates(runs, 3) == {first: 3, second: 2, third: 1}
 
 
 def test_exponents_are_those_of_the_counts() -> None:

@@ -36,7 +36,15 @@ from memsolve.report.performance_profile import performance_profile, ratios_to_b
 from memsolve.report.table import columns, details, header, rows
 from tests.memsolve.report_cases import DIMS, names, study
 
-STUDIES = "capacity", "saturation", "precision", "dynamics", "critical-batch", "leaderboard"
+STUDIES = (
+    "capacity",
+    "saturation",
+    "precision",
+    "dynamics",
+    "critical-batch",
+    "leaderboard",
+    "rates",
+)
 
 
 @cache
@@ -220,7 +228,8 @@ def test_every_column_of_a_study_can_be_sorted(name: str) -> None:
     cells = columns(sorted_study, replace(summary, fits=[*fits, *summary.fits[1:]]))
     for title, column in cells.items():
         kinds = {type(cell.key) for cell in column if cell.key is not None}
-        assert kinds <= {str} if title == "optimizer" else kinds <= {int, float}, title
+        words = title in ("optimizer", "gradient")
+        assert kinds <= {str} if words else kinds <= {int, float}, title
     if exponents := [column for title, column in cells.items() if title.startswith("exponent")]:
         assert exponents[0][0].key is None
     for dim, point in zip(DIMS, summary.fits[1].points, strict=True):

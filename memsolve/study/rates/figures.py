@@ -99,7 +99,10 @@ def exponents(summary: Summary[RatesPoint]) -> Figure:
 
 
 def items(summary: Summary[RatesPoint]) -> Figure:
-    """Items after each step at each `d`, with the law: a panel for each curve of `exponents`."""
+    """Items after each step at each `d`, with the law: a panel for each curve of `exponents`.
+
+    The law has an unknown constant at each step, so that of the smallest `d` is taken.
+    """
     names = shorten_names(optimizers(summary))
     shade = shades(dims(summary))
     titles = {
@@ -117,6 +120,7 @@ def items(summary: Summary[RatesPoint]) -> Figure:
     for name, alpha, gradient, fits in by_curve(summary):
         axes = panel_of[name, alpha, gradient]
         law = np.array([fit.law.exponent for fit in fits if fit.law is not None])
+        smallest = np.array([fit.points[0].mean for fit in fits])
         for points in zip(*(fit.points for fit in fits), strict=True):
             color = shade[points[0].dim]
             steps = np.array([point.step for point in points])
@@ -127,8 +131,8 @@ def items(summary: Summary[RatesPoint]) -> Figure:
             small = np.array([not point.has_enough_items for point in points])
             axes.plot(steps[small], mean[small], "o", ms=3.5, mfc="white", color=color)
             if len(law):
-                growth = float(points[0].dim) ** (law - law[0])
-                axes.plot(steps, mean[0] * growth, "--", lw=1, color=color)
+                growth = (points[0].dim / fits[0].points[0].dim) ** law
+                axes.plot(steps, smallest * growth, "--", lw=1, color=color)
         axes.set(yscale="log")
         axes.minorticks_off()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -137,7 +141,7 @@ def items(summary: Summary[RatesPoint]) -> Figure:
     meanings: dict[str, dict[str, Any]] = {
         "mean over seeds, best trial at each step": {"marker": "o", "ls": "-", "ms": 3.5},
         "range over seeds": {"lw": 6, "alpha": 0.3},
-        "law from step 1": {"ls": "--", "lw": 1},
+        "law, from the counts at the smallest d": {"ls": "--", "lw": 1},
     }
     if not all(point.has_enough_items for fit in summary.fits for point in fit.points):
         meanings["N too small"] = {"marker": "o", "ls": "", "ms": 3.5, "mfc": "white"}

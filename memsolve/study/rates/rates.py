@@ -48,8 +48,9 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
         "lr r^(i - 1), and 24 pairs (lr, r) are run for t steps, 12 spread over a box by a Sobol "
         "sequence and three times four around the best so far. These runs have N / 4 facts, "
         "which costs a 16th. The pair that has recovered the most items after t steps, of all "
-        "pairs that were run for at least t, is run again with N facts and every seed, and of the "
-        "pairs run so, the best at t is reported. Its interval is over seeds, with that choice "
+        "pairs that were run for at least t, is run again with N facts and every seed, unless one "
+        "that is run so for more steps recovers 98% as many. Of the pairs run so, the best at t is "
+        "reported. Its interval is over seeds, with that choice "
         "made anew without each seed. A run that ends early, because it diverges or a step fails, "
         "counts 0 from then on. At a smaller d a seed has several memories, (max(d) / d)^2 / 4 "
         "but at most 8, and its count is their mean. Where N is less than 8 times the items "
@@ -94,7 +95,7 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
             ]
             trials += more or [
                 _trial(grid, key, steps, candidate, memory_seed, grid.items_of(key.dim))
-                for candidate, steps in reported_candidates(searched, grid).items()
+                for candidate, steps in reported_candidates(searched, grid.steps).items()
                 for seed in range(grid.seeds)
                 for memory_seed in grid.memory_seeds(key.dim, seed)
             ]

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memsolve.engine.results.estimate import Floats
-from memsolve.study.rates.grid import MOST_MEMORIES, RatesGrid, RatesKey, RatesTrial
+from memsolve.study.rates.grid import MOST_MEMORIES, RatesKey, RatesTrial
 from memsolve.study.training import search
 from memsolve.study.training.grid import Candidate
+
+NEARLY = 0.98
+"""Share of the most items recovered that saves a run of its own."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,16 @@ def next_candidates(runs: Runs, steps: int) -> list[Candidate]:
     return search.next_candidates(best_after(own, steps), candidates, steps)
 
 
-def reported_candidates(runs: Runs, grid: RatesGrid) -> dict[Candidate, int]:
-    """The best candidate of the search at each step, with the last step at which it is the best."""
-    return {best_after(runs, step): step for step in range(1, grid.steps + 1)}
+def reported_candidates(runs: Runs, steps: int) -> dict[Candidate, int]:
+    """The candidates to report, with the last step for which each is the best of the search.
+
+    From the last step to the first, a candidate that is reported anyway is enough where it recovers
+    `NEARLY` as many items as the best.
+    """
+    reported: dict[Candidate, int] = {}
+    for step in range(steps, 0, -1):
+        means = {each: float(seeds.mean()) for each, seeds in counts_after(runs, step).items()}
+        best = max(means, key=lambda candidate: means[candidate])
+        if all(means[candidate] < NEARLY * means[best] for candidate in reported):
+            reported[best] = step
+    return reported
