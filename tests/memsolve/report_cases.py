@@ -185,7 +185,7 @@ def batch_scaling_point(dim: int, mean: float) -> BatchScalingPoint:
 
 
 def rates_point(dim: int, mean: float) -> RatesPoint:
-    recovered = [[round(0.9 * mean), round(1.1 * mean)], [round(0.5 * mean), round(0.6 * mean)]]
+    recovered = [[share * mean for share in shares] for shares in ((0.9, 1.1), (0.5, 0.6))]
     return RatesPoint(
         dim, 64 * dim, "exact", 1, [0.1, 0.2], [0.7, 0.8], recovered, ["largest ratio"]
     )
