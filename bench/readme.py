@@ -22,6 +22,10 @@ from memsolve.report.names import shorten_names
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.ranking import gaps, rank, ranking, scores
+from memsolve.study.rates.figures import by_curve
+from memsolve.study.rates.rates import rates
+
+RATES = ROOT / "bench" / "results" / "rates"
 
 BEST = 5
 """How many rows of the leaderboard the short table has."""
@@ -37,8 +41,9 @@ def pages() -> dict[Path, str]:
         "bench": speed_tables(record.machines()),
         "leaderboard": full,
         "best": shorten(full),
+        "rates": rates_table(load_summary(rates, RATES)),
     }
-    texts = {path: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+    texts = {path: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))}
     for name, table in tables.items():
         texts = {path: replace_block(text, name, table) for path, text in texts.items()}
     return texts
@@ -172,6 +177,36 @@ def _leaderboard_provenance(summary: Summary[Any]) -> str:
         f"for tuning; {hours:.1f} hours of {here['device']}, {here['threads']} thread, torch "
         f"{here['torch']}, pytorch_optimizer {here.get('pytorch_optimizer', '-')}; "
         f"`OMP_NUM_THREADS={here['threads']} {summary.command}`"
+    )
+
+
+def rates_table(summary: Summary[Any]) -> str:
+    """Markdown: exponents after each step, their laws, and items at the largest `d`."""
+    curves = list(by_curve(summary))
+    steps = [fit.points[0].step for fit in curves[0][-1]]
+    lines = [
+        f"| optimizer | gradient | | {' | '.join(f't = {step}' for step in steps)} |",
+        f"|{'---|' * (3 + len(steps))}",
+    ]
+    for name, _, gradient, fits in curves:
+        rows = {
+            "exponent [95%]": [str(fit.estimate) for fit in fits],
+            "law": ["-" if fit.law is None else f"{fit.law.exponent:.2f}" for fit in fits],
+            f"items at d = {fits[0].points[-1].dim}": [rates.value(fit.points[-1]) for fit in fits],
+        }
+        lines += [
+            f"| `{name}` | {gradient} | {title} | {' | '.join(cells)} |"
+            for title, cells in rows.items()
+        ]
+    alpha, here = summary.fits[0].alpha, summary.environment
+    seeds = len(summary.fits[0].points[0].recovered)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"alpha = {alpha:g}, {seeds} seeds; {here['device']}, {here['threads']} threads, torch "
+            f"{here['torch']}; `{summary.command}`",
+        ]
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from memsolve.embeddings import eigenvalues
-from memsolve.optim import Muon, Newton, RandomSpectrum, SpectralPower
+from memsolve.optim import Muon, Newton, RandomSpectrum, SpectralPower, TheoremMuon
 from memsolve.problem import power_law
 
 Method = Literal["sgd", "muon", "newton"]
@@ -84,7 +84,7 @@ def method_of(
     later = steps > 1 and (settings.get("momentum") or settings.get("weight_decay"))
     if settings.get("maximize") or later:
         return None
-    if type(optimizer) is Muon:
+    if type(optimizer) in (Muon, TheoremMuon):
         inexact = any(settings[name] for name in ("schedule", "dtype", "gradient_dtype"))
         return "muon" if not inexact and _is_damped_within(settings, steps, bound) else None
     if type(optimizer) is SpectralPower:
@@ -388,3 +388,21 @@ def batch_damping(alpha: float, dim: int, num_items: int, batch_size: float) -> 
 def batch_damping_law(alpha: float) -> Law:
     """The law of the largest damping on batches, as a power of `B` (derived; `batch_damping`)."""
     return Law(-2 * alpha / (2 * alpha - 1), "derived")
+
+
+def rate_law(
+    method: Method | None, gradient: Literal["exact", "thresholded"], alpha: float, step: int
+) -> Law | None:
+    """The law of the items recovered after a step, `exponents_by_step`; None if there is none.
+
+    Muon's is published for thresholded gradients and, after one step, for exact ones; beyond, it
+    is conjectured there for exact ones. SGD's is derived, beyond one step for learning rates that
+    grow, by up to `sqrt(d)` a step.
+    """
+    if method not in ("sgd", "muon"):
+        return None
+    if method == "sgd":
+        status = "derived" if step == 1 else "derived, growing steps"
+    else:
+        status = "published" if step == 1 or gradient == "thresholded" else "conjectured"
+    return Law(exponents_by_step(method, alpha, step)[-1], status)

@@ -3,6 +3,7 @@
 from memsolve.optim.muon import Muon
 from memsolve.optim.newton import Newton, NoProgressWarning
 from memsolve.optim.spectral import Kaon, RandomSpectrum, SpectralPower
+from memsolve.optim.theorem_muon import TheoremMuon
 from memsolve.optim.whitened_muon import WhitenedMuon
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "NoProgressWarning",
     "RandomSpectrum",
     "SpectralPower",
+    "TheoremMuon",
     "WhitenedMuon",
 ]

@@ -13,6 +13,8 @@ from memsolve.study.one_step.damping import damping
 from memsolve.study.one_step.precision import precision
 from memsolve.study.one_step.saturation import saturation
 from memsolve.study.one_step.spectral_powers import spectral_powers
+from memsolve.study.rates.grid import RatesGrid
+from memsolve.study.rates.rates import rates
 from memsolve.study.registry import find, load, studies
 from memsolve.study.training.dynamics import dynamics
 from memsolve.study.training.grid import TrainingGrid
@@ -23,6 +25,7 @@ __all__ = [
     "Grid",
     "LeaderboardGrid",
     "RaceGrid",
+    "RatesGrid",
     "Summary",
     "TrainingGrid",
     "anisotropy",
@@ -35,6 +38,7 @@ __all__ = [
     "load",
     "noise_scale",
     "precision",
+    "rates",
     "saturation",
     "spectral_powers",
     "studies",

@@ -18,6 +18,7 @@ from memsolve.study import (
     leaderboard,
     noise_scale,
     precision,
+    rates,
     saturation,
     spectral_powers,
 )
@@ -31,6 +32,7 @@ from memsolve.study.one_step.points import (
     SaturationPoint,
     SpectralPoint,
 )
+from memsolve.study.rates.point import RatesPoint
 from memsolve.study.training.point import DynamicsPoint
 from memsolve.training import Schedule
 
@@ -68,6 +70,7 @@ def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
         "critical-batch": (critical_batch, batch_scaling_point),
         "noise-scale": (noise_scale, noise_point),
         "leaderboard": (leaderboard, leaderboard_point),
+        "rates": (rates, rates_point),
     }
     study, point = studies[name]
     law = None if name == "critical-batch" else theory.Law(1.3, "published")
@@ -208,4 +211,11 @@ def batch_scaling_point(dim: int, mean: float) -> BatchScalingPoint:
         noise_at_zero=estimate,
         noise_at_target=estimate,
         noise_of_batches=estimate,
+    )
+
+
+def rates_point(dim: int, mean: float) -> RatesPoint:
+    recovered = [[share * mean for share in shares] for shares in ((0.9, 1.1), (0.5, 0.6))]
+    return RatesPoint(
+        dim, 64 * dim, "exact", 1, [0.1, 0.2], [0.7, 0.8], recovered, ["largest ratio"]
     )

@@ -20,6 +20,7 @@ STUDIES = (
     "precision",
     "anisotropy",
     "spectral-powers",
+    "rates",
     "dynamics",
     "critical-batch",
     "noise-scale",

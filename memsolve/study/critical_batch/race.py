@@ -61,7 +61,7 @@ def race(grid: RaceGrid, memory: AssociativeMemory, build: Builder, cell: Trial)
     population = memory.population()
     result = RaceResult(None, [], [])
     try:
-        for state, recall in walk(grid, memory, build, cell):
+        for state, recall in walk(memory, build, cell, grid.steps, grid.gradient):
             result.recovered.append(recall.count)
             if target.kind == "loss":
                 result.loss.append(float(memory.loss(state.weight, population)))

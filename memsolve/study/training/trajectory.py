@@ -14,7 +14,7 @@ from memsolve.faults import StepError
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.recall import Recall
-from memsolve.study.training.grid import TrainingGrid, Trial
+from memsolve.study.training.grid import GradientKind, TrainingGrid, Trial
 from memsolve.training import Builder, State, Trainer, schedule_factor
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -63,16 +63,16 @@ Trajectories = Mapping[Trial, Trajectory]
 
 
 def walk(
-    grid: TrainingGrid, memory: AssociativeMemory, build: Builder, cell: Trial
+    memory: AssociativeMemory, build: Builder, cell: Trial, steps: int, gradient: GradientKind
 ) -> Iterator[tuple[State, Recall]]:
     """The state after each step of a trial, with the recall of all items; ends if it diverges."""
     trainer = Trainer(Objective(memory, memory.population()), build)
     recovered = torch.zeros(memory.num_items, dtype=torch.bool, device=memory.inputs.device)
-    for step in range(grid.steps):
+    for step in range(steps):
         batch = batch_of_step(memory, cell, step)
-        if grid.gradient == "thresholded":
+        if gradient == "thresholded":
             batch = remaining(batch, recovered)
-        factor = schedule_factor(cell.schedule, step, grid.steps, cell.ratio)
+        factor = schedule_factor(cell.schedule, step, steps, cell.ratio)
         state = trainer.step(batch, cell.lr * factor)
         if state is None:
             return
@@ -94,7 +94,7 @@ def trajectory(
     run = Trajectory([], [], [], math.nan, [], [])
     seconds = []
     try:
-        for state, recall in walk(grid, memory, build, cell):
+        for state, recall in walk(memory, build, cell, grid.steps, grid.gradient):
             run.recovered.append(recall.count)
             run.top_rank.append(recall.top_rank())
             run.loss.append(state.loss)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from memsolve.engine import Cell
+from memsolve.engine import Cell, Grid
 from memsolve.engine.execution.memory_errors import sized_memory_errors
 from memsolve.faults import StepError
 from memsolve.objective import Objective
@@ -14,7 +14,6 @@ from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
 from memsolve.study.memory import memory_of
-from memsolve.study.training.grid import TrainingGrid
 from memsolve.study.training.search import round_lr
 from memsolve.theory import weight_norm
 from memsolve.training import Builder, Schedule, Trainer, mean_factor
@@ -54,7 +53,7 @@ def next_lr(lrs: Sequence[float], best: Callable[[Sequence[float]], float]) -> f
     return round_lr(math.sqrt(lrs[index] * neighbor))
 
 
-def unit_lr(grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float:
+def unit_lr(grid: Grid, optimizer: str, alpha: float, dim: int) -> float:
     """The learning rate whose first step has the norm of a weight that stores all that `d` can.
 
     That norm is `theory.weight_norm`, whatever units the optimizer counts its steps in. The step is
@@ -72,7 +71,7 @@ def unit_lr(grid: TrainingGrid, optimizer: str, alpha: float, dim: int) -> float
         return _unit_lr(grid, cell)
 
 
-def _unit_lr(grid: TrainingGrid, cell: Cell) -> float:
+def _unit_lr(grid: Grid, cell: Cell) -> float:
     optimizer, dim = cell.optimizer, cell.dim
     memory = memory_of(grid, cell)
     build = resolve(grid.choices)[optimizer]

@@ -1,0 +1,1 @@
+"""`rates`: items recovered after each of the first steps, with the best trial at each."""
