@@ -42,7 +42,7 @@ def test_the_table_of_one_step_is_the_recorded_one(study: str) -> None:
 def test_the_table_of_training_is_the_recorded_one() -> None:
     page = docs("training.md")
     for fit in load(RESULTS / "dynamics")[1].fits:
-        assert [point.dim for point in fit.points] == [32, 64, 128]
+        assert [point.dim for point in fit.points] == [24, 34, 48]
         counts = [format_count(float(np.mean(point.recovered[-1]))) for point in fit.points]
         line = [f"`{fit.optimizer}`", *counts, exponent(fit), str(fit.law)]
         assert "| " + " | ".join(line) + " |" in page
