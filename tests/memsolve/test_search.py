@@ -11,9 +11,8 @@ from memsolve.engine.run import run
 from memsolve.study.training.dynamics import dynamics
 from memsolve.study.training.grid import Candidate, TrainingGrid, mean_lr
 from memsolve.study.training.search import (
+    BOX,
     FIRST,
-    LOG_GROWTH,
-    LOG_MEAN,
     SEARCH_BUDGET,
     candidates_of,
     first_candidates,
@@ -59,7 +58,7 @@ def test_the_first_candidates_spread_over_the_box(unit: float, steps: int) -> No
     candidates = first_candidates(unit, steps)
     assert len(set(candidates)) == FIRST
     columns = zip(*(coordinates(each, unit, steps) for each in candidates), strict=True)
-    for values, (low, high) in zip(columns, (LOG_MEAN, LOG_GROWTH), strict=True):
+    for values, (low, high) in zip(columns, BOX, strict=True):
         assert low - 0.1 < min(values) < low + (high - low) / 6
         assert high + 0.1 > max(values) > high - (high - low) / 6
 

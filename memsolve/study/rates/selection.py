@@ -75,11 +75,21 @@ def best_after(runs: Runs, step: int) -> Candidate:
     return max(counts, key=lambda candidate: float(counts[candidate].mean()))
 
 
+def box_of(steps: int) -> search.Box:
+    """The first box of the search for a few steps.
+
+    SGD's learning rates grow by up to `sqrt(d)` a step until it has recovered about `d` items, so
+    the box reaches further up than that of long runs, but not beyond a factor 32 a step.
+    """
+    log_growth = max(-6.0, -2.0 * (steps - 1)), min(14.0, 5.0 * (steps - 1))
+    return search.Box((-2.0, 7.0), log_growth)
+
+
 def first_candidates(unit: float, steps: int) -> list[Candidate]:
     """The candidates to begin with; one for a single step, which needs no tuning."""
     if steps == 1:
         return [search.geometric(unit, 0, 1)]
-    return search.first_candidates(unit, steps)
+    return search.first_candidates(unit, steps, box_of(steps))
 
 
 def next_candidates(runs: Runs, steps: int) -> list[Candidate]:
@@ -88,7 +98,7 @@ def next_candidates(runs: Runs, steps: int) -> list[Candidate]:
     if steps == 1:
         return []
     candidates = list(dict.fromkeys(trial.candidate for trial in own))
-    return search.next_candidates(best_after(own, steps), candidates, steps)
+    return search.next_candidates(best_after(own, steps), candidates, steps, box_of(steps))
 
 
 def reported_candidates(runs: Runs, steps: int) -> dict[Candidate, int]:

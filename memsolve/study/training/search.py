@@ -9,17 +9,27 @@ as before; such a box may reach beyond the first one.
 
 import math
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from torch.quasirandom import SobolEngine
 
 from memsolve.study.training.grid import Candidate, mean_lr
 from memsolve.training import mean_factor
 
-LOG_MEAN = -2.0, 6.0
-"""Smallest and largest first mean: a quarter of the unit to 64 times it."""
 
-LOG_GROWTH = -6.0, 10.0
-"""Smallest and largest first growth, from a 64th to 1024 times."""
+class Box(NamedTuple):
+    """The smallest and largest coordinates of the first candidates.
+
+    Attributes:
+        log_mean: by default a quarter of the unit to 64 times it.
+        log_growth: by default a 64th to 1024 times.
+    """
+
+    log_mean: tuple[float, float] = (-2.0, 6.0)
+    log_growth: tuple[float, float] = (-6.0, 10.0)
+
+
+BOX = Box()
 
 LOG_GROWTHS = range(-6, 11, 2)
 """Growths that are tried where the user sets the first learning rate."""
@@ -30,29 +40,33 @@ SEARCH_BUDGET = FIRST + PER_ROUND * ROUNDS
 """Candidates that are tried."""
 
 
-def first_candidates(unit: float, steps: int) -> list[Candidate]:
+def first_candidates(unit: float, steps: int, box: Box = BOX) -> list[Candidate]:
     """The candidates of the first box.
 
     Args:
         unit: the mean learning rate at coordinate 0.
         steps: number of steps of a run.
+        box: the first box.
     """
-    log_mean, log_growth = (sum(ends) / 2 for ends in (LOG_MEAN, LOG_GROWTH))
-    return _around(geometric(unit * 2**log_mean, log_growth, steps), round_=0, steps=steps)
+    log_mean, log_growth = (sum(ends) / 2 for ends in box)
+    return _around(geometric(unit * 2**log_mean, log_growth, steps), 0, steps, box)
 
 
-def next_candidates(best: Candidate, tried: Collection[Candidate], steps: int) -> list[Candidate]:
+def next_candidates(
+    best: Candidate, tried: Collection[Candidate], steps: int, box: Box = BOX
+) -> list[Candidate]:
     """The candidates of the next round; none once the budget is spent.
 
     Args:
         best: so far.
         tried: all candidates so far.
         steps: number of steps of a run.
+        box: the first box.
     """
     round_ = 1 + math.ceil((len(tried) - FIRST) / PER_ROUND)
     if round_ > ROUNDS:
         return []
-    return [each for each in _around(best, round_, steps) if each not in tried]
+    return [each for each in _around(best, round_, steps, box) if each not in tried]
 
 
 def candidates_of(lrs: Iterable[float], steps: int) -> list[Candidate]:
@@ -77,11 +91,11 @@ def round_lr(lr: float) -> float:
     return float(f"{lr:.1e}")
 
 
-def _around(center: Candidate, round_: int, steps: int) -> list[Candidate]:
+def _around(center: Candidate, round_: int, steps: int, box: Box) -> list[Candidate]:
     """The candidates of a round, in a box around one of them."""
     engine = SobolEngine(dimension=2)
     engine.fast_forward(1 if round_ == 0 else 1 + FIRST + PER_ROUND * (round_ - 1))
-    sides = [(high - low) / 2**round_ for low, high in (LOG_MEAN, LOG_GROWTH)]
+    sides = [(high - low) / 2**round_ for low, high in box]
     mean, log_growth = mean_lr(center, steps), (steps - 1) * math.log2(center.ratio)
     return [
         geometric(mean * 2 ** (sides[0] * (x - 0.5)), log_growth + sides[1] * (y - 0.5), steps)
