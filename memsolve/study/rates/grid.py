@@ -28,6 +28,9 @@ SEARCH_SHARE = 4
 MOST_MEMORIES = 8
 """Of one seed at one `d`."""
 
+SEARCH_MEMORIES = 2
+"""Of the search at one `d`, at most."""
+
 
 @dataclass(frozen=True)
 class RatesGrid(Grid):
@@ -91,6 +94,10 @@ class RatesGrid(Grid):
         """
         count = max(1, min(MOST_MEMORIES, (max(self.dims) // dim) ** 2 // 4))
         return range(MOST_MEMORIES * seed, MOST_MEMORIES * seed + count)
+
+    def search_seeds(self, dim: int) -> range:
+        """The seeds of the memories of the search: the first ones of seed 0."""
+        return self.memory_seeds(dim, 0)[:SEARCH_MEMORIES]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
         "t is tuned by itself, at each alpha and d, by one rule: the learning rate of step i is "
         "lr r^(i - 1), and 24 pairs (lr, r) are run for t steps, 12 spread over a box by a Sobol "
         "sequence and three times four around the best so far. These runs have N / 4 facts, "
-        "which costs a 16th. The pair that has recovered the most items after t steps, of all "
+        "which costs a 16th, and one or two memories. The pair that has recovered the most items after t steps, of all "
         "pairs that were run for at least t, is run again with N facts and every seed, unless one "
         "that is run so for more steps recovers 98% as many. Of the pairs run so, the best at t is "
         "reported. Its interval is over seeds, with that choice "
@@ -75,7 +75,7 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
         return [
             _trial(grid, key, steps, candidate, seed, grid.search_items_of(dim))
             for alpha, dim in product(grid.alphas, grid.dims)
-            for seed in grid.memory_seeds(dim, 0)
+            for seed in grid.search_seeds(dim)
             for name, gradient in product(grid.labels, grid.gradients)
             for key in [RatesKey(name, alpha, dim, gradient)]
             for steps in range(1, grid.steps + 1)
@@ -91,7 +91,7 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
                 _trial(grid, key, steps, candidate, seed, grid.search_items_of(key.dim))
                 for steps in range(1, grid.steps + 1)
                 for candidate in next_candidates(searched, steps)
-                for seed in grid.memory_seeds(key.dim, 0)
+                for seed in grid.search_seeds(key.dim)
             ]
             trials += more or [
                 _trial(grid, key, steps, candidate, memory_seed, grid.items_of(key.dim))
