@@ -22,7 +22,13 @@ from memsolve.theory.damping import (
 from memsolve.theory.laws import Law, Method
 from memsolve.theory.noise import noise_scale_exponent
 from memsolve.theory.one_step import STATUS, Quantity, exponent, law, method_of
-from memsolve.theory.scale import expected_distinct_items, least_loss, limit, weight_norm
+from memsolve.theory.scale import (
+    expected_distinct_items,
+    least_loss,
+    limit,
+    limit_law,
+    weight_norm,
+)
 from memsolve.theory.spectral import spectral_law, spectral_power_count, spectral_power_exponent
 from memsolve.theory.steps import exponents_by_step, rate_law
 
@@ -45,6 +51,7 @@ __all__ = [
     "law",
     "least_loss",
     "limit",
+    "limit_law",
     "method_of",
     "noise_scale_exponent",
     "rate_law",

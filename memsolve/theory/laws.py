@@ -1,4 +1,4 @@
-"""What a law is: a predicted power of `d`, and whether it is published or derived."""
+"""What a law is: a predicted power of `d`, and whether it is published, conjectured or derived."""
 
 from typing import Literal, NamedTuple
 

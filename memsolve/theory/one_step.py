@@ -21,6 +21,9 @@ STATUS: dict[tuple[Method, Quantity], Literal["published", "derived"]] = {
     ("newton", "saturation_batch_size"): "derived",
 }
 
+LARGEST_SCALE = 1.0
+"""Of `TheoremMuon` for the law of Muon: there its damping is `d^-alpha`, with a constant of one."""
+
 
 def method_of(
     optimizer: Optimizer, steps: int = 1, bound: DampingBound = UNDAMPED
@@ -41,6 +44,8 @@ def method_of(
     settings = getattr(optimizer, "defaults", {})  # wrappers may have none
     later = steps > 1 and (settings.get("momentum") or settings.get("weight_decay"))
     if settings.get("maximize") or later:
+        return None
+    if type(optimizer) is TheoremMuon and optimizer.scale > LARGEST_SCALE:
         return None
     if type(optimizer) in (Muon, TheoremMuon):
         inexact = any(settings[name] for name in ("schedule", "dtype", "gradient_dtype"))

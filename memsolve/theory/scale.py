@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from memsolve.problem import power_law
+from memsolve.theory.laws import Law
 
 
 def expected_distinct_items(frequencies: Tensor, batch_sizes: Tensor) -> Tensor:
@@ -35,6 +36,15 @@ def limit(dim: int, num_items: int) -> float:
     map of isotropic ones, and the inverse map of the weight gives the same logits.
     """
     return dim**2 / (2 * math.log(num_items))
+
+
+def limit_law(*, isotropic: bool) -> Law:
+    """The exponent of `limit`: published for isotropic embeddings, up to logarithms.
+
+    Derived for others: an invertible linear map of the embeddings, undone by the weight, leaves
+    what a weight can store unchanged.
+    """
+    return Law(2.0, "published limit" if isotropic else "derived limit")
 
 
 def weight_norm(dim: int, num_items: int) -> float:

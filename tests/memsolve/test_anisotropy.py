@@ -30,7 +30,9 @@ from memsolve.optimizers.registry import resolve
 from memsolve.report import write_report
 from memsolve.study import (
     AnisotropyGrid,
+    LeaderboardGrid,
     RaceGrid,
+    RatesGrid,
     TrainingGrid,
     anisotropy,
     capacity,
@@ -40,6 +42,7 @@ from memsolve.study import (
     leaderboard,
     noise_scale,
     precision,
+    rates,
     saturation,
     spectral_powers,
 )
@@ -217,6 +220,11 @@ GRIDS: dict[str, tuple[Any, Grid]] = {
     ),
     "noise-scale": (noise_scale, Grid(["sgd"], batch_sizes=(2, 8, 32), **BASE)),
     "dynamics": (dynamics, TrainingGrid(["sgd"], steps=2, schedules=("constant",), **BASE)),
+    "rates": (rates, RatesGrid(["sgd"], steps=2, gradients=("exact",), **BASE)),
+    "leaderboard": (
+        leaderboard,
+        LeaderboardGrid(["sgd"], steps=2, schedules=("constant",), batch_sizes=(8,), **BASE),
+    ),
     "critical-batch": (
         critical_batch,
         RaceGrid(["sgd"], steps=3, target="recovered=2", batch_sizes=(8,), **BASE),
@@ -230,7 +238,9 @@ def test_every_study_measures_anisotropic_embeddings(name: str) -> None:
     stretched = replace(grid, anisotropy=1.2, output_anisotropy=1.2)
     before, after = run(study, grid), run(study, stretched)
     assert after.fits[0].points != before.fits[0].points
-    if name != "dynamics":  # no weight stores more than its limit, whatever the embeddings
+    if name in ("dynamics", "leaderboard"):  # no weight stores more, whatever the embeddings
+        assert str(after.fits[0].law) == "2.00 derived limit"
+    else:
         assert after.fits[0].law is None
     assert "--anisotropy 1.2 --output-anisotropy 1.2" in after.command
 

@@ -278,10 +278,10 @@ def test_a_small_batch_bears_more_damping() -> None:
     assert theory.largest_damping(1.5, 64) == pytest.approx(64**-1.5)
     assert theory.largest_damping(1.5, 64, 10**9) == pytest.approx(64**-1.5)
     assert theory.largest_damping(1.5, 64, 8) == 1 / 8
+    memories = [(64, 8192), (128, 16384)]
+    assert theory.damping_bound(1.5, memories, 16).relative == 1 / 16
     labels = "muon", "muon:relative_damping=0.01"
-    grid = Grid(labels, dims=(64, 128))
-    assert methods(grid, 1.5) == {"muon": "muon", labels[1]: None}
-    assert methods(grid, 1.5, batch_size=16) == dict.fromkeys(labels, "muon")
+    assert methods(Grid(labels, dims=(64, 128)), 1.5) == {"muon": "muon", labels[1]: None}
 
 
 def test_a_fit_has_the_law_only_if_it_holds_at_all_of_its_d() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import memsolve
 from memsolve import InputError, theory
 from memsolve.cli import run_command
 from memsolve.engine.results.load import load_summary
@@ -141,7 +142,7 @@ def test_exponents_are_those_of_the_counts() -> None:
         method: theory.Method = "sgd" if each.optimizer == "sgd" else "muon"
         return float(10 * each.dim ** exponents_by_step(method, 1.5, 3)[step - 1])
 
-    grid = replace(SMALL, dims=(16, 32, 64), num_items=2**20)
+    grid = replace(SMALL, dims=(16, 32, 64), num_items=2**17)
     for fit in rates.fits(grid, measured(grid, count)):
         assert fit.law is not None
         assert fit.estimate.value == pytest.approx(fit.law.exponent, abs=0.02)
@@ -231,3 +232,13 @@ def test_an_optimizer_without_an_inferable_learning_rate_is_refused() -> None:
 def test_the_command_refuses_other_schedules_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["rates", "--schedules", "cosine"]) == 2
     assert "No such option: --schedules" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dims", "num_items"), [((8,), 256), ((8, 16), 32)])
+def test_a_study_without_any_exponent_has_a_report(
+    dims: tuple[int, ...], num_items: int, tmp_path: Path
+) -> None:
+    grid = replace(SMALL, optimizers=("muon",), dims=dims, num_items=num_items, steps=2)
+    summary = memsolve.run(rates, grid, out=tmp_path / "out")
+    assert all(fit.estimate.value is None for fit in summary.fits[1:])
+    assert (tmp_path / "out/report.html").exists()

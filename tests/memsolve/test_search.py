@@ -1,12 +1,15 @@
 """The search over learning rate and ratio: its budget, its reach, and what it finds."""
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memsolve.engine.results.load import load_summary
 from memsolve.engine.run import run
 from memsolve.study.training.dynamics import dynamics
 from memsolve.study.training.grid import Candidate, TrainingGrid, mean_lr
@@ -133,3 +136,16 @@ def test_sgd_needs_learning_rates_that_grow() -> None:
 
 def mean_of(values: list[int]) -> float:
     return sum(values) / len(values)
+
+
+def test_a_summary_without_ratios_loads(tmp_path: Path) -> None:
+    grid = TrainingGrid(("sgd",), dims=(8,), seeds=1, steps=2, schedules=("constant",))
+    run(dynamics, grid, tmp_path)
+    path = tmp_path / "summary.json"
+    summary = json.loads(path.read_text())
+    for name in ("ratio", "edges", "trial_ratios"):
+        del summary["fits"][0]["points"][0][name]
+    path.write_text(json.dumps(summary))
+    point = load_summary(dynamics, tmp_path).fits[0].points[0]
+    assert {candidate.ratio for candidate in point.candidates} == {1.0}
+    assert point.candidate in point.candidates

@@ -94,6 +94,22 @@ def test_a_scale_out_of_range_is_refused() -> None:
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     with pytest.raises(InputError, match="scale is -1; expected a finite number of at least 0"):
         TheoremMuon([weight], Objective(MEMORY, POPULATION), scale=-1)
+    with pytest.raises(InputError, match="scale is 'foo'; expected a finite number"):
+        TheoremMuon([weight], Objective(MEMORY, POPULATION), scale="foo")  # type: ignore[arg-type]
+
+
+def test_a_damping_and_a_second_matrix_are_refused() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
+    with pytest.raises(InputError, match="damping is set by TheoremMuon in each step"):
+        TheoremMuon(weights[:1], Objective(MEMORY, POPULATION), damping=0.1)
+    with pytest.raises(InputError, match="params holds 2 matrices; expected the weight of one"):
+        TheoremMuon(weights, Objective(MEMORY, POPULATION))
+
+
+def test_a_larger_scale_has_no_law() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = TheoremMuon([weight], Objective(MEMORY, POPULATION), scale=10)
+    assert theory.method_of(optimizer) is None
 
 
 def test_the_law_of_muon_is_its_law() -> None:

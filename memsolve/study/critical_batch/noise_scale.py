@@ -213,7 +213,8 @@ def scale_fit(fit: Fit[NoisePoint], index: int) -> Fit[NoisePoint]:
         [np.array(point.scales[index]) for point in points],
         [lambda draws: draws.mean(1)] * len(points),
     )
-    slope = replace(slope, doubts="")  # they are about counts, which noise scales are not
+    if len(points) > 2:
+        slope = replace(slope, doubts="")  # small numbers make a count coarse, not a noise scale
     law = None
     if fit.law is not None:  # the optimizer has a law, and the embeddings are isotropic
         recovered = fit.law.exponent / fit.alpha if scale.after_step else 0.0

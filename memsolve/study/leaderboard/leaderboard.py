@@ -54,22 +54,22 @@ class LeaderboardStudy(
         "population gradient from W = 0. Every optimizer has the default settings of its package, "
         "unless its name states others, and the same tuning budget. On seed 0, which is not "
         "reported, a constant and an inverse schedule get five learning rates each by the rule of "
-        "dynamics, and up to four more while the best one after all steps is at an end, unless the "
-        "user sets learning rates or schedules. Learning rates that grow, which SGD needs, are "
-        "not among them yet. For each number of steps the candidate that had "
-        "recovered the most by then is run again on other seeds, and these runs are reported. A "
-        "run that ends early, because it diverges or a step fails, counts 0 from then on. The "
-        "ranking is by the share of the best: the items that an optimizer recovers, divided by "
-        "the most that any of those compared recovers, mean over alphas, d and numbers of steps; "
-        "its interval is over seeds. The gap is the difference between that share and the next "
-        "better one, on the same seeds; it is within noise if its interval contains 0. The "
-        "saturating batch size B_80%, measured at the smallest d, is the smallest with which 10 "
-        "steps recover 80% of the items of 10 steps on the population, tuned in the same way. Time "
-        "is that of a step with its gradient, relative to a step of SGD measured in alternation; "
-        "state is the size of the optimizer's state, per number in the weight. The leaderboard "
-        "ranks how well optimizers store facts in one linear layer, by steps. It does not rank "
-        "them by time at another size, on deep networks, or with other settings: momentum, decay "
-        "and the like are not tuned, and batches only enter the saturating batch size."
+        "dynamics, and up to four more while the best one after all steps is at an end, unless "
+        "the user sets learning rates or schedules. Learning rates that grow, which SGD needs, "
+        "are not tried by default. For each number of steps the candidate that had recovered the "
+        "most by then is run again on other seeds, and these runs are reported. A run that ends "
+        "early, because it diverges or a step fails, counts 0 from then on. The ranking is by the "
+        "share of the best: the items that an optimizer recovers, divided by the most that any of "
+        "those compared recovers, mean over alphas, d and numbers of steps; its interval is over "
+        "seeds. The gap is the difference between that share and the next better one, on the same "
+        "seeds; it is within noise if its interval contains 0. The saturating batch size B_80%, "
+        "measured at the smallest d, is the smallest with which 10 steps recover 80% of the items "
+        "of 10 steps on the population, tuned in the same way. Time is that of a step with its "
+        "gradient, relative to a step of SGD measured in alternation; state is the size of the "
+        "optimizer's state, per number in the weight. The leaderboard ranks how well optimizers "
+        "store facts in one linear layer, by steps. It does not rank them by time at another "
+        "size, on deep networks, or with other settings: momentum, decay and the like are not "
+        "tuned, and batches only enter the saturating batch size."
     )
     legend = (
         "share: of the best, mean over alphas, d and numbers of steps; time: of a step, relative "
@@ -145,7 +145,7 @@ class LeaderboardStudy(
             slope = power_law_exponent(
                 grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
             )
-            law = theory.Law(2.0, "published limit")
+            law = theory.limit_law(isotropic=grid.is_isotropic)
             return Fit(name, alpha, f"recovered after {grid.steps} steps", slope, law, points)
 
         return self.ranked([fit(name, alpha) for alpha in grid.alphas for name in grid.labels])

@@ -133,23 +133,21 @@ def optimizers(grid: Grid) -> dict[str, Optimizer]:
     return {label: build([weight], objective) for label, build in resolve(grid.choices).items()}
 
 
-def methods(
-    grid: Grid, alpha: float, steps: int = 1, batch_size: int | None = None
-) -> dict[str, theory.Method | None]:
+def methods(grid: Grid, alpha: float, steps: int = 1) -> dict[str, theory.Method | None]:
     """The theory's method of each optimizer of a grid at an alpha, at all of its `d`, by label.
 
-    None where no law covers it; the laws cover isotropic embeddings only.
+    None where no law covers it; the laws cover isotropic embeddings only, and a damping that is
+    within the law's on the population, which is the strictest.
 
     Args:
         grid: of the study.
         alpha: exponent of the frequencies.
         steps: number of steps from zero.
-        batch_size: None for the population.
     """
     if not grid.is_isotropic:
         return dict.fromkeys(grid.labels)
     memories = [(dim, grid.items_of(dim)) for dim in grid.dims]
-    bound = theory.damping_bound(alpha, memories, batch_size)
+    bound = theory.damping_bound(alpha, memories)
     return {
         label: theory.method_of(optimizer, steps, bound)
         for label, optimizer in optimizers(grid).items()

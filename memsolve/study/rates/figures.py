@@ -87,7 +87,7 @@ def exponents(summary: Summary[RatesPoint]) -> Figure:
     for axes in panel_of.values():
         axes.axhline(LIMIT, color="black", lw=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(0, 1.25 * max(LIMIT, *values))  # a wide interval may leave the panel
+        axes.set_ylim(0, 1.25 * max([LIMIT, *values]))  # a wide interval may leave the panel
         label_ends(axes)
     meanings: dict[str, dict[str, Any]] = {
         "exponent and 95% interval over seeds": {"marker": "o", "ls": "-", "ms": 4},

@@ -14,7 +14,7 @@ from memsolve.report.formatting import format_count
 from memsolve.study.training import figures
 from memsolve.study.training.early_ends import format_early_ends
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
-from memsolve.study.training.point import DynamicsPoint, dynamics_point
+from memsolve.study.training.point import DynamicsPoint, dynamics_point, last_counts
 from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.trajectory import (
     QUANTILES,
@@ -36,25 +36,26 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
     definition = (
         "Items, of all N, whose own logit is the largest after each of many steps from W = 0. "
         "Every optimizer is tuned by the same rule, separately at each alpha, d and batch size. "
-        "The learning rate of step t is lr r^t (schedule geometric): it grows with r above 1, and "
-        "falls with r below 1. Every optimizer gets 24 pairs of lr and r. The first twelve are "
-        "points of a Sobol sequence: the mean learning rate from a quarter of a unit to 64 units, "
-        "and the last one from a 64th to 1024 times the first. The unit is the learning rate "
-        "whose step from zero is as large as a weight that stores d^2 / (2 ln N) items. Three "
-        "rounds of four follow, each around the best pair so far in a box half as wide as before. "
-        "If the best pair has the smallest or largest mean learning rate or ratio of all, the "
-        "table says so. Every other schedule gets five learning rates. The first three are a "
+        "The learning rate of step t is lr r^(t - 1) (schedule geometric): it grows with r above "
+        "1, and falls with r below 1. Every optimizer gets 24 pairs of lr and r. The first twelve "
+        "are points of a Sobol sequence: the mean learning rate from a quarter of a unit to 64 "
+        "units, and the last one from a 64th to 1024 times the first. The unit is the learning "
+        "rate whose step from zero is as large as a weight that stores d^2 / (2 ln N) items. "
+        "Three rounds of four follow, each around the best pair so far in a box half as wide as "
+        "before. If the best pair has the smallest or largest mean learning rate or ratio of all, "
+        "the table says so. Every other schedule gets five learning rates. The first three are a "
         "factor 4 apart, with a mean over the steps of one unit in the middle; the others are "
         "added one at a time, beyond the end if the best one is at an end, else halfway between "
         "the best one and its better neighbour, and up to four more while the best one is at an "
         "end. Learning rates that the user sets, as a list or as lr in the optimizer's name, "
-        "replace these; the geometric schedule starts from each of them with nine ratios. "
-        "Shown is the candidate that has recovered the most items after the last step, mean over "
-        "seeds; ties are broken by the lower loss. A run that ends early, because it diverges or a "
-        "step fails, counts 0 from then on. Tuning is for the last step: for the best result after "
-        "fewer steps, run the study with fewer steps. The exponent is that of the number recovered "
-        "after the last step. Its limit is 2, up to logarithms. For scale the table gives "
-        "d^2 / (2 ln N), about how many items any weight can store."
+        "replace these; the geometric schedule starts from each of them with nine ratios. Shown "
+        "is the candidate that has recovered the most items after the last step, mean over seeds; "
+        "ties are broken by the lower loss. A run that ends early, because it diverges or a step "
+        "fails, counts 0 from then on. Tuning is for the last step: for the best result after "
+        "fewer steps, run the study with fewer steps. The exponent is that of the number "
+        "recovered after the last step; its interval is over seeds, with the pair selected anew "
+        "without each. Its limit is 2, up to logarithms. For scale the table gives d^2 / (2 ln "
+        "N), about how many items any weight can store."
     )
     legend = (
         "edge: the best learning rate or ratio is the smallest or largest tried; diverged, failed: "
@@ -82,12 +83,12 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
         def fit(name: str, alpha: float, batch_size: int | None) -> Fit[DynamicsPoint]:
             keys = [TuningKey(name, alpha, dim, batch_size) for dim in grid.dims]
             points = [dynamics_point(grid, key, by_key[key]) for key in keys]
-            counts = [np.array(point.plateau, dtype=float) for point in points]
+            counts = [last_counts(by_key[key], grid.steps) for key in keys]
             slope = power_law_exponent(
-                grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
+                grid.dims, counts, [lambda draws: draws.mean(1).max(1)] * len(counts)
             )
-            limit = theory.Law(2.0, "published limit")
-            return Fit(name, alpha, "plateau", slope, limit, points, batch_size)
+            law = theory.limit_law(isotropic=grid.is_isotropic)
+            return Fit(name, alpha, "plateau", slope, law, points, batch_size)
 
         return [
             fit(name, alpha, batch_size)

@@ -52,7 +52,7 @@ class DynamicsPoint(Point):
         "margins": "m 5",
         "trial_schedules": "K",
         "trial_lrs": "K",
-        "trial_ratios": "K",
+        "trial_ratios": "K?",
         "trial_recovered": "K",
     }
 
@@ -60,8 +60,6 @@ class DynamicsPoint(Point):
     limit: float
     schedule: Schedule
     lr: float
-    ratio: float
-    edges: list[str]
     seconds: float
     recovered: list[list[int]]
     top_rank: list[list[int]]
@@ -71,14 +69,22 @@ class DynamicsPoint(Point):
     margins: list[list[float]]
     trial_schedules: list[Schedule]
     trial_lrs: list[float]
-    trial_ratios: list[float]
     trial_recovered: list[float]
     early_ends: EarlyEnds = field(default_factory=dict)
+    ratio: float = 1.0
+    edges: list[str] = field(default_factory=list)
+    trial_ratios: list[float] = field(default_factory=list)
 
     @property
     def candidate(self) -> Candidate:
         """The selected schedule, learning rate and ratio."""
         return Candidate(self.schedule, self.lr, self.ratio)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """(K,) every candidate; those of a summary without ratios have a ratio of 1."""
+        ratios = self.trial_ratios or [1.0] * len(self.trial_lrs)
+        return list(map(Candidate, self.trial_schedules, self.trial_lrs, ratios))
 
     @property
     def plateau(self) -> list[int]:
@@ -139,6 +145,15 @@ def mean_margins(trajectories: Sequence[Trajectory]) -> list[list[float]]:
     margins = [trajectory.margins[:marks] for trajectory in trajectories]
     means: list[list[float]] = np.mean(margins, axis=0).tolist()
     return means
+
+
+def last_counts(trajectories: Trajectories, steps: int) -> Floats:
+    """(S, K) items recovered after the last step, by seed and candidate."""
+    by_candidate: dict[Candidate, list[int]] = {}
+    for trial, trajectory in trajectories.items():
+        counts = by_candidate.setdefault(trial.candidate, [])
+        counts.append(pad(trajectory.recovered, steps)[-1])
+    return np.array([*by_candidate.values()], dtype=float).T
 
 
 def mean_curve(trajectories: Trajectories, candidate: Candidate, steps: int) -> Floats:

@@ -80,7 +80,7 @@ def select(runs: Mapping[T, TrainingRun], steps: int) -> Selection:
     """The candidate with the most items recovered after the last step, mean over seeds.
 
     Ties are broken by the lower loss, then by the later early end, then by the learning rate
-    nearer to the middle of its schedule's, so that a tie never selects an edge. A run that ended
+    nearer to the middle of its schedule's. A run that ended
     early counts as 0 items at an infinite loss.
 
     Args:

@@ -18,7 +18,7 @@ from memsolve.report.drawing import (
     shades,
 )
 from memsolve.report.names import shorten_names
-from memsolve.study.training.grid import Candidate, mean_lr
+from memsolve.study.training.grid import mean_lr
 from memsolve.study.training.point import DynamicsPoint
 
 SHARES = 0.0, 0.25, 0.5, 0.75, 0.9, 1.0
@@ -51,7 +51,7 @@ def search(summary: Summary[DynamicsPoint]) -> Figure:
         steps = len(point.recovered)
         candidates = [
             (candidate, count)
-            for candidate, count in zip(candidates_of(point), point.trial_recovered, strict=True)
+            for candidate, count in zip(point.candidates, point.trial_recovered, strict=True)
             if candidate.schedule == "geometric"
         ]
         best = max(1.0, *(count for _, count in candidates))
@@ -94,12 +94,6 @@ def tuning(summary: Summary[DynamicsPoint], schedules: Iterable[str]) -> Figure:
         axes.minorticks_off()
     add_legend(figure, {name: look._asdict() for name, look in looks.items()} | {"selected": STAR})
     return figure
-
-
-def candidates_of(point: DynamicsPoint) -> list[Candidate]:
-    """(K,) all candidates of a point."""
-    every = zip(point.trial_schedules, point.trial_lrs, point.trial_ratios, strict=True)
-    return [Candidate(*each) for each in every]
 
 
 def _titled(summary: Summary[DynamicsPoint]) -> dict[str, DynamicsPoint]:
