@@ -169,6 +169,7 @@ def leaderboard_point(dim: int, mean: float) -> LeaderboardPoint:
         horizons=[1, 10, STEPS],
         schedules=["inverse", "constant", "constant"],
         lrs=[1.0, 4.0, 16.0],
+        ratios=[1.0, 1.0, 1.0],
         at_edge=[False, False, dim == 32],
         recovered=[[round(0.9 * curve[step]), round(1.1 * curve[step])] for step in (0, 9, -1)],
         curve=curve,
