@@ -185,26 +185,26 @@ def rates_table(summary: Summary[Any]) -> str:
     curves = list(by_curve(summary))
     steps = [fit.points[0].step for fit in curves[0][-1]]
     lines = [
-        f"| optimizer | gradient | | {' | '.join(f't = {step}' for step in steps)} |",
-        f"|{'---|' * (3 + len(steps))}",
+        f"| alpha | optimizer | gradient | | {' | '.join(f't = {step}' for step in steps)} |",
+        f"|{'---|' * (4 + len(steps))}",
     ]
-    for name, _, gradient, fits in curves:
+    for name, alpha, gradient, fits in curves:
         rows = {
             "exponent [95%]": [str(fit.estimate) for fit in fits],
             "law": ["-" if fit.law is None else f"{fit.law.exponent:.2f}" for fit in fits],
             f"items at d = {fits[0].points[-1].dim}": [rates.value(fit.points[-1]) for fit in fits],
         }
         lines += [
-            f"| `{name}` | {gradient} | {title} | {' | '.join(cells)} |"
+            f"| {alpha:g} | `{name}` | {gradient} | {title} | {' | '.join(cells)} |"
             for title, cells in rows.items()
         ]
-    alpha, here = summary.fits[0].alpha, summary.environment
+    here = summary.environment
     seeds = len(summary.fits[0].points[0].recovered)
     return "\n".join(
         [
             *lines,
             "",
-            f"alpha = {alpha:g}, {seeds} seeds; {here['device']}, {here['threads']} threads, torch "
+            f"{seeds} seeds; {here['device']}, {here['threads']} threads, torch "
             f"{here['torch']}; `{summary.command}`",
         ]
     )
