@@ -347,6 +347,7 @@ def board_fit(name: str, alpha: float, recovered: list[list[int]]) -> Fit[Leader
         horizons=[1, 10],
         schedules=["constant"] * 2,
         lrs=[1.0] * 2,
+        ratios=[1.0] * 2,
         at_edge=[False] * 2,
         recovered=recovered,
     )
