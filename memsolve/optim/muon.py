@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 
 from memsolve.optim.muon_checks import COUNTS, AdjustLr, Group, check_group, check_step
 from memsolve.optim.muon_update import GroupTensors, apply_updates, compute_updates
-from memsolve.optim.shared import evaluate
+from memsolve.optim.shared import evaluate, new_group
 
 TORCH_ONLY = "ns_coefficients", "ns_steps", "eps"
 """Hyperparameters of `torch.optim.Muon` that have no counterpart here."""
@@ -124,11 +124,8 @@ class Muon(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with its own hyperparameters, as in every torch optimizer."""
         super().add_param_group(param_group)
-        try:
-            check_group(self.param_groups[-1])
-        except Exception:
-            self.param_groups.pop()
-            raise
+        with new_group(self) as group:
+            check_group(group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state; hyperparameters that it lacks keep their values.

@@ -14,7 +14,7 @@ from torch.optim.optimizer import ParamsT
 from memsolve.objective import Objective
 from memsolve.optim.conjugate_gradients import conjugate_gradients
 from memsolve.optim.line_search import backtrack
-from memsolve.optim.shared import check_finite, evaluate
+from memsolve.optim.shared import check_finite, evaluate, new_group
 
 
 class NoProgressWarning(RuntimeWarning):
@@ -75,11 +75,8 @@ class Newton(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with its own hyperparameters, as in every torch optimizer."""
         super().add_param_group(param_group)
-        try:
-            _check_group(self.param_groups[-1])
-        except Exception:
-            self.param_groups.pop()
-            raise
+        with new_group(self) as group:
+            _check_group(group)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy or pickle; torch's own state lacks the objective."""

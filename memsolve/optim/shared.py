@@ -1,12 +1,14 @@
 """What the optimizers share: the closure, and checks of settings and of a gradient's values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
 import torch
 from memsolve_kernels.errors import NonFiniteError, RangeError
 from torch import Tensor
+from torch.optim import Optimizer
 
 
 def evaluate(closure: Callable[[], float] | None) -> float | None:
@@ -15,6 +17,16 @@ def evaluate(closure: Callable[[], float] | None) -> float | None:
         return None
     with torch.enable_grad():
         return closure()
+
+
+@contextmanager
+def new_group(optimizer: Optimizer) -> Iterator[dict[str, Any]]:
+    """The group that was added last, to be checked; an error removes it again."""
+    try:
+        yield optimizer.param_groups[-1]
+    except Exception:
+        optimizer.param_groups.pop()
+        raise
 
 
 def check_finite(gradient: Tensor, group: dict[str, Any], index: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from memsolve.optim.shared import check_finite, check_range, evaluate, parameter_name
+from memsolve.optim.shared import check_finite, check_range, evaluate, new_group, parameter_name
 
 KAON_SLOPE, KAON_SCALE = 4.1, 1.175
 """Constants of Kaon's iteration: its slope at zero, and the largest value that it reaches."""
@@ -74,14 +74,10 @@ class SpectralOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with its own hyperparameters, as in every torch optimizer."""
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        try:
+        with new_group(self) as group:
             self.check_group(group)
             for index, param in enumerate(group["params"]):
                 _check_parameter(param, group, index)
-        except Exception:
-            self.param_groups.pop()
-            raise
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state.
