@@ -174,18 +174,12 @@ def first_candidates(
     """The first candidates of every schedule."""
     user_lrs = grid.lrs_of(optimizer)
     if user_lrs is not None:
+        lrs = dict.fromkeys(grid.schedules, user_lrs)
         geometric = search.candidates_of(user_lrs, grid.steps)
-        others = dict.fromkeys(grid.schedules, user_lrs)
     else:
         unit = unit_lr(grid, optimizer, alpha, dim)
+        lrs = {schedule: first_lrs(unit, schedule, grid.steps) for schedule in grid.schedules}
         geometric = search.first_candidates(unit, grid.steps)
-        others = {schedule: first_lrs(unit, schedule, grid.steps) for schedule in grid.schedules}
-    return [
-        candidate
-        for schedule in grid.schedules
-        for candidate in (
-            geometric
-            if schedule == "geometric"
-            else [Candidate(schedule, lr) for lr in others[schedule]]
-        )
-    ]
+    candidates = {name: [Candidate(name, lr) for lr in lrs[name]] for name in grid.schedules}
+    candidates["geometric"] = geometric
+    return [candidate for schedule in grid.schedules for candidate in candidates[schedule]]
