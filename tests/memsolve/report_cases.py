@@ -60,19 +60,7 @@ def names(count: int) -> list[str]:
 
 def study(name: str, count: int) -> tuple[AnyStudy, Summary[Any]]:
     """A study of that name and its summary."""
-    studies: dict[str, tuple[AnyStudy, Callable[[int, float], Point]]] = {
-        "capacity": (capacity, capacity_point),
-        "saturation": (saturation, saturation_point),
-        "precision": (precision, precision_point),
-        "spectral-powers": (spectral_powers, spectral_point),
-        "anisotropy": (anisotropy, anisotropy_point),
-        "dynamics": (dynamics, dynamics_point),
-        "critical-batch": (critical_batch, batch_scaling_point),
-        "noise-scale": (noise_scale, noise_point),
-        "leaderboard": (leaderboard, leaderboard_point),
-        "rates": (rates, rates_point),
-    }
-    study, point = studies[name]
+    study, point = STUDIES[name]
     law = None if name == "critical-batch" else theory.Law(1.3, "published")
     fits: list[Fit[Any]] = [
         Fit(
@@ -220,3 +208,17 @@ def rates_point(dim: int, mean: float) -> RatesPoint:
     return RatesPoint(
         dim, 64 * dim, "exact", 1, [0.1, 0.2], [0.7, 0.8], recovered, ["largest ratio"]
     )
+
+
+STUDIES: dict[str, tuple[AnyStudy, Callable[[int, float], Point]]] = {
+    "capacity": (capacity, capacity_point),
+    "saturation": (saturation, saturation_point),
+    "precision": (precision, precision_point),
+    "spectral-powers": (spectral_powers, spectral_point),
+    "anisotropy": (anisotropy, anisotropy_point),
+    "dynamics": (dynamics, dynamics_point),
+    "critical-batch": (critical_batch, batch_scaling_point),
+    "noise-scale": (noise_scale, noise_point),
+    "leaderboard": (leaderboard, leaderboard_point),
+    "rates": (rates, rates_point),
+}

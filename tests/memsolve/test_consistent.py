@@ -12,20 +12,8 @@ from memsolve import InputError
 from memsolve.checks import check_axes
 from memsolve.engine import Summary
 from memsolve.study import load
-from tests.memsolve.report_cases import study
+from tests.memsolve.report_cases import STUDIES, study
 
-STUDIES = (
-    "capacity",
-    "saturation",
-    "precision",
-    "anisotropy",
-    "spectral-powers",
-    "rates",
-    "dynamics",
-    "critical-batch",
-    "noise-scale",
-    "leaderboard",
-)
 RECORDS = Path(__file__).parents[2] / "bench/results"
 
 

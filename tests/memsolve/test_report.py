@@ -34,20 +34,7 @@ from memsolve.report.drawing import (
 from memsolve.report.names import MAX_LENGTH, shorten_names
 from memsolve.report.performance_profile import performance_profile, ratios_to_best
 from memsolve.report.table import columns, details, header, rows
-from tests.memsolve.report_cases import DIMS, names, study
-
-STUDIES = (
-    "capacity",
-    "saturation",
-    "precision",
-    "anisotropy",
-    "spectral-powers",
-    "rates",
-    "dynamics",
-    "critical-batch",
-    "noise-scale",
-    "leaderboard",
-)
+from tests.memsolve.report_cases import DIMS, STUDIES, names, study
 
 
 @cache
