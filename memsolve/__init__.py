@@ -40,7 +40,7 @@ _HOMES = {
 def __getattr__(name: str) -> "Any":
     """Import on first use, so that the command can be interrupted while torch is imported."""
     if name == "__version__":
-        return import_module("memsolve.environment").version_of("memsolve")
+        return import_module("memsolve.version").version_of("memsolve")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -15,11 +15,7 @@ def main() -> None:
 
     try:
         startup.replace_unencodable()
-        startup.import_matplotlib()
-        from memsolve.cli import run_command
-        from memsolve.output import close
-
-        status = close(run_command(sys.argv[1:]))
+        status = _run(sys.argv[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:
@@ -27,6 +23,20 @@ def main() -> None:
         with suppress(OSError):  # the terminal may be gone
             print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
     sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command line, and return the exit status."""
+    if arguments == ["--version"]:
+        from memsolve.version import print_version
+
+        if print_version():
+            return 0  # otherwise the code below says why not
+    startup.import_matplotlib()
+    from memsolve.cli import run_command
+    from memsolve.output import close
+
+    return close(run_command(arguments))
 
 
 def _advice(arguments: list[str]) -> str:

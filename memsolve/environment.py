@@ -5,11 +5,12 @@ import platform
 import re
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from memsolve.version import version_of
 
 Environment = dict[str, str | int]
 
@@ -35,14 +36,6 @@ def environment(device: str) -> Environment:
     if is_cuda:
         values |= {"cpu": _cpu(), "driver": _driver(), "cuda": str(torch.version.cuda)}
     return values
-
-
-def version_of(distribution: str) -> str:
-    """The installed version of a distribution; "none" without one."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "from source" if distribution == "memsolve" else "none"
 
 
 @cache

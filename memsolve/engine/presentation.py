@@ -3,13 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, NamedTuple
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple
 
 from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.results.summary import Fit, P, Summary
 from memsolve.theory import Law
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class TableCell(NamedTuple):
@@ -59,8 +60,11 @@ class Presentation(ABC, Generic[P]):
         """The main number of a point, as short text."""
 
     @abstractmethod
-    def figures(self, summary: Summary[P]) -> dict[str, Figure]:
-        """Figures by file name (without suffix), from the summary alone."""
+    def figures(self, summary: Summary[P]) -> dict[str, "Figure"]:
+        """Figures by file name (without suffix), from the summary alone.
+
+        Import what draws inside of this method: a worker imports the study, and draws nothing.
+        """
 
     def score(self, point: P) -> float | None:
         """The number by which points are sorted and merged studies ranked, the largest first.

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from memsolve.engine import Summary
+from memsolve.engine.results.estimate import ErrorBar
 from memsolve.engine.results.summary import P
 from memsolve.report.names import shorten_names
 
@@ -57,8 +58,6 @@ MARK_WIDTH = 7
 """Letters that have the width of a mark in a legend."""
 
 K = TypeVar("K", bound=Hashable)
-ErrorBar = tuple[float, float, float]
-"""A value and the ends of its bar."""
 
 
 @contextmanager

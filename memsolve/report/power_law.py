@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
 
 from memsolve.engine import Fit, Summary
+from memsolve.engine.results.estimate import ErrorBar
 from memsolve.engine.results.summary import P
 from memsolve.report.curves import label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     CurveStyle,
-    ErrorBar,
     add_legend,
     alpha_titles,
     create_panels,

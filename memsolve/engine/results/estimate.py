@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
+ErrorBar = tuple[float, float, float]
+"""A value and the ends of its bar."""
 
 LEVEL = 0.95
 
@@ -55,7 +56,7 @@ class Estimate:
         return f"{self}, {self.doubts}" if self.doubts else str(self)
 
     @property
-    def bar(self) -> tuple[float, float, float] | None:
+    def bar(self) -> ErrorBar | None:
         """Value and both ends, the value itself where there is no interval; None without value."""
         if self.value is None:
             return None
@@ -140,6 +141,8 @@ def jackknife(
 @cache
 def _student(freedom: int) -> float:
     """How many standard errors the interval reaches to either side."""
+    from scipy import special  # late: a worker estimates nothing
+
     return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 

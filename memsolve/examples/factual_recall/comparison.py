@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
 
 from memsolve.engine import Cell, Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.engine.results.tidy import Measured
 from memsolve.examples.factual_recall.facts import BUCKETS, NUM_ANSWERS, NUM_RELATIONS, Facts
-from memsolve.examples.factual_recall.figure import recall_figure
 from memsolve.examples.factual_recall.point import RecallPoint, Runs, recall_point
 from memsolve.examples.factual_recall.training import RecallRun, RecallTask, measure_recall
 from memsolve.faults import StepError
@@ -20,6 +19,9 @@ from memsolve.study.training.grid import Candidate, TrainingGrid, Trial, TuningK
 from memsolve.study.training.selection import Selection, select
 from memsolve.study.training.tuned_study import TunedStudy
 from memsolve.study.training.tuning import TUNING_SEEDS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OPTIMIZERS = (
     "sgd",
@@ -184,8 +186,10 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
             for bucket, count in zip(BUCKETS, counts, strict=True):
                 yield Measured(mark, f"recovered of {bucket}", count)
 
-    def figures(self, summary: Summary[RecallPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[RecallPoint]) -> dict[str, "Figure"]:
         """The share of each bucket that is recovered, against steps."""
+        from memsolve.examples.factual_recall.figure import recall_figure
+
         return {"factual-recall": recall_figure(summary)}
 
 

@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Iterable
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from memsolve.engine import Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
-from memsolve.report.power_law import power_law_figure
 from memsolve.study.critical_batch.batch_scaling import BatchScaling
-from memsolve.study.critical_batch.figures import steps_against_batch_size
 from memsolve.study.critical_batch.grid import RaceGrid
 from memsolve.study.critical_batch.point import BatchScalingPoint, batch_scaling_point
 from memsolve.study.critical_batch.race import RaceResult, race
@@ -21,6 +18,9 @@ from memsolve.study.training.grid import Trial, TuningKey, by_tuning_key
 from memsolve.study.training.selection import Selection
 from memsolve.study.training.tuned_study import TrainingStudy
 from memsolve.training import Builder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScalingPoint]):
@@ -130,8 +130,11 @@ class CriticalBatchStudy(TrainingStudy[RaceGrid, Trial, RaceResult, BatchScaling
         others = [(name, value) for name, value in vars(result).items() if name != "steps"]
         yield from measured(others, 0)
 
-    def figures(self, summary: Summary[BatchScalingPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[BatchScalingPoint]) -> dict[str, "Figure"]:
         """Steps to the target against the batch size, and `B_crit` against `d`."""
+        from memsolve.report.power_law import power_law_figure
+        from memsolve.study.critical_batch.figures import steps_against_batch_size
+
         return {
             "critical-batch": steps_against_batch_size(summary),
             "critical-batch-against-d": power_law_figure(

@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext
 
 from memsolve.engine import Fit, Summary
+from memsolve.engine.results.estimate import ErrorBar
 from memsolve.engine.results.summary import P
 from memsolve.report.curves import label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
-    ErrorBar,
     add_legend,
     create_panels,
     curve_styles,

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.engine import Cell, Fit, Grid, Point, Study, Summary, TableCell
 from memsolve.engine.results.estimate import (
     POSITIVE,
+    ErrorBar,
     Estimate,
     Floats,
     jackknife,
@@ -23,9 +23,7 @@ from memsolve.engine.results.estimate import (
 from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
 from memsolve.recall import Recall
-from memsolve.report.drawing import ErrorBar
 from memsolve.study.critical_batch.noise import NoiseScales, noise_scales
-from memsolve.study.critical_batch.noise_figures import Curve, power_laws_figure
 from memsolve.study.formatting import format_estimate, format_value
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.base import StepResult, step_recalls, step_results
@@ -33,6 +31,11 @@ from memsolve.study.one_step.crossing import Crossing
 from memsolve.study.one_step.points import SaturationPoint
 from memsolve.study.one_step.saturation import saturation
 from memsolve.theory import Law
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from memsolve.study.critical_batch.noise_figures import Curve
 
 ITEMS_PER_RECOVERED = 8
 """Facts for each one that a step of Muon recovers by its law: fewer leave no power law to sum."""
@@ -200,8 +203,10 @@ class NoiseScaleStudy(Study[Grid, Cell, NoiseResult, NoisePoint]):
             parts.append(part if ratio.bar is None else f"{part}, {format_ratio(ratio)} times B*")
         return "; ".join(parts)
 
-    def figures(self, summary: Summary[NoisePoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[NoisePoint]) -> dict[str, "Figure"]:
         """`B*` and the noise scales against `d`."""
+        from memsolve.study.critical_batch.noise_figures import power_laws_figure
+
         return {"noise-scale": power_laws_figure(summary, "examples", curves)}
 
 
@@ -222,7 +227,7 @@ def scale_fit(fit: Fit[NoisePoint], index: int) -> Fit[NoisePoint]:
     return replace(fit, optimizer=str(scale), estimate=slope, law=law)
 
 
-def curves(fit: Fit[NoisePoint]) -> list[Curve[NoisePoint]]:
+def curves(fit: Fit[NoisePoint]) -> "list[Curve[NoisePoint]]":
     """`B*` and the noise scales of a fit, for the figure."""
 
     def saturation_bar(point: NoisePoint) -> ErrorBar | None:

@@ -5,21 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from memsolve import theory
 from memsolve.engine import Fit, Summary, TableCell
-from memsolve.engine.results.estimate import Estimate, mean, power_law_exponent
+from memsolve.engine.results.estimate import ErrorBar, Estimate, mean, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
-from memsolve.report.drawing import ErrorBar
 from memsolve.report.formatting import format_count
-from memsolve.report.power_law import power_law_figure
 from memsolve.study.formatting import format_estimate
-from memsolve.study.leaderboard import figures
 from memsolve.study.leaderboard.cost import cost
 from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
 from memsolve.study.leaderboard.point import (
@@ -39,6 +36,9 @@ from memsolve.study.training.trajectory import trajectory
 from memsolve.study.training.tuned_study import TrainingStudy
 from memsolve.study.training.tuning import TUNING_SEEDS
 from memsolve.training import Builder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class LeaderboardStudy(
@@ -217,8 +217,11 @@ class LeaderboardStudy(
         names = ("recovered", "seconds", "time", "state")
         yield from measured([(name, getattr(result, name)) for name in names], step=0)
 
-    def figures(self, summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[LeaderboardPoint]) -> dict[str, "Figure"]:
         """The ranking, items against steps, the performance profile, and items against `d`."""
+        from memsolve.report.power_law import power_law_figure
+        from memsolve.study.leaderboard import figures
+
         return {
             "leaderboard": figures.shares(summary),
             "leaderboard-steps": figures.against_steps(summary),

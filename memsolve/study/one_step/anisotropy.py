@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from memsolve import theory
 from memsolve.engine import Fit, Study, Summary, TableCell
@@ -15,8 +15,10 @@ from memsolve.study.formatting import format_estimate
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.anisotropy_grid import AnisotropyCell, AnisotropyGrid
 from memsolve.study.one_step.base import StepResult, laws, measure_steps, methods
-from memsolve.study.one_step.figures import counts_against_kappa
 from memsolve.study.one_step.points import AnisotropyPoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Results = Mapping[AnisotropyCell, StepResult]
 
@@ -109,8 +111,10 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
         ]
         return f"{', '.join(counts)}; {point.share} of kappa = 0 at kappa = {point.kappas[-1]:g}"
 
-    def figures(self, summary: Summary[AnisotropyPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[AnisotropyPoint]) -> dict[str, "Figure"]:
         """Items recovered against kappa."""
+        from memsolve.study.one_step.figures import counts_against_kappa
+
         return {"anisotropy": counts_against_kappa(summary)}
 
 

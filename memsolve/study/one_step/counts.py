@@ -1,16 +1,17 @@
 """How the studies of capacity show the number of items recovered."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
-from memsolve.report.drawing import ErrorBar
+from memsolve.engine.results.estimate import ErrorBar
 from memsolve.report.formatting import format_count
-from memsolve.report.power_law import power_law_figure
 from memsolve.study.one_step.base import OneStepStudy
 from memsolve.study.one_step.points import CapacityPoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 C = TypeVar("C", bound=CapacityPoint)
 
@@ -32,8 +33,9 @@ class CountStudy(OneStepStudy[C]):
         """Items recovered, and the highest recovered rank."""
         return f"{self.value(point)} (99% of the top {np.mean(point.top_rank):.0f})"
 
-    def figures(self, summary: Summary[C]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[C]) -> dict[str, "Figure"]:
         """Items recovered against `d`; bars are the range over seeds."""
+        from memsolve.report.power_law import power_law_figure
 
         def bar(point: C) -> ErrorBar:
             return point.mean, min(point.recovered), max(point.recovered)

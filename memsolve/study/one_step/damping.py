@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.engine import Cell, Fit, Grid, Study, Summary, TableCell
 from memsolve.engine.results.tidy import Measured
 from memsolve.report.formatting import format_number
-from memsolve.report.power_law import power_law_figure
 from memsolve.study.memory import memory_of
-from memsolve.study.one_step import damping_figures
 from memsolve.study.one_step.base import draw_batch
 from memsolve.study.one_step.damping_curve import DampingCurve, damping_curve
 from memsolve.study.one_step.damping_point import DampingPoint, damping_point
 from memsolve.study.one_step.damping_threshold import Threshold, threshold_exponent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MUON = "muon"
 """The only optimizer of the study."""
@@ -129,8 +130,11 @@ class DampingStudy(Study[Grid, Cell, DampingCurve, DampingPoint]):
         for octave, recovered in zip(result.octaves, result.recovered, strict=True):
             yield Measured(1, f"recovered at damping {2.0**octave:g}", recovered)
 
-    def figures(self, summary: Summary[DampingPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[DampingPoint]) -> dict[str, "Figure"]:
         """The largest damping against `d`, the curves, and those of batches where there are any."""
+        from memsolve.report.power_law import power_law_figure
+        from memsolve.study.one_step import damping_figures
+
         figures = {
             "damping-against-d": power_law_figure(
                 summary,

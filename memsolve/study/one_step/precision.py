@@ -5,9 +5,9 @@ that leaves the small ones small does not store the facts in their directions.
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary, TableCell
 from memsolve.engine.results.estimate import COUNT, jackknife
@@ -18,8 +18,10 @@ from memsolve.study.one_step.base import (
     capacity_points,
     laws,
 )
-from memsolve.study.one_step.figures import shares_of_exact
 from memsolve.study.one_step.points import CapacityPoint, PrecisionPoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EXACT = "muon:backend=reference"
 """The baseline: the polar factor by a singular value decomposition."""
@@ -93,8 +95,10 @@ class PrecisionStudy(OneStepStudy[PrecisionPoint]):
             text += f" [{point.share_low:.0%}, {point.share_high:.0%}]"
         return text
 
-    def figures(self, summary: Summary[PrecisionPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[PrecisionPoint]) -> dict[str, "Figure"]:
         """The share of every optimizer at each `d`."""
+        from memsolve.study.one_step.figures import shares_of_exact
+
         return {"precision": shares_of_exact(summary)}
 
 

@@ -1,17 +1,19 @@
 """The saturation batch size: where the items recovered from batches reach the plateau."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Grid, Summary
 from memsolve.engine.results.estimate import Estimate, Floats, power_law_exponent
 from memsolve.report.formatting import format_count
-from memsolve.report.power_law import power_law_figure
 from memsolve.study.formatting import format_value
 from memsolve.study.one_step.base import OneStepStudy, Results, laws, step_results
 from memsolve.study.one_step.crossing import Crossing
-from memsolve.study.one_step.figures import saturation_curves
 from memsolve.study.one_step.points import SaturationPoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class SaturationStudy(OneStepStudy[SaturationPoint]):
@@ -82,8 +84,11 @@ class SaturationStudy(OneStepStudy[SaturationPoint]):
         crossing = f"{self.value(point)} [{format_count(point.low)}, {format_count(point.high)}]"
         return f"{crossing}, peak {point.peak / point.plateau:.2f} of the plateau"
 
-    def figures(self, summary: Summary[SaturationPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[SaturationPoint]) -> dict[str, "Figure"]:
         """Recovered items against the batch size, and the saturation batch size against `d`."""
+        from memsolve.report.power_law import power_law_figure
+        from memsolve.study.one_step.figures import saturation_curves
+
         return {
             "saturation-against-batch": saturation_curves(summary),
             "saturation-against-d": power_law_figure(

@@ -24,6 +24,7 @@ from memsolve.report.drawing import (
 )
 from memsolve.report.names import shorten_names
 from memsolve.study.one_step.points import SpectralPoint
+from memsolve.study.one_step.spectral_exponent import finite_exponent
 
 FAMILY = "U S^p V^T"
 
@@ -41,21 +42,6 @@ THEORY: dict[str, dict[str, Any]] = {
 
 LINE_POINTS = 41
 """Points of a line of theory."""
-
-
-def finite_exponent(
-    power: float | None, alpha: float, points: Sequence[SpectralPoint]
-) -> float | None:
-    """Slope in `d` of the expected counts at the dimensions of some points.
-
-    None without a power, with one of -1/2 or below, and with a single dimension.
-    """
-    if power is None or power <= -1 / 2 or len(points) < 2:
-        return None
-    counts = [
-        theory.spectral_power_count(power, alpha, point.dim, point.num_items) for point in points
-    ]
-    return float(np.polyfit(np.log([point.dim for point in points]), np.log(counts), 1)[0])
 
 
 def exponents_against_power(summary: Summary[SpectralPoint]) -> Figure:

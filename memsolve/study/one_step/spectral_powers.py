@@ -1,6 +1,6 @@
 """The capacity of one step `U f(S) V^T`, where `f` is a power or draws random singular values."""
 
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from memsolve import theory
 from memsolve.engine import Fit, Grid, Summary, TableCell
@@ -14,7 +14,10 @@ from memsolve.study.one_step.base import (
 )
 from memsolve.study.one_step.counts import CountStudy
 from memsolve.study.one_step.points import SpectralPoint
-from memsolve.study.one_step.spectral_figure import exponents_against_power, finite_exponent
+from memsolve.study.one_step.spectral_exponent import finite_exponent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 POWERS = -0.25, -0.125, 0.0, 0.125, 0.25, 0.5, 0.75, 1.0
 
@@ -64,8 +67,10 @@ class SpectralPowersStudy(CountStudy[SpectralPoint]):
             "theory at these d": TableCell("-" if slope is None else f"{slope:.2f}", slope),
         }
 
-    def figures(self, summary: Summary[SpectralPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[SpectralPoint]) -> dict[str, "Figure"]:
         """The exponent against the power, and the counts against `d`."""
+        from memsolve.study.one_step.spectral_figure import exponents_against_power
+
         return {
             "exponent-against-power": exponents_against_power(summary),
             **super().figures(summary),

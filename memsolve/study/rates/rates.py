@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from memsolve import theory
 from memsolve.engine import Fit, Study, Summary, TableCell
@@ -17,7 +16,6 @@ from memsolve.report.formatting import format_count
 from memsolve.seeds import seeded
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.base import methods
-from memsolve.study.rates import figures
 from memsolve.study.rates.grid import RatesGrid, RatesKey, RatesTrial
 from memsolve.study.rates.point import RatesPoint, rate, rates_points
 from memsolve.study.rates.selection import (
@@ -33,6 +31,9 @@ from memsolve.study.training.grid import Candidate
 from memsolve.study.training.trajectory import walk
 from memsolve.study.training.tuning import unit_lr
 from memsolve.training import Builder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
@@ -169,8 +170,10 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
         """Items recovered after each step."""
         return measured([(f"recovered, {result.gradient} gradient", result.recovered)], step=0)
 
-    def figures(self, summary: Summary[RatesPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[RatesPoint]) -> dict[str, "Figure"]:
         """Exponents against the step, and items against the step at each `d`."""
+        from memsolve.study.rates import figures
+
         return {
             "rates": figures.exponents(summary),
             "rates-items": figures.items(summary),

@@ -1,9 +1,9 @@
 """Training dynamics: items recovered over many steps, by tuned optimizers."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from memsolve import theory
 from memsolve.engine import Fit, Summary, TableCell
@@ -11,7 +11,6 @@ from memsolve.engine.results.estimate import power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.formatting import format_count
-from memsolve.study.training import figures
 from memsolve.study.training.early_ends import format_early_ends
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey, by_tuning_key
 from memsolve.study.training.point import DynamicsPoint, dynamics_point, last_counts
@@ -23,8 +22,10 @@ from memsolve.study.training.trajectory import (
     trajectory,
 )
 from memsolve.study.training.tuned_study import TrainingStudy
-from memsolve.study.training.tuning_figures import tuning_figures
 from memsolve.training import Builder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint]):
@@ -139,8 +140,11 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
             for level, value in zip(QUANTILES, quantiles, strict=True):
                 yield Measured(step, f"margin at {level:.0%}", value)
 
-    def figures(self, summary: Summary[DynamicsPoint]) -> dict[str, Figure]:
+    def figures(self, summary: Summary[DynamicsPoint]) -> dict[str, "Figure"]:
         """Recovered items and loss against steps, margins, and the tuning curves."""
+        from memsolve.study.training import figures
+        from memsolve.study.training.tuning_figures import tuning_figures
+
         return {
             "dynamics": figures.recovered(summary),
             "dynamics-loss": figures.loss(summary),
