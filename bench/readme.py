@@ -1,6 +1,8 @@
-"""`python -m bench.readme`: write the tables of README.md and docs/ from bench/results/.
+"""`python -m bench.readme`: write the tables of README.md and docs/.
 
-Only what is between the markers is written. A test fails if a table differs from its record.
+They are those of the records in bench/results/, and of the formulas in bench/scaling/.
+
+Only what is between the markers is written. A test fails if a table differs.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import numpy as np
 from bench import record
 from bench.registry import OURS
 from bench.repository import ROOT
+from bench.scaling.tables import sweeps_table, ways_table
 from bench.timing import Timing
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import mean
@@ -42,6 +45,8 @@ def pages() -> dict[Path, str]:
         "leaderboard": full,
         "best": shorten(full),
         "rates": rates_table(load_summary(rates, RATES)),
+        "sweeps": sweeps_table(),
+        "ways": ways_table(),
     }
     texts = {path: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))}
     for name, table in tables.items():

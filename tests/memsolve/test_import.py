@@ -17,7 +17,7 @@ finally:
 
 WORKER = """
 import sys
-import memsolve.engine.execution.worker, memsolve.examples.factual_recall.comparison
+import memsolve.engine.execution.local, memsolve.examples.factual_recall.comparison
 from memsolve.study import Grid, capacity
 print(*sys.modules)
 grid = Grid(["sgd", "muon"], dims=[8], seeds=1, device="cpu")

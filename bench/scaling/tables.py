@@ -1,0 +1,64 @@
+"""The tables of `docs/scaling.md`, in Markdown; `python -m bench.readme` writes them."""
+
+from bench.scaling.sweep import efficiencies
+from bench.scaling.ways import (
+    Way,
+    efficiency,
+    items_shared,
+    kernel_outputs,
+    limit,
+    muon_replicated,
+    muon_sharded,
+    outputs_shared,
+    seconds,
+)
+
+WORKERS = 1, 2, 4, 16, 64, 256, 1024
+GPUS = 2, 4, 8, 16, 64, 256, 1024
+
+WAYS: dict[str, Way] = {
+    "items of a memory, d = 8192": items_shared(8192),
+    "items of a memory, d = 2048": items_shared(2048),
+    "outputs of a memory*, d = 8192": outputs_shared(8192),
+    "outputs of a memory*, d = 2048": outputs_shared(2048),
+    "Muon, parameters sharded": muon_sharded(4096, 128),
+    "Muon, parameters replicated": muon_replicated(4096, 128),
+    "kernels, outputs sharded": kernel_outputs(8192, 131072, 4096),
+}
+"""By what is shared out. Muon has 128 matrices of 4096 rows and columns; the kernels 8192 queries,
+131072 outputs and d = 4096."""
+
+
+def sweeps_table() -> str:
+    """The efficiency of sweeps."""
+    columns = [efficiencies(workers) for workers in WORKERS]
+    rows = [[name, *(f"{column[name]:.2f}" for column in columns)] for name in columns[0]]
+    return _table(["workers", *map(str, WORKERS)], rows)
+
+
+def ways_table() -> str:
+    """The efficiency of the ways, what a step takes, and where each stops."""
+    head = ["shared out", "one GPU", "bytes at 64", *map(str, GPUS), "0.5 up to", "then"]
+    return _table(head, [_row(name, way) for name, way in WAYS.items()])
+
+
+def _row(name: str, way: Way) -> list[str]:
+    gpus, what = limit(way)
+    return [
+        name,
+        format_seconds(seconds(way, 1)),
+        f"{way(64).passing(64) / 1e9:.2g} GB",
+        *(f"{efficiency(way, each):.2f}" for each in GPUS),
+        str(gpus),
+        what,
+    ]
+
+
+def format_seconds(duration: float) -> str:
+    """A duration of at least a millisecond, at least two digits."""
+    return f"{1e3 * duration:.0f} ms" if duration < 1 else f"{duration:.2g} s"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    ruler = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ruler, *rows])
