@@ -70,6 +70,16 @@ class Work(NamedTuple):
         return sum(each.passing(gpus) for each in self.exchanges)
 
 
+WORD = 8
+"""Bytes of an integer, by which ranks agree that none has failed."""
+
+AGREEMENT = Exchange("all_reduce", WORD)
+ARGUMENTS = 10 * WORD
+"""Bytes that describe a rank's arguments of a kernel, which the ranks compare."""
+
+REQUEST = [Exchange("broadcast", WORD), Exchange("broadcast", 1 << 9), AGREEMENT]
+"""What goes with an operation of a memory: its length, the operation, and the agreement."""
+
 Way = Callable[[int], Work]
 """The work of a step, given the number of GPUs."""
 
@@ -96,15 +106,23 @@ def limit(way: Way, least: float = 0.5) -> tuple[int, str]:
     return gpus, max(parts, key=lambda part: parts[part])
 
 
-def memory_flops(dim: int) -> float:
-    """Of a step on all items, with its gradient and its recall: three passes of `2 N^2 d`."""
-    num_items = ITEMS_PER_DIM * dim
-    return 6 * num_items**2 * dim + 6 * num_items * dim**2
+def gradient_flops(num_items: int, dim: int) -> float:
+    """Of the gradient on all items: queries, two passes over all pairs, and the sum over items."""
+    return 4 * num_items**2 * dim + 4 * num_items * dim**2
+
+
+def recall_flops(num_items: int, dim: int) -> float:
+    """Of finding the items recovered, where all are: one pass over all pairs.
+
+    An item that is not recovered is compared with a few hundred others only.
+    """
+    return 2 * num_items**2 * dim + 2 * num_items * dim**2
 
 
 def _memory(dim: int, exchanges: Sequence[Exchange]) -> Work:
-    shared = memory_flops(dim) / (hardware.SOFTMAX * hardware.TF32)
-    return Work(shared, _sign(dim), exchanges)
+    sizes = ITEMS_PER_DIM * dim, dim
+    flops = gradient_flops(*sizes) + recall_flops(*sizes)
+    return Work(flops / (hardware.SOFTMAX * hardware.TF32), _sign(dim), exchanges)
 
 
 def _sign(dim: int) -> float:
@@ -116,11 +134,12 @@ def items_shared(dim: int) -> Way:
     weight, num_items = FLOAT32 * dim**2, ITEMS_PER_DIM * dim
     loss_and_gradient = FLOAT32 * (dim**2 + 1)
     gradient = [
+        *REQUEST,
         Exchange("broadcast", weight),
         Exchange("all_to_all", loss_and_gradient),
         Exchange("gather", loss_and_gradient),
     ]
-    recall = [Exchange("broadcast", weight), Exchange("gather", num_items)]
+    recall = [*REQUEST, Exchange("broadcast", weight), Exchange("gather", num_items)]
     return lambda _: _memory(dim, [*gradient, *recall])
 
 
@@ -134,7 +153,7 @@ def outputs_shared(dim: int) -> Way:
     exchanges = [
         Exchange("all_gather", BFLOAT16 * num_items * dim),
         Exchange("all_to_all", FLOAT32 * num_items * (dim + 3)),
-        *items_shared(dim)(1).exchanges[:3],
+        *items_shared(dim)(1).exchanges[:6],
     ]
     return lambda _: _memory(dim, exchanges)
 
@@ -153,7 +172,7 @@ def muon_replicated(dim: int, matrices: int) -> Way:
     def work(gpus: int) -> Work:
         owned = [len(range(rank, matrices, gpus)) for rank in range(min(gpus, matrices))]
         broadcasts = [Exchange("broadcast", FLOAT32 * count * dim**2) for count in owned]
-        return Work(_signs(dim, matrices, gpus), 0.0, broadcasts)
+        return Work(_signs(dim, matrices, gpus), 0.0, [AGREEMENT, *broadcasts])
 
     return work
 
@@ -163,7 +182,7 @@ def muon_sharded(dim: int, matrices: int) -> Way:
 
     def work(gpus: int) -> Work:
         shards = Exchange("all_to_all", FLOAT32 * matrices * dim**2 / gpus)
-        return Work(_signs(dim, matrices, gpus), 0.0, [shards, shards])
+        return Work(_signs(dim, matrices, gpus), 0.0, [AGREEMENT, shards, shards])
 
     return work
 
@@ -179,6 +198,7 @@ def kernel_outputs(batch: int, num_outputs: int, dim: int) -> Way:
 
     def work(gpus: int) -> Work:
         shared = flops / (hardware.SOFTMAX * hardware.BFLOAT16)
-        return Work(shared, 0.0, [own, Exchange("all_gather", gpus * part)])
+        agreement = Exchange("all_gather", gpus * ARGUMENTS)
+        return Work(shared, 0.0, [agreement, own, Exchange("all_gather", gpus * part)])
 
     return work

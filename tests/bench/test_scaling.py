@@ -91,7 +91,7 @@ def test_the_bytes_of_muon_fall_only_where_parameters_are_sharded() -> None:
         [way(256, 128)(gpus).passing(gpus) for gpus in (32, 64)]
         for way in (muon_replicated, muon_sharded)
     )
-    assert replicated[0] == replicated[1] == 128 * 256**2 * FLOAT32
+    assert replicated == pytest.approx([128 * 256**2 * FLOAT32] * 2, rel=1e-4)
     assert sharded[1] == pytest.approx(sharded[0] / 2, rel=0.05)
     assert efficiency(muon_sharded(1 << 20, 8), 64) == pytest.approx(1 / 8, rel=0.01)
 
