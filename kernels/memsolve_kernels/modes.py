@@ -69,3 +69,22 @@ def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
         return result
 
     return wrapper
+
+
+def is_distributed(value: object) -> bool:
+    """Whether a value is a DTensor, without an import of its module, which takes a second."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def eager_if_distributed(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Exclude calls with a `group`, or with a DTensor, from compiled graphs."""
+    eager = untraced(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if kwargs.get("group") is None and not any(map(is_distributed, (*args, *kwargs.values()))):
+            return function(*args, **kwargs)
+        return eager(*args, **kwargs)
+
+    return wrapper

@@ -231,7 +231,7 @@ class SoftmaxBackend(ABC):
             inputs = queries[rows], outputs, targets[rows]
             return self.finish_odds(self.partial_odds(*inputs), *inputs)
 
-        return _by_blocks(run, self.query_blocks("odds", queries, outputs))
+        return by_blocks(run, self.query_blocks("odds", queries, outputs))
 
     def covariance(
         self,
@@ -251,7 +251,7 @@ class SoftmaxBackend(ABC):
             partial = self.partial_covariance(queries[r], outputs, targets[r], context)
             return self.finish_covariance(partial, context)
 
-        return _by_blocks(run, self.query_blocks("covariance", queries, outputs))
+        return by_blocks(run, self.query_blocks("covariance", queries, outputs))
 
     def curvature(
         self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
@@ -270,7 +270,7 @@ class SoftmaxBackend(ABC):
         return self.finish_ranks(partial, target_logit)
 
 
-def _by_blocks(run: Callable[[slice], Results], blocks: Sequence[slice]) -> Results:
+def by_blocks(run: Callable[[slice], Results], blocks: Sequence[slice]) -> Results:
     """Run block by block and write the results, (B, ...) each, into tensors of all rows."""
     if len(blocks) == 1:
         return run(blocks[0])
