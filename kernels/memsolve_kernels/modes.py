@@ -3,13 +3,16 @@
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import Parameter
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -71,7 +74,7 @@ def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
     return wrapper
 
 
-def is_distributed(value: object) -> bool:
+def is_distributed(value: object) -> "TypeGuard[DTensor]":
     """Whether a value is a DTensor, without an import of its module, which takes a second."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(value, module.DTensor)

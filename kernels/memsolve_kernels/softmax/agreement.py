@@ -50,7 +50,6 @@ class Header(NamedTuple):
 
     Attributes:
         valid: whether its arguments are.
-        position: of its shard among all.
         items: in its shard.
         total: items of the DTensor that its shard belongs to, or `NO_SIZE`.
         dim: d.
@@ -62,7 +61,6 @@ class Header(NamedTuple):
     """
 
     valid: int
-    position: int = 0
     items: int = 0
     total: int = NO_SIZE
     dim: int = 0
@@ -87,22 +85,19 @@ class Agreement(NamedTuple):
     num_items: int
 
 
-def agree(
-    arguments: Arguments, group: dist.ProcessGroup, position: int, total: int = NO_SIZE
-) -> Agreement:
+def agree(arguments: Arguments, group: dist.ProcessGroup, total: int = NO_SIZE) -> Agreement:
     """Check the arguments of all ranks.
 
     Args:
         arguments: of this rank.
-        group: of the ranks.
-        position: of this rank's shard among all.
+        group: of the ranks, whose order is that of the shards.
         total: items of the DTensor that its shard belongs to, if any.
 
     Raises:
         InputError: a subclass, on every rank: what is invalid on one, or differs between them.
     """
     try:
-        backend, header = _describe(arguments, position, total)
+        backend, header = _describe(arguments, total)
         headers = _gather(header, _digest(arguments), group)
     except InputError:
         device = getattr(arguments.queries, "device", None)
@@ -113,11 +108,11 @@ def agree(
     queries, targets, _, directions = _without_ignored(arguments)
     finite = {"queries": queries} | ({} if directions is None else {"directions": directions})
     check_values(targets, num_items, wait=backend.indexes_targets, **finite)
-    first = sum(each.items for each in headers if each.position < position)
+    first = sum(each.items for each in headers[: group.rank()])
     return Agreement(backend, first, num_items)
 
 
-def _describe(arguments: Arguments, position: int, total: int) -> tuple[SoftmaxBackend, Header]:
+def _describe(arguments: Arguments, total: int) -> tuple[SoftmaxBackend, Header]:
     """Check what this rank can check alone; its backend, and what the others have to know."""
     queries, outputs, *_ = arguments
     check_inputs(*arguments[:5], min_items=0)
@@ -126,7 +121,6 @@ def _describe(arguments: Arguments, position: int, total: int) -> tuple[SoftmaxB
     tracked = torch.is_grad_enabled() and (queries.requires_grad or outputs.requires_grad)
     return backend, Header(
         valid=1,
-        position=position,
         items=outputs.shape[0],
         total=total,
         dim=outputs.shape[1],

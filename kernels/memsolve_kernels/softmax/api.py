@@ -213,8 +213,10 @@ def _check(
     from memsolve_kernels.softmax.agreement import Arguments
     from memsolve_kernels.softmax.group import share
 
-    options = {"ignore_index": ignore_index, "backend": backend, "precision": precision}
-    return share(Arguments(*inputs, **options), group)
+    arguments = Arguments(*inputs)._replace(
+        ignore_index=ignore_index, backend=backend, precision=precision
+    )
+    return share(arguments, group)
 
 
 def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:

@@ -153,20 +153,19 @@ def share(
         InputError: invalid arguments, here or on another rank, or such as differ between ranks.
     """
     _check_eager(arguments)
-    outputs = arguments.outputs
+    outputs, total = arguments.outputs, NO_SIZE
     if is_distributed(outputs):
         if group is not None:
             raise InputError("outputs are a DTensor, which has a group of its own: omit group=")
-        group, position, total = _group_of(outputs)
-        arguments = arguments._replace(outputs=outputs.to_local())
+        ranks = _group_of(outputs)
+        arguments, total = arguments._replace(outputs=outputs.to_local()), outputs.shape[0]
     else:
-        _check_group(group)
-        position, total = group.rank(), NO_SIZE
-    if group.size() == 1:
+        ranks = _check_group(group)
+    if ranks.size() == 1:
         check_inputs(*arguments[:5])
         return arguments.outputs, arguments.backend
-    backend, *place = agree(arguments, group, position, total)
-    return arguments.outputs, Sharded(GroupPasses(backend, group), *place)
+    backend, *place = agree(arguments, ranks, total)
+    return arguments.outputs, Sharded(GroupPasses(backend, ranks), *place)
 
 
 def _check_eager(arguments: Arguments) -> None:
@@ -183,8 +182,8 @@ def _check_eager(arguments: Arguments) -> None:
             )
 
 
-def _group_of(outputs: "DTensor") -> tuple[dist.ProcessGroup, int, int]:
-    """The group of a DTensor's mesh, the position of this rank's shard, and the items of all."""
+def _group_of(outputs: "DTensor") -> dist.ProcessGroup:
+    """The group of a DTensor's mesh."""
     from torch.distributed.tensor import Shard
 
     mesh, placements = outputs.device_mesh, outputs.placements
@@ -194,12 +193,13 @@ def _group_of(outputs: "DTensor") -> tuple[dist.ProcessGroup, int, int]:
             "expected (Shard(0),) on one: redistribute it, or pass outputs.to_local() with group= "
             "those ranks that share the items among them"
         )
-    return mesh.get_group(), mesh.get_local_rank(), outputs.shape[0]
+    return mesh.get_group()
 
 
-def _check_group(group: object) -> None:
+def _check_group(group: object) -> dist.ProcessGroup:
     if not isinstance(group, dist.ProcessGroup):
         raise DtypeError(
             f"group has type {type(group).__name__}; expected a torch.distributed.ProcessGroup "
             "that this rank belongs to, such as torch.distributed.group.WORLD or mesh.get_group()"
         )
+    return group
