@@ -1,5 +1,6 @@
 """Outputs sharded over ranks: the errors of one process, and the same bits on every rank."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -122,7 +123,7 @@ def assert_as_close(value: Tensor, one: Tensor, truth: Tensor, label: object) ->
 def with_dtensors() -> None:
     """On one rank: a DTensor gives what one process does, and its gradient is a DTensor."""
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for items in (11, 5, 1):  # uneven, with an empty shard, and with three of them
@@ -135,7 +136,181 @@ def with_dtensors() -> None:
         torch.testing.assert_close(by_outputs.full_tensor(), expected.pop("by outputs"))
         torch.testing.assert_close(ours, expected)
 
+    plain = distribute_tensor(case.queries, mesh, [Replicate()])
+    uneven = DTensor.from_local(case.outputs[: dist.get_rank()], mesh, [Shard(0)])
+    for queries, outputs, message in (
+        (case.queries, plain, r"placed as \(Replicate\(\),\) on 1 dim.*; expected \(Shard\(0\),\)"),
+        (plain, head, r"queries are a DTensor; .*: queries\.full_tensor\(\)"),
+        (
+            case.queries,
+            uneven,
+            "a DTensor of 0 items on rank 0 of the group, and their shards have 3",
+        ),
+    ):
+        with pytest.raises(errors.InputError, match=message):
+            mk.retrieval(queries, outputs, case.targets)
+    with pytest.raises(errors.InputError, match="omit group="):
+        mk.retrieval(case.queries, head, case.targets, group=dist.group.WORLD)
 
-@pytest.mark.parametrize("size", [4])
-def test_dtensors_need_no_group(size: int) -> None:
-    run_ranks(with_dtensors, size)
+
+def test_dtensors_need_no_group() -> None:
+    run_ranks(with_dtensors, 4)
+
+
+def ignoring() -> None:
+    """On one rank: what ignored queries hold does not matter, though it differs between ranks."""
+    case = case_of(8, torch.float64)
+    ignored = torch.arange(7) % 3 == 1
+    targets, generator = case.targets.masked_fill(ignored, -100), torch.Generator()
+    noise = torch.randn(7, 5, generator=generator.manual_seed(dist.get_rank()))
+    q = torch.where(ignored[:, None], noise / (noise > 1), case.queries).requires_grad_()
+    shard = shard_of(case, (3, 5)).outputs
+    one = mk.softmax_loss(q, case.outputs, targets, ignore_index=-100)
+    options = {"ignore_index": -100, "group": dist.group.WORLD}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = mk.softmax_loss(q, shard, targets, **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(ours, one)
+    torch.testing.assert_close(*(torch.autograd.grad(each, q)[0] for each in (ours, one)))
+    none = mk.softmax_loss(q[:0], shard, targets[:0], **options)  # type: ignore[arg-type]
+    assert none == 0
+
+
+def test_ignored_queries_may_differ_between_ranks() -> None:
+    run_ranks(ignoring, 2)
+
+
+def counting(run: Callable[..., Any], counts: dict[str, int], name: str) -> Callable[..., Any]:
+    def counted(*args: Any, **options: Any) -> Any:
+        counts[name] += 1
+        return run(*args, **options)
+
+    return counted
+
+
+def collectives() -> dict[str, int]:
+    """On one rank, how many each function issues, and a backward pass after them."""
+    names = "all_gather", "all_reduce"
+    counts = dict.fromkeys(names, 0)
+    for name in names:
+        setattr(dist, name, counting(getattr(dist, name), counts, name))
+    case = case_of(8, torch.float64)
+    queries, sizes = case.queries, (8,) if dist.get_world_size() == 1 else (5, 3)
+    case, group = shard_of(case, sizes), dist.group.WORLD
+    totals = {}
+
+    def count(label: str, run: Callable[[], Any]) -> Any:
+        counts.update(dict.fromkeys(names, 0))
+        result = run()
+        totals[label] = sum(counts.values())
+        return result
+
+    q, v = queries.clone().requires_grad_(), case.outputs.clone().requires_grad_()
+    inputs = case.outputs, case.targets
+    count("gradient", lambda: mk.softmax_gradient(queries, *inputs, group=group))
+    count("hvp", lambda: mk.softmax_hvp(queries, queries, *inputs, group=group))
+    count("retrieval", lambda: mk.retrieval(queries, *inputs, group=group))
+    loss = count("loss", lambda: mk.softmax_loss(q, v, case.targets, group=group))
+    grad = torch.autograd.grad
+    gradient, _ = count("backward", lambda: grad(loss, (q, v), create_graph=True))
+    count("second", lambda: grad(gradient, q, queries))
+    return totals
+
+
+def test_a_group_of_one_issues_no_collective_and_a_backward_pass_none() -> None:
+    assert set(run_ranks(collectives, 1)[0].values()) == {0}
+    expected = {"gradient": 3, "hvp": 4, "retrieval": 3, "loss": 3, "backward": 0, "second": 2}
+    assert run_ranks(collectives, 2) == [expected, expected]
+
+
+WRONG: list[tuple[Callable[[int, Case, Any], object], str]] = [
+    (lambda odd, c, on: on(c, v=c.outputs[:, :3] if odd else c.outputs), "the same last dimension"),
+    (lambda odd, c, on: on(c, v=c.outputs * (torch.nan if odd else 1)), r"outputs\[0, 0\] is nan"),
+    (
+        lambda odd, c, on: on(c, q=c.queries[:, 2 * odd :], v=c.outputs[:, 2 * odd :]),
+        "outputs have d = 3 on rank 1 and 5 on rank 0",
+    ),
+    (
+        lambda odd, c, on: on(c.to(torch.bfloat16) if odd else c),
+        "outputs are torch.bfloat16 on rank 1 and torch.float32 on rank 0",
+    ),
+    (
+        lambda odd, c, on: on(c, q=c.queries[odd:], y=c.targets[odd:]),
+        "there are 6 queries on rank 1 and 7 on rank 0; .* gather the batches",
+    ),
+    (
+        lambda odd, c, on: on(c, q=c.queries + odd),
+        "on rank 1 are not those on rank 0, .* gather the batches",
+    ),
+    (lambda odd, c, on: on(c, y=c.targets.roll(odd)), "on rank 1 are not those on rank 0"),
+    (lambda odd, c, on: on(c, weights=c.weights + odd), "on rank 1 are not those on rank 0"),
+    (
+        lambda odd, c, on: on(c, function=mk.softmax_hvp, directions=c.queries + odd),
+        "on rank 1 are not those on rank 0",
+    ),
+    (
+        lambda odd, c, on: on(c, v=c.outputs.clone().requires_grad_(odd > 0)),
+        "require a gradient is True on rank 1 and False on rank 0",
+    ),
+    (
+        lambda odd, c, on: on(c, backend="reference" if odd else "torch"),
+        "backend is 'reference' on rank 1 and 'torch' on rank 0",
+    ),
+    (lambda odd, c, on: on(c, y=c.targets + 6), r"expected an item in \[0, 6\)"),
+    (lambda odd, c, on: on(c, y=c.targets - 6), r"expected an item in \[0, 6\)"),
+    (lambda odd, c, on: on(c, v=c.outputs[:0]), "no rank of the group has any"),
+    (lambda odd, c, on: on(c, q=c.queries / 0), r"queries\[0, 0\] is .*inf"),
+    (lambda odd, c, on: on(c, group="world"), "group has type str; expected a torch.distributed"),
+    (lambda odd, c, on: on(c, precision="tf32"), "needs backend='triton'"),
+]
+
+
+def call(
+    case: Case,
+    *,
+    function: Callable[..., object] = mk.softmax_loss,
+    q: Tensor | None = None,
+    v: Tensor | None = None,
+    y: Tensor | None = None,
+    **options: Any,
+) -> object:
+    inputs = {"queries": q, "outputs": v, "targets": y}
+    given = {name: each for name, each in inputs.items() if each is not None}
+    inputs = {"queries": case.queries, "outputs": case.outputs, "targets": case.targets}
+    return function(**{**inputs, **given, "group": dist.group.WORLD, **options})
+
+
+def errors_of_wrong_calls() -> list[str]:
+    """On one rank, the messages of calls that are wrong on one rank, or on both."""
+    case, texts = shard_of(case_of(6, torch.float32), (4, 2)), []
+    for wrong, _ in WRONG:
+        with pytest.raises(errors.InputError) as raised:
+            wrong(dist.get_rank(), case, call)
+        texts.append(str(raised.value))
+    with pytest.raises(NotImplementedError, match=r"use torch\.autograd"):
+        torch.func.grad(lambda q: call(case, q=q))(case.queries)
+    return texts
+
+
+def test_what_is_wrong_on_one_rank_raises_on_every_rank() -> None:
+    for (_, pattern), *texts in zip(WRONG, *run_ranks(errors_of_wrong_calls, 2), strict=True):
+        assert re.search(pattern, texts[1])
+        own = "rank 1 of the group has invalid arguments"
+        assert texts[0] == texts[1] or texts[0].startswith(own)
+
+
+def compiled() -> None:
+    """On one rank: a call with a group is outside of the graph."""
+    case, group = case_of(8, torch.float64), dist.group.WORLD
+
+    def loss(queries: Tensor) -> Tensor:
+        return mk.softmax_loss(queries.sin(), *case.args[1:], group=group).exp()
+
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(loss, backend="eager", fullgraph=True)(case.queries)
+    torch.compiler.reset()
+    ours = torch.compile(loss, backend="eager")(case.queries)
+    torch.testing.assert_close(ours, loss(case.queries))
+
+
+def test_a_compiled_function_breaks_its_graph_for_a_group() -> None:
+    run_ranks(compiled, 1)

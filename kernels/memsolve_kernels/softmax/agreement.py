@@ -4,6 +4,7 @@ The sizes of the shards go with all that has to be equal or valid on every rank,
 argument of one rank raises on each, and none waits for another.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -140,17 +141,30 @@ def _gather(header: Header, digest: Tensor, group: dist.ProcessGroup) -> list[He
     return [Header(*row) for row in gathered.tolist()]
 
 
-_MUST_AGREE: dict[str, tuple[type[InputError], str]] = {
-    "dim": (ShapeError, "outputs have another number of dimensions d"),
-    "dtype": (DtypeError, "outputs have another dtype"),
-    "batch": (ShapeError, "there is another number of queries"),
+_GATHER = "every rank must pass the same ones: gather the batches of all ranks"
+_DIFFERENCES: dict[str, tuple[type[InputError], str]] = {
+    "dim": (ShapeError, "outputs have d = {} on rank {rank} and {} on rank 0; use the same d"),
+    "dtype": (DtypeError, "outputs are {} on rank {rank} and {} on rank 0; convert them"),
+    "batch": (ShapeError, f"there are {{}} queries on rank {{rank}} and {{}} on rank 0; {_GATHER}"),
     "digest": (
         InputError,
-        "queries, targets, weights or directions differ: gather the batches of all ranks, so that "
-        "each rank has the same bits",
+        "queries, targets, weights or directions on rank {rank} are not those on rank 0, bit for "
+        f"bit; {_GATHER}",
     ),
-    "backend": (BackendError, "another backend is used: name one by backend="),
-    "tracked": (InputError, "only one of the two needs a gradient by queries or outputs"),
+    "backend": (
+        BackendError,
+        "backend is {!r} on rank {rank} and {!r} on rank 0; name one by backend=",
+    ),
+    "tracked": (
+        InputError,
+        "whether queries or outputs require a gradient is {} on rank {rank} and {} on rank 0; let "
+        "them require it on every rank, or on none",
+    ),
+}
+_NAMES: dict[str, Callable[[int], object]] = {
+    "dtype": FLOATS.__getitem__,
+    "backend": BACKENDS.__getitem__,
+    "tracked": bool,
 }
 
 
@@ -161,18 +175,20 @@ def _check_agreement(headers: list[Header]) -> None:
             raise InputError(
                 f"rank {rank} of the group has invalid arguments; its error says which"
             )
-    for name, (error, what) in _MUST_AGREE.items():
+    for field, (error, text) in _DIFFERENCES.items():
+        name, zero = _NAMES.get(field, int), getattr(headers[0], field)
         for rank, header in enumerate(headers):
-            if getattr(header, name) != getattr(headers[0], name):
-                raise error(f"on rank {rank} of the group, as compared with rank 0, {what}")
+            value = getattr(header, field)
+            if value != zero:
+                raise error(text.format(name(value), name(zero), rank=rank))
     items = sum(header.items for header in headers)
     if items == 0:
-        raise ShapeError("outputs (N, d) must have an item, and no rank has any")
+        raise ShapeError("outputs (N, d) must have an item, and no rank of the group has any")
     for rank, header in enumerate(headers):
         if header.total not in (NO_SIZE, items):
             raise ShapeError(
                 f"outputs are a DTensor of {header.total} items on rank {rank} of the group, and "
-                f"its shards have {items}: pass shape= and stride= to DTensor.from_local"
+                f"their shards have {items}: pass shape= and stride= to DTensor.from_local"
             )
 
 

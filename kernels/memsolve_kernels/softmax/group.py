@@ -43,19 +43,19 @@ class GroupPasses(ShardPasses):
         return own
 
     def gather(self, partial: Partial) -> Partial:
-        """The parts of all ranks, in their order."""
+        """The parts of all ranks, in their order, by one collective of bytes."""
         size, fields = self.group.size(), [each.contiguous() for each in partial]
         packed = torch.cat([each.view(torch.uint8).flatten() for each in fields])
+        if packed.numel() == 0:  # without queries
+            return partial
         gathered = packed.new_empty(size, packed.numel())
-        if packed.numel():
-            dist.all_gather(list(gathered), packed, group=self.group)
+        dist.all_gather(list(gathered), packed, group=self.group)
         columns = gathered.split([each.nbytes for each in fields], 1)
-        return type(partial)(
-            *(
-                column.contiguous().view(each.dtype).view(size, *each.shape[1:])
-                for column, each in zip(columns, fields, strict=True)
-            )
-        )
+        parts = [
+            column.contiguous().view(each.dtype).view(size, *each.shape[1:])
+            for column, each in zip(columns, fields, strict=True)
+        ]
+        return type(partial)(*parts)
 
     def blocks(self, queries: Tensor) -> list[slice]:
         """As many queries as `GATHERED_BYTES` hold of all ranks."""
