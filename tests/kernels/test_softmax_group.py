@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import memsolve_kernels as mk
@@ -12,11 +13,14 @@ import torch.distributed as dist
 from memsolve_kernels import errors
 from memsolve_kernels.dispatch import BackendName
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from tests.kernels.softmax_cases import Case, relative_error
 from tests.kernels.softmax_ranks import equal, everything, shard_of, to_numpy
 from tests.ranks import run_ranks
 
+DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
+RECIPES = re.findall(r"```text\n(.*?)```", DOCS.read_text(), re.DOTALL)
 SIZES = {
     2: {"even": (6, 6), "uneven": (9, 3), "empty": (0, 12), "one item": (0, 1)},
     4: {
@@ -274,3 +278,37 @@ def compiled() -> None:
 
 def test_a_compiled_function_breaks_its_graph_for_a_group() -> None:
     run_ranks(compiled, 1)
+
+
+def recipes() -> None:
+    """On one rank: the recipes of docs/kernels.md do what one process does."""
+    from torch.distributed.fsdp import fully_shard
+
+    rank, size = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(0)
+    case, tokens = case_of(7, torch.float32), torch.randn(8, 6)
+    labels = torch.randint(7, (8,))
+    body, head = torch.nn.Linear(6, 5), torch.nn.Linear(5, 7, bias=False)
+    expected = cross_entropy(head(body(tokens)), labels)
+    expected.backward()
+    parameters = body.weight, head.weight
+    gradients = [each.grad.clone() for each in parameters if each.grad is not None]
+    body.zero_grad(), head.zero_grad()
+
+    names = {name: value for name, value in vars(mk).items() if not name.startswith("_")}
+    names |= {"torch": torch, "dist": dist, "rank": rank, "size": size, "fully_shard": fully_shard}
+    names |= {"body": body, "head": head, "tokens": tokens.chunk(size)[rank]}
+    names |= {"labels": labels.chunk(size)[rank]}
+    names |= {"queries": case.queries, "outputs": case.outputs, "targets": case.targets}
+    for recipe in RECIPES:
+        exec(recipe, names)
+    torch.testing.assert_close(names["loss"], expected)
+    for each, truth in zip((body.weight, head.weight), gradients, strict=True):
+        assert each.grad is not None
+        torch.testing.assert_close(each.grad.full_tensor(), truth)  # type: ignore[operator]
+    torch.testing.assert_close(names["statistics"], mk.retrieval(*case.args[:3]))
+
+
+def test_the_recipes_of_the_docs_train_as_one_process() -> None:
+    assert len(RECIPES) == 2
+    run_ranks(recipes, 2)
