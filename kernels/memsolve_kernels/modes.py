@@ -3,13 +3,16 @@
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import Parameter
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -67,5 +70,24 @@ def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
 
         result: Result = call_untraced(function, *args, **kwargs)
         return result
+
+    return wrapper
+
+
+def is_distributed(value: object) -> "TypeGuard[DTensor]":
+    """Whether a value is a DTensor, without an import of its module, which takes a second."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def eager_if_distributed(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Exclude calls with a `group`, or with a DTensor, from compiled graphs."""
+    eager = untraced(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if kwargs.get("group") is None and not any(map(is_distributed, (*args, *kwargs.values()))):
+            return function(*args, **kwargs)
+        return eager(*args, **kwargs)
 
     return wrapper

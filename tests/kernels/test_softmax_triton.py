@@ -12,8 +12,10 @@ from dataclasses import replace
 from functools import partial
 
 import memsolve_kernels as mk
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memsolve_kernels import architectures
@@ -25,6 +27,8 @@ from memsolve_kernels.softmax.backends import select_backend
 
 from tests.kernels.softmax_bounds import DEVICE, PASSES, check, check_retrieval
 from tests.kernels.softmax_cases import Case, by_parts, ours, relative_error, run_all
+from tests.kernels.softmax_ranks import equal, everything, shard_of, to_numpy
+from tests.ranks import run_ranks
 
 GPU = torch.cuda.is_available()
 if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
@@ -386,3 +390,29 @@ def test_operators_keep_the_rules_of_torch_library() -> None:
     scale = odds[0].sigmoid()
     check(ops.softmax_outputs, (q, v, y, others, scale, "triton", None))
     check(ops.softmax_odds, (q.requires_grad_(), v, y, "triton", None))
+
+
+SHARDED = [(70, torch.float16), (40, torch.float32), (1, torch.float16)]
+
+
+def on_two_ranks() -> list[dict[str, np.ndarray]]:
+    """On one rank, of which each splits its items."""
+    plan.count_sms = lambda _: 5
+    results = []
+    for items, dtype in SHARDED:
+        case = Case.random(3, items, 16, dtype=dtype, scale=3.0)
+        shard = shard_of(case, (items // 3, items - items // 3))
+        results.append(to_numpy(everything(shard, group=dist.group.WORLD, backend="triton")))
+    return results
+
+
+@pytest.mark.skipif(GPU, reason="the ranks interpret the kernels on a CPU")
+def test_shards_on_ranks_merge_to_the_whole() -> None:
+    for (items, dtype), *shards in zip(SHARDED, *run_ranks(on_two_ranks, 2), strict=True):
+        by_outputs = np.concatenate([each.pop("by outputs") for each in shards])
+        assert equal(*shards)
+        case = Case.random(3, items, 16, dtype=dtype, scale=3.0).to(torch.float64)
+        close = 20 * torch.finfo(dtype).eps
+        for name, true in everything(case, backend="reference").items():
+            value = torch.from_numpy(shards[0].get(name, by_outputs)).to(true.dtype)
+            torch.testing.assert_close(value, true, rtol=close, atol=close)

@@ -6,20 +6,26 @@ that loss, gradient and margin keep their relative accuracy however close to 1 i
 
 On a CPU values are checked. For the Triton kernels a check would stall the GPU: there NaN and
 infinity propagate to the results, and a target outside `[0, N)` gives a row of NaN and rank -1.
+
+Where the outputs are sharded over ranks, the object that exchanges with the other ranks takes the
+place of the backend's name (`group.py`).
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from memsolve_kernels.dispatch import BackendName, Precision
-from memsolve_kernels.modes import without_autocast
+from memsolve_kernels.modes import eager_if_distributed, is_distributed, without_autocast
 from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.checks import Reduction, check_finite, check_inputs, check_reduction
 from memsolve_kernels.softmax.interface import accumulation_dtype
 from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Retrieval(NamedTuple):
@@ -41,6 +47,7 @@ class Retrieval(NamedTuple):
     loss: Tensor
 
 
+@eager_if_distributed
 def softmax_loss(
     queries: Tensor,
     outputs: Tensor,
@@ -49,6 +56,7 @@ def softmax_loss(
     *,
     reduction: Reduction = "weighted",
     ignore_index: int | None = None,
+    group: "ProcessGroup | None" = None,
     backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
@@ -59,12 +67,16 @@ def softmax_loss(
 
     Args:
         queries: (B, d), float64, float32, bfloat16 or float16.
-        outputs: (N, d), keys and values at once.
+        outputs: (N, d), keys and values at once. With a group, this rank's shard (N_r, d) of them,
+            which may be empty; a DTensor that is sharded over its rows needs no `group`.
         targets: (B,), integers in [0, N).
         weights: (B,), by default 1/B each, where B does not count ignored queries.
         reduction: "weighted" for the sum, or "none" for the loss of each query, without weights.
         ignore_index: target value of ignored queries. Their loss and gradient are zero, and query
             and weight may be anything, NaN included.
+        group: process group whose ranks hold the shards of the outputs, in their order. Every rank
+            calls with the same bits in all other arguments, and numbers of items among those of
+            all ranks as targets; each gets the same result, and the gradient of its own outputs.
         backend: "reference", "torch" or "triton"; None selects by device.
         precision: of float32 products on tensor cores; None is "ieee" in the Triton kernels, and
             follows torch's own settings in the torch backend.
@@ -75,7 +87,8 @@ def softmax_loss(
     Raises:
         InputError: a subclass, with the invalid argument and the reason.
     """
-    check_inputs(queries, outputs, targets, weights)
+    inputs, options = (queries, outputs, targets, weights), (ignore_index, backend, precision)
+    outputs, backend = _check(inputs, group, *options)
     check_reduction(reduction, weights)
     ignored = None if ignore_index is None else targets.long() == ignore_index
     if ignored is not None:
@@ -92,6 +105,7 @@ def softmax_loss(
     return _total(_weights(queries, weights), losses)
 
 
+@eager_if_distributed
 @torch.no_grad()
 def softmax_gradient(
     queries: Tensor,
@@ -99,6 +113,7 @@ def softmax_gradient(
     targets: Tensor,
     weights: Tensor | None = None,
     *,
+    group: "ProcessGroup | None" = None,
     backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -110,12 +125,14 @@ def softmax_gradient(
         The loss, a scalar, and the gradient, (B, d); both in float32, or float64 for float64
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
-    weights = _check_and_weigh(queries, outputs, targets, weights)
+    outputs, backend = _check((queries, outputs, targets, weights), group, None, backend, precision)
+    weights = _weights(queries, weights)
     log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
     loss = _total(weights, _loss(log_odds))
     return loss, difference.mul_((weights * log_odds.sigmoid())[:, None])
 
 
+@eager_if_distributed
 @torch.no_grad()
 def softmax_hvp(
     queries: Tensor,
@@ -124,6 +141,7 @@ def softmax_hvp(
     targets: Tensor,
     weights: Tensor | None = None,
     *,
+    group: "ProcessGroup | None" = None,
     backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
@@ -138,9 +156,12 @@ def softmax_hvp(
     Returns:
         (B, d) in float32, or float64 for float64 inputs.
     """
-    weights = _check_and_weigh(queries, outputs, targets, weights, directions)
-    inputs = queries, directions, outputs
-    queries, directions, outputs = (derivatives.refuse(i, derivatives.TWICE) for i in inputs)
+    inputs = queries, outputs, targets, weights, directions
+    outputs, backend = _check(inputs, group, None, backend, precision)
+    weights = _weights(queries, weights)
+    queries, directions, outputs = (
+        derivatives.refuse(each, derivatives.TWICE) for each in (queries, directions, outputs)
+    )
     log_odds, difference, product = run(
         softmax_curvature, queries, directions, outputs, targets, backend, precision
     )
@@ -149,12 +170,14 @@ def softmax_hvp(
     return hessian.mul_((weights * log_odds.sigmoid())[:, None])
 
 
+@eager_if_distributed
 @torch.no_grad()
 def retrieval(
     queries: Tensor,
     outputs: Tensor,
     targets: Tensor,
     *,
+    group: "ProcessGroup | None" = None,
     backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Retrieval:
@@ -163,7 +186,7 @@ def retrieval(
     Arguments and errors are those of `softmax_loss`; the statistics are in float32, or float64 for
     float64 inputs.
     """
-    check_inputs(queries, outputs, targets)
+    outputs, backend = _check((queries, outputs, targets), group, None, backend, precision)
     why = "retrieval has no derivative; use that of softmax_loss"
     queries, outputs = (derivatives.refuse(each, why) for each in (queries, outputs))
     log_odds, target_logit, margin, rank = run(
@@ -173,16 +196,27 @@ def retrieval(
     return Retrieval(target_logit + loss, target_logit, margin, rank, loss)
 
 
-def _check_and_weigh(
-    queries: Tensor,
-    outputs: Tensor,
-    targets: Tensor,
-    weights: Tensor | None,
-    directions: Tensor | None = None,
-) -> Tensor:
-    """Check the arguments and return the weights."""
-    check_inputs(queries, outputs, targets, weights, directions)
-    return _weights(queries, weights)
+def _check(
+    inputs: tuple[Any, ...],
+    group: "ProcessGroup | None",
+    ignore_index: int | None,
+    backend: BackendName | None,
+    precision: Precision | None,
+) -> tuple[Tensor, Any]:
+    """Check the inputs; the outputs that are here, and the backend's name, or `group.Sharded`.
+
+    Inputs are queries, outputs, targets, and, where a function has them, weights and directions.
+    """
+    if group is None and not is_distributed(inputs[1]):
+        check_inputs(*inputs)
+        return inputs[1], backend
+    from memsolve_kernels.softmax.agreement import Arguments
+    from memsolve_kernels.softmax.group import share
+
+    arguments = Arguments(*inputs)._replace(
+        ignore_index=ignore_index, backend=backend, precision=precision
+    )
+    return share(arguments, group)
 
 
 def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:

@@ -33,6 +33,8 @@ def check_inputs(
     targets: Tensor,
     weights: Tensor | None = None,
     directions: Tensor | None = None,
+    *,
+    min_items: int = 1,
 ) -> None:
     """Raise unless the arguments of a public function are compatible.
 
@@ -42,14 +44,15 @@ def check_inputs(
         targets: (B,), integers.
         weights: (B,), in the dtype of queries or sums.
         directions: (B, d), of the queries' dtype.
+        min_items: smallest N.
 
     Raises:
-        ShapeError: other shapes, no items, or no dimensions.
+        ShapeError: other shapes, too few items, or no dimensions.
         DtypeError: not a dense tensor, an unsupported dtype, or dtypes that differ.
         DeviceError: tensors on different devices.
     """
     _check_dense(queries=queries, outputs=outputs, targets=targets)
-    _check_items(queries, outputs, targets)
+    _check_items(queries, outputs, targets, min_items)
     if directions is not None:
         _check_dense(directions=directions)
         _check_directions(queries, directions)
@@ -140,13 +143,13 @@ def _check_dense(**tensors: object) -> None:
             )
 
 
-def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor) -> None:
+def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor, min_items: int) -> None:
     if queries.ndim != 2 or outputs.ndim != 2 or targets.ndim != 1:
         raise ShapeError(
             "expected queries (B, d), outputs (N, d) and targets (B,), got "
             f"{_shape(queries)}, {_shape(outputs)} and {_shape(targets)}"
         )
-    if outputs.shape[0] == 0 or outputs.shape[1] == 0:
+    if outputs.shape[0] < min_items or outputs.shape[1] == 0:
         raise ShapeError(f"outputs (N, d) must have an item and a dimension, got {_shape(outputs)}")
     if queries.shape[1] != outputs.shape[1]:
         raise ShapeError(

@@ -26,8 +26,13 @@ _implementations: dict[CustomOpDef, Function] = {}
 def run(operator: CustomOpDef, *inputs: Any) -> Any:
     """Call an operator if its inputs are traced, or else its implementation.
 
-    An operator's dispatch costs time, and its first call loads `torch._dynamo`.
+    An operator's dispatch costs time, and its first call loads `torch._dynamo`. If `group.Sharded`
+    takes the place of the backend's name, its method is called.
     """
+    *tensors, backend, _ = inputs
+    if not (backend is None or isinstance(backend, str)):
+        method = getattr(backend, _implementations[operator].__name__)
+        return without_autocast(method)(*tensors)
     if any_traced(inputs):
         return operator(*inputs)
     return _implementations[operator](*inputs)

@@ -1,0 +1,205 @@
+"""Outputs that are sharded over the ranks of a process group, with the same queries on every rank.
+
+A pass exchanges each query's own output, and one part of a partial result per rank; the parts are
+merged in the order of ranks. The gradient by the outputs exchanges nothing.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from memsolve_kernels.dispatch import BackendName
+from memsolve_kernels.errors import DtypeError, InputError
+from memsolve_kernels.modes import is_distributed, is_traced
+from memsolve_kernels.softmax.agreement import NO_SIZE, Arguments, agree
+from memsolve_kernels.softmax.checks import check_inputs
+from memsolve_kernels.softmax.interface import Partial
+from memsolve_kernels.softmax.shards import Shard, ShardPasses
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+GATHERED_BYTES = 2**28  # of the partial results of all ranks at a time
+
+
+@dataclass(frozen=True)
+class GroupPasses(ShardPasses):
+    """Passes over the shards of all ranks of a group, each of which iterates over its own.
+
+    Attributes:
+        group: of the ranks.
+    """
+
+    group: dist.ProcessGroup
+
+    def find_outputs(self, shards: Any, queries: Tensor, targets: Tensor) -> Tensor:
+        """The targets' own outputs (B, d), as the sum over ranks: all but one have zeros."""
+        own = super().find_outputs(shards, queries, targets)
+        if own.numel():
+            dist.all_reduce(own.view(torch.uint8), group=self.group)  # bytes: every bit is kept
+        return own
+
+    def gather(self, partial: Partial) -> Partial:
+        """The parts of all ranks, in their order, by one collective of bytes."""
+        size, fields = self.group.size(), [each.contiguous() for each in partial]
+        packed = torch.cat([each.view(torch.uint8).flatten() for each in fields])
+        if packed.numel() == 0:  # without queries
+            return partial
+        gathered = packed.new_empty(size, packed.numel())
+        dist.all_gather(list(gathered), packed, group=self.group)
+        columns = gathered.split([each.nbytes for each in fields], 1)
+        parts = [
+            column.contiguous().view(each.dtype).view(size, *each.shape[1:])
+            for column, each in zip(columns, fields, strict=True)
+        ]
+        return type(partial)(*parts)
+
+    def blocks(self, queries: Tensor) -> list[slice]:
+        """As many queries as `GATHERED_BYTES` hold of all ranks."""
+        row = self.group.size() * (queries.shape[1] + 3) * 8
+        step = max(1, GATHERED_BYTES // row)
+        batch = queries.shape[0]
+        return [slice(i, min(i + step, batch)) for i in range(0, max(batch, 1), step)]
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """In place of a backend's name: the operators of `ops.py` on one shard per rank.
+
+    Attributes:
+        passes: of the group.
+        first: number of this rank's first item.
+        num_items: of all ranks.
+    """
+
+    passes: GroupPasses
+    first: int
+    num_items: int
+
+    def softmax_odds(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-odds (B,), its gradient (B, d) and the others (B, 2)."""
+        targets, own = targets.long(), self._find_outputs(queries, outputs, targets)
+        return self.passes.odds(queries, self._shards(outputs), targets, own)
+
+    def softmax_covariance(
+        self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor, *odds: Tensor
+    ) -> Tensor:
+        """The Hessian of the log-odds times `directions` (B, d)."""
+        targets, own = targets.long(), self._find_outputs(queries, outputs, targets)
+        shards, (log_odds, difference) = self._shards(outputs), odds
+        return self.passes.covariance(
+            queries, directions, shards, targets, own, log_odds, difference
+        )
+
+    def softmax_curvature(
+        self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-odds (B,), its gradient (B, d) and its Hessian times `directions` (B, d)."""
+        targets, own = targets.long(), self._find_outputs(queries, outputs, targets)
+        shards = self._shards(outputs)
+        log_odds, difference, _ = self.passes.odds(queries, shards, targets, own)
+        odds = log_odds, difference
+        product = self.passes.covariance(queries, directions, shards, targets, own, *odds)
+        return *odds, product
+
+    def softmax_outputs(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        others: Tensor,
+        by_log_odds: Tensor,
+    ) -> Tensor:
+        """The gradient (N_r, d) by this rank's outputs, in their dtype."""
+        if outputs.shape[0] == 0:
+            return torch.zeros_like(outputs)
+        inputs = queries, outputs, targets.long() - self.first, others, by_log_odds
+        return self.passes.backend.rounded_outputs_gradient(*inputs)
+
+    def softmax_rank(
+        self, queries: Tensor, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log-odds, logit of the target, margin and rank: (B,) each."""
+        targets, own = targets.long(), self._find_outputs(queries, outputs, targets)
+        return self.passes.ranks(queries, self._shards(outputs), targets, own)
+
+    def _shards(self, outputs: Tensor) -> list[Shard]:
+        return [Shard(self.first, outputs)]
+
+    def _find_outputs(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The own outputs (B, d), NaN where the target is no item and could not be read."""
+        own = self.passes.find_outputs(self._shards(outputs), queries, targets.long())
+        outside = (targets < 0) | (targets >= self.num_items)
+        return own.masked_fill_(outside[:, None], torch.nan)
+
+
+def share(
+    arguments: Arguments, group: dist.ProcessGroup | None
+) -> tuple[Tensor, BackendName | Sharded | None]:
+    """Check the arguments on all ranks; this rank's outputs, and what serves as their backend.
+
+    A group of one exchanges nothing, and its backend is the given one.
+
+    Args:
+        arguments: of a public function, with a shard of the outputs, or a DTensor.
+        group: of the ranks; None for a DTensor, which has its own.
+
+    Raises:
+        InputError: invalid arguments, here or on another rank, or such as differ between ranks.
+    """
+    _check_eager(arguments)
+    outputs, total = arguments.outputs, NO_SIZE
+    if is_distributed(outputs):
+        if group is not None:
+            raise InputError("outputs are a DTensor, which has a group of its own: omit group=")
+        ranks = _group_of(outputs)
+        arguments, total = arguments._replace(outputs=outputs.to_local()), outputs.shape[0]
+    else:
+        ranks = _check_group(group)
+    if ranks.size() == 1:
+        check_inputs(*arguments[:5])
+        return arguments.outputs, arguments.backend
+    backend, *place = agree(arguments, ranks, total)
+    return arguments.outputs, Sharded(GroupPasses(backend, ranks), *place)
+
+
+def _check_eager(arguments: Arguments) -> None:
+    for name, tensor in arguments._asdict().items():
+        if isinstance(tensor, Tensor) and is_traced(tensor):
+            raise NotImplementedError(
+                f"{name} are traced or mapped, which sharded outputs do not support: use "
+                "torch.autograd in place of torch.func, and call outside of torch.export"
+            )
+        if name != "outputs" and is_distributed(tensor):
+            raise DtypeError(
+                f"{name} are a DTensor; expected a tensor with the same values on every rank: "
+                f"{name}.full_tensor()"
+            )
+
+
+def _group_of(outputs: "DTensor") -> dist.ProcessGroup:
+    """The group of a DTensor's mesh."""
+    from torch.distributed.tensor import Shard
+
+    mesh, placements = outputs.device_mesh, outputs.placements
+    if mesh.ndim != 1 or placements != (Shard(0),):
+        raise InputError(
+            f"outputs are a DTensor placed as {placements} on {mesh.ndim} dimensions of ranks; "
+            "expected (Shard(0),) on one: redistribute it, or pass outputs.to_local() with group= "
+            "those ranks that share the items among them"
+        )
+    return mesh.get_group()
+
+
+def _check_group(group: object) -> dist.ProcessGroup:
+    if not isinstance(group, dist.ProcessGroup):
+        raise DtypeError(
+            f"group has type {type(group).__name__}; expected a torch.distributed.ProcessGroup "
+            "that this rank belongs to, such as torch.distributed.group.WORLD or mesh.get_group()"
+        )
+    return group
