@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from memsolve_kernels import retrieval, softmax_gradient, softmax_hvp, softmax_loss
+from memsolve_kernels import Retrieval, retrieval, softmax_gradient, softmax_hvp, softmax_loss
 from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
 from memsolve_kernels.modes import is_readable
 from torch import Tensor
@@ -17,6 +17,9 @@ from memsolve.recall import Recall, recovered
 
 CHUNK_ROWS = 1 << 16
 """Items that are processed at a time, which bounds the temporaries of a large batch."""
+
+MOMENT_ROWS = 1 << 14
+"""The same of `gradient_moments`, whose products have three factors."""
 
 
 class Batch(NamedTuple):
@@ -41,6 +44,20 @@ class Curvature(NamedTuple):
 
     outputs: Tensor
     inputs: Tensor
+
+
+class GradientMoments(NamedTuple):
+    """Moments of the gradient `g` of one example, all (d, d).
+
+    Attributes:
+        mean: `G = E[g]`.
+        left: `E[g g^T]`.
+        right: `E[g^T g]`.
+    """
+
+    mean: Tensor
+    left: Tensor
+    right: Tensor
 
 
 class AssociativeMemory:
@@ -113,6 +130,16 @@ class AssociativeMemory:
     def dim(self) -> int:
         """Embedding dimension `d`."""
         return self.inputs.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the embeddings, and of every weight and gradient."""
+        return self.inputs.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the embeddings."""
+        return self.inputs.device
 
     @cached_property
     def mean_output(self) -> Tensor:
@@ -188,7 +215,7 @@ class AssociativeMemory:
     def gradient_at_zero(self, batch: Batch) -> Tensor:
         """Gradient (d, d) at `W = 0`, where the softmax is uniform, in closed form (derived)."""
         self._check(batch)
-        gradient = torch.zeros_like(self.output_covariance)
+        gradient = self._zero()
         for items, weights in _chunks(batch):
             by_query = (self.mean_output - self.outputs[items]).mul_(weights[:, None])
             gradient.addmm_(by_query.T, self.inputs[items])
@@ -201,7 +228,7 @@ class AssociativeMemory:
         approximation of it: items count by their error `1 - p` at that weight.
         """
         self._check(batch, **({} if weight is None else {"weight": weight}))
-        moment = torch.zeros_like(self.output_covariance)
+        moment = self._zero()
         for items, weights in _chunks(batch):
             inputs = self.inputs[items]
             if weight is not None:
@@ -209,6 +236,36 @@ class AssociativeMemory:
                 weights = weights * -torch.expm1(-losses)
             moment.addmm_((inputs * weights[:, None]).T, inputs)
         return Curvature(self.output_covariance, moment)
+
+    def gradient_moments(
+        self, weight: Tensor | None = None, items: Tensor | None = None
+    ) -> GradientMoments:
+        """The moments of the gradient of an example drawn from the frequencies, in one pass.
+
+        The gradient of an item has rank one, `g = q u^T`, so that `g g^T = |u|^2 q q^T`.
+
+        Args:
+            weight: (d, d); default `W = 0`, where the softmax is uniform and the cost is of order
+                `N d^2` in place of `N^2 d`.
+            items: (M,) int64, those whose gradient counts; the examples of other items have none.
+                Default all.
+        """
+        items = self._items_or_all(items)
+        self._check_arguments(items, {} if weight is None else {"weight": weight})
+        mean, left, right = self._zero(), self._zero(), self._zero()
+        frequencies = self.frequencies.to(mean)
+        for part in items.split(MOMENT_ROWS):
+            inputs, shares = self.inputs[part], frequencies[part]
+            by_query = self._query_gradients(weight, part, inputs)
+            mean.addmm_((by_query * shares[:, None]).T, inputs)
+            left.addmm_((by_query * (shares * inputs.square().sum(1))[:, None]).T, by_query)
+            right.addmm_((inputs * (shares * by_query.square().sum(1))[:, None]).T, inputs)
+        return GradientMoments(mean, left, right)
+
+    def retrieval(self, weight: Tensor, items: Tensor) -> Retrieval:
+        """How `weight` (d, d) retrieves items (M,) int64: margins, ranks and losses, each (M,)."""
+        self._check_arguments(items, {"weight": weight})
+        return retrieval(self.inputs[items] @ weight.T, self.outputs, items)
 
     def recall(self, weight: Tensor, items: Tensor | None = None) -> Recall:
         """The items that `weight` (d, d) recovers.
@@ -220,11 +277,8 @@ class AssociativeMemory:
             weight: the matrix.
             items: (M,) int64, the items to evaluate; default all.
         """
-        if items is None:
-            items = torch.arange(self.num_items, device=self.inputs.device)
-        self._check_items("items", items)
-        self._check_matrices({"weight": weight})
-        self._check_values("items", items, {"weight": weight})
+        items = self._items_or_all(items)
+        self._check_arguments(items, {"weight": weight})
         items = torch.unique(items)
         hits = [
             recovered(self.inputs[chunk] @ weight.T, self.outputs, chunk)
@@ -232,8 +286,24 @@ class AssociativeMemory:
         ]
         return Recall(items, torch.cat(hits))
 
+    def _query_gradients(self, weight: Tensor | None, items: Tensor, inputs: Tensor) -> Tensor:
+        """(M, d) gradient of each item's loss in its query, without its frequency.
+
+        Rare items so lose no digits to a division.
+        """
+        if weight is None:
+            return self.mean_output - self.outputs[items]
+        ones = inputs.new_ones(len(items))
+        return softmax_gradient(inputs @ weight.T, self.outputs, items, ones)[1]
+
+    def _zero(self) -> Tensor:
+        return torch.zeros(self.dim, self.dim, dtype=self.dtype, device=self.device)
+
+    def _items_or_all(self, items: Tensor | None) -> Tensor:
+        return torch.arange(self.num_items, device=self.device) if items is None else items
+
     def _batch(self, items: Tensor, weights: Tensor) -> Batch:
-        return Batch(items.to(self.inputs.device), weights.to(self.inputs))
+        return Batch(items.to(self.device), weights.to(self.device, self.dtype))
 
     def _check(self, batch: Batch, **matrices: Tensor) -> None:
         """Check the arguments of a method: a batch, and matrices (d, d) by name."""
@@ -247,14 +317,20 @@ class AssociativeMemory:
         self._check_matrices(matrices)
         self._check_values("batch.items", items, {"batch.weights": weights, **matrices})
 
+    def _check_arguments(self, items: Tensor, matrices: Mapping[str, Tensor]) -> None:
+        """Check items (M,) and matrices (d, d) by name."""
+        self._check_items("items", items)
+        self._check_matrices(matrices)
+        self._check_values("items", items, matrices)
+
     def _check_matrices(self, matrices: Mapping[str, Tensor]) -> None:
         for name, matrix in matrices.items():
             if matrix.shape != (self.dim, self.dim):
                 raise ShapeError(
                     f"{name} has shape {tuple(matrix.shape)}; expected {(self.dim, self.dim)}"
                 )
-            if matrix.dtype != self.inputs.dtype:
-                raise DtypeError(f"{name} is {matrix.dtype}; the memory is {self.inputs.dtype}")
+            if matrix.dtype != self.dtype:
+                raise DtypeError(f"{name} is {matrix.dtype}; the memory is {self.dtype}")
             self._check_device(name, matrix)
 
     def _check_items(self, name: str, items: Tensor) -> None:
@@ -263,8 +339,8 @@ class AssociativeMemory:
         self._check_device(name, items)
 
     def _check_device(self, name: str, tensor: Tensor) -> None:
-        if tensor.device != self.inputs.device:
-            raise DeviceError(f"{name} is on {tensor.device}; the memory on {self.inputs.device}")
+        if tensor.device != self.device:
+            raise DeviceError(f"{name} is on {tensor.device}; the memory on {self.device}")
 
     def _check_values(self, name: str, items: Tensor, numbers: Mapping[str, Tensor]) -> None:
         """Check the range of items, and that numbers are finite, if all can be read."""
