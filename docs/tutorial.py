@@ -36,7 +36,7 @@ population = memory.population()
 
 def one_step(make, memory):
     """The weight after one step from W = 0 on the population gradient."""
-    weight = torch.zeros(memory.dim, memory.dim, dtype=memory.inputs.dtype, requires_grad=True)
+    weight = torch.zeros(memory.dim, memory.dim, dtype=memory.dtype, requires_grad=True)
     weight.grad = memory.gradient_at_zero(memory.population())
     make([weight]).step()
     return weight.detach()

@@ -31,7 +31,7 @@ class Closure:
     ) -> None:
         self._objective, self._weight = objective, weight
         self._at_zero, self._needs_graph = at_zero, needs_graph
-        self._dtype = objective.memory.output_covariance.dtype
+        self._dtype = objective.memory.dtype
         self._evaluated_at: Tensor | None = None
 
     def __call__(self) -> Tensor:

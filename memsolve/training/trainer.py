@@ -89,7 +89,8 @@ class Trainer:
         builder: Builder,
         requirements: OptimizerRequirements | None = None,
     ) -> None:
-        zero = torch.zeros_like(objective.memory.output_covariance)
+        memory = objective.memory
+        zero = torch.zeros(memory.dim, memory.dim, dtype=memory.dtype, device=memory.device)
         if requirements is None:
             requirements = builder.requirements(zero.device, zero.dtype)
         self.objective, self.requirements = objective, requirements

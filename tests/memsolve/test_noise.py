@@ -7,13 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memsolve import AssociativeMemory, Batch, InputError
+from memsolve import AssociativeMemory, Batch, InputError, problem
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import builder
-from memsolve.study.critical_batch import noise
 from memsolve.study.critical_batch.noise import (
     NoiseScales,
-    gradient_moments,
     noise_scales,
     two_batch_noise_scale,
 )
@@ -130,7 +128,7 @@ def test_both_are_one_where_gradients_have_one_direction(dim: int, items: int) -
 def test_the_noise_of_batches_stays_just_below_the_bound(name: str) -> None:
     """Its expected nuclear norm falls as the root of the batch size; 8 / (3 pi) of isotropic."""
     weight, batch_size = WEIGHTS[name], 4096
-    mean = gradient_moments(MEMORY, weight).mean
+    mean = MEMORY.gradient_moments(weight).mean
     bound = noise_scales(MEMORY, weight).nuclear ** 0.5 * float(torch.linalg.svdvals(mean).sum())
     generator = torch.Generator().manual_seed(0)
     norms = [
@@ -142,7 +140,7 @@ def test_the_noise_of_batches_stays_just_below_the_bound(name: str) -> None:
 
 def test_many_items_are_evaluated_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = noise_scales(MEMORY, WEIGHTS["trained"])
-    monkeypatch.setattr(noise, "ITEMS_AT_ONCE", 7)
+    monkeypatch.setattr(problem, "MOMENT_ROWS", 7)
     assert noise_scales(MEMORY, WEIGHTS["trained"]) == pytest.approx(at_once, rel=1e-9)
 
 

@@ -20,28 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from memsolve_kernels import softmax_gradient
 from memsolve_kernels.errors import RangeError
 from torch import Tensor
 
 from memsolve.engine.results.estimate import POSITIVE, Estimate, Floats, jackknife
 from memsolve.problem import AssociativeMemory
-
-ITEMS_AT_ONCE = 1 << 14
-
-
-class GradientMoments(NamedTuple):
-    """Moments of the gradient `g` of one example, all (d, d).
-
-    Attributes:
-        mean: `G = E[g]`.
-        left: `E[g g^T]`.
-        right: `E[g^T g]`.
-    """
-
-    mean: Tensor
-    left: Tensor
-    right: Tensor
 
 
 class NoiseScales(NamedTuple):
@@ -75,42 +58,11 @@ def noise_scales(
     """
     if items is not None and not len(items):
         raise RangeError("items is empty; expected at least one, since a noise scale needs a mean")
-    mean, left, right = gradient_moments(memory, weight, items)
+    mean, left, right = memory.gradient_moments(weight, items)
     signal = float(mean.square().sum())
     noise = min(_root_trace(left - mean @ mean.T), _root_trace(right - mean.T @ mean))
     nuclear_norm = float(torch.linalg.svdvals(mean).sum())
     return NoiseScales((float(left.trace()) - signal) / signal, (noise / nuclear_norm) ** 2)
-
-
-def gradient_moments(
-    memory: AssociativeMemory, weight: Tensor | None = None, items: Tensor | None = None
-) -> GradientMoments:
-    """The moments of the gradient, in one pass over the items; arguments as of `noise_scales`.
-
-    The gradient of an item has rank one, `g = q u^T`, so that `g g^T = |u|^2 q q^T`.
-    """
-    mean, left, right = memory.inputs.new_zeros(3, memory.dim, memory.dim).unbind()
-    frequencies = memory.frequencies.to(memory.inputs)
-    if items is None:
-        items = torch.arange(memory.num_items, device=memory.inputs.device)
-    for part in items.split(ITEMS_AT_ONCE):
-        inputs, shares = memory.inputs[part], frequencies[part]
-        by_query = _query_gradients(memory, weight, part)
-        mean.addmm_((by_query * shares[:, None]).T, inputs)
-        left.addmm_((by_query * (shares * inputs.square().sum(1))[:, None]).T, by_query)
-        right.addmm_((inputs * (shares * by_query.square().sum(1))[:, None]).T, inputs)
-    return GradientMoments(mean, left, right)
-
-
-def _query_gradients(memory: AssociativeMemory, weight: Tensor | None, items: Tensor) -> Tensor:
-    """(M, d) gradient of each item's loss in its query, without its frequency.
-
-    Rare items so lose no digits to a division.
-    """
-    if weight is None:
-        return memory.mean_output - memory.outputs[items]
-    ones = memory.inputs.new_ones(len(items))
-    return softmax_gradient(memory.inputs[items] @ weight.T, memory.outputs, items, ones)[1]
 
 
 def _root_trace(moment: Tensor) -> float:

@@ -70,5 +70,5 @@ def numbers(state: object) -> int:
 
 def _wait(memory: AssociativeMemory) -> None:
     """Wait until a GPU has finished."""
-    if memory.inputs.is_cuda:
-        torch.cuda.synchronize(memory.inputs.device)
+    if memory.device.type == "cuda":
+        torch.cuda.synchronize(memory.device)

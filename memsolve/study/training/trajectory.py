@@ -7,7 +7,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from memsolve_kernels import retrieval
 
 from memsolve import theory
 from memsolve.faults import StepError
@@ -67,7 +66,7 @@ def walk(
 ) -> Iterator[tuple[State, Recall]]:
     """The state after each step of a trial, with the recall of all items; ends if it diverges."""
     trainer = Trainer(Objective(memory, memory.population()), build)
-    recovered = torch.zeros(memory.num_items, dtype=torch.bool, device=memory.inputs.device)
+    recovered = torch.zeros(memory.num_items, dtype=torch.bool, device=memory.device)
     for step in range(steps):
         batch = batch_of_step(memory, cell, step)
         if gradient == "thresholded":
@@ -127,8 +126,7 @@ def remaining(batch: Batch, recovered: torch.Tensor) -> Batch:
 def margins(memory: AssociativeMemory, weight: torch.Tensor) -> list[float]:
     """`QUANTILES` of the margins of the most frequent items, as many as `theory.limit`."""
     count = min(memory.num_items, math.ceil(theory.limit(memory.dim, memory.num_items)))
-    items = torch.arange(count, device=memory.inputs.device)
-    queries = memory.inputs[items] @ weight.T
-    margin = retrieval(queries, memory.outputs, items).margin
+    items = torch.arange(count, device=memory.device)
+    margin = memory.retrieval(weight, items).margin
     levels = torch.tensor(QUANTILES, dtype=margin.dtype, device=margin.device)
     return [float(quantile) for quantile in torch.quantile(margin, levels)]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from memsolve.engine import Cell, Grid
@@ -80,8 +81,8 @@ def _unit_lr(grid: Grid, cell: Cell) -> float:
             weight = _first_moved_weight(memory, build)
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
-    if weight is None or not memory.outputs[0] @ weight @ memory.inputs[0] > 0:
-        remark = probe(optimizer, grid.choices[optimizer], grid.device, memory.inputs.dtype)
+    if weight is None or not raises_first_logit(memory, weight):
+        remark = probe(optimizer, grid.choices[optimizer], grid.device, memory.dtype)
         why = "NaN or infinity" if weight is None else remark
         raise StepError(
             f"optimizer {optimizer!r} does not raise the logit of the most frequent item in its "
@@ -89,6 +90,12 @@ def _unit_lr(grid: Grid, cell: Cell) -> float:
             "cannot be guessed: give them by --lrs (lrs)"
         )
     return weight_norm(dim, memory.num_items) / float(weight.norm())
+
+
+def raises_first_logit(memory: AssociativeMemory, weight: Tensor) -> bool:
+    """Whether a weight (d, d) gives the most frequent item a logit above the zero of `W = 0`."""
+    first = torch.zeros(1, dtype=torch.int64, device=memory.device)
+    return bool(memory.retrieval(weight, first).target_logit > 0)
 
 
 def _first_moved_weight(memory: AssociativeMemory, build: Builder) -> Tensor | None:
