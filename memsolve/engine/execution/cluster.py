@@ -30,6 +30,7 @@ CONFIG: Mapping[str, Any] = {
     "distributed.nanny.pre-spawn-environ": {},  # see `_environment`
     "distributed.scheduler.allowed-failures": 1,  # a cell is then measured alone
     "distributed.scheduler.worker-ttl": None,  # a long step may hold the interpreter
+    "distributed.deploy.lost-worker-timeout": "1 day",  # a worker restarts itself
     "distributed.admin.system-monitor.gil.enabled": False,
 }
 """Dask's settings for processes of this machine."""
