@@ -1,9 +1,9 @@
 """What Python users call: run a study, as the command line does; load a finished one."""
 
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from memsolve.engine.execution.executor import Executor
 from memsolve.engine.progress import Progress, bar
 from memsolve.engine.results.summary import P, Summary
 from memsolve.engine.run import run as run_without_report
@@ -36,8 +36,10 @@ def run(
         skip_failing: leave out optimizers that cannot be used.
         time_limit: seconds for a cell; one that takes longer has failed. Optimizers then run in a
             process of their own, which imports them anew.
-        executor: where optimizers run (default: this process, or a worker process for optimizers
-            of other packages and for a time limit).
+        executor: measures cells side by side in its workers, with the same numbers; any
+            `concurrent.futures.Executor`, such as that of a Dask client. This process alone writes
+            files. By default cells are measured one by one, in this process, or in another one for
+            optimizers of other packages and for a time limit.
         progress: shows how many cells are done (default: a bar on a terminal's standard error).
 
     Returns:
@@ -45,7 +47,9 @@ def run(
 
     Raises:
         InputError: a grid, device, optimizer or folder that cannot be used.
-        MachineError: the machine failed, and no fit is left.
+        MachineError: the machine failed, and no fit is left; or the executor has ended.
+        WorkerError: a worker of the executor has other versions, another number of threads, or
+            other hardware than the others, or cannot import the study.
     """
     if out is not None:
         refuse_foreign(Path(out), [REPORT])

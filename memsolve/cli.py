@@ -4,7 +4,8 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -61,6 +62,19 @@ TimeLimit = Annotated[
         show_default=False,
     ),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        help="Processes that measure side by side. Each has the threads of this one, so set "
+        "OMP_NUM_THREADS: processes times threads should not exceed the cores.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Measure on the workers of a Dask scheduler, as tcp://host:8786.", show_default=False
+    ),
+]
 Parameters = list[tuple[str, Any, Any]]
 """Name, default and annotation of options."""
 
@@ -68,8 +82,10 @@ RUN_PARAMETERS: Parameters = [
     ("resume", False, Resume),
     ("skip_failing", False, SkipFailing),
     ("time_limit", None, TimeLimit),
+    ("jobs", 1, Jobs),
+    ("scheduler", None, Scheduler),
 ]
-"""Options that every study passes on to `memsolve.run`."""
+"""Options of every study besides its grid and folders."""
 
 
 def commands(arguments: list[str]) -> typer.Typer:
@@ -89,12 +105,14 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
 
     def command(out: Path | None, add: str | None, to: Path | None, **texts: Any) -> None:
         run_options = {name: texts.pop(name) for name, _, _ in RUN_PARAMETERS}
-        if add is not None:
-            summary = _run_added(study, texts, split(add), out, to, run_options)
-        elif to is not None:
+        if to is not None and add is None:
             raise InputError("--to is the finished study of --add; give both, or none")
-        else:
-            summary = _run(study, texts, out, run_options)
+        with _executor(run_options.pop("jobs"), run_options.pop("scheduler")) as executor:
+            run_options["executor"] = executor
+            if add is not None:
+                summary = _run_added(study, texts, split(add), out, to, run_options)
+            else:
+                summary = _run(study, texts, out, run_options)
         if machine := [failure for failure in summary.failed if failure.machine]:
             raise MachineError(format_unfinished(study.name, machine))
 
@@ -109,6 +127,19 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
     )
     command.__annotations__ = {name: annotation for name, _, annotation in parameters}
     app.command(study.name, help=study.question)(command)
+
+
+def _executor(jobs: int, scheduler: str | None) -> AbstractContextManager[Executor | None]:
+    """The executor of the options --jobs and --scheduler; None for one process."""
+    if jobs == 1 and scheduler is None:
+        return nullcontext()
+    from memsolve.engine.execution import cluster
+
+    if scheduler is None:
+        return cluster.processes(jobs)
+    if jobs != 1:
+        raise InputError("--jobs starts processes here, and --scheduler has its own; give one")
+    return cluster.scheduler(scheduler)
 
 
 def _grid_parameters(grid: Grid) -> Parameters:

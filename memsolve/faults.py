@@ -4,6 +4,7 @@ import errno
 import re
 import signal
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,14 @@ class EndedError(StepError):
 
 class KilledError(MachineError):
     """A signal ended the process of an optimizer."""
+
+
+class ExecutorError(MachineError):
+    """The executor that runs a study takes no more tasks, or has cancelled them."""
+
+
+class WorkerError(InputError):
+    """A worker of an executor that cannot measure the study as this process would."""
 
 
 class OutOfMemoryError(MachineError):
@@ -82,9 +91,14 @@ def attribute_errors(what: str, kind: type[InputError] = StepError) -> Iterator[
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an exception may be a user's interrupt; False if the process ignores interrupts."""
+    """Whether an exception may be a user's interrupt, which reaches the main thread only.
+
+    False if the process ignores interrupts.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return False
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    return isinstance(error, KeyboardInterrupt) and not ignored
+    return threading.current_thread() is threading.main_thread() and not ignored
 
 
 def machine_error(error: BaseException) -> MachineError | None:

@@ -7,8 +7,8 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from memsolve.engine.execution.executor import Executor, call
 from memsolve.engine.execution.memory_errors import with_cell_size
+from memsolve.engine.execution.runner import Runner, call
 from memsolve.engine.prepare import with_optimizers
 from memsolve.engine.progress import Advance, Progress
 from memsolve.engine.results.summary import Failure, Fit, P
@@ -32,7 +32,8 @@ class Measurement(Generic[G, C, R, P]):
         grid: what it varies.
         provenance: versions, hardware and optimizer that produce results, by optimizer's label.
         store: keeps results on disk; None keeps none.
-        executor: runs the optimizers.
+        runner: runs the optimizers.
+        here: runs the fits, on this machine.
         progress: shows how many cells are done.
         results: of the cells that were measured, in their order.
         errors: of the cells that failed.
@@ -42,7 +43,8 @@ class Measurement(Generic[G, C, R, P]):
     grid: G
     provenance: Mapping[str, Environment]
     store: Store[C, R] | None
-    executor: Executor
+    runner: Runner
+    here: Runner
     progress: Progress
     results: dict[C, R] = field(default_factory=dict)
     errors: dict[C, StepError | MachineError] = field(default_factory=dict)
@@ -57,15 +59,16 @@ class Measurement(Generic[G, C, R, P]):
         while cells:
             self._measure(cells)
             every_cell += cells
-            failed = {(cell.optimizer, cell.alpha) for cell in self.errors}
+            failed = {(cell.optimizer, cell.alpha) for cell in every_cell if cell in self.errors}
             complete = {
-                cell: result
-                for cell, result in self.results.items()
+                cell: self.results[cell]
+                for cell in every_cell
                 if (cell.optimizer, cell.alpha) not in failed
             }
             cells = self.study.next_cells(self.grid, complete)
-        # in one order, whether kept or measured
+        # in one order, whichever was there first
         self.results = {cell: self.results[cell] for cell in every_cell if cell in self.results}
+        self.errors = {cell: self.errors[cell] for cell in every_cell if cell in self.errors}
 
     def fits(self) -> list[Fit[P]]:
         """The fits of all optimizers and alphas without a failed cell.
@@ -107,7 +110,7 @@ class Measurement(Generic[G, C, R, P]):
 
     def _fits(self, grid: G) -> list[Fit[P]]:
         try:
-            return call(self.executor, partial(self.study.fits, grid, self.results), math.inf)
+            return call(self.here, partial(self.study.fits, grid, self.results), math.inf)
         except OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"{error} for the fits of {self.study.name}; all results are kept in --out, and "
@@ -116,35 +119,48 @@ class Measurement(Generic[G, C, R, P]):
 
     def _measure(self, cells: Sequence[C]) -> None:
         """Take kept results from the store, and measure the other cells."""
-        kept = {cell: self.store.find(cell, self._producer(cell)) for cell in cells if self.store}
-        self.results |= {cell: result for cell, result in kept.items() if result is not None}
-        missing = [cell for cell in cells if kept.get(cell) is None]
+        missing = self._missing(cells)
         with self.progress(self.study.name, len(cells), len(cells) - len(missing)) as advance:
             for _, same_memory in groupby(missing, lambda cell: cell.memory):
                 group = list(same_memory)
                 while group:
-                    failed = self._measure_until_failure(group, advance)
-                    group = [] if failed is None else group[group.index(failed) + 1 :]
+                    done = self._measure_until_failure(group, advance)
+                    group = group[done:]
 
-    def _measure_until_failure(self, cells: Sequence[C], advance: Advance) -> C | None:
-        """Measure cells of one memory up to the first that fails; return that one, or None."""
-        remaining = iter(cells)
-        cell = next(remaining, None)
-        try:
-            for result in self.executor.stream(self.study.measure, self.grid, cells):
-                assert cell is not None
+    def _missing(self, cells: Sequence[C]) -> list[C]:
+        """The cells without a result, once those of the store are taken."""
+        for cell in cells:
+            if self.store and (result := self.store.find(cell, self._producer(cell))) is not None:
                 self.results[cell] = result
-                if self.store is not None:
-                    self.store.add(cell, result, self._producer(cell))
-                advance(f"{self.study.name} d={cell.dim}")
-                cell = next(remaining, None)
+        return [cell for cell in cells if cell not in self.results and cell not in self.errors]
+
+    def _measure_until_failure(self, cells: Sequence[C], advance: Advance) -> int:
+        """Measure cells of one memory up to the first that fails; return how many are done."""
+        done = 0
+        try:
+            results = self.runner.stream(self.study.measure, self.grid, cells)
+            for cell, result in zip(cells, results, strict=True):
+                self._add_result(cell, result)
+                advance(self._description(cell))
+                done += 1
         except (StepError, MachineError) as error:
-            assert cell is not None
-            self.errors[cell] = failure = with_cell_size(error, self.grid, cell)
-            if self.store is not None:
-                self.store.mark_failed(cell, str(failure), self._producer(cell))
-            advance(f"{self.study.name} d={cell.dim}")
-        return cell
+            self._add_error(cells[done], error)
+            advance(self._description(cells[done]))
+            done += 1
+        return done
+
+    def _add_result(self, cell: C, result: R) -> None:
+        self.results[cell] = result
+        if self.store is not None:
+            self.store.add(cell, result, self._producer(cell))
+
+    def _add_error(self, cell: C, error: StepError | MachineError) -> None:
+        self.errors[cell] = failure = with_cell_size(error, self.grid, cell)
+        if self.store is not None:
+            self.store.mark_failed(cell, str(failure), self._producer(cell))
+
+    def _description(self, cell: C) -> str:
+        return f"{self.study.name} d={cell.dim}"
 
     def _producer(self, cell: C) -> Environment:
         return self.provenance[cell.optimizer]

@@ -1,5 +1,6 @@
 """Before anything is measured: whether the device and every optimizer of a grid can be used."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,10 +9,20 @@ from typing import Generic, Self, TypeVar
 import torch
 from memsolve_kernels.errors import DeviceError, InputError
 
-from memsolve.engine.execution.executor import Executor, call
-from memsolve.engine.execution.local import LocalExecutor
+from memsolve.engine.execution.local import LocalRunner
+from memsolve.engine.execution.runner import Runner, call
 from memsolve.engine.grid import Grid
-from memsolve.faults import MachineError, OutOfMemoryError, StepError, format_bytes, machine_error
+from memsolve.environment import Environment
+from memsolve.faults import (
+    ExecutorError,
+    MachineError,
+    OutOfMemoryError,
+    StepError,
+    WorkerError,
+    format_bytes,
+    machine_error,
+)
+from memsolve.optimizers.identity import Identity
 from memsolve.optimizers.probe import ProbeResult, identify, probe
 from memsolve.problem import power_law
 
@@ -42,11 +53,22 @@ class Prepared(Generic[G]):
         grid: with its device chosen, and only optimizers that can be used.
         probes: what their first steps showed, by label.
         refused: why the others cannot be used, in a sentence, by label.
+        environment: where the optimizers run.
     """
 
     grid: G
     probes: dict[str, ProbeResult]
     refused: dict[str, str]
+    environment: Environment
+
+    @property
+    def packages(self) -> Environment:
+        """The packages of the optimizers, with their versions."""
+        return {
+            name: version
+            for probe in self.probes.values()
+            for name, version in probe.identity.packages.items()
+        }
 
     def without(self, refused: dict[str, str]) -> Self:
         """The same but for optimizers that are refused as well.
@@ -69,7 +91,7 @@ def with_optimizers(grid: G, labels: Iterable[str]) -> G:
     return replace(grid, optimizers={label: choices[label] for label in labels}, sweep=())
 
 
-def prepare(grid: G, executor: Executor | None = None) -> Prepared[G]:
+def prepare(grid: G, runner: Runner | None = None, here: Runner | None = None) -> Prepared[G]:
     """The grid with its device chosen, and only the optimizers that work.
 
     Every optimizer takes its first steps on a tiny memory, so that one that cannot work is reported
@@ -77,14 +99,16 @@ def prepare(grid: G, executor: Executor | None = None) -> Prepared[G]:
 
     Args:
         grid: to be measured.
-        executor: runs the optimizers; by default in this process.
+        runner: runs the optimizers; by default in this process.
+        here: runs functions on this machine, which identifies optimizers that are given as a class
+            or a function; by default `runner`.
 
     Raises:
         RefusedError: no optimizer can be used.
         InputError: a device that cannot be used, or frequencies that underflow.
         MachineError: there is no memory for so many frequencies.
     """
-    executor = executor or LocalExecutor()
+    runner = runner or LocalRunner()
     num_items = grid.items_of(max(grid.dims))
     try:
         for alpha in grid.alphas:
@@ -97,33 +121,49 @@ def prepare(grid: G, executor: Executor | None = None) -> Prepared[G]:
             f"out of memory: the frequencies of N = {num_items} items alone take {size}; lower "
             "--num-items or --dims"
         ) from error
-    grid = replace(grid, device=_resolve_device(grid.device))
-    probes, refused = _probe_all(grid, executor)
-    prepared = Prepared(grid, probes, {})
+    device = call(runner, partial(resolve_device, grid.device), cells=math.inf)
+    grid, environment = replace(grid, device=device), runner.environment(device)
+    probes, refused = _probe_all(grid, runner, here or runner)
+    prepared = Prepared(grid, probes, {}, environment)
     return prepared.without(refused) if refused else prepared
 
 
-def _probe_all(grid: Grid, executor: Executor) -> tuple[dict[str, ProbeResult], dict[str, str]]:
+def _probe_all(
+    grid: Grid, runner: Runner, here: Runner
+) -> tuple[dict[str, ProbeResult], dict[str, str]]:
     """Probes of the optimizers that can be used, and why the others cannot, by label."""
     dtype: torch.dtype = getattr(torch, grid.dtype)
     choices, refused = grid.choices, dict[str, str]()
 
-    def run_each(function: Callable[..., T], labels: Iterable[str]) -> dict[str, T]:
-        """Values of a function of label, choice, device and dtype, by label."""
-        values: dict[str, T] = {}
-        for label in labels:
-            arguments = label, choices[label], grid.device, dtype
-            try:
-                values[label] = call(executor, partial(function, *arguments))
-            except (StepError, MachineError) as error:
-                refused[label] = format_refusal(label, error)
-            except InputError as error:
-                refused[label] = str(error)
-        return values
+    def run_one(runner: Runner, function: Callable[..., T], label: str, device: str) -> T | None:
+        """The value of a function of label, choice, device and dtype; None if it is refused."""
+        try:
+            return call(runner, partial(function, label, choices[label], device, dtype))
+        except (ExecutorError, WorkerError):
+            raise
+        except (StepError, MachineError) as error:
+            refused[label] = format_refusal(label, error)
+        except InputError as error:
+            refused[label] = str(error)
+        return None
 
-    identities = run_each(identify, choices)  # before any steps: a step may change a value
-    remarks = run_each(probe, identities)
-    return {label: ProbeResult(remarks[label], identities[label]) for label in remarks}, refused
+    def identify_one(label: str) -> Identity | None:
+        """By the module of a name, where it runs; else here, where its code comes from."""
+        if here is runner or isinstance(choices[label], str):
+            return run_one(runner, identify, label, grid.device)
+        return run_one(here, identify, label, grid.device if is_usable(grid.device) else "cpu")
+
+    identities = {label: identify_one(label) for label in choices}  # a step may change a value
+    remarks = {
+        label: run_one(runner, probe, label, grid.device)
+        for label, each in identities.items()
+        if each is not None
+    }
+    return {
+        label: ProbeResult(remark, identity)
+        for label, identity in identities.items()
+        if identity is not None and (remark := remarks[label]) is not None
+    }, refused
 
 
 def format_refusal(label: str, error: StepError | MachineError) -> str:
@@ -132,7 +172,12 @@ def format_refusal(label: str, error: StepError | MachineError) -> str:
     return words if repr(label) in words else f"optimizer {label!r} cannot be used: {words}"
 
 
-def _resolve_device(device: str) -> str:
+def resolve_device(device: str) -> str:
+    """The device of a grid; of `auto` a GPU, if there is one.
+
+    Raises:
+        DeviceError: it cannot be used.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -141,3 +186,11 @@ def _resolve_device(device: str) -> str:
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise DeviceError(f"device {device!r} cannot be used: {reason}") from error
     return device
+
+
+def is_usable(device: str) -> bool:
+    """Whether this process has a device."""
+    try:
+        return bool(resolve_device(device))
+    except DeviceError:
+        return False

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 from memsolve_kernels.errors import InputError
 
-from memsolve.engine.execution.choose import default_executor
-from memsolve.engine.execution.executor import Executor, call
+from memsolve.engine.execution.choose import default_runner
+from memsolve.engine.execution.remote import RemoteRunner
+from memsolve.engine.execution.runner import Runner, call
 from memsolve.engine.grid import Grid
 from memsolve.engine.measure import Measurement
 from memsolve.engine.options import options
+from memsolve.engine.parallel import ParallelMeasurement
 from memsolve.engine.prepare import (
     Prepared,
     RefusedError,
@@ -29,8 +32,7 @@ from memsolve.engine.storage.folder import alone
 from memsolve.engine.storage.ownership import check
 from memsolve.engine.storage.store import Store
 from memsolve.engine.study import AnyStudy, C, G, Study
-from memsolve.environment import environment
-from memsolve.faults import EndedError, KilledError, MachineError, StepError
+from memsolve.faults import EndedError, ExecutorError, KilledError, MachineError, StepError
 
 
 class GridError(InputError):
@@ -58,12 +60,13 @@ def run(
     if resume and out is None:
         raise InputError("resume continues what is in a folder; give it as out")
     grid = study.complete(study.grid if grid is None else grid)
-    with _executor(executor, study, grid, time_limit) as executor:
-        prepared, cells = _prepare(study, grid, executor)
+    with default_runner(study, grid, time_limit) as here:
+        runner = here if executor is None else RemoteRunner(executor, study, grid, time_limit)
+        prepared, cells = _prepare(study, grid, runner, here)
         if prepared.refused and not skip_failing:
             raise RefusedError(prepared.refused)
-        with _store(study, prepared.grid, out, resume=resume) as store:
-            measurement = _measurement(study, prepared, store, executor, progress)
+        with _store(study, prepared, out, resume=resume) as store:
+            measurement = _measurement(study, prepared, store, (runner, here), progress)
             with closing(store) if store else nullcontext():
                 measurement.run(cells)
             summary = _summarize(measurement, prepared)
@@ -86,50 +89,39 @@ def _check(study: AnyStudy, grid: Grid | None) -> None:
         )
 
 
-@contextmanager
-def _executor(
-    executor: Executor | None, study: AnyStudy, grid: Grid, time_limit: float | None
-) -> Iterator[Executor]:
-    if executor is not None:
-        if time_limit is not None:
-            raise InputError("time_limit and executor exclude each other: the limit is executor's")
-        yield executor
-        return
-    with default_executor(study, grid, time_limit) as chosen:
-        yield chosen
-
-
 def _prepare(
-    study: Study[G, C, Any, P], grid: G, executor: Executor
+    study: Study[G, C, Any, P], grid: G, runner: Runner, here: Runner
 ) -> tuple[Prepared[G], list[C]]:
     """The part of a grid that can be measured, and its cells."""
-    prepared = prepare(grid, executor)
+    prepared = prepare(grid, runner, here)
     try:
-        return prepared, _cells(study, prepared.grid, executor)
+        return prepared, _cells(study, prepared.grid, runner)
     except RefusedError as error:
         refused = error.refused
     except (EndedError, KilledError):
-        refused = _optimizers_ending_the_process(study, prepared.grid, executor)
+        refused = _optimizers_ending_the_process(study, prepared.grid, runner)
     prepared = prepared.without(refused)
-    return prepared, _cells(study, prepared.grid, executor)
+    return prepared, _cells(study, prepared.grid, runner)
 
 
-def _cells(study: Study[G, C, Any, P], grid: G, executor: Executor) -> list[C]:
+def _cells(study: Study[G, C, Any, P], grid: G, runner: Runner) -> list[C]:
     """The cells to begin with, for which optimizers may have to take steps."""
     steps = len(grid.labels) * len(grid.alphas) * len(grid.dims)
-    return call(executor, partial(study.cells, grid), cells=steps)
+    return call(runner, partial(study.cells, grid), cells=steps)
 
 
 def _optimizers_ending_the_process(
-    study: Study[G, C, Any, P], grid: G, executor: Executor
+    study: Study[G, C, Any, P], grid: G, runner: Runner
 ) -> dict[str, str]:
     """Optimizers that end the process while cells are made, with the reason, by label."""
     refused: dict[str, str] = {}
     for label in grid.labels:
         try:
-            _cells(study, with_optimizers(grid, [label]), executor)
+            _cells(study, with_optimizers(grid, [label]), runner)
         except RefusedError as error:
             refused |= error.refused
+        except ExecutorError:
+            raise
         except (StepError, MachineError) as error:
             refused[label] = format_refusal(label, error)
     return refused
@@ -137,18 +129,18 @@ def _optimizers_ending_the_process(
 
 @contextmanager
 def _store(
-    study: Study[G, C, Any, P], grid: G, out: Path | str | None, *, resume: bool
+    study: Study[G, C, Any, P], prepared: Prepared[G], out: Path | str | None, *, resume: bool
 ) -> Iterator[Store[C, Any] | None]:
     """The store in a folder, which is held meanwhile; None without a folder."""
     if out is None:
         yield None
         return
     folder = Path(out)
-    settings = json.loads(json.dumps({"study": study.name, **grid.shared_settings()}))
+    settings = json.loads(json.dumps({"study": study.name, **prepared.grid.shared_settings()}))
     check(folder, settings)  # before anything is made in it
     with alone(folder):
         store = Store(folder, settings, study.cell, study.result, resume=resume)
-        store.expect(environment(grid.device))
+        store.expect(prepared.environment)
         yield store
 
 
@@ -156,23 +148,29 @@ def _measurement(
     study: Study[G, C, Any, P],
     prepared: Prepared[G],
     store: Store[C, Any] | None,
-    executor: Executor,
+    runners: tuple[Runner, Runner],
     progress: Progress,
 ) -> Measurement[G, C, Any, P]:
-    here = environment(prepared.grid.device)
-    provenance = {label: here | probe.identity.content for label, probe in prepared.probes.items()}
-    return Measurement(study, prepared.grid, provenance, store, executor, progress)
+    """The measurement by a runner, with another one for the fits."""
+    runner, here = runners
+    provenance = {
+        label: prepared.environment | probe.identity.content
+        for label, probe in prepared.probes.items()
+    }
+    if not isinstance(runner, RemoteRunner):
+        return Measurement(study, prepared.grid, provenance, store, runner, here, progress)
+    runner.expect_packages(prepared.packages)
+    return ParallelMeasurement(
+        study, prepared.grid, provenance, store, runner=runner, here=here, progress=progress
+    )
 
 
 def _summarize(measurement: Measurement[G, C, Any, P], prepared: Prepared[G]) -> Summary[P]:
     study, grid, probes = measurement.study, prepared.grid, prepared.probes
-    here = environment(grid.device)
-    for probe in probes.values():
-        here |= probe.identity.packages
     return Summary(
         study.name,
         grid.command(study.name),
-        here,
+        prepared.environment | prepared.packages,
         measurement.fits(),
         {label: probe.remark for label, probe in probes.items() if probe.remark},
         prepared.refused,

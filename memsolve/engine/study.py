@@ -1,7 +1,7 @@
 """What a study is: one question to optimizers, declared in one place."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -88,6 +88,37 @@ class Study(Presentation[P], Generic[G, C, R, P]):
                 "gradient; leave it out, or run a study of batches, as saturation"
             )
         return [None]
+
+    def group(self, cell: C) -> Hashable:
+        """Equal for cells that share work, so that an executor's worker gets them together.
+
+        By default a memory and a batch, which share a gradient. Such cells have one memory.
+        """
+        return cell.memory, cell.batch_size
+
+    def part(self, cell: C) -> Hashable:
+        """Equal for cells whose results decide together on further cells; None for all cells.
+
+        `next_cells` of the results of one part are then the further cells of that part, so that no
+        part waits for another.
+        """
+        return None
+
+    def cost(self, grid: G, cell: C) -> float:
+        """About how long a cell takes, in any unit: an executor gets the longest cells first.
+
+        By default that of a step and of the logits of its items.
+        """
+        items = cell.num_items if cell.batch_size is None else min(cell.batch_size, cell.num_items)
+        return float(items) * cell.num_items * cell.dim
+
+    def is_timed(self, grid: G, cell: C) -> bool:
+        """Whether the result holds times that are reported; then no other cell runs meanwhile."""
+        return False
+
+    def without_times(self, result: R) -> R:
+        """The result of a cell that was measured beside others, without its times."""
+        return result
 
     def tidy(self, result: R) -> Iterable[Measured]:
         """The numbers of a result, for `points.csv`."""

@@ -154,7 +154,7 @@ def test_an_input_error_is_one_line(
     options: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr("memsolve.engine.execution.worker.SUPPORTED", False)  # spares a process
+    monkeypatch.setattr("memsolve.engine.execution.process.SUPPORTED", False)  # spares a process
     assert run(monkeypatch, *options.split(), "--out", str(tmp_path / "out")) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

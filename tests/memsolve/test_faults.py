@@ -22,11 +22,11 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve import InputError
 from memsolve.cli import run_command
-from memsolve.engine.execution.choose import default_executor
-from memsolve.engine.execution.executor import call
-from memsolve.engine.execution.local import LocalExecutor
+from memsolve.engine.execution.choose import default_runner
+from memsolve.engine.execution.runner import call
+from memsolve.engine.execution.local import LocalRunner
 from memsolve.engine.execution.process_settings import numerical
-from memsolve.engine.execution.worker import Worker
+from memsolve.engine.execution.process import ProcessRunner
 from memsolve.engine.prepare import RefusedError, prepare
 from memsolve.engine.results.load import load_summary
 from memsolve.engine.run import run
@@ -425,7 +425,7 @@ def interrupted() -> Iterator[None]:
 
 @pytest.mark.skipif(os.name != "posix", reason="optimizers have no process of their own")
 def test_a_process_of_their_own_answers_and_ends_with_the_one_that_started_it() -> None:
-    worker = Worker(None, math.inf)  # type: ignore[arg-type]
+    worker = ProcessRunner(None, math.inf)  # type: ignore[arg-type]
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -453,7 +453,7 @@ def _hang_after_one() -> Iterator[int]:
 
 @pytest.mark.skipif(os.name != "posix", reason="optimizers have no process of their own")
 def test_a_signal_is_a_failure_of_the_machine() -> None:
-    worker = Worker(None, math.inf)  # type: ignore[arg-type]
+    worker = ProcessRunner(None, math.inf)  # type: ignore[arg-type]
     with pytest.raises(KilledError, match="ended by SIGKILL, as where memory runs out"):
         call(worker, kill)
     assert worker._running is None
@@ -475,8 +475,8 @@ class Own(torch.optim.SGD):
     ],
 )
 def test_who_has_a_process_of_its_own(optimizers: Any, own: bool) -> None:
-    with default_executor(capacity, Grid(optimizers), None) as executor:
-        assert isinstance(executor, Worker if own else LocalExecutor)
+    with default_runner(capacity, Grid(optimizers), None) as runner:
+        assert isinstance(runner, ProcessRunner if own else LocalRunner)
 
 
 def test_a_time_limit_that_cannot_be_kept_is_refused() -> None:
@@ -493,5 +493,5 @@ def new_modules_of_an_optimizer() -> int:
 
 
 def test_a_worker_has_imported_what_optimizers_need_before_anything_is_timed() -> None:
-    with closing(Worker(capacity, math.inf)) as worker:
+    with closing(ProcessRunner(capacity, math.inf)) as worker:
         assert call(worker, new_modules_of_an_optimizer) == 0

@@ -63,7 +63,7 @@ def test_a_command_line_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("memsolve.engine.execution.worker.SUPPORTED", False)  # spares a process
+    monkeypatch.setattr("memsolve.engine.execution.process.SUPPORTED", False)  # spares a process
     assert run_command(shlex.split(line)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("memsolve: error: ")

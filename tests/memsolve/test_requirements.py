@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from memsolve.engine import Grid
-from memsolve.engine.execution.local import LocalExecutor
 from memsolve.engine.run import run
 from memsolve.optimizers import requirements
 from memsolve.optimizers.choices import Choice
@@ -55,7 +54,7 @@ def test_a_study_infers_requirements_once_an_optimizer(
     """12 cells: two dimensions, three seeds, and a factory swept over two learning rates."""
     grid = Grid({"mine": make}, dims=(4, 8), seeds=3, sweep={"lr": [0.5, 1.0]}, device="cpu")
     assert len(capacity.cells(grid)) == 12
-    run(capacity, grid, executor=LocalExecutor())
+    run(capacity, grid)
     assert len(trials) == 2
 
 

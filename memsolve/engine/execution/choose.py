@@ -1,4 +1,4 @@
-"""Which executor a study runs in by default: this process, or a worker."""
+"""Which runner a study has in a process: that process itself, or a process for optimizers."""
 
 import math
 import pickle
@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from memsolve_kernels.errors import InputError, RangeError
 
 from memsolve.checks import is_positive
-from memsolve.engine.execution.executor import Executor
-from memsolve.engine.execution.local import LocalExecutor
+from memsolve.engine.execution.local import LocalRunner
+from memsolve.engine.execution.runner import Runner
 from memsolve.engine.grid import Grid
 from memsolve.engine.study import AnyStudy
 from memsolve.optimizers.choices import Choice
@@ -19,13 +19,13 @@ from memsolve.optimizers.registry import BUILT_IN, parse
 
 
 @contextmanager
-def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> Iterator[Executor]:
-    """The executor of a grid: a worker process where one helps, else this process.
+def default_runner(study: AnyStudy, grid: Grid, time_limit: float | None) -> Iterator[Runner]:
+    """The runner of a grid: a process for optimizers where one helps, else this process.
 
-    With a time limit it is a worker, which imports study and optimizers anew. Without one it is a
-    worker for optimizers that are neither built in nor torch's, but this process for an optimizer
-    given as a class or a function, or from a package that is already imported: this process may
-    have changed it.
+    With a time limit it is another process, which imports study and optimizers anew. Without one
+    it is another process for optimizers that are neither built in nor torch's, but this process
+    for an optimizer given as a class or a function, or from a package that is already imported:
+    this process may have changed it.
 
     Args:
         study: to be run.
@@ -37,10 +37,10 @@ def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> I
     """
     if time_limit is not None and not is_positive(time_limit):
         raise RangeError(f"time_limit is {time_limit!r}; expected a number of seconds above 0")
-    if time_limit is None and not _worker_helps(grid):
-        yield LocalExecutor()
+    if time_limit is None and not _process_helps(grid):
+        yield LocalRunner()
         return
-    from memsolve.engine.execution.worker import SUPPORTED, Worker
+    from memsolve.engine.execution.process import SUPPORTED, ProcessRunner
 
     if not (SUPPORTED and _is_importable_elsewhere(study, grid)):
         if time_limit is not None:
@@ -48,13 +48,13 @@ def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> I
                 "a time limit needs a process that can import study and optimizers: give the "
                 "optimizers by name, or as classes and functions of a module"
             )
-        yield LocalExecutor()
+        yield LocalRunner()
         return
-    with closing(Worker(study, time_limit or math.inf)) as worker:
-        yield worker
+    with closing(ProcessRunner(study, time_limit or math.inf)) as runner:
+        yield runner
 
 
-def _worker_helps(grid: Grid) -> bool:
+def _process_helps(grid: Grid) -> bool:
     """Whether some optimizers are from other packages, and none of these is imported here."""
     foreign = {choice for choice in grid.choices.values() if not _is_built_in(choice)}
     imported = {name.partition(".")[0] for name in sys.modules}

@@ -6,18 +6,19 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from memsolve.engine.execution.process_settings import restored
+from memsolve.environment import Environment, environment
 from memsolve.faults import MachineError, StepError, format_error, is_interrupt, machine_error
 
 T = TypeVar("T")
 
 
-class LocalExecutor:
+class LocalRunner:
     """Runs in this process. Settings that an optimizer changes are restored after each value."""
 
     def stream(
         self, function: Callable[..., Iterable[T]], *arguments: Any, cells: float = 1
     ) -> Iterator[T]:
-        """Yield the values of a function, without a time limit; see `Executor.stream`."""
+        """Yield the values of a function, without a time limit; see `Runner.stream`."""
         values: Iterator[T] | None = None
         while True:
             with restored(), _exits_as_errors():
@@ -27,6 +28,10 @@ class LocalExecutor:
             if not value:
                 return
             yield value[0]
+
+    def environment(self, device: str) -> Environment:
+        """That of this process."""
+        return environment(device)
 
 
 @contextmanager

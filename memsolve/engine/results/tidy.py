@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +58,14 @@ class Measured(NamedTuple):
 
 
 def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measured]:
-    """Numbers of a result: of a list one a step from 1, of a single one at `step`."""
+    """Numbers of a result: of a list one a step from 1, of a single one at `step`.
+
+    A single one that was not measured, and is NaN, is left out.
+    """
     for name, value in fields:
         if isinstance(value, int | float):
-            yield Measured(step, name, value)
+            if not (isinstance(value, float) and math.isnan(value)):
+                yield Measured(step, name, value)
         elif isinstance(value, list):
             for place, entry in enumerate(value, start=1):
                 yield Measured(place, name, entry)

@@ -1,6 +1,8 @@
 """The comparison of optimizers on the model, as a study: its trials, their tuning, its table."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -8,7 +10,7 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve.engine import Cell, Fit, Summary, TableCell
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
-from memsolve.engine.results.tidy import Measured
+from memsolve.engine.results.tidy import Measured, measured
 from memsolve.examples.factual_recall.facts import BUCKETS, NUM_ANSWERS, NUM_RELATIONS, Facts
 from memsolve.examples.factual_recall.point import RecallPoint, Runs, recall_point
 from memsolve.examples.factual_recall.training import RecallRun, RecallTask, measure_recall
@@ -135,6 +137,14 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
         """The candidate with the most facts recovered after the last step."""
         return select(runs, grid.steps)
 
+    def cost(self, grid: TrainingGrid, cell: Trial) -> float:
+        """That of the steps: a batch takes about `d^2` operations a prompt."""
+        return float(cell.batch_size or 0) * cell.dim**2 * grid.steps
+
+    def without_times(self, result: RecallRun) -> RecallRun:
+        """The time of a step is reported only of runs that ran alone."""
+        return replace(result, seconds=math.nan)
+
     def fits(self, grid: TrainingGrid, results: Runs) -> list[Fit[RecallPoint]]:
         """One fit for each optimizer, alpha and batch size, the best first."""
         by_key = by_tuning_key(results)
@@ -171,15 +181,15 @@ class FactualRecall(TunedStudy[TrainingGrid, Trial, RecallRun, RecallPoint]):
         """Facts recovered, of how many, and the settings that recovered them."""
         edge = ", at the edge of the range" if point.at_edge else ""
         note = f"{point.note}; " if point.note else ""
+        time = "" if point.seconds is None else f"; {1e3 * point.seconds:.0f} ms a step"
         return (
             f"{self.value(point)} of {point.num_items} after {point.marks[-1]} steps; {note}"
-            f"{Candidate(point.schedule, point.lr, point.ratio)}{edge}; "
-            f"{1e3 * point.seconds:.0f} ms a step"
+            f"{Candidate(point.schedule, point.lr, point.ratio)}{edge}{time}"
         )
 
     def tidy(self, result: RecallRun) -> Iterable[Measured]:
         """Facts recovered in each bucket, and the loss, at the marks; and the time of a step."""
-        yield Measured(0, "seconds", result.seconds)
+        yield from measured([("seconds", result.seconds)], step=0)
         for mark, counts, loss in zip(result.marks, result.buckets, result.loss, strict=True):
             yield Measured(mark, "recovered", sum(counts))
             yield Measured(mark, "batch loss", loss)

@@ -11,6 +11,7 @@ from memsolve.engine.results.estimate import SHARE, Estimate, Floats, mean
 from memsolve.examples.factual_recall.facts import BUCKETS, Facts
 from memsolve.examples.factual_recall.training import RecallRun
 from memsolve.study.training.grid import TrainingGrid, Trial, TuningKey
+from memsolve.study.training.point import median_time
 from memsolve.study.training.selection import select
 from memsolve.study.training.trajectory import marks_of
 from memsolve.study.training.tuning import TUNING_SEEDS
@@ -32,7 +33,7 @@ class RecallPoint(Point):
         schedule, lr, ratio: as tuned.
         at_edge: whether the learning rate or the ratio is the smallest or the largest that was
             tried.
-        seconds: median time of a step, on this machine.
+        seconds: median time of a step, on this machine; None if the runs ran beside others.
         note: which runs ended early, and why; empty if none did.
     """
 
@@ -51,7 +52,7 @@ class RecallPoint(Point):
     schedule: Schedule
     lr: float
     at_edge: bool
-    seconds: float
+    seconds: float | None
     note: str = ""
     ratio: float = 1.0
 
@@ -99,6 +100,6 @@ def recall_point(grid: TrainingGrid, key: TuningKey, runs: Runs) -> RecallPoint:
         lr=best.lr,
         at_edge=best.at_edge,
         ratio=best.ratio,
-        seconds=float(np.median([run.seconds for run in reported])),
+        seconds=median_time(run.seconds for run in reported),
         note=f"{len(early)} of {len(reported)} seeds ended early: {reasons}" if early else "",
     )

@@ -1,5 +1,6 @@
 """The leaderboard: optimizers ranked by the items they recover, tuned with one budget."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -125,10 +126,23 @@ class LeaderboardStudy(
         start = time.perf_counter()
         result = trajectory(replace(grid, steps=cell.steps), memory, build, cell)
         run = LeaderboardRun(**vars(result), total_seconds=time.perf_counter() - start)
-        if not cell.is_for_tuning and cell.batch_size is None and cell.steps == grid.steps:
+        if self.is_timed(grid, cell):
             with suppress(StepError):  # as the run itself may have ended
                 return replace(run, **cost(memory, build, cell.lr)._asdict())
         return run
+
+    def is_timed(self, grid: LeaderboardGrid, cell: LeaderboardTrial) -> bool:
+        """Whether it is reported, on the population, and takes all steps."""
+        is_reported = not cell.is_for_tuning and cell.batch_size is None
+        return is_reported and cell.steps == grid.steps
+
+    def without_times(self, result: LeaderboardRun) -> LeaderboardRun:
+        """Only the runs whose costs are reported are timed."""
+        return replace(result, seconds=math.nan, total_seconds=math.nan)
+
+    def cost(self, grid: LeaderboardGrid, cell: LeaderboardTrial) -> float:
+        """That of the logits of all items, after each step."""
+        return float(cell.num_items) ** 2 * cell.dim * cell.steps
 
     def select(self, grid: LeaderboardGrid, runs: Runs) -> Selection:
         """The candidate with the most items recovered after all steps."""

@@ -25,7 +25,7 @@ class LeaderboardRun(Trajectory):
     """A run, with its costs if it is reported.
 
     Attributes:
-        total_seconds: of the run, with all evaluations.
+        total_seconds: of the run, with all evaluations; NaN if it ran beside others.
         time, state: see `cost.Cost`; None of tuning runs and of runs on batches.
     """
 
@@ -54,7 +54,8 @@ class LeaderboardPoint(Point):
         time: (S,) of a step, relative to SGD's; see `cost.Cost`.
         state: numbers in the optimizer's state, per number in the weight.
         saturating_batch_size: `B_80%`, see `saturating_batch.saturating_batch_size`.
-        total_seconds: of all its runs, with tuning and batches, on this machine.
+        total_seconds: of all its runs, with tuning and batches, on this machine; None if some ran
+            beside others.
         early_ends: reported runs of the last horizon that ended early.
     """
 
@@ -79,7 +80,7 @@ class LeaderboardPoint(Point):
     time: list[float]
     state: float
     saturating_batch_size: Estimate
-    total_seconds: float
+    total_seconds: float | None
     early_ends: EarlyEnds = field(default_factory=dict)
     ratios: list[float] = field(default_factory=list)
 
@@ -112,6 +113,12 @@ def leaderboard_point(
     """The point of an optimizer at one alpha and `d`; `key` is that of the population."""
     num_items = grid.items_of(key.dim)
     selections = [select_at(by_key[key], steps) for steps in grid.horizons]
+    total_seconds = sum(
+        run.total_seconds
+        for other, by_trial in by_key.items()
+        if other[:3] == key[:3]
+        for run in by_trial.values()
+    )
     runs = [
         [by_key[key][trial] for trial in evaluation_trials(grid, key, selection.candidate, steps)]
         for selection, steps in zip(selections, grid.horizons, strict=True)
@@ -133,12 +140,7 @@ def leaderboard_point(
         time=[run.time for run in runs[-1] if run.time is not None],
         state=max(run.state or 0.0 for run in runs[-1]),
         saturating_batch_size=saturating_batch_size_at(grid, key, by_key),
-        total_seconds=sum(
-            run.total_seconds
-            for other, by_trial in by_key.items()
-            if other[:3] == key[:3]
-            for run in by_trial.values()
-        ),
+        total_seconds=None if math.isnan(total_seconds) else total_seconds,
         early_ends=early_ends(runs[-1]),
         ratios=[selection.ratio for selection in selections],
     )

@@ -1,6 +1,6 @@
 """Rates: items recovered after each of the first steps, with the best trial at each step."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from memsolve.study.rates.selection import (
     by_key,
     first_candidates,
     next_candidates,
+    rates_key,
     reported_candidates,
     with_items,
 )
@@ -103,6 +104,18 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
                 for memory_seed in grid.memory_seeds(key.dim, seed)
             ]
         return sorted(set(trials) - set(results), key=lambda trial: (trial.memory, str(trial)))
+
+    def group(self, cell: RatesTrial) -> Hashable:
+        """Every trial is measured by itself."""
+        return cell
+
+    def part(self, cell: RatesTrial) -> Hashable:
+        """Trials at one key decide on its further trials."""
+        return rates_key(cell)
+
+    def cost(self, grid: RatesGrid, cell: RatesTrial) -> float:
+        """That of the logits of all items, after each step."""
+        return float(cell.num_items) ** 2 * cell.dim * cell.steps
 
     def measure(self, grid: RatesGrid, cells: Sequence[RatesTrial]) -> Iterator[RatesRun]:
         """The run of each trial."""

@@ -33,12 +33,16 @@ class RatesRun:
 Runs = Mapping[RatesTrial, RatesRun]
 
 
+def rates_key(trial: RatesTrial) -> RatesKey:
+    """The key at which a trial is tuned."""
+    return RatesKey(trial.optimizer, trial.alpha, trial.dim, trial.gradient)
+
+
 def by_key(results: Runs) -> dict[RatesKey, dict[RatesTrial, RatesRun]]:
     """Results, grouped by key."""
     groups: dict[RatesKey, dict[RatesTrial, RatesRun]] = {}
     for trial, run in results.items():
-        key = RatesKey(trial.optimizer, trial.alpha, trial.dim, trial.gradient)
-        groups.setdefault(key, {})[trial] = run
+        groups.setdefault(rates_key(trial), {})[trial] = run
     return groups
 
 

@@ -1,6 +1,8 @@
 """Training dynamics: items recovered over many steps, by tuned optimizers."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,6 +79,10 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
         """The candidate with the most items recovered after the last step."""
         return select(runs, grid.steps)
 
+    def without_times(self, result: Trajectory) -> Trajectory:
+        """The time of a step is reported only of trials that ran alone."""
+        return replace(result, seconds=math.nan)
+
     def fits(self, grid: TrainingGrid, results: Trajectories) -> list[Fit[DynamicsPoint]]:
         """One fit for each optimizer, alpha and batch size."""
         by_key = by_tuning_key(results)
@@ -126,7 +132,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
             f"{plateau / point.limit:.2f} of d^2 / (2 ln N)",
             format_early_ends(point.early_ends, len(point.plateau)),
             f"{point.candidate}{edge}",
-            f"{1e3 * point.seconds:.0f} ms a step",
+            "" if point.seconds is None else f"{1e3 * point.seconds:.0f} ms a step",
         ]
         return "; ".join(part for part in parts if part)
 

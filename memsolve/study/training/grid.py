@@ -161,10 +161,14 @@ R = TypeVar("R")
 T = TypeVar("T", bound=Trial)
 
 
+def tuning_key(trial: Trial) -> TuningKey:
+    """The key at which a trial is tuned."""
+    return TuningKey(trial.optimizer, trial.alpha, trial.dim, trial.batch_size)
+
+
 def by_tuning_key(results: Mapping[T, R]) -> dict[TuningKey, dict[T, R]]:
     """Results, grouped by tuning key."""
     groups: dict[TuningKey, dict[T, R]] = {}
     for trial, result in results.items():
-        key = TuningKey(trial.optimizer, trial.alpha, trial.dim, trial.batch_size)
-        groups.setdefault(key, {})[trial] = result
+        groups.setdefault(tuning_key(trial), {})[trial] = result
     return groups

@@ -1,6 +1,7 @@
 """The point of `dynamics`: the best candidate's runs at one `d`, and all trials of the tuning."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
@@ -30,7 +31,8 @@ class DynamicsPoint(Point):
         limit: about how many items any weight can store, `theory.limit`.
         schedule, lr, ratio: of the selected trials, one for each seed.
         edges: directions in which the selected candidate is outermost, see `selection.edges_of`.
-        seconds: median time of a step of the selected trials, on this machine.
+        seconds: median time of a step of the selected trials, on this machine; None if they ran
+            beside others.
         recovered: (T, S) items after each step, by seed.
         top_rank: (T, S) highest recovered rank after each step, by seed.
         loss: (L, S) before each step, on its batch, up to the shortest run.
@@ -60,7 +62,7 @@ class DynamicsPoint(Point):
     limit: float
     schedule: Schedule
     lr: float
-    seconds: float
+    seconds: float | None
     recovered: list[list[int]]
     top_rank: list[list[int]]
     loss: list[list[float]]
@@ -112,7 +114,7 @@ def dynamics_point(grid: TrainingGrid, key: TuningKey, trajectories: Trajectorie
         lr=selection.lr,
         ratio=selection.ratio,
         edges=list(selection.edges),
-        seconds=float(np.median([trajectory.seconds for trajectory in selected])),
+        seconds=median_time(trajectory.seconds for trajectory in selected),
         recovered=by_step([pad(trajectory.recovered, grid.steps) for trajectory in selected]),
         top_rank=by_step([pad(trajectory.top_rank, grid.steps) for trajectory in selected]),
         loss=by_step([trajectory.loss[:shortest] for trajectory in selected]),
@@ -125,6 +127,12 @@ def dynamics_point(grid: TrainingGrid, key: TuningKey, trajectories: Trajectorie
         trial_recovered=[float(curve[-1]) for curve in curves],
         early_ends=early_ends(selected),
     )
+
+
+def median_time(seconds: Iterable[float]) -> float | None:
+    """The median of times; None if one of them was not measured, and is NaN."""
+    median = float(np.median(list(seconds)))
+    return None if math.isnan(median) else median
 
 
 def pad(counts: Sequence[int], steps: int) -> list[int]:

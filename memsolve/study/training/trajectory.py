@@ -27,7 +27,8 @@ class Trajectory:
         recovered: items recovered, of all `N`, after each step.
         top_rank: highest recovered rank after each step.
         loss: on the batch of each step, at the weight before it.
-        seconds: median time of a step, without its evaluation.
+        seconds: median time of a step, without its evaluation; NaN if none was taken, or others
+            ran beside it.
         marks: steps after which margins were measured: powers of two, and the last.
         margins: at each mark, quantiles (5, 25, 50, 75 and 95%) of the margins of the most
             frequent items, as many as a weight can store (`theory.limit`).

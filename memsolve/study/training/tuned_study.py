@@ -1,7 +1,7 @@
 """Studies whose learning rates are tuned, by the same rule for every optimizer."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ from memsolve.study.training.grid import (
     TrainingGrid,
     TuningKey,
     by_tuning_key,
+    tuning_key,
 )
 from memsolve.study.training.selection import Selection
 from memsolve.study.training.tuning import (
@@ -107,6 +108,18 @@ class TunedStudy(Study[TG, T, R, P]):
                     for seed in self.tuning_seeds(grid)
                 ]
         return trials
+
+    def group(self, cell: T) -> Hashable:
+        """Every trial is measured by itself."""
+        return cell
+
+    def part(self, cell: T) -> Hashable:
+        """Trials at one tuning key decide on its further trials."""
+        return tuning_key(cell)
+
+    def cost(self, grid: TG, cell: T) -> float:
+        """That of the logits of all items, after each step."""
+        return float(cell.num_items) ** 2 * cell.dim * grid.steps
 
     def _search(self, grid: TG, runs: Mapping[T, R], _: Selection) -> list[Candidate]:
         """The next candidates of the geometric schedule, from its trials at a tuning key."""

@@ -1,12 +1,14 @@
-"""What an executor is: it runs functions that run optimizers, here or elsewhere."""
+"""What a runner is: it runs functions that run optimizers, here or elsewhere."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
+from memsolve.environment import Environment
+
 T = TypeVar("T")
 
 
-class Executor(Protocol):
+class Runner(Protocol):
     """Runs pure functions of values that run optimizers."""
 
     def stream(
@@ -27,10 +29,13 @@ class Executor(Protocol):
             Exception: whatever else the function raises.
         """
 
+    def environment(self, device: str) -> Environment:
+        """Versions and hardware where the functions run, on a device in the notation of torch."""
 
-def call(executor: Executor, function: Callable[[], T], cells: float = 1) -> T:
-    """The value of a function without arguments; see `Executor.stream`."""
-    values: list[T] = list(executor.stream(_yield_once, function, cells=cells))
+
+def call(runner: Runner, function: Callable[[], T], cells: float = 1) -> T:
+    """The value of a function without arguments; see `Runner.stream`."""
+    values: list[T] = list(runner.stream(_yield_once, function, cells=cells))
     return values[0]
 
 

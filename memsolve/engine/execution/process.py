@@ -1,4 +1,4 @@
-"""A worker process for optimizers: one that exits or hangs fails alone.
+"""A process for optimizers: one that exits or hangs fails alone.
 
 Requests and answers are pickled, through a pair of sockets. The process ends when its socket
 closes, however the one that started it has ended; interrupts of the terminal are not for it.
@@ -23,9 +23,11 @@ from typing import Any, TypeVar
 import torch
 from memsolve_kernels.errors import InputError
 
-from memsolve.engine.execution.local import LocalExecutor
+from memsolve.engine.execution.interrupts import blocked_interrupts
+from memsolve.engine.execution.local import LocalRunner
 from memsolve.engine.execution.process_settings import numerical, put
 from memsolve.engine.study import AnyStudy
+from memsolve.environment import Environment, environment
 from memsolve.faults import EndedError, KilledError, MachineError
 from memsolve.importing import FOLDER
 
@@ -36,7 +38,7 @@ SUPPORTED = os.name == "posix"
 
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from memsolve.engine.execution.worker import main; main({end})"
+    "from memsolve.engine.execution.process import main; main({end})"
 )
 """With the search path of this process: another one would import other modules."""
 
@@ -47,7 +49,7 @@ BEAT = 0.5
 """Seconds between checks that the process lives: its own children may hold its socket open."""
 
 
-class Worker:
+class ProcessRunner:
     """Runs in another process, which is started when needed, and restarted after it has ended.
 
     Args:
@@ -62,7 +64,7 @@ class Worker:
     def stream(
         self, function: Callable[..., Iterable[T]], *arguments: Any, cells: float = 1
     ) -> Iterator[T]:
-        """The values of a function; see `Executor.stream`."""
+        """The values of a function; see `Runner.stream`."""
         if self._running is None:
             self._start()
         done = False
@@ -78,6 +80,10 @@ class Worker:
             if not done:
                 self.close()
 
+    def environment(self, device: str) -> Environment:
+        """That of this process, whose versions, hardware and settings the other one shares."""
+        return environment(device)
+
     def close(self) -> None:
         """End the process."""
         if self._running is not None:
@@ -92,16 +98,13 @@ class Worker:
             end = there.fileno()
             unwritten = ["-B"] * sys.dont_write_bytecode
             words = [*unwritten, "-P", "-c", START.format(end=end), json.dumps(sys.path)]
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
-            try:
+            with blocked_interrupts():
                 process = subprocess.Popen(
                     [sys.executable, *words],
                     stdin=subprocess.DEVNULL,
                     stdout=STDERR,  # output of optimizers is no result
                     pass_fds=[end],
                 )
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self._running = process, here
         self._send(numerical(), FOLDER.get(), self._study)
         try:
@@ -185,7 +188,7 @@ def _answers(request: bytes) -> Iterator[bytes]:
     """Each value in a tuple, then None; or an exception, after which there is nothing more."""
     try:
         function, arguments = pickle.loads(request)
-        for value in LocalExecutor().stream(function, *arguments):
+        for value in LocalRunner().stream(function, *arguments):
             yield pickle.dumps((value,))
         answer: object = None
     except InputError as error:
