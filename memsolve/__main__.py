@@ -14,12 +14,9 @@ def main() -> None:
     from contextlib import suppress
 
     try:
+        startup.leave_interrupts_to_first_rank()
         startup.replace_unencodable()
-        startup.import_matplotlib()
-        from memsolve.cli import run_command
-        from memsolve.output import close
-
-        status = close(run_command(sys.argv[1:]))
+        status = _run_on_ranks(sys.argv[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:
@@ -27,6 +24,24 @@ def main() -> None:
         with suppress(OSError):  # the terminal may be gone
             print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
     sys.exit(status)
+
+
+def _run_on_ranks(arguments: list[str]) -> int:
+    """Run the command line; of several ranks on the first, which the others serve."""
+    if startup.number_of_ranks() == 1:
+        return _run(arguments)
+    from memsolve.ranks.start import run_on_first_rank
+
+    return run_on_first_rank(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command line, and return the exit status."""
+    startup.import_matplotlib()
+    from memsolve.cli import run_command
+    from memsolve.output import close
+
+    return close(run_command(arguments))
 
 
 def _advice(arguments: list[str]) -> str:
