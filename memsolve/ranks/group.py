@@ -53,8 +53,7 @@ class Group:
         return values[0]
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """The tensor of rank 0; the others give one to be overwritten."""
-        tensor = tensor.contiguous()
+        """The tensor of rank 0, contiguous; the others give one to be overwritten."""
         with self._connection():
             dist.broadcast(tensor, 0)
         return tensor

@@ -54,17 +54,18 @@ class FirstRank:
         return shared
 
     def run(
-        self, memory: AssociativeMemory, operation: Operation, tensors: Arguments
+        self, memory: AssociativeMemory, operation: Operation, arguments: Arguments
     ) -> list[Tensor]:
-        """The results of an operation.
+        """The results of an operation of a memory, of which this is rank 0's own.
 
         Raises:
             RankError: another rank failed.
         """
+        tensors = arguments.tensors()  # before the others wait for them
         with uninterrupted():
             self._send(operation)
-            for tensor in arguments.tensors():
-                self.group.broadcast(tensor.detach())
+            for tensor in tensors:
+                self.group.broadcast(tensor)
             return operation.run(self.group, memory, arguments)
 
     def end(self) -> None:
@@ -115,7 +116,7 @@ class SharedMemory(AssociativeMemory):
     def loss(self, weight: Tensor, batch: Batch) -> Tensor:
         """Loss of `weight` (d, d) on `batch`, a scalar; differentiable twice in `weight`."""
         if torch.is_grad_enabled() and weight.requires_grad:
-            loss: Tensor = _Loss.apply(weight, self, batch)
+            loss: Tensor = _Loss.apply(weight, self, batch)  # type: ignore[no-untyped-call]
             return loss
         return self._sum("loss", batch, weight=weight)[0]
 
@@ -186,7 +187,10 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, by_loss: Tensor) -> tuple[Tensor, None, None]:
         weight, gradient = ctx.saved_tensors
-        return by_loss * _Gradient.apply(weight, gradient, ctx.memory, ctx.batch), None, None
+        gradient = _Gradient.apply(  # type: ignore[no-untyped-call]
+            weight, gradient, ctx.memory, ctx.batch
+        )
+        return by_loss * gradient, None, None
 
 
 class _Gradient(torch.autograd.Function):

@@ -73,8 +73,9 @@ class Arguments(NamedTuple):
     matrices: Sequence[Tensor]
 
     def tensors(self) -> list[Tensor]:
-        """Those that rank 0 sends, in order."""
-        return [each for each in (self.items, self.weights, *self.matrices) if each is not None]
+        """Those that rank 0 sends, in order, ready to be sent."""
+        tensors = self.items, self.weights, *self.matrices
+        return [each.detach().contiguous() for each in tensors if each is not None]
 
 
 @dataclass(frozen=True)
