@@ -10,6 +10,8 @@ import torch
 from memsolve_kernels.errors import RangeError
 from torch import Tensor
 
+from memsolve.normals import NormalSource
+
 
 def eigenvalues(dim: int, anisotropy: float) -> Tensor:
     """Eigenvalues of the covariance of embeddings, `j^-kappa / sum_j j^-kappa`, (d,) float64.
@@ -44,46 +46,45 @@ def is_anisotropy(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
 
 
-def isotropic(shape: tuple[int, int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """Embeddings (N, d), i.i.d. `N(0, I_d / d)`, on the generator's device."""
-    with size_errors(f"a table of {shape[0]} x {shape[1]} numbers on {generator.device}"):
-        normal = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
-    return normal.mul_(shape[1] ** -0.5)
-
-
-def stretch(embeddings: Tensor, anisotropy: float, generator: torch.Generator) -> Tensor:
-    """Embeddings of another covariance, by a linear map of isotropic ones, which are overwritten.
+class EmbeddingMap:
+    """The linear map of standard normal numbers to embeddings of a covariance of trace 1.
 
     The eigenvectors of the covariance are uniformly distributed (Haar), so that no coordinate
     differs from another: with the coordinate axes as eigenvectors, an optimizer that scales
     coordinates, as Adam does, would whiten the inputs.
 
     Args:
-        embeddings: (N, d), of covariance `I_d / d`.
-        anisotropy: `kappa` of `eigenvalues`; at 0 the embeddings are returned as they are, and
-            nothing is drawn.
-        generator: draws the eigenvectors.
+        dim: embedding dimension `d`.
+        anisotropy: `kappa` of `eigenvalues`; at 0 the map is `d^(-1/2)`, and nothing is drawn.
+        source: draws the eigenvectors.
+        dtype: of the embeddings.
     """
-    num_items, dim = embeddings.shape
-    if anisotropy == 0:
-        return embeddings
-    scales = (dim * eigenvalues(dim, anisotropy)).sqrt().to(embeddings)
-    basis = random_rotation(dim, generator, embeddings.dtype)
-    with size_errors(f"a table of {num_items} x {dim} numbers on {embeddings.device}"):
-        return embeddings.mul_(scales) @ basis.T
+
+    def __init__(
+        self, dim: int, anisotropy: float, source: NormalSource, dtype: torch.dtype
+    ) -> None:
+        self._scale = dim**-0.5
+        self._stretch: tuple[Tensor, Tensor] | None = None
+        if anisotropy != 0:
+            scales = (dim * eigenvalues(dim, anisotropy)).sqrt().to(source.device, dtype)
+            self._stretch = scales, random_rotation(dim, source, dtype)
+
+    def apply_(self, rows: Tensor) -> None:
+        """Map standard normal numbers (M, d) to embeddings, in their place."""
+        rows.mul_(self._scale)
+        if self._stretch is not None:
+            scales, basis = self._stretch
+            rows.copy_(rows.mul_(scales) @ basis.T)
 
 
-def random_rotation(dim: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """An orthogonal matrix (d, d), uniformly distributed (Haar), on the generator's device.
+def random_rotation(dim: int, source: NormalSource, dtype: torch.dtype) -> Tensor:
+    """An orthogonal matrix (d, d), uniformly distributed (Haar), on the source's device.
 
     The factor Q of a Gaussian matrix, with the signs for which R has a positive diagonal (Mezzadri
     2007, *How to generate random matrices from the classical compact groups*).
     """
     with size_errors(f"a rotation of {dim} dimensions"):
-        normal = torch.randn(
-            (dim, dim), generator=generator, device=generator.device, dtype=torch.float64
-        )
-        q, r = torch.linalg.qr(normal)
+        q, r = torch.linalg.qr(source.draw((dim, dim), torch.float64))
     rotation: Tensor = (q * r.diagonal().sign()).to(dtype)
     return rotation
 

@@ -7,19 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from memsolve_kernels import Retrieval, retrieval, softmax_gradient, softmax_hvp, softmax_loss
+from memsolve_kernels import Retrieval, softmax_loss
 from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
 from memsolve_kernels.modes import is_readable
 from torch import Tensor
 
-from memsolve.embeddings import check_anisotropy, isotropic, size_errors, stretch
-from memsolve.recall import Recall, recovered
-
-CHUNK_ROWS = 1 << 16
-"""Items that are processed at a time, which bounds the temporaries of a large batch."""
+from memsolve import passes
+from memsolve.differentiable import loss_of_parts
+from memsolve.embeddings import check_anisotropy, size_errors
+from memsolve.normals import normal_source
+from memsolve.recall import Recall, recovered_items
+from memsolve.tables import HeldTable, draw_tables, holds_tables, rows_at_once
 
 MOMENT_ROWS = 1 << 14
-"""The same of `gradient_moments`, whose products have three factors."""
+"""Items at a time in `gradient_moments`, whose products have three factors."""
 
 
 class Batch(NamedTuple):
@@ -81,10 +82,11 @@ class AssociativeMemory:
         device: of the embeddings; default the CPU.
         dtype: of the embeddings, float32 or float64; default float64, because a spectral
             optimizer amplifies rounding in the small singular values of the gradient.
+        hold_tables: whether the embeddings are tensors, or drawn again wherever they are used,
+            which takes a little more time and no memory. The results have the same bits. Default:
+            a rule of their size (`memsolve.tables.holds_tables`).
 
     Attributes:
-        inputs: (N, d) input embeddings `u`.
-        outputs: (N, d) output embeddings `v`.
         frequencies: (N,) float64 on the CPU, sums to 1, decreasing.
 
     Raises:
@@ -103,6 +105,7 @@ class AssociativeMemory:
         output_anisotropy: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        hold_tables: bool | None = None,
     ) -> None:
         _check_at_least_one("num_items", num_items)
         _check_at_least_one("dim", dim)
@@ -115,47 +118,75 @@ class AssociativeMemory:
             raise RangeError(f"seed is {seed!r}; expected an integer")
         check_anisotropy("anisotropy", anisotropy, dim)
         check_anisotropy("output_anisotropy", output_anisotropy, dim)
-        generator = torch.Generator(device or "cpu").manual_seed(int(seed))
+        source = normal_source(int(seed), torch.device(device or "cpu"))
+        shape = num_items, dim
+        if hold_tables is None:
+            hold_tables = holds_tables(shape, dtype, source.device)
+        kappas = anisotropy, output_anisotropy
+        self._inputs, self._outputs = draw_tables(source, shape, dtype, kappas, hold_tables)
 
-        inputs, outputs = (isotropic((num_items, dim), generator, dtype) for _ in range(2))
-        self.inputs = stretch(inputs, anisotropy, generator)
-        self.outputs = stretch(outputs, output_anisotropy, generator)
+    @property
+    def inputs(self) -> Tensor:
+        """(N, d) input embeddings `u`.
+
+        Raises:
+            TableNotHeldError: they are drawn where they are used.
+        """
+        return self._inputs.tensor
+
+    @inputs.setter
+    def inputs(self, table: Tensor) -> None:
+        self._inputs = HeldTable(table)
+
+    @property
+    def outputs(self) -> Tensor:
+        """(N, d) output embeddings `v`; see `inputs`."""
+        return self._outputs.tensor
+
+    @outputs.setter
+    def outputs(self, table: Tensor) -> None:
+        self._outputs = HeldTable(table)
 
     @property
     def num_items(self) -> int:
         """Number of facts `N`."""
-        return self.inputs.shape[0]
+        return self._inputs.shape[0]
 
     @property
     def dim(self) -> int:
         """Embedding dimension `d`."""
-        return self.inputs.shape[1]
+        return self._inputs.shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the embeddings, and of every weight and gradient."""
-        return self.inputs.dtype
+        return self._inputs.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the embeddings."""
-        return self.inputs.device
+        return self._inputs.device
 
     @cached_property
     def mean_output(self) -> Tensor:
         """(d,) mean of the output embeddings: the prediction of a uniform softmax."""
-        return self.outputs.mean(0)
+        return self._outputs.sum_over_parts(lambda part: part.sum(0)) / self.num_items
 
     @cached_property
     def input_moment(self) -> Tensor:
         """(d, d) second moment of the input embeddings, `(1/N) sum_i u_i u_i^T`."""
-        return self.inputs.T @ self.inputs / self.num_items
+        return self._inputs.sum_over_parts(lambda part: part.T @ part) / self.num_items
 
     @cached_property
     def output_covariance(self) -> Tensor:
         """(d, d) `C = (1/N) sum_j (v_j - mean)(v_j - mean)^T`."""
-        centred = self.outputs - self.mean_output
-        return centred.T @ centred / self.num_items
+        mean = self.mean_output
+
+        def product(part: Tensor) -> Tensor:
+            centred = part - mean
+            return centred.T @ centred
+
+        return self._outputs.sum_over_parts(product) / self.num_items
 
     def sample(self, batch_size: int, generator: torch.Generator | None = None) -> Batch:
         """Draw `batch_size` items i.i.d. from the frequencies.
@@ -182,8 +213,11 @@ class AssociativeMemory:
     def loss(self, weight: Tensor, batch: Batch) -> Tensor:
         """Loss of `weight` (d, d) on `batch`, a scalar; differentiable twice in `weight`."""
         self._check(batch, weight=weight)
-        queries = self.inputs[batch.items] @ weight.T
-        return softmax_loss(queries, self.outputs, batch.items, batch.weights)
+        if not self._outputs.is_one_part:
+            return loss_of_parts(self, weight, batch)
+        queries = self._inputs.rows(batch.items) @ weight.T
+        outputs = self._outputs.part(0, self.num_items)
+        return softmax_loss(queries, outputs, batch.items, batch.weights)
 
     def gradient(self, weight: Tensor, batch: Batch) -> Tensor:
         """Gradient of the loss, (d, d), computed without autograd."""
@@ -193,9 +227,9 @@ class AssociativeMemory:
         """Loss, a scalar, and gradient, (d, d), in one pass; computed without autograd."""
         self._check(batch, weight=weight)
         loss, gradient = weight.new_zeros(()), torch.zeros_like(weight)
-        for items, weights in _chunks(batch):
-            inputs = self.inputs[items]
-            part, by_query = softmax_gradient(inputs @ weight.T, self.outputs, items, weights)
+        for items, weights in self._chunks(batch, queries=True):
+            inputs = self._inputs.rows(items)
+            part, by_query = passes.gradient(inputs @ weight.T, self._outputs, items, weights)
             gradient.addmm_(by_query.T, inputs)
             loss += part
         return loss, gradient
@@ -204,10 +238,10 @@ class AssociativeMemory:
         """The Hessian of the loss at `weight`, times `direction`; all (d, d). No autograd."""
         self._check(batch, weight=weight, direction=direction)
         product = torch.zeros_like(weight)
-        for items, weights in _chunks(batch):
-            inputs = self.inputs[items]
-            by_query = softmax_hvp(
-                inputs @ weight.T, inputs @ direction.T, self.outputs, items, weights
+        for items, weights in self._chunks(batch, queries=True):
+            inputs = self._inputs.rows(items)
+            by_query = passes.hvp(
+                inputs @ weight.T, inputs @ direction.T, self._outputs, items, weights
             )
             product.addmm_(by_query.T, inputs)
         return product
@@ -216,9 +250,9 @@ class AssociativeMemory:
         """Gradient (d, d) at `W = 0`, where the softmax is uniform, in closed form (derived)."""
         self._check(batch)
         gradient = self._zero()
-        for items, weights in _chunks(batch):
-            by_query = (self.mean_output - self.outputs[items]).mul_(weights[:, None])
-            gradient.addmm_(by_query.T, self.inputs[items])
+        for items, weights in self._chunks(batch):
+            by_query = (self.mean_output - self._outputs.rows(items)).mul_(weights[:, None])
+            gradient.addmm_(by_query.T, self._inputs.rows(items))
         return gradient
 
     def curvature(self, batch: Batch, weight: Tensor | None = None) -> Curvature:
@@ -229,10 +263,10 @@ class AssociativeMemory:
         """
         self._check(batch, **({} if weight is None else {"weight": weight}))
         moment = self._zero()
-        for items, weights in _chunks(batch):
-            inputs = self.inputs[items]
+        for items, weights in self._chunks(batch, queries=weight is not None):
+            inputs = self._inputs.rows(items)
             if weight is not None:
-                losses = retrieval(inputs @ weight.T, self.outputs, items).loss
+                losses = passes.retrieve(inputs @ weight.T, self._outputs, items).loss
                 weights = weights * -torch.expm1(-losses)
             moment.addmm_((inputs * weights[:, None]).T, inputs)
         return Curvature(self.output_covariance, moment)
@@ -255,7 +289,7 @@ class AssociativeMemory:
         mean, left, right = self._zero(), self._zero(), self._zero()
         frequencies = self.frequencies.to(mean)
         for part in items.split(MOMENT_ROWS):
-            inputs, shares = self.inputs[part], frequencies[part]
+            inputs, shares = self._inputs.rows(part), frequencies[part]
             by_query = self._query_gradients(weight, part, inputs)
             mean.addmm_((by_query * shares[:, None]).T, inputs)
             left.addmm_((by_query * (shares * inputs.square().sum(1))[:, None]).T, by_query)
@@ -265,7 +299,11 @@ class AssociativeMemory:
     def retrieval(self, weight: Tensor, items: Tensor) -> Retrieval:
         """How `weight` (d, d) retrieves items (M,) int64: margins, ranks and losses, each (M,)."""
         self._check_arguments(items, {"weight": weight})
-        return retrieval(self.inputs[items] @ weight.T, self.outputs, items)
+        parts = [
+            passes.retrieve(self._inputs.rows(part) @ weight.T, self._outputs, part)
+            for part in items.split(self._items_at_once(queries=True))
+        ]
+        return Retrieval(*map(torch.cat, zip(*parts, strict=True)))
 
     def recall(self, weight: Tensor, items: Tensor | None = None) -> Recall:
         """The items that `weight` (d, d) recovers.
@@ -279,12 +317,9 @@ class AssociativeMemory:
         """
         items = self._items_or_all(items)
         self._check_arguments(items, {"weight": weight})
-        items = torch.unique(items)
-        hits = [
-            recovered(self.inputs[chunk] @ weight.T, self.outputs, chunk)
-            for chunk in torch.split(items, CHUNK_ROWS)
-        ]
-        return Recall(items, torch.cat(hits))
+        if not (items[1:] > items[:-1]).all():
+            items = torch.unique(items)
+        return Recall(items, recovered_items(weight, self._inputs, self._outputs, items))
 
     def _query_gradients(self, weight: Tensor | None, items: Tensor, inputs: Tensor) -> Tensor:
         """(M, d) gradient of each item's loss in its query, without its frequency.
@@ -292,9 +327,18 @@ class AssociativeMemory:
         Rare items so lose no digits to a division.
         """
         if weight is None:
-            return self.mean_output - self.outputs[items]
+            return self.mean_output - self._outputs.rows(items)
         ones = inputs.new_ones(len(items))
-        return softmax_gradient(inputs @ weight.T, self.outputs, items, ones)[1]
+        return passes.gradient(inputs @ weight.T, self._outputs, items, ones)[1]
+
+    def _chunks(self, batch: Batch, *, queries: bool = False) -> Iterator[Batch]:
+        """A batch in parts, small ones where each is a pass of queries over the outputs."""
+        size = self._items_at_once(queries=queries)
+        return map(Batch, batch.items.split(size), batch.weights.split(size))
+
+    def _items_at_once(self, *, queries: bool) -> int:
+        many = queries and not self._outputs.is_one_part
+        return passes.QUERIES if many else rows_at_once(*self._inputs.row)
 
     def _zero(self) -> Tensor:
         return torch.zeros(self.dim, self.dim, dtype=self.dtype, device=self.device)
@@ -372,11 +416,6 @@ def power_law(num_items: int, alpha: float) -> Tensor:
     with size_errors(f"{num_items} frequencies"):
         frequencies = torch.arange(1, num_items + 1, dtype=torch.float64) ** -alpha
     return frequencies / frequencies.sum()
-
-
-def _chunks(batch: Batch) -> Iterator[Batch]:
-    parts = (torch.split(column, CHUNK_ROWS) for column in batch)
-    return map(Batch, *parts)
 
 
 def _check_at_least_one(name: str, value: int) -> None:

@@ -9,7 +9,13 @@ import memsolve_kernels as mk
 import mpmath  # type: ignore[import-untyped]
 import torch
 from memsolve_kernels.dispatch import BackendName, Precision
-from memsolve_kernels.softmax.interface import SoftmaxBackend, merge
+from memsolve_kernels.softmax.interface import (
+    Partial,
+    RankPartial,
+    SoftmaxBackend,
+    WeightedPartial,
+    merge,
+)
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -114,16 +120,25 @@ def run_all(run: SoftmaxBackend, case: Case) -> tuple[Tensor, ...]:
 
 
 def by_parts(run: SoftmaxBackend, case: Case, cuts: list[int]) -> tuple[Tensor, ...]:
-    """The results of `run_all` from parts of the items, which exchange what shards would."""
+    """The results of `run_all` from parts of the items, which exchange what shards would.
+
+    Some parts have no items. Two parts are combined before they are merged with the others.
+    """
     q, v, y, _ = case.args
     edges = [0, *sorted(cut % len(v) for cut in cuts), len(v)]
-    parts = [(v[start:stop], y - start) for start, stop in pairwise(edges) if start < stop]
+    parts = [(v[start:stop], y - start) for start, stop in pairwise(edges)]
+
+    def merged(evaluate: Callable[..., Partial], none: Partial, *args: Any) -> Partial:
+        each = [evaluate(q, *part, *args) if len(part[0]) else none for part in parts]
+        return merge([run.combine(merge(each[:2])), *each[2:]])
+
     own = v[y], torch.arange(len(y), device=y.device)  # from the ranks that have them
-    *odds, _ = run.finish_odds(merge([run.partial_odds(q, *part) for part in parts]), q, *own)
+    none = WeightedPartial.of_no_items(q)
+    *odds, _ = run.finish_odds(merged(run.partial_odds, none), q, *own)
     context = run.hvp_context(q, q.flip(0), *own, *odds)
-    sums = merge([run.partial_covariance(q, *part, context) for part in parts])
+    sums = merged(run.partial_covariance, none, context)
     logit = run.target_logits(q, *own)
-    ranks = merge([run.partial_ranks(q, *part, logit) for part in parts])
+    ranks = merged(run.partial_ranks, RankPartial.of_no_items(q), logit)
     return *odds, run.finish_covariance(sums, context), *run.finish_ranks(ranks, logit)
 
 

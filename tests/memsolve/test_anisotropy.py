@@ -24,6 +24,7 @@ from memsolve.engine.results.merge import differences, merge
 from memsolve.engine.run import run
 from memsolve.engine.storage.lines import from_line, to_line
 from memsolve.examples.factual_recall import study as factual_recall
+from memsolve.normals import SequentialSource
 from memsolve.objective import Objective
 from memsolve.optim import WhitenedMuon
 from memsolve.optimizers.registry import resolve
@@ -55,6 +56,10 @@ BASE: dict[str, Any] = {"dims": (8,), "seeds": 2, "device": "cpu"}
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def rotation(dim: int) -> Tensor:
+    return random_rotation(dim, SequentialSource(generator()), torch.float64)
 
 
 def with_inputs(memory: AssociativeMemory, inputs: Tensor) -> AssociativeMemory:
@@ -113,7 +118,7 @@ def test_anisotropic_embeddings_are_a_linear_map_of_isotropic_ones() -> None:
 
 
 def test_rotations_are_orthogonal_and_favour_no_direction() -> None:
-    random = generator()
+    random = SequentialSource(generator())
     rotations = torch.stack([random_rotation(3, random, torch.float64) for _ in range(2000)])
     identity = torch.eye(3, dtype=torch.float64).expand_as(rotations)
     torch.testing.assert_close(rotations @ rotations.mT, identity)
@@ -140,13 +145,13 @@ def test_eigenvalues_that_underflow_are_refused() -> None:
 @pytest.mark.parametrize("name", ["sgd", "muon:backend=reference", "newton", WHITENED])
 def test_steps_are_equivariant_under_rotations_of_the_inputs(name: str) -> None:
     memory = AssociativeMemory(400, 8, 1.5, seed=0, anisotropy=0.9)
-    rotated = with_inputs(memory, memory.inputs @ random_rotation(8, generator(), torch.float64))
+    rotated = with_inputs(memory, memory.inputs @ rotation(8))
     torch.testing.assert_close(logits(rotated, name), logits(memory, name), rtol=0, atol=1e-6)
 
 
 def test_sign_descent_depends_on_the_basis() -> None:
     memory = AssociativeMemory(400, 8, 1.5, seed=0, anisotropy=0.9)
-    rotated = with_inputs(memory, memory.inputs @ random_rotation(8, generator(), torch.float64))
+    rotated = with_inputs(memory, memory.inputs @ rotation(8))
     name = "torch.optim.Adam"
     assert not torch.allclose(logits(rotated, name), logits(memory, name), rtol=0, atol=0.01)
 
@@ -155,7 +160,7 @@ def test_sign_descent_depends_on_the_basis() -> None:
 def test_no_linear_map_of_the_inputs_changes_newton_and_whitened_muon(name: str) -> None:
     memory = AssociativeMemory(400, 8, 1.5, seed=0)
     matrix = torch.diag(torch.logspace(0, 1, 8, dtype=torch.float64))
-    matrix = random_rotation(8, generator(), torch.float64) @ matrix
+    matrix = rotation(8) @ matrix
     mapped = with_inputs(memory, memory.inputs @ matrix)
     of_both = (logits(each, f"{name}:damping=0") for each in (mapped, memory))
     torch.testing.assert_close(*of_both, rtol=0, atol=1e-6)

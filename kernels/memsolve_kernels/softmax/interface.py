@@ -2,9 +2,10 @@
 
 A partial result covers some of the items, in one or more parts: the share of a program, a chunk, or
 the shard of `outputs` that another rank holds. Partial results of one pass are merged by
-concatenation (`merge`); a finish combines their parts and accounts for the targets. A target that
-is not among a partial result's items, such as a negative one or one past the end, is not excluded
-there.
+concatenation (`merge`); a finish combines their parts and accounts for the targets. A backend also
+combines parts without a finish (`combine`), so that one part is all that has to be kept or sent. A
+target that is not among a partial result's items, such as a negative one or one past the end, is
+not excluded there.
 """
 
 import math
@@ -35,6 +36,13 @@ class WeightedPartial(NamedTuple):
     norm: Tensor
     sums: Tensor
 
+    @classmethod
+    def of_no_items(cls, queries: Tensor) -> "WeightedPartial":
+        """One part without items, which changes no other part, for queries (B, d)."""
+        zeros = queries.new_zeros(1, *queries.shape, dtype=accumulation_dtype(queries.dtype))
+        none = zeros.new_zeros(zeros.shape[:2])
+        return cls(torch.full_like(none, torch.finfo(none.dtype).min), none, none, zeros)
+
 
 class RankPartial(NamedTuple):
     """Statistics of the others' logits over S parts of the items.
@@ -48,6 +56,13 @@ class RankPartial(NamedTuple):
     log_odds: Tensor
     best: Tensor
     above: Tensor
+
+    @classmethod
+    def of_no_items(cls, queries: Tensor) -> "RankPartial":
+        """One part without items, which changes no other part, for queries (B, d)."""
+        dtype = accumulation_dtype(queries.dtype)
+        lowest = queries.new_full((1, queries.shape[0]), -torch.inf, dtype=dtype)
+        return cls(lowest, lowest, torch.zeros_like(lowest, dtype=torch.int64))
 
 
 class HvpContext(NamedTuple):
@@ -184,6 +199,24 @@ class SoftmaxBackend(ABC):
         spoiled = log_odds.isnan()  # the largest logit may hide a NaN; the log-odds do not
         margin = (target_logit - partial.best.amax(0)).masked_fill_(spoiled, torch.nan)
         return log_odds, target_logit, margin, partial.above.sum(0).masked_fill_(spoiled, -1)
+
+    def combine(self, partial: Partial) -> Partial:
+        """All parts as one."""
+        if partial[0].shape[0] == 1:
+            return partial
+        if isinstance(partial, RankPartial):
+            log_odds, best = partial.log_odds, partial.best.amax(0, keepdim=True)
+            above = partial.above.sum(0, keepdim=True)
+            return RankPartial(log_odds.logsumexp(0, keepdim=True), best, above)
+        return self.combine_weighted(partial)
+
+    def combine_weighted(self, partial: WeightedPartial) -> WeightedPartial:
+        """All parts as one, relative to the largest maximum, in base 2."""
+        top = partial.top.amax(0, keepdim=True)
+        scale = torch.exp2(partial.top - top)
+        total, norm = ((scale * each).sum(0, keepdim=True) for each in partial[1:3])
+        sums = (scale[..., None] * partial.sums).sum(0, keepdim=True)
+        return WeightedPartial(top, total, norm, sums)
 
     def query_blocks(self, name: str, queries: Tensor, outputs: Tensor) -> list[slice]:
         """Blocks of queries in which `odds` or `covariance` runs: by default, all at once."""

@@ -45,10 +45,16 @@ class ReferenceBackend(SoftmaxBackend):
         """The log-odds (B,), its gradient, the difference (B, d), and the others (B, 2)."""
         mean, logs = _average(partial), _log_sums(partial)
         log_odds = logs.logsumexp(0) - self.target_logits(queries, outputs, targets)
-        top = partial.top.amax(0)
-        total = ((partial.top - top).exp() * partial.total).sum(0)
+        top, total = _combine_totals(partial)
         others = torch.stack((top, total.masked_fill(total == 0, 1)), 1)
         return log_odds, mean - outputs[targets].to(mean.dtype), others
+
+    def combine_weighted(self, partial: WeightedPartial) -> WeightedPartial:
+        """One part with the `L` and the average of all."""
+        top, total = _combine_totals(partial)
+        return WeightedPartial(
+            top[None], total[None], torch.ones_like(total)[None], _average(partial)[None]
+        )
 
     def hvp_context(
         self,
@@ -124,6 +130,11 @@ def _part(others: Tensor, weights: Tensor, outputs: Tensor) -> WeightedPartial:
     total = (others - top[:, None]).exp().sum(1)
     sums = weights @ outputs.to(weights.dtype)
     return WeightedPartial(top[None], total[None], torch.ones_like(total)[None], sums[None])
+
+
+def _combine_totals(partial: WeightedPartial) -> tuple[Tensor, Tensor]:
+    top = partial.top.amax(0)
+    return top, ((partial.top - top).exp() * partial.total).sum(0)
 
 
 def _log_sums(partial: WeightedPartial) -> Tensor:

@@ -88,7 +88,7 @@ class TorchBackend(SoftmaxBackend):
         self, partial: WeightedPartial, queries: Tensor, outputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The log-odds (B,), its gradient, the difference (B, d), and the others (B, 2)."""
-        total, own = _combine(partial), outputs[targets]
+        total, own = self.combine(partial), outputs[targets]
         log_odds = (total.top + total.total.log2())[0] / LOG2_E - _row_dot(queries, own)
         others = torch.stack((total.top[0], total.total[0]), 1)
         return log_odds, _mean(total).sub_(own), others
@@ -127,7 +127,7 @@ class TorchBackend(SoftmaxBackend):
 
     def finish_covariance(self, partial: WeightedPartial, context: HvpContext) -> Tensor:
         """The Hessian of the log-odds times a direction (B, d)."""
-        return _mean(_combine(partial))
+        return _mean(self.combine(partial))
 
     def outputs_gradient(
         self,
@@ -241,16 +241,6 @@ def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
     (items, dim), (along_items, along_dim) = outputs.shape, outputs.stride()
     readable = (along_dim == 1 and along_items >= dim) or (along_items == 1 and along_dim >= items)
     return readable and outputs.dtype == queries.dtype
-
-
-def _combine(partial: WeightedPartial) -> WeightedPartial:
-    """All parts combined into one, relative to the largest maximum."""
-    if partial.top.shape[0] == 1:
-        return partial
-    top = partial.top.amax(0, keepdim=True)
-    scale = torch.exp2(partial.top - top)
-    total, norm = ((scale * each).sum(0, keepdim=True) for each in (partial.total, partial.norm))
-    return WeightedPartial(top, total, norm, (scale[..., None] * partial.sums).sum(0, keepdim=True))
 
 
 def _mean(single: WeightedPartial) -> Tensor:
