@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from memsolve_kernels import Retrieval
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from memsolve.differentiable import loss_of_parts
 from memsolve.environment import environment
 from memsolve.problem import AssociativeMemory, Batch, Curvature, GradientMoments
 from memsolve.ranks.group import Group
-from memsolve.ranks.operations import Arguments, Creation, Operation
+from memsolve.ranks.operations import Arguments, Creation, Operation, check_device
 from memsolve.recall import Recall
 
 
@@ -40,8 +40,9 @@ class FirstRank:
             InputError: arguments, a device or versions that cannot be used.
             RankError: another rank failed.
         """
+        check_device(torch.device(arguments["device"]), self.group.local_rank)
         number = next(self._numbers)
-        creation = Creation(number, arguments, environment(str(arguments["device"])))
+        creation = Creation(number, arguments, environment(arguments["device"]))
         with uninterrupted():
             self._send(creation)
             try:
@@ -116,8 +117,7 @@ class SharedMemory(AssociativeMemory):
     def loss(self, weight: Tensor, batch: Batch) -> Tensor:
         """Loss of `weight` (d, d) on `batch`, a scalar; differentiable twice in `weight`."""
         if torch.is_grad_enabled() and weight.requires_grad:
-            loss: Tensor = _Loss.apply(weight, self, batch)  # type: ignore[no-untyped-call]
-            return loss
+            return loss_of_parts(self, weight, batch)
         return self._sum("loss", batch, weight=weight)[0]
 
     def loss_and_gradient(self, weight: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -151,9 +151,10 @@ class SharedMemory(AssociativeMemory):
 
     def recall(self, weight: Tensor, items: Tensor | None = None) -> Recall:
         """The items that `weight` (d, d) recovers; see `AssociativeMemory`."""
+        self._check_arguments(self._items_or_all(items), {"weight": weight})
         distinct = None if items is None else torch.unique(items)
-        (recovered,) = self._of_items("recall", distinct, weight=weight)
-        return Recall(self._population.items if distinct is None else distinct, recovered)
+        (recovered,) = self._run("recall", Arguments(distinct, None, [weight]), weighted=False)
+        return Recall(self._items_or_all(distinct), recovered)
 
     def _sum(self, name: str, batch: Batch, **matrices: Tensor) -> list[Tensor]:
         """Perform an operation of a batch."""
@@ -164,7 +165,7 @@ class SharedMemory(AssociativeMemory):
 
     def _of_items(self, name: str, items: Tensor | None, **matrices: Tensor) -> list[Tensor]:
         """Perform an operation of items, default all."""
-        self._check_arguments(self._population.items if items is None else items, matrices)
+        self._check_arguments(self._items_or_all(items), matrices)
         return self._run(name, Arguments(items, None, [*matrices.values()]), weighted=False)
 
     def _run(self, name: str, arguments: Arguments, *, weighted: bool) -> list[Tensor]:
@@ -172,43 +173,6 @@ class SharedMemory(AssociativeMemory):
         count = None if items is None else len(items)
         operation = Operation(self._number, name, count, weighted, len(matrices))
         return self._first_rank.run(self._own, operation, arguments)
-
-
-class _Loss(torch.autograd.Function):
-    """The loss, whose gradient was computed with it."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, memory: SharedMemory, batch: Batch) -> Tensor:
-        loss, gradient = memory.loss_and_gradient(weight, batch)
-        ctx.save_for_backward(weight, gradient)
-        ctx.memory, ctx.batch = memory, batch
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, by_loss: Tensor) -> tuple[Tensor, None, None]:
-        weight, gradient = ctx.saved_tensors
-        gradient = _Gradient.apply(  # type: ignore[no-untyped-call]
-            weight, gradient, ctx.memory, ctx.batch
-        )
-        return by_loss * gradient, None, None
-
-
-class _Gradient(torch.autograd.Function):
-    """The gradient, whose derivative is a product with the Hessian."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, gradient: Tensor, memory: SharedMemory, batch: Batch
-    ) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.memory, ctx.batch = memory, batch
-        return gradient.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor, None, None, None]:
-        (weight,) = ctx.saved_tensors
-        return ctx.memory.hvp(weight, direction, ctx.batch), None, None, None
 
 
 @contextmanager

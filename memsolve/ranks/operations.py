@@ -53,8 +53,8 @@ class Creation:
         """The memory, on this rank. Every rank makes its own, from the same seed."""
         with group.agreement():
             device = torch.device(self.arguments["device"])
-            _check_device(device, group.local_rank)
-            _check_environment(self.environment, device)
+            check_device(device, group.local_rank)
+            check_environment(self.environment, device)
             return AssociativeMemory(**self.arguments)
 
 
@@ -144,7 +144,7 @@ class Operation:
         return Batch(group.share(items), group.share(weights))
 
 
-def _check_device(device: torch.device, local_rank: int) -> None:
+def check_device(device: torch.device, local_rank: int) -> None:
     """Refuse a GPU that is not this rank's own.
 
     Raises:
@@ -163,7 +163,7 @@ def _check_device(device: torch.device, local_rank: int) -> None:
         )
 
 
-def _check_environment(first: Environment, device: torch.device) -> None:
+def check_environment(first: Environment, device: torch.device) -> None:
     """Refuse a rank whose memory might differ from that of rank 0.
 
     Raises:
