@@ -1,6 +1,7 @@
 """What ranks compute in the tests of shared memories; light to import, as every rank does."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -238,27 +239,42 @@ def _three_memories() -> None:
         shared_memory().gradient_at_zero(Batch(torch.tensor([1]), torch.ones(1).double()))
 
 
-def study_points(name: str, fields: dict[str, Any], folder: str) -> list[str]:
-    """The lines of a study's `points.csv`."""
-    from dataclasses import replace
+SMALL: dict[str, Any] = {"optimizers": ("sgd", "muon"), "num_items": N, "seeds": 1}
+TRAINING = SMALL | {"dims": (8,), "steps": 5, "schedules": ("constant",), "lrs": (1.0, 8.0)}
+STUDIES: dict[str, dict[str, Any]] = {
+    "capacity": SMALL | {"dims": (8, 16)},
+    "saturation": SMALL | {"dims": (8,), "optimizers": ("muon", "newton")},
+    "dynamics": TRAINING | {"gradient": "thresholded"},
+    "critical-batch": TRAINING | {"batch_sizes": (5, 64), "target": "recovered=8"},
+}
+"""Fields of their grids, by name."""
 
+
+def studies_in(folder: str) -> dict[str, list[str]]:
+    """What each study counts, by name; each has a folder in a folder."""
     from memsolve.engine.run import run
     from memsolve.study import find
 
-    study = find(name)
-    run(study, replace(study.grid, **fields), folder)
-    return (Path(folder) / "points.csv").read_text().splitlines()
+    for name, fields in STUDIES.items():
+        study = find(name)
+        run(study, replace(study.grid, **fields), Path(folder, name))
+    return {name: counts(Path(folder, name)) for name in STUDIES}
 
 
-def refusals(folder: str) -> list[str]:
-    """What a study says under torchrun that it would not say without."""
+def counts(folder: Path) -> list[str]:
+    """The lines of `points.csv` that hold numbers of items or steps."""
+    lines = (folder / "points.csv").read_text().splitlines()
+    return [line for line in lines if {"recovered", "top_rank", "steps"} & {*line.split(",")}]
+
+
+def studies_and_refusals(folder: str, alone: str) -> tuple[dict[str, list[str]], str, str]:
+    """What the studies count, and what is refused: to resume those of one process, and a limit."""
     from memsolve.engine.run import run
-    from memsolve.study import Grid, capacity
+    from memsolve.study import capacity
 
-    grid = Grid(("sgd",), dims=(4, 8), seeds=1, num_items=20)
-    messages = []
-    for options in ({"resume": True, "out": folder}, {"time_limit": 9.0}):
-        with pytest.raises(InputError) as error:
-            run(capacity, grid, **options)  # type: ignore[arg-type]
-        messages.append(str(error.value))
-    return messages
+    grid = replace(capacity.grid, **STUDIES["capacity"])
+    with pytest.raises(InputError) as resumed:
+        run(capacity, grid, Path(alone, "capacity"), resume=True)
+    with pytest.raises(InputError) as limited:
+        run(capacity, grid, time_limit=9.0)
+    return studies_in(folder), str(resumed.value), str(limited.value)

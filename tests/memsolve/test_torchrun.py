@@ -1,6 +1,5 @@
 """Studies under torchrun: one memory over several ranks computes what one process computes."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -9,17 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import memsolve
 from memsolve import AssociativeMemory, InputError, startup
+from memsolve.engine.results.load import load_summary
 from memsolve.ranks.memory import uninterrupted
 from memsolve.ranks.operations import check_device
-from memsolve.study import Grid, capacity
+from memsolve.study import find
 from tests.memsolve import shared_memory as cases
 
 TIMEOUT = 100
@@ -42,33 +40,27 @@ def test_an_optimizer_that_needs_a_graph_takes_the_steps_of_one_process() -> Non
     np.testing.assert_allclose(weight, expected, rtol=1e-9)
 
 
-SMALL: dict[str, Any] = {"optimizers": ("sgd", "muon"), "num_items": 1001, "seeds": 1}
-TRAINING = SMALL | {"dims": (8,), "steps": 5, "schedules": ("constant",), "lrs": (1.0, 8.0)}
-STUDIES: dict[str, dict[str, Any]] = {
-    "capacity": SMALL | {"dims": (8, 16), "optimizers": ("sgd", "muon", "newton")},
-    "saturation": SMALL | {"dims": (8,)},
-    "dynamics": TRAINING | {"gradient": "thresholded"},
-    "critical-batch": TRAINING | {"batch_sizes": (5, 64), "target": "recovered=8"},
-}
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    """A folder with the studies of one process, and what they count."""
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, cases.studies_in(str(folder))
 
 
-@pytest.mark.parametrize(("name", "size"), [*zip(STUDIES, (2, 4, 2, 4), strict=True)])
-def test_studies_count_what_one_process_counts(name: str, size: int, tmp_path: Path) -> None:
-    shared, alone = (
-        counts(lines)
-        for lines in (
-            cases.on_ranks(cases.study_points, size, name, STUDIES[name], str(tmp_path / "ranks")),
-            cases.study_points(name, STUDIES[name], str(tmp_path / "one")),
-        )
+@pytest.mark.parametrize("size", [2, 4])
+def test_studies_count_what_one_process_counts(
+    size: int, alone: tuple[Path, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    folder, expected = alone
+    points, resumed, limited = cases.on_ranks(
+        cases.studies_and_refusals, size, str(tmp_path), str(folder)
     )
-    assert shared == alone
-    assert shared
-
-
-def counts(lines: list[str]) -> list[dict[str, str]]:
-    """The rows of `points.csv` that hold numbers of items or steps."""
-    rows = list(csv.DictReader(lines))
-    return [row for row in rows if row["quantity"] in ("recovered", "top_rank", "steps")]
+    assert points == expected
+    assert f"ranks is 1 there and {size} now; start as many ranks as there, or choose" in resumed
+    assert limited.startswith("a time limit needs a process of its own for optimizers")
+    for name in cases.STUDIES:
+        assert load_summary(find(name), tmp_path / name).environment["ranks"] == size
+        assert "ranks" not in load_summary(find(name), folder / name).environment
 
 
 def test_arguments_are_refused_as_in_one_process_and_the_ranks_go_on() -> None:
@@ -93,15 +85,6 @@ def test_a_rank_that_fails_ends_the_study_with_its_words() -> None:
 
 def test_ranks_drop_a_memory_when_rank_0_does() -> None:
     assert cases.run_ranks(cases.memories_held, 2)[1] == [1, 1] * 3
-
-
-def test_the_number_of_ranks_belongs_to_a_result(tmp_path: Path) -> None:
-    grid = Grid(("sgd",), dims=(4, 8), seeds=1, num_items=20)
-    summary = memsolve.run(capacity, grid, out=tmp_path)
-    assert "ranks" not in summary.environment
-    resumed, limited = cases.on_ranks(cases.refusals, 2, str(tmp_path))
-    assert "ranks is 1 there and 2 now; start as many ranks as there, or choose" in resumed
-    assert limited.startswith("a time limit needs a process of its own for optimizers")
 
 
 def test_a_gpu_that_is_not_the_ranks_own_is_refused() -> None:
@@ -165,16 +148,15 @@ def torchrun(*arguments: str) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def test_the_command_counts_what_one_process_counts(tmp_path: Path) -> None:
-    fields = {"optimizers": ("sgd", "muon"), "dims": (8, 16), "seeds": 1, "num_items": 101}
-    words = ["--optimizers", "sgd,muon", "--dims", "8,16", "--seeds", "1", "--num-items", "101"]
+def test_the_command_counts_what_one_process_counts(
+    alone: tuple[Path, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    words = ["--optimizers", "sgd,muon", "--dims", "8,16", "--seeds", "1", "--num-items", "1001"]
     with torchrun("capacity", *words, "--out", str(tmp_path / "ranks")) as process:
         output, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, errors
     assert output.count("capacity: recovered items") == 1
-    expected = cases.study_points("capacity", fields, str(tmp_path / "one"))
-    assert (tmp_path / "ranks/points.csv").read_text().splitlines() == expected
-    assert memsolve.load(tmp_path / "ranks")[1].environment["ranks"] == 2
+    assert cases.counts(tmp_path / "ranks") == alone[1]["capacity"]
 
 
 def test_a_killed_rank_ends_the_command_with_a_line_of_words(tmp_path: Path) -> None:
