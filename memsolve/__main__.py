@@ -14,8 +14,9 @@ def main() -> None:
     from contextlib import suppress
 
     try:
+        startup.leave_interrupts_to_first_rank()
         startup.replace_unencodable()
-        status = _run(sys.argv[1:])
+        status = _run_on_ranks(sys.argv[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:
@@ -23,6 +24,15 @@ def main() -> None:
         with suppress(OSError):  # the terminal may be gone
             print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
     sys.exit(status)
+
+
+def _run_on_ranks(arguments: list[str]) -> int:
+    """Run the command line; of several ranks on the first, which the others serve."""
+    if startup.number_of_ranks() == 1:
+        return _run(arguments)
+    from memsolve.ranks.start import run_on_first_rank
+
+    return run_on_first_rank(lambda: _run(arguments))
 
 
 def _run(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from memsolve import ranks
 from memsolve.version import version_of
 
 Environment = dict[str, str | int]
@@ -33,6 +34,8 @@ def environment(device: str) -> Environment:
         "threads": torch.get_num_threads(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+    if (first_rank := ranks.current()) is not None:
+        values["ranks"] = first_rank.group.size  # the order in which a sum is added
     if is_cuda:
         values |= {"cpu": _cpu(), "driver": _driver(), "cuda": str(torch.version.cuda)}
     return values

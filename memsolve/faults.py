@@ -43,6 +43,13 @@ class OutOfMemoryError(MachineError):
     """Memory ran out, on the CPU or on a GPU."""
 
 
+class RankError(InputError):
+    """Another rank failed or has ended, so that no rank can go on.
+
+    This is neither an optimizer's fault nor a cell's, and ends the study; the results are kept.
+    """
+
+
 SHORTAGES = {
     getattr(errno, name)
     for name in ("EAGAIN", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOBUFS", "ENOSPC")
@@ -78,11 +85,12 @@ def attribute_errors(what: str, kind: type[InputError] = StepError) -> Iterator[
 
     Raises:
         MachineError: the machine failed.
+        RankError: another rank failed.
         kind: the optimizer failed.
     """
     try:
         yield
-    except (StepError, MachineError):
+    except (StepError, MachineError, RankError):
         raise
     except BaseException as error:
         if is_interrupt(error):

@@ -14,6 +14,19 @@ def leave_current_folder() -> None:
         del sys.path[0]
 
 
+def number_of_ranks() -> int:
+    """The number of processes that `torchrun` has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def leave_interrupts_to_first_rank() -> None:
+    """Ignore interrupts in other ranks of `torchrun` than 0, which lets them end."""
+    import signal
+
+    if number_of_ranks() > 1 and os.environ["RANK"] != "0":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def import_matplotlib() -> None:
     """Import matplotlib with its own defaults, without any `matplotlibrc` of the user.
 

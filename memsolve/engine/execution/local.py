@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 from memsolve.engine.execution.process_settings import restored
 from memsolve.environment import Environment, environment
-from memsolve.faults import MachineError, StepError, format_error, is_interrupt, machine_error
+from memsolve.faults import (
+    MachineError,
+    RankError,
+    StepError,
+    format_error,
+    is_interrupt,
+    machine_error,
+)
 
 T = TypeVar("T")
 
@@ -39,7 +46,7 @@ def _exits_as_errors() -> Iterator[None]:
     """Raise failures of the machine, and exits of optimizers, as errors; other errors pass."""
     try:
         yield
-    except (StepError, MachineError):
+    except (StepError, MachineError, RankError):
         raise
     except BaseException as error:
         if (failure := machine_error(error)) is not None:

@@ -32,6 +32,15 @@ log = logging.getLogger(__name__)
 REPLACED = ownership.CELLS, "summary.json", "points.csv"
 """Files that are replaced under the folder's lock; a killed process may leave temporary ones."""
 
+ONE_RANK: Environment = {"ranks": 1}
+"""Of an environment that says nothing of ranks."""
+
+ADVICE = {
+    "threads": "set OMP_NUM_THREADS as there, or ",
+    "ranks": "start as many ranks as there, or ",
+}
+"""What to do about settings of the environment, by name."""
+
 
 class Store(Generic[C, R]):
     """The results of one study in `cells.jsonl`.
@@ -119,10 +128,11 @@ class Store(Generic[C, R]):
         """
         used = {key for _, key in self._results}
         for key in self._producers.keys() & used:
-            for name, value in environment.items():
-                stored = self._producers[key].get(name)
+            producer = ONE_RANK | self._producers[key]
+            for name, value in (ONE_RANK | environment).items():
+                stored = producer.get(name)
                 if stored != value:
-                    advice = "set OMP_NUM_THREADS as there, or " if name == "threads" else ""
+                    advice = ADVICE.get(name, "")
                     raise ownership.settings_differ(self._folder, name, stored, value, advice)
 
     def _continue(self, lines: list[bytes], *, resume: bool) -> None:

@@ -1,0 +1,31 @@
+"""One memory over several processes: rank 0 runs a study, the others compute their shares.
+
+A batch's items are dealt out by stride: rank `r` of `R` computes items `r, r + R, ...`, so that
+frequent and rare ones are spread evenly. Every operation of a memory is a sum over items or one
+answer an item, so each rank calls the ordinary methods of `AssociativeMemory` with its share.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TYPE_CHECKING = False  # the command imports this package before torch
+if TYPE_CHECKING:
+    from memsolve.ranks.memory import FirstRank
+
+_current: "FirstRank | None" = None
+
+
+def current() -> "FirstRank | None":
+    """Rank 0's connection to the other ranks; None in a process that runs alone."""
+    return _current
+
+
+@contextmanager
+def connected(first_rank: "FirstRank") -> Iterator[None]:
+    """Let studies share their memories with the other ranks within a context."""
+    global _current
+    previous, _current = _current, first_rank
+    try:
+        yield
+    finally:
+        _current = previous
