@@ -20,6 +20,7 @@ from memsolve.optim.muon_checks import (
     AdjustLr,
     Group,
     check_group,
+    check_momentum,
     check_process_group,
     check_step,
 )
@@ -202,17 +203,20 @@ class Muon(Optimizer):
         with agreement(ranks) as description:
             loss = evaluate(closure)
             check_step(self.param_groups)
+            check_momentum(self.param_groups, self.state)
             description += describe(self.param_groups, self.process_group)
         with self._no_new_state_on_error():
             updates = compute_updates([self._tensors(group) for group in self.param_groups], ranks)
         apply_updates(updates)
-        increment_version([param for group in self.param_groups for param in group["params"]])
+        increment_version([param for param in self._params() if param.grad is not None])
         return loss
 
     def _is_shared(self) -> bool:
         """Whether the ranks of a process group, or of DTensors, make a step together."""
-        params = (param for group in self.param_groups for param in group["params"])
-        return self.process_group is not None or any(map(is_dtensor, params))
+        return self.process_group is not None or any(map(is_dtensor, self._params()))
+
+    def _params(self) -> Iterator[Tensor]:
+        return (param for group in self.param_groups for param in group["params"])
 
     @contextmanager
     def _no_new_state_on_error(self) -> Iterator[None]:

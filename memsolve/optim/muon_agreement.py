@@ -28,8 +28,13 @@ class Ranks(NamedTuple):
 
 
 def ranks_of(groups: Iterable[Group], process_group: ProcessGroup | None) -> Ranks:
-    """The ranks that step the parameters of these groups together."""
-    params: list[Any] = [param for group in groups for param in group["params"]]
+    """The ranks that step the parameters of these groups together; one of them is shared."""
+    params: list[Any] = [
+        param
+        for group in groups
+        for param in group["params"]
+        if is_dtensor(param) or process_group is not None
+    ]
     meshes = dict.fromkeys(param.device_mesh for param in params if is_dtensor(param))
     connections = [group for mesh in meshes for group in mesh.get_all_groups()]
     if process_group is not None:

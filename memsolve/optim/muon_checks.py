@@ -1,6 +1,7 @@
 """Checks of Muon's hyperparameters, parameters and gradients."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -62,6 +63,20 @@ def check_step(groups: list[Group]) -> None:
         _check_hyperparameters(group)
         _check_parameters(group)
         _check_gradients(group)
+
+
+def check_momentum(groups: list[Group], state: Mapping[Tensor, dict[str, Any]]) -> None:
+    """Raise DtypeError unless every running mean is placed like its parameter."""
+    for group in groups:
+        for index, param in enumerate(group["params"]):
+            mean = state.get(param, {}).get("momentum_buffer", param)
+            places = [getattr(each, "placements", "on every rank") for each in (param, mean)]
+            if places[0] != places[1]:
+                raise DtypeError(
+                    f"{parameter_name(group, index)} lies {places[0]}, and its running mean "
+                    f"{places[1]}; expected the same. Load a state by set_optimizer_state_dict of "
+                    "torch.distributed.checkpoint.state_dict"
+                )
 
 
 def _check_hyperparameters(group: Group) -> None:
