@@ -20,7 +20,9 @@ TIMEOUT = 120
 """Seconds for one test's ranks; then they are ended, and the test fails."""
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.ranks"])
+_processes.set_forkserver_preload(
+    ["tests.ranks", "torch._dynamo", "torch.distributed.tensor", "memsolve.optim"]
+)
 
 
 def run_ranks(function: Callable[..., Any], size: int, *arguments: Any) -> list[Any]:

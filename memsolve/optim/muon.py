@@ -7,11 +7,24 @@ from typing import Any, overload
 import torch
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.matrix_sign import Polynomial, Schedule
+from memsolve_kernels.modes import untraced
 from torch import Tensor
+from torch.autograd.graph import increment_version
+from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from memsolve.optim.muon_checks import COUNTS, AdjustLr, Group, check_group, check_step
+from memsolve.optim.muon_agreement import agreement, describe, ranks_of
+from memsolve.optim.muon_checks import (
+    COUNTS,
+    AdjustLr,
+    Group,
+    check_group,
+    check_momentum,
+    check_process_group,
+    check_step,
+)
+from memsolve.optim.muon_layout import Layout, aligned, is_dtensor, layout_of, local
 from memsolve.optim.muon_update import GroupTensors, apply_updates, compute_updates
 from memsolve.optim.shared import evaluate, new_group
 
@@ -80,6 +93,8 @@ class Muon(Optimizer):
     2603.26554) for the damping.
     """
 
+    process_group: ProcessGroup | None = None  # a copy or pickle has none
+
     def __init__(
         self,
         params: ParamsT,
@@ -100,7 +115,10 @@ class Muon(Optimizer):
         foreach: bool | None = None,
         batch_dims: int = COUNTS["batch_dims"],
         heads: int = COUNTS["heads"],
+        process_group: ProcessGroup | None = None,
     ) -> None:
+        check_process_group(process_group)
+        self.process_group = process_group
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -169,6 +187,8 @@ class Muon(Optimizer):
                 NaN or infinity, also once rounded to `gradient_dtype`, or for a schedule that
                 diverges. On any device: hyperparameters that cannot be used.
         """
+        if self._is_shared():
+            return self._step_on_ranks(closure)
         loss = evaluate(closure)
         check_step(self.param_groups)
         compiled = torch.compiler.is_compiling()
@@ -176,6 +196,27 @@ class Muon(Optimizer):
             updates = compute_updates([self._tensors(group) for group in self.param_groups])
         apply_updates(updates)
         return loss
+
+    @untraced
+    def _step_on_ranks(self, closure: Callable[[], float] | None) -> float | None:
+        ranks = ranks_of(self.param_groups, self.process_group)
+        with agreement(ranks) as description:
+            loss = evaluate(closure)
+            check_step(self.param_groups)
+            check_momentum(self.param_groups, self.state)
+            description += describe(self.param_groups, self.process_group)
+        with self._no_new_state_on_error():
+            updates = compute_updates([self._tensors(group) for group in self.param_groups], ranks)
+        apply_updates(updates)
+        increment_version([param for param in self._params() if param.grad is not None])
+        return loss
+
+    def _is_shared(self) -> bool:
+        """Whether the ranks of a process group, or of DTensors, make a step together."""
+        return self.process_group is not None or any(map(is_dtensor, self._params()))
+
+    def _params(self) -> Iterator[Tensor]:
+        return (param for group in self.param_groups for param in group["params"])
 
     @contextmanager
     def _no_new_state_on_error(self) -> Iterator[None]:
@@ -188,7 +229,7 @@ class Muon(Optimizer):
             raise
 
     def _tensors(self, group: Group) -> GroupTensors:
-        tensors = GroupTensors(group, [], [], [])
+        tensors = GroupTensors(group, [], [], [], [])
         self._init_group(*tensors)
         return tensors
 
@@ -198,17 +239,20 @@ class Muon(Optimizer):
         params: list[Tensor],
         gradients: list[Tensor],
         means: list[Tensor],
+        layouts: list[Layout],
     ) -> None:
         """Append the parameters that have a gradient; torch.compile runs this without tracing."""
         for param in group["params"]:
             if param.grad is None:
                 continue
-            params.append(param)
-            gradients.append(param.grad)
+            gradient = aligned(param.grad, param)
+            params.append(local(param))
+            gradients.append(local(gradient))
+            layouts.append(layout_of(param, group["batch_dims"], self.process_group))
             if group["momentum"] == 0:
-                means.append(param.grad)
+                means.append(gradients[-1])
                 continue
             state = self.state[param]
             if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(param.grad)
-            means.append(state["momentum_buffer"])
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            means.append(local(state["momentum_buffer"]))

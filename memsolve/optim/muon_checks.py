@@ -1,6 +1,7 @@
 """Checks of Muon's hyperparameters, parameters and gradients."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,7 +16,9 @@ from memsolve_kernels.errors import (
 from memsolve_kernels.matrix_sign import check_settings
 from memsolve_kernels.modes import is_readable
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
+from memsolve.optim.muon_layout import layout_error, local
 from memsolve.optim.shared import check_finite, check_range, parameter_name
 
 AdjustLr = Literal["original", "match_rms_adamw"]
@@ -39,6 +42,15 @@ def check_group(group: Group) -> None:
     _check_parameters(group)
 
 
+def check_process_group(group: Any) -> None:
+    """Raise DtypeError unless a value is None or a process group that this rank belongs to."""
+    if group is not None and not isinstance(group, ProcessGroup):
+        raise DtypeError(
+            f"process_group is {group!r}; expected None or a torch.distributed process group of "
+            "this rank, such as torch.distributed.group.WORLD"
+        )
+
+
 def check_step(groups: list[Group]) -> None:
     """Check before a step; hyperparameters and gradients may have changed since the last one.
 
@@ -51,6 +63,20 @@ def check_step(groups: list[Group]) -> None:
         _check_hyperparameters(group)
         _check_parameters(group)
         _check_gradients(group)
+
+
+def check_momentum(groups: list[Group], state: Mapping[Tensor, dict[str, Any]]) -> None:
+    """Raise DtypeError unless every running mean is placed like its parameter."""
+    for group in groups:
+        for index, param in enumerate(group["params"]):
+            mean = state.get(param, {}).get("momentum_buffer", param)
+            places = [getattr(each, "placements", "on every rank") for each in (param, mean)]
+            if places[0] != places[1]:
+                raise DtypeError(
+                    f"{parameter_name(group, index)} lies {places[0]}, and its running mean "
+                    f"{places[1]}; expected the same. Load a state by set_optimizer_state_dict of "
+                    "torch.distributed.checkpoint.state_dict"
+                )
 
 
 def _check_hyperparameters(group: Group) -> None:
@@ -98,9 +124,10 @@ def _check_gradients(group: Group) -> None:
     """Raise unless all gradients of a group are dense and finite; reads values on a CPU only."""
     rounding = group["gradient_dtype"]
     for index, param in enumerate(group["params"]):
-        gradient = param.grad
-        if gradient is None:
+        if param.grad is None:
             continue
+        _check_placement(param, group, index)
+        gradient = local(param.grad)
         if gradient.layout is not torch.strided:
             raise DtypeError(
                 f"the gradient of {parameter_name(group, index)} has layout {gradient.layout}; "
@@ -117,6 +144,16 @@ def _check_gradients(group: Group) -> None:
             )
 
 
+def _check_placement(param: Tensor, group: Group, index: int) -> None:
+    """Raise unless the gradient of a DTensor is one on its mesh, and that of a tensor is none."""
+    mesh, other = (getattr(each, "device_mesh", None) for each in (param, param.grad))
+    if mesh != other:
+        raise DtypeError(
+            f"{parameter_name(group, index)} lies on {mesh or 'no mesh'}, and its gradient on "
+            f"{other or 'no mesh'}; expected one mesh for both"
+        )
+
+
 def _check_parameter(param: Tensor, group: Group, index: int) -> None:
     error = _parameter_error(param, group)
     if error is not None:
@@ -125,6 +162,8 @@ def _check_parameter(param: Tensor, group: Group, index: int) -> None:
 
 def _parameter_error(param: Tensor, group: Group) -> InputError | None:
     """Why a parameter cannot be used, as a sentence without its subject; None if it can."""
+    if (error := layout_error(param)) is not None:
+        return DtypeError(error)
     shape, batch_dims, heads = tuple(param.shape), group["batch_dims"], group["heads"]
     matrix = shape[batch_dims:]
     if len(matrix) < 2:
@@ -142,9 +181,4 @@ def _parameter_error(param: Tensor, group: Group) -> InputError | None:
         return ShapeError(f"has shape {shape}; heads={heads} does not divide its rows")
     if not param.is_floating_point():
         return DtypeError(f"has dtype {param.dtype}; expected a real floating one")
-    if group["relative_damping"] and hasattr(param, "device_mesh"):
-        return DtypeError(
-            "is a DTensor, whose largest singular value is not read for relative_damping; give "
-            "damping, or keep the full matrix on every rank"
-        )
     return None

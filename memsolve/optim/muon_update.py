@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -9,36 +11,42 @@ from memsolve_kernels.matrix_sign import matrix_sign
 from torch import Tensor
 
 from memsolve.optim.blocks import Blocks, blocks_of
+from memsolve.optim.muon_agreement import Ranks, agreement
 from memsolve.optim.muon_checks import SIGN_SETTINGS, AdjustLr, Group
+from memsolve.optim.muon_layout import Layout
+from memsolve.optim.muon_ranks import Move, Owners, gather, moves_of, scatter
 
 
 class GroupTensors(NamedTuple):
-    """The parameters of a group that have a gradient.
+    """The parameters of a group that have a gradient, each the part of it on this rank.
 
     Attributes:
         group: their hyperparameters.
         params: the parameters.
         gradients: of their shapes.
         means: the running mean of each gradient, which is the gradient itself without momentum.
+        layouts: what the ranks exchange to complete the matrices of each parameter.
     """
 
     group: Group
     params: list[Tensor]
     gradients: list[Tensor]
     means: list[Tensor]
+    layouts: list[Layout]
 
 
 class Batch(NamedTuple):
-    """Parameters of a group whose matrices have one shape, dtype and device, as `GroupTensors`.
+    """Parameters of a group whose matrices have one shape, dtype, device and axes.
 
     Attributes:
-        blocks: the matrices of each parameter.
+        blocks: the matrices of each parameter, complete. Others are those of `GroupTensors`.
     """
 
     group: Group
     params: list[Tensor]
     gradients: list[Tensor]
     means: list[Tensor]
+    layouts: list[Layout]
     blocks: list[Blocks]
 
 
@@ -49,13 +57,27 @@ class Update(NamedTuple):
     signs: list[Tensor]
 
 
-def compute_updates(groups: Iterable[GroupTensors]) -> list[Update]:
+def compute_updates(groups: Iterable[GroupTensors], ranks: Ranks | None = None) -> list[Update]:
     """The updates of groups, `h_damping(M)` of every parameter; changes nothing.
 
+    Args:
+        groups: their tensors.
+        ranks: that share the work; None if no layout has axes.
+
     Raises:
-        InputError: a setting or matrix that `matrix_sign` refuses.
+        InputError: a setting or matrix that `matrix_sign` refuses, on any of the ranks.
     """
-    return [Update(batch, _signs(batch)) for tensors in groups for batch in _batches(tensors)]
+    batches = [batch for tensors in groups for batch in _batches(tensors)]
+    if ranks is None:
+        return [_update(batch, _signs(batch, _directions(batch))) for batch in batches]
+    owners = Owners()
+    shared = [(batch, *_gather(batch, owners)) for batch in batches]
+    with agreement(ranks):
+        signs = [_signs(batch, directions) for batch, directions, _ in shared]
+    return [
+        _update(batch, _scatter(batch, owned, moves))
+        for (batch, _, moves), owned in zip(shared, signs, strict=True)
+    ]
 
 
 def apply_updates(updates: list[Update]) -> None:
@@ -66,30 +88,67 @@ def apply_updates(updates: list[Update]) -> None:
 
 def _batches(tensors: GroupTensors) -> list[Batch]:
     """The parameters of a group that step as one batch; empty ones are left out."""
-    group, params, gradients, means = tensors
+    group, params, gradients, means, layouts = tensors
     batches: dict[Any, Batch] = {}
     for index, param in enumerate(params):
-        if param.numel():
-            blocks = blocks_of(param.shape, group["batch_dims"], group["heads"])
+        layout = layouts[index]
+        if prod(layout.shape):
+            blocks = blocks_of(layout.shape, group["batch_dims"], group["heads"])
             alone = index if group["foreach"] is False else None
-            key = blocks[1:], param.dtype, param.device, alone
-            batch = batches.setdefault(key, Batch(group, [], [], [], []))
+            key = blocks[1:], param.dtype, gradients[index].dtype, param.device, alone, layout.axes
+            batch = batches.setdefault(key, Batch(group, [], [], [], [], []))
             batch.params.append(param)
             batch.gradients.append(gradients[index])
             batch.means.append(means[index])
+            batch.layouts.append(layout)
             batch.blocks.append(blocks)
     return list(batches.values())
 
 
-def _signs(batch: Batch) -> list[Tensor]:
-    """`h_damping(M)` of each parameter, in its shape and dtype."""
-    directions, blocks = _directions(batch), batch.blocks
-    matrices = [M.reshape(each) for M, each in zip(directions, blocks, strict=True)]
-    signs = torch.split(_sign(torch.cat(matrices), batch.group), [each.matrices for each in blocks])
-    return [
-        sign.reshape(param.shape).to(param.dtype)
-        for sign, param in zip(signs, batch.params, strict=True)
-    ]
+def _update(batch: Batch, signs: Iterable[Tensor]) -> Update:
+    pairs = zip(signs, batch.params, strict=True)
+    return Update(batch, [sign.reshape(param.shape).to(param.dtype) for sign, param in pairs])
+
+
+def _signs(batch: Batch, directions: Sequence[Tensor]) -> list[Tensor]:
+    """`h_damping(M)` of tensors that hold complete matrices of a batch."""
+    if not directions:
+        return []
+    _, rows, columns = batch.blocks[0]
+    matrices = [M.reshape(-1, rows, columns) for M in directions]
+    signs = torch.split(_sign(torch.cat(matrices), batch.group), [len(each) for each in matrices])
+    return [sign.reshape(M.shape) for sign, M in zip(signs, directions, strict=True)]
+
+
+def _gather(batch: Batch, owners: Owners) -> tuple[list[Tensor], list[Move]]:
+    """The complete directions that this rank owns, and the moves that completed them.
+
+    Ranks that hold the same share out single matrices; else a parameter has one owner.
+    """
+    directions, shapes = list(_directions(batch)), [layout.shape for layout in batch.layouts]
+    _, rows, columns = batch.blocks[0]
+    if _is_repeated(batch):
+        directions = [M for each in directions for M in each.reshape(-1, rows, columns)]
+        shapes = [(rows, columns)] * len(directions)
+    flops = [prod(shape) * min(rows, columns) for shape in shapes]
+    axes = batch.layouts[0].axes
+    moves = moves_of(axes, shapes, owners.assign(axes, flops), like=directions[0])
+    return gather(directions, moves), moves
+
+
+def _scatter(batch: Batch, signs: list[Tensor], moves: list[Move]) -> list[Tensor]:
+    """The signs of the batch on this rank, of the complete ones of all owners."""
+    parts = scatter(signs, moves)
+    if not _is_repeated(batch):
+        return parts
+    matrices = iter(parts)
+    return [torch.stack(list(islice(matrices, each.matrices))) for each in batch.blocks]
+
+
+def _is_repeated(batch: Batch) -> bool:
+    """Whether ranks hold the same parameters."""
+    axes = batch.layouts[0].axes
+    return bool(axes) and all(axis.dim is None for axis in axes)
 
 
 def _apply(batch: Batch, signs: list[Tensor]) -> None:

@@ -14,7 +14,7 @@ from torch.optim.optimizer import ParamsT
 from memsolve.objective import Objective
 from memsolve.optim.conjugate_gradients import conjugate_gradients
 from memsolve.optim.line_search import backtrack
-from memsolve.optim.shared import check_finite, evaluate, new_group
+from memsolve.optim.shared import check_complete, check_finite, evaluate, new_group
 
 
 class NoProgressWarning(RuntimeWarning):
@@ -56,6 +56,7 @@ class Newton(Optimizer):
 
     Raises:
         RangeError: a hyperparameter out of range.
+        DtypeError: a DTensor.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Newton(Optimizer):
         super().add_param_group(param_group)
         with new_group(self) as group:
             _check_group(group)
+            check_complete(group)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy or pickle; torch's own state lacks the objective."""

@@ -6,9 +6,11 @@ from numbers import Real
 from typing import Any
 
 import torch
-from memsolve_kernels.errors import NonFiniteError, RangeError
+from memsolve_kernels.errors import DtypeError, NonFiniteError, RangeError
 from torch import Tensor
 from torch.optim import Optimizer
+
+from memsolve.optim.muon_layout import is_dtensor
 
 
 def evaluate(closure: Callable[[], float] | None) -> float | None:
@@ -27,6 +29,16 @@ def new_group(optimizer: Optimizer) -> Iterator[dict[str, Any]]:
     except Exception:
         optimizer.param_groups.pop()
         raise
+
+
+def check_complete(group: dict[str, Any]) -> None:
+    """Raise DtypeError if a parameter of a group is sharded over ranks, as under FSDP."""
+    for index, param in enumerate(group["params"]):
+        if is_dtensor(param):
+            raise DtypeError(
+                f"{parameter_name(group, index)} is a DTensor; this optimizer takes parameters "
+                "that each rank holds completely. Use Muon, which takes both"
+            )
 
 
 def check_finite(gradient: Tensor, group: dict[str, Any], index: int) -> None:

@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from memsolve.optim.shared import check_finite, check_range, evaluate, new_group, parameter_name
+from memsolve.optim.shared import (
+    check_complete,
+    check_finite,
+    check_range,
+    evaluate,
+    new_group,
+    parameter_name,
+)
 
 KAON_SLOPE, KAON_SCALE = 4.1, 1.175
 """Constants of Kaon's iteration: its slope at zero, and the largest value that it reaches."""
@@ -43,7 +50,7 @@ class SpectralOptimizer(Optimizer):
         settings: further hyperparameters of a subclass.
 
     Raises:
-        ShapeError, DtypeError: a parameter that does not hold a real matrix.
+        ShapeError, DtypeError: a parameter that does not hold a real matrix, or is a DTensor.
         RangeError: a hyperparameter out of range.
     """
 
@@ -76,6 +83,7 @@ class SpectralOptimizer(Optimizer):
         super().add_param_group(param_group)
         with new_group(self) as group:
             self.check_group(group)
+            check_complete(group)
             for index, param in enumerate(group["params"]):
                 _check_parameter(param, group, index)
 
@@ -158,7 +166,7 @@ class SpectralPower(SpectralOptimizer):
         weight_decay: decoupled weight decay.
 
     Raises:
-        ShapeError, DtypeError: a parameter that does not hold a real matrix.
+        ShapeError, DtypeError: a parameter that does not hold a real matrix, or is a DTensor.
         RangeError: a hyperparameter out of range.
 
     Source: the family is published for powers from 0 to 1 (Qi et al. 2026, arXiv 2602.04669) and
@@ -203,7 +211,7 @@ class RandomSpectrum(SpectralOptimizer):
         weight_decay: decoupled weight decay.
 
     Raises:
-        ShapeError, DtypeError: a parameter that does not hold a real matrix.
+        ShapeError, DtypeError: a parameter that does not hold a real matrix, or is a DTensor.
         RangeError: a hyperparameter out of range.
 
     Source: Shumaylov et al. 2026 (arXiv 2605.11181) publish that singular values replaced by
@@ -243,7 +251,7 @@ class Kaon(SpectralOptimizer):
         weight_decay: decoupled weight decay.
 
     Raises:
-        ShapeError, DtypeError: a parameter that does not hold a real matrix.
+        ShapeError, DtypeError: a parameter that does not hold a real matrix, or is a DTensor.
         RangeError: a hyperparameter out of range.
 
     Source: Shumaylov et al. 2026 (arXiv 2605.11181), seen second-hand: two descriptions agree on

@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from memsolve.checks import is_positive
 from memsolve.objective import Objective
 from memsolve.optim.muon import Muon
-from memsolve.optim.shared import check_finite, evaluate
+from memsolve.optim.shared import check_complete, check_finite, evaluate
 
 
 class TheoremMuon(Muon):
@@ -31,8 +31,9 @@ class TheoremMuon(Muon):
         settings: further arguments of `Muon`, except for damping.
 
     Raises:
-        RangeError: `scale` is no finite number of at least 0, more than one parameter, or a
-            damping, which this class sets itself.
+        RangeError: `scale` is no finite number of at least 0, more than one parameter, a damping,
+            which this class sets itself, or a process group.
+        DtypeError: a DTensor.
 
     Source: Kim et al. 2026 (arXiv 2603.26554): `lambda_t ~ d_(t+1)^-alpha sqrt(d)`, with `d_t` the
     number of items after `t` steps, in the paper's normalisation. Its logarithms are left out.
@@ -52,9 +53,12 @@ class TheoremMuon(Muon):
         for name in ("damping", "relative_damping"):
             if name in settings:
                 raise RangeError(f"{name} is set by TheoremMuon in each step; give scale instead")
+        if "process_group" in settings:
+            raise RangeError("process_group was given; TheoremMuon steps one matrix on every rank")
         super().__init__(params, lr, **{"momentum": 0.0, **settings})
         if (count := sum(len(group["params"]) for group in self.param_groups)) != 1:
             raise RangeError(f"params holds {count} matrices; expected the weight of one memory")
+        check_complete(self.param_groups[0])
         self.objective, self.scale = objective, scale
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from memsolve.objective import Objective
-from memsolve.optim.shared import check_finite, evaluate, new_group
+from memsolve.optim.shared import check_complete, check_finite, evaluate, new_group
 
 
 class WhitenedMuon(Optimizer):
@@ -38,6 +38,7 @@ class WhitenedMuon(Optimizer):
 
     Raises:
         RangeError: a hyperparameter out of range.
+        DtypeError: a DTensor.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class WhitenedMuon(Optimizer):
         super().add_param_group(param_group)
         with new_group(self) as group:
             _check_group(group)
+            check_complete(group)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy or pickle; torch's own state lacks the objective."""

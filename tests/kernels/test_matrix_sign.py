@@ -249,6 +249,19 @@ def test_strides_do_not_matter(backend: BackendName | None) -> None:
 
 @pytest.mark.parametrize("damping", [0.0, 0.05])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(13, 30), (9, 37), (30, 13), (5, 1)])
+@either
+def test_on_a_cpu_the_bits_of_a_sign_do_not_depend_on_the_batch(
+    backend: BackendName | None, shape: tuple[int, int], dtype: torch.dtype, damping: float
+) -> None:
+    batch = torch.randn(3, *shape, dtype=dtype)
+    batch[0] = torch.outer(batch[0, :, 0], batch[0, 0])  # of low rank, unlike the others
+    for matrix, sign in zip(batch, matrix_sign(batch, damping, backend=backend), strict=True):
+        assert torch.equal(matrix_sign(matrix.clone(), damping, backend=backend), sign)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.05])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @either
 def test_a_batch_gives_what_each_matrix_gives_alone(
     backend: BackendName | None, dtype: torch.dtype, damping: float

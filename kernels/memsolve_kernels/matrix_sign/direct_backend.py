@@ -48,15 +48,20 @@ def by_eigenvalues(X: Tensor, damping: Tensor, lower: float) -> Tensor:
     eigenvalues, V = torch.linalg.eigh(X @ X.mT, UPLO="U")  # ascending; UPLO="L" is 10% slower
     P = V.mT @ X
     small = eigenvalues + damping[:, None] ** 2 < _SPLIT * eigenvalues[:, -1:]
-    if count := int(small.sum(dim=-1).max()):
-        rows = P[:, :count]
-        turn = torch.linalg.eigh(rows @ rows.mT).eigenvectors
-        P[:, :count] = turn.mT @ rows
-        V[:, :, :count] = V[:, :, :count] @ turn
+    for index, count in enumerate(small.sum(dim=-1).tolist()):
+        if count:
+            _decompose_again(P[index : index + 1, :count], V[index : index + 1, :, :count])
     values = torch.linalg.vector_norm(P, dim=-1)
     P *= _inverse(values, damping, lower)[:, :, None]
     sign: Tensor = V.float() @ P.float()
     return sign
+
+
+def _decompose_again(rows: Tensor, vectors: Tensor) -> None:
+    """Make the smallest rows of `P` (1, count, n) orthogonal, and turn `V` (1, m, count) alike."""
+    turn = torch.linalg.eigh(rows @ rows.mT).eigenvectors
+    rows.copy_(turn.mT @ rows)
+    vectors.copy_(vectors @ turn)
 
 
 def _inverse(values: Tensor, damping: Tensor, lower: float) -> Tensor:

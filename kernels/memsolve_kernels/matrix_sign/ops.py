@@ -13,9 +13,14 @@ from torch import Tensor
 
 from memsolve_kernels.matrix_sign.backends import select_backend
 from memsolve_kernels.matrix_sign.checks import check_finite
+from memsolve_kernels.matrix_sign.interface import MatrixSignBackend
+from memsolve_kernels.matrix_sign.newton_schulz import NewtonSchulzBackend
 from memsolve_kernels.matrix_sign.polynomials import Polynomial, Schedule
 from memsolve_kernels.matrix_sign.settings import Settings
 from memsolve_kernels.modes import without_autocast
+
+_ALIGNED = 8
+"""Matrices whose sides are multiples of this all start at multiples of 64 bytes in a batch."""
 
 # The spelling that torch.library reads in every version.
 Count = Optional[int]  # noqa: UP045
@@ -33,7 +38,25 @@ def sign(matrix: Tensor, settings: Settings) -> Tensor:
         return matrix.clone(memory_format=torch.contiguous_format)
     if matrix.device.type == "cpu":
         check_finite(matrix)
+        if _rounds_by_batch(matrix, settings, backend):
+            matrices = matrix.reshape(-1, 1, *matrix.shape[-2:])
+            signs = torch.cat([backend.sign(each, settings) for each in matrices])
+            return signs.reshape(matrix.shape).to(matrix.dtype)
     return backend.sign(matrix, settings).to(matrix.dtype).contiguous()
+
+
+def _rounds_by_batch(matrix: Tensor, settings: Settings, backend: MatrixSignBackend) -> bool:
+    """Whether the others in a batch would change how the sign of a matrix is rounded, on a CPU.
+
+    How a CPU sums products depends on the address of a matrix relative to the width of its vectors,
+    and an iteration with damping takes one schedule for the whole batch.
+    """
+    rows, columns = matrix.shape[-2:]
+    if matrix.numel() == rows * columns:
+        return False
+    one_schedule = settings.damping > 0 and settings.schedule is None
+    aligned = rows % _ALIGNED == columns % _ALIGNED == 0
+    return not aligned or (one_schedule and isinstance(backend, NewtonSchulzBackend))
 
 
 @torch.library.custom_op("memsolve::matrix_sign", mutates_args=())
