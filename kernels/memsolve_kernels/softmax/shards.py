@@ -144,6 +144,7 @@ class ShardPasses:
                 self.backend.combine(evaluate(rows, outputs, targets[rows] - first))
                 for rows in blocks
             ]
+            del outputs  # before the next are drawn or read
             shard = parts[0] if len(parts) == 1 else _join_rows(parts)
             combined = shard if combined is none else self.backend.combine(merge([combined, shard]))
         return combined
