@@ -132,9 +132,8 @@ def by_parts(run: SoftmaxBackend, case: Case, cuts: list[int]) -> tuple[Tensor, 
         partials: list[Partial] = [
             evaluate(q, *part, *args) if len(part[0]) else none for part in parts
         ]
-        pair: Partial = merge(partials[:2])
-        combined: Partial = run.combine(pair)
-        return merge([combined, *partials[2:]])
+        partials[:2] = [run.combine(merge(partials[:2]))]
+        return merge(partials)
 
     own = v[y], torch.arange(len(y), device=y.device)  # from the ranks that have them
     none = WeightedPartial.of_no_items(q)
