@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from memsolve_kernels import errors
 from memsolve_kernels.dispatch import BackendName
+from memsolve_kernels.softmax import group as group_module
 from memsolve_kernels.softmax.shards import ShardPasses
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -180,12 +181,16 @@ def collectives() -> dict[str, int]:
     grad = torch.autograd.grad
     gradient, _ = count("backward", lambda: grad(loss, (q, v), create_graph=True))
     count("second", lambda: grad(gradient, q, queries))
+    setattr(group_module, "GATHERED_BYTES", 1)  # noqa: B010 - of this process, which ends
+    blocks = count("blocks", lambda: mk.softmax_gradient(queries, *inputs, group=group))
+    torch.testing.assert_close(blocks[1], gradient)
     return totals
 
 
 def test_a_group_of_one_issues_no_collective_and_a_backward_pass_none() -> None:
     assert set(run_ranks(collectives, 1)[0].values()) == {0}
     expected = {"gradient": 3, "hvp": 4, "retrieval": 3, "loss": 3, "backward": 0, "second": 2}
+    expected |= {"blocks": 9}  # one gather for each query
     assert run_ranks(collectives, 2) == [expected, expected]
 
 
