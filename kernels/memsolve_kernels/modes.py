@@ -14,6 +14,8 @@ from torch.nn import Parameter
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
+DTENSOR_MODULE = "torch.distributed.tensor"
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -76,7 +78,7 @@ def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
 
 def is_distributed(value: object) -> "TypeGuard[DTensor]":
     """Whether a value is a DTensor, without an import of its module, which takes a second."""
-    module = sys.modules.get("torch.distributed.tensor")
+    module = sys.modules.get(DTENSOR_MODULE)
     return module is not None and isinstance(value, module.DTensor)
 
 
@@ -86,8 +88,9 @@ def eager_if_distributed(function: Callable[Arguments, Result]) -> Callable[Argu
 
     @functools.wraps(function)
     def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if kwargs.get("group") is None and not any(map(is_distributed, (*args, *kwargs.values()))):
-            return function(*args, **kwargs)
-        return eager(*args, **kwargs)
+        distributed = kwargs.get("group") is not None or (
+            DTENSOR_MODULE in sys.modules and any(map(is_distributed, (*args, *kwargs.values())))
+        )
+        return (eager if distributed else function)(*args, **kwargs)
 
     return wrapper

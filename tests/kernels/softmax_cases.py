@@ -129,8 +129,11 @@ def by_parts(run: SoftmaxBackend, case: Case, cuts: list[int]) -> tuple[Tensor, 
     parts = [(v[start:stop], y - start) for start, stop in pairwise(edges)]
 
     def merged(evaluate: Callable[..., Partial], none: Partial, *args: Any) -> Partial:
-        each = [evaluate(q, *part, *args) if len(part[0]) else none for part in parts]
-        return merge([run.combine(merge(each[:2])), *each[2:]])
+        partials: list[Partial] = [
+            evaluate(q, *part, *args) if len(part[0]) else none for part in parts
+        ]
+        partials[:2] = [run.combine(merge(partials[:2]))]
+        return merge(partials)
 
     own = v[y], torch.arange(len(y), device=y.device)  # from the ranks that have them
     none = WeightedPartial.of_no_items(q)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 import torch.distributed as dist
 from memsolve_kernels import errors
 from memsolve_kernels.dispatch import BackendName
+from memsolve_kernels.softmax import group as group_module
+from memsolve_kernels.softmax.shards import ShardPasses
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -19,9 +22,10 @@ from tests.kernels.softmax_cases import Case, relative_error
 from tests.kernels.softmax_ranks import equal, everything, shard_of, to_numpy
 from tests.ranks import run_ranks
 
-DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
+ROOT = Path(__file__).parents[2]
+DOCS, README = ROOT / "docs" / "kernels.md", ROOT / "kernels" / "README.md"
 RECIPES = re.findall(r"```text\n(.*?)```", DOCS.read_text(), re.DOTALL)
-SIZES = {
+SIZES: dict[int, dict[str, tuple[int, ...]]] = {
     2: {"even": (6, 6), "uneven": (9, 3), "empty": (0, 12), "one item": (0, 1)},
     4: {
         "even": (3, 3, 3, 3),
@@ -48,9 +52,9 @@ def every_sharding() -> dict[Any, dict[str, np.ndarray]]:
     for name, sizes in SIZES[dist.get_world_size()].items():
         for dtype, backend in FORMATS:
             shard = shard_of(case_of(sum(sizes), dtype), sizes)
-            options = {"group": dist.group.WORLD, "backend": backend}
-            results[name, dtype, backend] = once = to_numpy(everything(shard, **options))
-            assert name != "uneven" or equal(once, to_numpy(everything(shard, **options)))
+            run = partial(everything, shard, group=dist.group.WORLD, backend=backend)
+            results[name, dtype, backend] = once = to_numpy(run())
+            assert name != "uneven" or equal(once, to_numpy(run()))
     return results
 
 
@@ -177,12 +181,16 @@ def collectives() -> dict[str, int]:
     grad = torch.autograd.grad
     gradient, _ = count("backward", lambda: grad(loss, (q, v), create_graph=True))
     count("second", lambda: grad(gradient, q, queries))
+    setattr(group_module, "GATHERED_BYTES", 1)  # noqa: B010 - of this process, which ends
+    blocks = count("blocks", lambda: mk.softmax_gradient(queries, *inputs, group=group))
+    torch.testing.assert_close(blocks[1], gradient)
     return totals
 
 
 def test_a_group_of_one_issues_no_collective_and_a_backward_pass_none() -> None:
     assert set(run_ranks(collectives, 1)[0].values()) == {0}
     expected = {"gradient": 3, "hvp": 4, "retrieval": 3, "loss": 3, "backward": 0, "second": 2}
+    expected |= {"blocks": 9}  # one gather for each query
     assert run_ranks(collectives, 2) == [expected, expected]
 
 
@@ -283,6 +291,7 @@ def test_a_compiled_function_breaks_its_graph_for_a_group() -> None:
 def recipes() -> None:
     """On one rank: the recipes of docs/kernels.md do what one process does."""
     from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
 
     rank, size = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
@@ -293,7 +302,8 @@ def recipes() -> None:
     expected.backward()
     parameters = body.weight, head.weight
     gradients = [each.grad.clone() for each in parameters if each.grad is not None]
-    body.zero_grad(), head.zero_grad()
+    for module in (body, head):
+        module.zero_grad()
 
     names = {name: value for name, value in vars(mk).items() if not name.startswith("_")}
     names |= {"torch": torch, "dist": dist, "rank": rank, "size": size, "fully_shard": fully_shard}
@@ -304,11 +314,35 @@ def recipes() -> None:
         exec(recipe, names)
     torch.testing.assert_close(names["loss"], expected)
     for each, truth in zip((body.weight, head.weight), gradients, strict=True):
-        assert each.grad is not None
-        torch.testing.assert_close(each.grad.full_tensor(), truth)  # type: ignore[operator]
+        assert isinstance(each.grad, DTensor)
+        torch.testing.assert_close(each.grad.full_tensor(), truth)
     torch.testing.assert_close(names["statistics"], mk.retrieval(*case.args[:3]))
 
 
 def test_the_recipes_of_the_docs_train_as_one_process() -> None:
     assert len(RECIPES) == 2
     run_ranks(recipes, 2)
+
+
+def test_tiles_of_one_process_give_what_all_outputs_do() -> None:
+    q, outputs, y, _ = Case.random(4, 50_000, 3, scale=3.0).args
+    (recipe,) = re.findall(r"```python\n([^`]*Shard,[^`]*)```", README.read_text())
+    names: dict[str, Any] = {"queries": q, "outputs": outputs, "targets": y}
+    exec(recipe, names)
+    passes: ShardPasses = names["passes"]
+    tiles, own = names["tiles"], names["own"]
+    run = passes.backend
+    log_odds, difference, _ = expected = run.odds(q, outputs, y)
+    ours = names["log_odds"], names["difference"], names["others"]
+    torch.testing.assert_close(ours[:2], expected[:2])
+    odds = log_odds, difference
+    torch.testing.assert_close(
+        passes.covariance(q, q.flip(0), tiles(), y, own, *odds),
+        run.covariance(q, q.flip(0), outputs, y, *odds),
+    )
+    torch.testing.assert_close(passes.ranks(q, tiles(), y, own), run.ranks(q, outputs, y))
+    gradients = [
+        run.outputs_gradient(q, tile, y - first, ours[2], log_odds) for first, tile in tiles()
+    ]
+    whole = run.outputs_gradient(q, outputs, y, expected[2], log_odds)
+    torch.testing.assert_close(torch.cat(gradients), whole)

@@ -56,7 +56,7 @@ class Header(NamedTuple):
         dim: d.
         dtype: of the outputs, by its place in `FLOATS`.
         batch: queries.
-        backend: by its place in `_BACKENDS`.
+        backend: by its place in `BACKENDS`.
         tracked: whether queries or outputs need a gradient.
         digest: of the bits of all arguments but the outputs.
     """
@@ -72,22 +72,10 @@ class Header(NamedTuple):
     digest: int = 0
 
 
-class Agreement(NamedTuple):
-    """What a rank knows once the arguments of all have been checked.
-
-    Attributes:
-        backend: of every rank.
-        first: number of the first item of this rank's shard.
-        num_items: of all ranks.
-    """
-
-    backend: SoftmaxBackend
-    first: int
-    num_items: int
-
-
-def agree(arguments: Arguments, group: dist.ProcessGroup, total: int = NO_SIZE) -> Agreement:
-    """Check the arguments of all ranks.
+def agree(
+    arguments: Arguments, group: dist.ProcessGroup, total: int = NO_SIZE
+) -> tuple[SoftmaxBackend, int, int]:
+    """Check the arguments of all ranks; the backend, this shard's first item, and the items of all.
 
     Args:
         arguments: of this rank.
@@ -110,7 +98,7 @@ def agree(arguments: Arguments, group: dist.ProcessGroup, total: int = NO_SIZE) 
     finite = {"queries": queries} | ({} if directions is None else {"directions": directions})
     check_values(targets, num_items, wait=backend.indexes_targets, **finite)
     first = sum(each.items for each in headers[: group.rank()])
-    return Agreement(backend, first, num_items)
+    return backend, first, num_items
 
 
 def _describe(arguments: Arguments, total: int) -> tuple[SoftmaxBackend, Header]:

@@ -164,8 +164,8 @@ def share(
     if ranks.size() == 1:
         check_inputs(*arguments[:5])
         return arguments.outputs, arguments.backend
-    backend, *place = agree(arguments, ranks, total)
-    return arguments.outputs, Sharded(GroupPasses(backend, ranks), *place)
+    backend, first, num_items = agree(arguments, ranks, total)
+    return arguments.outputs, Sharded(GroupPasses(backend, ranks), first, num_items)
 
 
 def _check_eager(arguments: Arguments) -> None:

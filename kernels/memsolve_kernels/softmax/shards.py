@@ -112,7 +112,7 @@ class ShardPasses:
             return self.backend.partial_ranks(queries[rows], outputs, targets, target_logit[rows])
 
         none = RankPartial.of_no_items(queries)
-        partial = self._combine(None, evaluate, none, queries, shards, targets)
+        partial = self._combine("rank", evaluate, none, queries, shards, targets)
         return self.backend.finish_ranks(self.gather(partial), target_logit)
 
     def gather(self, partial: Partial) -> Partial:
@@ -125,7 +125,7 @@ class ShardPasses:
 
     def _combine(
         self,
-        name: str | None,
+        name: str,
         evaluate: Callable[[slice, Tensor, Tensor], Partial],
         none: Partial,
         queries: Tensor,
@@ -137,13 +137,11 @@ class ShardPasses:
         for first, outputs in shards:
             if len(outputs) == 0:
                 continue
-            blocks = [slice(0, len(queries))]
-            if name:
-                blocks = self.backend.query_blocks(name, queries, outputs)
             parts = [
                 self.backend.combine(evaluate(rows, outputs, targets[rows] - first))
-                for rows in blocks
+                for rows in self.backend.query_blocks(name, queries, outputs)
             ]
+            del outputs  # before the next are drawn or read
             shard = parts[0] if len(parts) == 1 else _join_rows(parts)
             combined = shard if combined is none else self.backend.combine(merge([combined, shard]))
         return combined
