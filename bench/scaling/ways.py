@@ -187,13 +187,13 @@ def muon_sharded(dim: int, matrices: int) -> Way:
     return work
 
 
-def kernel_outputs(batch: int, num_outputs: int, dim: int) -> Way:
-    """`softmax_loss` and its gradients with sharded outputs: `group=` of the kernels, bfloat16.
+def kernel_outputs(batch: int, num_outputs: int, dim: int, width: int = BFLOAT16) -> Way:
+    """`softmax_loss` and its gradients with sharded outputs: `group=` of the kernels.
 
     Each rank gathers the parts of all, (B, d + 3) each, and merges them in the order of ranks.
     """
     flops = 8 * batch * num_outputs * dim
-    own = Exchange("all_reduce", BFLOAT16 * batch * dim)
+    own = Exchange("all_reduce", width * batch * dim)
     part = FLOAT32 * batch * (dim + 3)
 
     def work(gpus: int) -> Work:
