@@ -12,7 +12,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from memsolve.faults import RankError
+from memsolve.faults import RankError, format_error
 from memsolve.ranks.group import RESUME, Group
 from memsolve.ranks.serve import run_or_serve
 
@@ -42,6 +42,11 @@ def run_on_first_rank(command: Callable[[], int]) -> int:
         return run_or_serve(group, command) or 0
     except RankError:
         return LOST  # rank 0 says why, or torchrun that rank 0 has ended
+    except Exception as error:
+        if group.rank == 0:
+            raise
+        _print(f"rank {group.rank} failed: {format_error(error)}")
+        return LOST
     finally:
         if group.connected:  # else it might wait
             dist.destroy_process_group()
@@ -68,13 +73,13 @@ def _report_termination() -> None:
         while os.read(reader, 1) != bytes([signal.SIGTERM]):
             pass
         time.sleep(GRACE)
-        with suppress(OSError):
-            print(
-                "memsolve: error: ended by SIGTERM, which torchrun sends where another rank has "
-                f"ended; {RESUME}",
-                file=sys.stderr,
-                flush=True,
-            )
+        _print(f"ended by SIGTERM, which torchrun sends where another rank has ended; {RESUME}")
         os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _print(message: str) -> None:
+    """Print an error in one line."""
+    with suppress(OSError):  # the terminal may be gone
+        print(f"memsolve: error: {message}", file=sys.stderr, flush=True)

@@ -57,7 +57,7 @@ def test_studies_count_what_one_process_counts(
     )
     assert points == expected
     assert f"ranks is 1 there and {size} now; start as many ranks as there, or choose" in resumed
-    assert limited.startswith("a time limit needs a process of its own for optimizers")
+    assert limited.startswith("a time limit runs optimizers in other processes")
     for name in cases.STUDIES:
         assert load_summary(find(name), tmp_path / name).environment["ranks"] == size
         assert "ranks" not in load_summary(find(name), folder / name).environment
