@@ -32,12 +32,12 @@ class Columns(NamedTuple):
     Attributes:
         sent: (n,), the answers to this rank's share, padded to those of the longest.
         received: (R, n), those of every rank, on rank 0; empty on the others.
-        count: number of all items.
+        items: number of all items.
     """
 
     sent: Tensor
     received: Tensor
-    count: int
+    items: int
 
 
 class Group:
@@ -122,19 +122,19 @@ class Group:
             dist.gather(total, [*sent] if self.rank == 0 else None, 0)
         return sent.view(-1)
 
-    def columns(self, answers: Tensor, count: int) -> Columns:
-        """The buffers for the answers to all `count` items, from those to this rank's share."""
-        sent = answers.new_zeros(-(-count // self.size))
+    def columns(self, answers: Tensor, items: int) -> Columns:
+        """The buffers for the answers to all items, from those to this rank's share."""
+        sent = answers.new_zeros(-(-items // self.size))
         sent[: len(answers)] = answers
         rows = self.size if self.rank == 0 else 0
-        return Columns(sent, sent.new_empty(rows, len(sent)), count)
+        return Columns(sent, sent.new_empty(rows, len(sent)), items)
 
     def interleave(self, columns: Columns) -> Tensor:
-        """The answers to all items, (count,), in their order; on rank 0."""
-        sent, received, count = columns
+        """The answers to all items, in their order; on rank 0."""
+        sent, received, items = columns
         with self._connection():
             dist.gather(sent, [*received] if self.rank == 0 else None, 0)
-        return received.T.reshape(-1)[:count]
+        return received.T.reshape(-1)[:items]
 
     @contextmanager
     def _connection(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ def default_executor(study: AnyStudy, grid: Grid, time_limit: float | None) -> I
     With a time limit it is a worker, which imports study and optimizers anew. Without one it is a
     worker for optimizers that are neither built in nor torch's, but this process for an optimizer
     given as a class or a function, or from a package that is already imported: this process may
-    have changed it. Under torchrun it is this process, since no other one is connected to the ranks.
+    have changed it. Under torchrun it is this process, which alone is connected to the ranks.
 
     Args:
         study: to be run.
