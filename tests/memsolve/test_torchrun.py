@@ -161,7 +161,7 @@ def test_the_command_counts_what_one_process_counts(
 
 
 def test_a_killed_rank_ends_the_command_with_a_line_of_words(tmp_path: Path) -> None:
-    words = ["--dims", "16", "--seeds", "100000", "--num-items", "101"]
+    words = ["--optimizers", "sgd", "--dims", "16", "--seeds", "5000", "--num-items", "101"]
     with torchrun("capacity", *words, "--out", str(tmp_path)) as process:
         wait_for(tmp_path / "cells.jsonl")
         ranks = ranks_of(process.pid)
