@@ -18,6 +18,7 @@ from memsolve.engine.extend import grid_like
 from memsolve.engine.grid import Grid
 from memsolve.engine.measure import format_unfinished
 from memsolve.engine.options import options, split
+from memsolve.engine.peak import STATED
 from memsolve.engine.results.load import load_summary
 from memsolve.engine.results.merge import Finished, merge
 from memsolve.engine.results.summary import Summary
@@ -129,8 +130,9 @@ def _run(
     run_options: Mapping[str, Any],
 ) -> Summary[Any]:
     """Run a study with the grid that the texts of its options describe."""
-    folder = out or Path("results", study.name)
-    summary = run_study(study, type(study.grid).parse(texts), out=folder, **run_options)
+    folder, grid = out or Path("results", study.name), type(study.grid).parse(texts)
+    _state_peak(study, grid)
+    summary = run_study(study, grid, out=folder, **run_options)
     _print([(study, summary)], folder / REPORT)
     return summary
 
@@ -152,10 +154,18 @@ def _run_added(
         raise InputError(f"--out and --to are both {folder}; expected another folder")
     grid = grid_like(study, finished, optimizers, texts)
     refuse_foreign(folder, [REPORT])
+    _state_peak(study, grid)
     summary = run_without_report(study, grid, folder, **run_options)
     merged = merge([(finished, study, load_summary(study, finished)), (folder, study, summary)])
     _print(merged, write_report(merged, folder))
     return summary
+
+
+def _state_peak(study: AnyStudy, grid: Grid) -> None:
+    """Print the memory that a study will take, where it is not small."""
+    peak = study.peak(study.complete(grid))
+    if peak is not None and peak.cell_bytes >= STATED:
+        print(peak.format(), file=sys.stderr)
 
 
 def report(
