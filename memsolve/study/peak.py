@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 
-from memsolve.engine import Grid
 from memsolve.engine.peak import Peak
+from memsolve.engine.results.summary import P
+from memsolve.engine.study import C, G, R, Study
 from memsolve.passes import QUERIES
 from memsolve.recall import FIRST_TILE
 from memsolve.tables import TILE_ROWS, holds_tables, rows_at_once
@@ -64,7 +66,7 @@ class CellSize:
             return self.num_items
         zeta = 1 / (self.alpha - 1) + 0.5772
         distinct = math.gamma(1 - 1 / self.alpha) * (self.batch_size / zeta) ** (1 / self.alpha)
-        return min(self.num_items, self.batch_size, math.ceil(distinct))
+        return min(self.num_items, self.batch_size, int(distinct) + 1)
 
     def rows(self, count: float) -> float:
         """So many embeddings."""
@@ -99,7 +101,7 @@ class CellSize:
 
 def one_step(size: CellSize) -> float:
     """Bytes of one step from `W = 0`: its gradient in closed form, and the recall of its items."""
-    gradient = size.rows(2 * min(size.batch_rows, size.part_rows)) + size.drawn_part()
+    gradient = size.rows(2 * size.part_rows)
     parts = max(gradient, _recall(size), size.draws())
     return size.tables() + size.items() + size.matrices() + parts
 
@@ -128,13 +130,6 @@ def training(size: CellSize, arrays: tuple[int, int] = GRADIENT_ROWS) -> float:
     return size.tables() + items + size.matrices() + parts
 
 
-def largest_of_training(grid: Grid) -> Peak | None:
-    """The cell of a grid that takes most to train; a name says whether an optimizer is Newton's."""
-    is_second_order = any("newton" in label.lower() for label in grid.labels)
-    arrays = HVP_ROWS if is_second_order else GRADIENT_ROWS
-    return largest(grid, lambda size: training(size, arrays))
-
-
 def _recall(size: CellSize) -> float:
     """Queries and own outputs of a part of the items, then logits of the first rivals."""
     rows = min(size.batch_rows, size.part_rows)
@@ -143,8 +138,12 @@ def _recall(size: CellSize) -> float:
     return size.drawn_part() + size.rows(rows + survivors) + max(size.rows(rows), logits)
 
 
-def largest(grid: Grid, count: Callable[[CellSize], float]) -> Peak | None:
-    """The cell of a grid that takes most by a count of bytes; None if the device is unknown."""
+def largest(study: Study[G, C, R, P], grid: G, count: Callable[[CellSize], float]) -> Peak | None:
+    """The cell of a grid that takes most by a count of bytes; None if the device is unknown.
+
+    Raises:
+        RangeError: the grid has batch sizes, and the study uses none.
+    """
     is_gpu = grid.device == "auto" and torch.cuda.is_available()
     name = "cuda" if is_gpu else grid.device.replace("auto", "cpu")
     try:
@@ -152,10 +151,17 @@ def largest(grid: Grid, count: Callable[[CellSize], float]) -> Peak | None:
     except RuntimeError:  # is refused later
         return None
     dtype: torch.dtype = getattr(torch, grid.dtype)
-    batch_size = None if grid.batch_sizes is None else max(grid.batch_sizes)
+    sizes = [
+        CellSize(grid.items_of(dim), dim, dtype, device, alpha, batch_size)
+        for alpha, dim in product(grid.alphas, grid.dims)
+        for batch_size in study.batch_sizes(grid, alpha, dim)
+    ]
+    size = max(sizes, key=count)
+    return Peak(count(size), size.dim, size.num_items, name)
 
-    def peak(dim: int) -> Peak:
-        size = CellSize(grid.items_of(dim), dim, dtype, device, min(grid.alphas), batch_size)
-        return Peak(count(size), dim, size.num_items, name)
 
-    return max(map(peak, grid.dims), key=lambda each: each.cell_bytes)
+def largest_of_training(study: Study[G, C, R, P], grid: G) -> Peak | None:
+    """The cell of a grid that takes most to train; Newton's optimizers are known by their label."""
+    is_second_order = any("newton" in label.lower() for label in grid.labels)
+    arrays = HVP_ROWS if is_second_order else GRADIENT_ROWS
+    return largest(study, grid, lambda size: training(size, arrays))

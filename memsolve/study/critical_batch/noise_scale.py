@@ -148,7 +148,7 @@ class NoiseScaleStudy(Study[Grid, Cell, NoiseResult, NoisePoint]):
 
     def peak(self, grid: Grid) -> Peak | None:
         """The bytes of one step."""
-        return peak.largest(grid, peak.one_step)
+        return peak.largest(self, grid, peak.one_step)
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[NoiseResult]:
         """One step of each cell's optimizer; after a step on the population the noise scales."""

@@ -70,7 +70,7 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
 
     def peak(self, grid: AnisotropyGrid) -> Peak | None:
         """The bytes of one step."""
-        return peak.largest(grid, peak.one_step)
+        return peak.largest(self, grid, peak.one_step)
 
     def measure(
         self, grid: AnisotropyGrid, cells: Sequence[AnisotropyCell]

@@ -51,7 +51,7 @@ class OneStepStudy(Study[Grid, Cell, StepResult, P]):
 
     def peak(self, grid: Grid) -> Peak | None:
         """The bytes of one step."""
-        return peak.largest(grid, peak.one_step)
+        return peak.largest(self, grid, peak.one_step)
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[StepResult]:
         """One step of each cell's optimizer; cells of one batch share its gradient."""

@@ -60,7 +60,7 @@ class DampingStudy(Study[Grid, Cell, DampingCurve, DampingPoint]):
 
     def peak(self, grid: Grid) -> Peak | None:
         """The bytes of the damped steps."""
-        return peak.largest(grid, peak.damping)
+        return peak.largest(self, grid, peak.damping)
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[DampingCurve]:
         """The whole curve of each cell, by one decomposition."""

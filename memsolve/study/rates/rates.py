@@ -107,7 +107,7 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
 
     def peak(self, grid: RatesGrid) -> Peak | None:
         """The bytes of training."""
-        return peak.largest_of_training(grid)
+        return peak.largest_of_training(self, grid)
 
     def measure(self, grid: RatesGrid, cells: Sequence[RatesTrial]) -> Iterator[RatesRun]:
         """The run of each trial."""

@@ -142,7 +142,7 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
 
     def peak(self, grid: TG) -> Peak | None:
         """The bytes of training."""
-        return peak.largest_of_training(grid)
+        return peak.largest_of_training(self, grid)
 
     def measure(self, grid: TG, cells: Sequence[T]) -> Iterator[R]:
         """The result of each trial."""
