@@ -5,6 +5,7 @@ partial result, which is combined with that of the parts before it.
 """
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TypeVar
 
 import torch
@@ -97,10 +98,7 @@ class _Pass:
 
     def _combine(self, partial_of: Callable[[Tensor, Tensor], Partial]) -> Partial:
         """The partial result over all parts, as one."""
-        combined: Partial | None = None
-        for start, part in self._outputs.parts():
-            partial = partial_of(part, self._targets - start)
-            parts = [partial] if combined is None else [combined, partial]
-            combined = self._backend.combine(merge(parts))
-        assert combined is not None  # a table has a part
-        return combined
+        partials = self._outputs.map_parts(
+            lambda start, part: self._backend.combine(partial_of(part, self._targets - start))
+        )
+        return reduce(lambda one, other: self._backend.combine(merge([one, other])), partials)

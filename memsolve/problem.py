@@ -170,12 +170,12 @@ class AssociativeMemory:
     @cached_property
     def mean_output(self) -> Tensor:
         """(d,) mean of the output embeddings: the prediction of a uniform softmax."""
-        return self._outputs.sum_over_parts(lambda part: part.sum(0)) / self.num_items
+        return self._outputs.sum_parts(lambda part: part.sum(0)) / self.num_items
 
     @cached_property
     def input_moment(self) -> Tensor:
         """(d, d) second moment of the input embeddings, `(1/N) sum_i u_i u_i^T`."""
-        return self._inputs.sum_over_parts(lambda part: part.T @ part) / self.num_items
+        return self._inputs.sum_parts(lambda part: part.T @ part) / self.num_items
 
     @cached_property
     def output_covariance(self) -> Tensor:
@@ -186,7 +186,7 @@ class AssociativeMemory:
             centred = part - mean
             return centred.T @ centred
 
-        return self._outputs.sum_over_parts(product) / self.num_items
+        return self._outputs.sum_parts(product) / self.num_items
 
     def sample(self, batch_size: int, generator: torch.Generator | None = None) -> Batch:
         """Draw `batch_size` items i.i.d. from the frequencies.
@@ -251,8 +251,7 @@ class AssociativeMemory:
         self._check(batch)
         gradient = self._zero()
         for items, weights in self._chunks(batch):
-            by_query = (self.mean_output - self._outputs.rows(items)).mul_(weights[:, None])
-            gradient.addmm_(by_query.T, self._inputs.rows(items))
+            gradient.addmm_(self._by_query_at_zero(items, weights).T, self._inputs.rows(items))
         return gradient
 
     def curvature(self, batch: Batch, weight: Tensor | None = None) -> Curvature:
@@ -320,6 +319,11 @@ class AssociativeMemory:
         if not (items[1:] > items[:-1]).all():
             items = torch.unique(items)
         return Recall(items, recovered_items(weight, self._inputs, self._outputs, items))
+
+    def _by_query_at_zero(self, items: Tensor, weights: Tensor) -> Tensor:
+        """(M, d) gradient of the loss in each item's query at `W = 0`."""
+        by_query = self._outputs.rows(items).neg_().add_(self.mean_output)
+        return by_query.mul_(weights[:, None])
 
     def _query_gradients(self, weight: Tensor | None, items: Tensor, inputs: Tensor) -> Tensor:
         """(M, d) gradient of each item's loss in its query, without its frequency.

@@ -65,16 +65,16 @@ class Survivors:
 
     @classmethod
     def of(cls, queries: Tensor, own: Tensor, targets: Tensor, first: int = 0) -> Self:
-        """All queries (M, d), with their own outputs (M, d).
+        """All queries at the start.
 
         Args:
             queries: (M, d).
-            own: (M, d), output of each one's target.
+            own: (M, d), the outputs of their targets, which are overwritten.
             targets: (M,) int64.
             first: position of the first query.
         """
         positions = torch.arange(first, first + len(queries), device=queries.device)
-        return cls(positions, queries, targets, (queries * own).sum(1))
+        return cls(positions, queries, targets, own.mul_(queries).sum(1))
 
     def against(self, rivals: Tensor, start: int) -> Self:
         """Those that remain after the outputs (R, d) of items from `start` on."""
@@ -136,7 +136,7 @@ def recovered_items(weight: Tensor, inputs: Table, outputs: Table, items: Tensor
     of many parts, then meet the other outputs together, which are drawn no more often.
     """
     size = rows_at_once(*inputs.row)
-    _, first = next(outputs.parts())
+    first = outputs.part(*outputs.bounds[0])
     mask = torch.zeros(len(items), dtype=torch.bool, device=items.device)
     waiting: Survivors | None = None
     for index, chunk in enumerate(items.split(size)):
@@ -145,20 +145,18 @@ def recovered_items(weight: Tensor, inputs: Table, outputs: Table, items: Tensor
         del queries
         survivors = survivors.against(first, 0)
         waiting = survivors if waiting is None else waiting.join(survivors)
-        if len(waiting) >= size:
+        if len(waiting) >= size or index * size + len(chunk) == len(items):
             mask[_against_others(waiting, outputs)] = True
             waiting = None
-    if waiting is not None:
-        mask[_against_others(waiting, outputs)] = True
     return mask
 
 
 def _against_others(survivors: Survivors, outputs: Table) -> Tensor:
     """The positions of those that remain after all parts but the first."""
-    for start, part in outputs.parts(skip=1):
+    for start, stop in outputs.bounds[1:]:
         if not len(survivors):
             break
-        survivors = survivors.against(part, start)
+        survivors = survivors.against(outputs.part(start, stop), start)
     return survivors.positions
 
 

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import reduce
+from operator import sub
+from typing import TypeVar
 
 import torch
 from memsolve_kernels.errors import InputError
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from memsolve.embeddings import EmbeddingMap, size_errors
 from memsolve.normals import VECTOR, Normals, NormalSource, Shape
+
+T = TypeVar("T")
 
 TILE_ROWS = 1 << 12
 """Rows that are drawn at a time, from one state of the generator."""
@@ -72,20 +76,24 @@ class Table(ABC):
     @property
     def is_one_part(self) -> bool:
         """Whether all rows are used at once."""
-        return len(self._part_starts()) == 1
+        return len(self.bounds) == 1
 
-    def parts(self, skip: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """The first row of each part, with its rows; without the first `skip` parts."""
-        starts = self._part_starts()
-        for start, stop in [*intervals(starts, self.shape[0])][skip:]:
-            yield start, self.part(start, stop)
+    def map_parts(self, function: Callable[[int, Tensor], T]) -> Iterator[T]:
+        """The values of a function of the first row of each part and of its rows (R, d).
 
-    def sum_over_parts(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """The sum of a function of the rows over all parts; each value is a new tensor."""
-        return reduce(Tensor.add_, (function(part) for _, part in self.parts()))
+        A part is forgotten before the next is drawn.
+        """
+        for start, stop in self.bounds:
+            yield function(start, self.part(start, stop))
 
-    def _part_starts(self) -> list[int]:
-        return starts_of(self.shape, rows_at_once(*self.row))
+    def sum_parts(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """The sum over all parts of a function of their rows, each value a new tensor."""
+        return reduce(Tensor.add_, self.map_parts(lambda _, part: function(part)))
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """The first row of each part, and the one after its last."""
+        return [*intervals(starts_of(self.shape, rows_at_once(*self.row)), self.shape[0])]
 
 
 class HeldTable(Table):
@@ -135,11 +143,12 @@ class DrawnTable(Table):
         starts = torch.tensor(self._starts, device=self.device)
         tiles = torch.searchsorted(starts, ordered, right=True) - 1
         tiles, counts = torch.unique_consecutive(tiles, return_counts=True)
+        buffer = self._empty(max(map(sub, self._stops, self._starts)))
         begin = 0
         for tile, count in zip(tiles.tolist(), counts.tolist(), strict=True):
             within = slice(begin, begin + count)
-            start, stop = self._starts[tile], self._stops[tile]
-            rows[order[within]] = self.part(start, stop)[ordered[within] - start]
+            drawn = self._draw(tile, buffer[: self._stops[tile] - self._starts[tile]])
+            rows[order[within]] = drawn[ordered[within] - self._starts[tile]]
             begin += count
         return rows
 
@@ -148,10 +157,13 @@ class DrawnTable(Table):
         part = self._empty(stop - start)
         tiles = range(bisect_left(self._starts, start), bisect_left(self._starts, stop))
         for tile in tiles:
-            rows = part[self._starts[tile] - start : self._stops[tile] - start]
-            self._normals.fill(rows, self._starts[tile])
-            self._embed.apply_(rows)
+            self._draw(tile, part[self._starts[tile] - start : self._stops[tile] - start])
         return part
+
+    def _draw(self, tile: int, rows: Tensor) -> Tensor:
+        self._normals.fill(rows, self._starts[tile])
+        self._embed.apply_(rows)
+        return rows
 
     def _empty(self, num_rows: int) -> Tensor:
         return torch.empty(num_rows, self.shape[1], dtype=self.dtype, device=self.device)

@@ -267,7 +267,9 @@ def studies_in(folder: str) -> dict[str, list[str]]:
 def counts(folder: Path) -> list[str]:
     """The lines of `points.csv` that hold numbers of items or steps."""
     lines = (folder / "points.csv").read_text().splitlines()
-    return [line for line in lines if {"recovered", "top_rank", "steps"} & {*line.split(",")}]
+    return [
+        line for line in lines if {"recovered", "top_rank", "steps to target"} & {*line.split(",")}
+    ]
 
 
 def studies_and_refusals(folder: str, alone: str) -> tuple[dict[str, list[str]], str, str]:

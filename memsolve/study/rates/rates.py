@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from memsolve import theory
 from memsolve.engine import Fit, Study, Summary, TableCell
+from memsolve.engine.peak import Peak
 from memsolve.engine.prepare import RefusedError
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.faults import StepError
@@ -15,6 +16,7 @@ from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.report.formatting import format_count
 from memsolve.seeds import seeded
+from memsolve.study import peak
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.base import methods
 from memsolve.study.rates import figures
@@ -102,6 +104,10 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
                 for memory_seed in grid.memory_seeds(key.dim, seed)
             ]
         return sorted(set(trials) - set(results), key=lambda trial: (trial.memory, str(trial)))
+
+    def peak(self, grid: RatesGrid) -> Peak | None:
+        """The bytes of training."""
+        return peak.largest_of_training(self, grid)
 
     def measure(self, grid: RatesGrid, cells: Sequence[RatesTrial]) -> Iterator[RatesRun]:
         """The run of each trial."""
