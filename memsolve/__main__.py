@@ -32,7 +32,7 @@ def _run_on_ranks(arguments: list[str]) -> int:
         return _run(arguments)
     from memsolve.ranks.start import run_on_first_rank
 
-    return run_on_first_rank(lambda: _run(arguments))
+    return run_on_first_rank(lambda: _run(arguments)) or 0
 
 
 def _run(arguments: list[str]) -> int:

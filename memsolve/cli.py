@@ -19,6 +19,8 @@ from memsolve.engine.extend import grid_like
 from memsolve.engine.grid import Grid
 from memsolve.engine.measure import format_unfinished
 from memsolve.engine.options import options, split
+from memsolve.engine.peak import STATED
+from memsolve.engine.progress import Advance, Progress, bar
 from memsolve.engine.results.load import load_summary
 from memsolve.engine.results.merge import Finished, merge
 from memsolve.engine.results.summary import Summary
@@ -160,8 +162,9 @@ def _run(
     run_options: Mapping[str, Any],
 ) -> Summary[Any]:
     """Run a study with the grid that the texts of its options describe."""
-    folder = out or Path("results", study.name)
-    summary = run_study(study, type(study.grid).parse(texts), out=folder, **run_options)
+    folder, grid = out or Path("results", study.name), type(study.grid).parse(texts)
+    progress = _progress(study, grid)
+    summary = run_study(study, grid, out=folder, progress=progress, **run_options)
     _print([(study, summary)], folder / REPORT)
     return summary
 
@@ -183,10 +186,23 @@ def _run_added(
         raise InputError(f"--out and --to are both {folder}; expected another folder")
     grid = grid_like(study, finished, optimizers, texts)
     refuse_foreign(folder, [REPORT])
-    summary = run_without_report(study, grid, folder, **run_options)
+    progress = _progress(study, grid)
+    summary = run_without_report(study, grid, folder, progress=progress, **run_options)
     merged = merge([(finished, study, load_summary(study, finished)), (folder, study, summary)])
     _print(merged, write_report(merged, folder))
     return summary
+
+
+def _progress(study: AnyStudy, grid: Grid, processes: int = 1) -> Progress:
+    """A bar, and before the first cell the memory that cells will take, where it is not small."""
+    peaks = [study.peak(study.complete(grid))]
+
+    def progress(name: str, total: int, done: int) -> AbstractContextManager[Advance]:
+        if done < total and peaks and (peak := peaks.pop()) and peak.cell_bytes >= STATED:
+            print(peak.format(processes), file=sys.stderr)
+        return bar(name, total, done)
+
+    return progress
 
 
 def report(

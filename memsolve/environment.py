@@ -35,7 +35,7 @@ def environment(device: str) -> Environment:
         "platform": f"{platform.system()} {platform.machine()}",
     }
     if (first_rank := ranks.current()) is not None:
-        values["ranks"] = first_rank.group.size  # the order in which a sum is added
+        values["ranks"] = first_rank.group.size  # which decides how sums are rounded
     if is_cuda:
         values |= {"cpu": _cpu(), "driver": _driver(), "cuda": str(torch.version.cuda)}
     return values

@@ -95,9 +95,14 @@ class SequentialNormals(Normals):
     ) -> None:
         super().__init__(shape, dtype, generator.device)
         self._states: dict[int, Tensor] = {}
-        for start, stop in zip(starts, [*starts[1:], shape[0]], strict=True):
+        sizes = [
+            (stop - start) * shape[1]
+            for start, stop in zip(starts, [*starts[1:], shape[0]], strict=True)
+        ]
+        buffer = torch.empty(max(sizes), dtype=dtype)  # one: the heap would grow by many
+        for start, size in zip(starts, sizes, strict=True):
             self._states[start] = generator.get_state()
-            _skip(generator, (stop - start) * shape[1], dtype, is_last=stop == shape[0])
+            _skip(generator, buffer[:size], is_last=start == starts[-1])
 
     def fill(self, rows: Tensor, start: int) -> None:
         """Write one piece."""
@@ -106,14 +111,13 @@ class SequentialNormals(Normals):
         rows.normal_(generator=generator)
 
 
-def _skip(generator: torch.Generator, count: int, dtype: torch.dtype, *, is_last: bool) -> None:
-    """Advance a generator as if it drew so many numbers, of which torch draws the last twice."""
-    numbers = torch.empty(count, dtype=dtype)
-    if count < VECTOR:
+def _skip(generator: torch.Generator, numbers: Tensor, *, is_last: bool) -> None:
+    """Advance a generator as if it drew these numbers, of which torch draws the last twice."""
+    if len(numbers) < VECTOR:
         numbers.normal_(generator=generator)
         return
     numbers.uniform_(generator=generator)  # as many random bits as a normal number, in less time
-    if is_last and count % VECTOR:
+    if is_last and len(numbers) % VECTOR:
         numbers[:VECTOR].uniform_(generator=generator)
 
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import reduce
+from operator import sub
 from typing import TypeVar
 
 import torch
@@ -142,11 +143,12 @@ class DrawnTable(Table):
         starts = torch.tensor(self._starts, device=self.device)
         tiles = torch.searchsorted(starts, ordered, right=True) - 1
         tiles, counts = torch.unique_consecutive(tiles, return_counts=True)
+        buffer = self._empty(max(map(sub, self._stops, self._starts)))
         begin = 0
         for tile, count in zip(tiles.tolist(), counts.tolist(), strict=True):
             within = slice(begin, begin + count)
-            start, stop = self._starts[tile], self._stops[tile]
-            rows[order[within]] = self.part(start, stop)[ordered[within] - start]
+            drawn = self._draw(tile, buffer[: self._stops[tile] - self._starts[tile]])
+            rows[order[within]] = drawn[ordered[within] - self._starts[tile]]
             begin += count
         return rows
 
@@ -155,10 +157,13 @@ class DrawnTable(Table):
         part = self._empty(stop - start)
         tiles = range(bisect_left(self._starts, start), bisect_left(self._starts, stop))
         for tile in tiles:
-            rows = part[self._starts[tile] - start : self._stops[tile] - start]
-            self._normals.fill(rows, self._starts[tile])
-            self._embed.apply_(rows)
+            self._draw(tile, part[self._starts[tile] - start : self._stops[tile] - start])
         return part
+
+    def _draw(self, tile: int, rows: Tensor) -> Tensor:
+        self._normals.fill(rows, self._starts[tile])
+        self._embed.apply_(rows)
+        return rows
 
     def _empty(self, num_rows: int) -> Tensor:
         return torch.empty(num_rows, self.shape[1], dtype=self.dtype, device=self.device)

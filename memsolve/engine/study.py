@@ -10,6 +10,7 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve.engine.cell import Cell
 from memsolve.engine.grid import Grid
+from memsolve.engine.peak import Peak
 from memsolve.engine.presentation import Presentation
 from memsolve.engine.results.summary import Fit, P
 from memsolve.engine.results.tidy import Measured, measured
@@ -119,6 +120,10 @@ class Study(Presentation[P], Generic[G, C, R, P]):
     def without_times(self, result: R) -> R:
         """The result of a cell that was measured beside others, without its times."""
         return result
+
+    def peak(self, grid: G) -> Peak | None:
+        """The memory of the largest cell of a grid, by count; None if the study counts none."""
+        return None
 
     def tidy(self, result: R) -> Iterable[Measured]:
         """The numbers of a result, for `points.csv`."""

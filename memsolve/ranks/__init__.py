@@ -8,6 +8,8 @@ answer an item, so each rank calls the ordinary methods of `AssociativeMemory` w
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from memsolve_kernels.errors import InputError
+
 TYPE_CHECKING = False  # the command imports this package before torch
 if TYPE_CHECKING:
     from memsolve.ranks.memory import FirstRank
@@ -18,6 +20,19 @@ _current: "FirstRank | None" = None
 def current() -> "FirstRank | None":
     """Rank 0's connection to the other ranks; None in a process that runs alone."""
     return _current
+
+
+def refuse_other_processes(option: str) -> None:
+    """Refuse an option that runs optimizers in other processes, where this one is rank 0.
+
+    Raises:
+        InputError: names the option.
+    """
+    if _current is not None:
+        raise InputError(
+            f"{option} runs optimizers in other processes, but under torchrun rank 0 runs them "
+            "itself; leave it out, or run without torchrun"
+        )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ RESUME = "what is measured is kept, and the study goes on with --resume"
 
 
 class Slices(NamedTuple):
-    """Buffers for a sum over ranks, made before the exchange: memory may run out.
+    """Buffers for a sum over ranks, made before the exchange, since memory may run out.
 
     Attributes:
         sent: (R, n), the numbers of this rank, cut into a slice for each rank.
@@ -24,6 +24,20 @@ class Slices(NamedTuple):
 
     sent: Tensor
     received: Tensor
+
+
+class Columns(NamedTuple):
+    """Buffers for answers to shares, likewise.
+
+    Attributes:
+        sent: (n,), the answers to this rank's share, padded to those of the longest.
+        received: (R, n), those of every rank, on rank 0; empty on the others.
+        items: number of all items.
+    """
+
+    sent: Tensor
+    received: Tensor
+    items: int
 
 
 class Group:
@@ -71,7 +85,7 @@ class Group:
             yield
         except Exception as raised:
             error = raised
-        failed = torch.tensor(int(error is not None))
+        failed = torch.tensor(int(error is not None), device="cpu")
         with self._connection():
             dist.all_reduce(failed, dist.ReduceOp.MAX)
         if failed:
@@ -97,7 +111,7 @@ class Group:
     def sum(self, slices: Slices) -> Tensor:
         """The sum over ranks, added in their order; on rank 0, with the padding of the slices.
 
-        Every rank adds one slice, so that no rank receives more than twice the numbers of one.
+        Every rank adds one slice, so that rank 0 receives `2 n` numbers, however many ranks send.
         """
         sent, received = slices
         with self._connection():
@@ -108,14 +122,19 @@ class Group:
             dist.gather(total, [*sent] if self.rank == 0 else None, 0)
         return sent.view(-1)
 
-    def interleave(self, answers: Tensor, count: int) -> Tensor:
-        """The answers of all `count` items, (count,), from those to each share; on rank 0."""
-        padded = answers.new_zeros(-(-count // self.size))
-        padded[: len(answers)] = answers
-        rows = padded.new_empty(self.size, len(padded)) if self.rank == 0 else None
+    def columns(self, answers: Tensor, items: int) -> Columns:
+        """The buffers for the answers to all items, from those to this rank's share."""
+        sent = answers.new_zeros(-(-items // self.size))
+        sent[: len(answers)] = answers
+        rows = self.size if self.rank == 0 else 0
+        return Columns(sent, sent.new_empty(rows, len(sent)), items)
+
+    def interleave(self, columns: Columns) -> Tensor:
+        """The answers to all items, in their order; on rank 0."""
+        sent, received, items = columns
         with self._connection():
-            dist.gather(padded, None if rows is None else [*rows], 0)
-        return padded if rows is None else rows.T.reshape(-1)[:count]
+            dist.gather(sent, [*received] if self.rank == 0 else None, 0)
+        return received.T.reshape(-1)[:items]
 
     @contextmanager
     def _connection(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from memsolve.differentiable import loss_of_parts
 from memsolve.environment import environment
+from memsolve.faults import RankError
 from memsolve.problem import AssociativeMemory, Batch, Curvature, GradientMoments
 from memsolve.ranks.group import Group
 from memsolve.ranks.operations import Arguments, Creation, Operation, check_device
@@ -70,10 +71,9 @@ class FirstRank:
             return operation.run(self.group, memory, arguments)
 
     def end(self) -> None:
-        """Let the other ranks end."""
-        with uninterrupted():
-            if self.group.connected:
-                self.group.broadcast_object(None)
+        """Let the other ranks end, if they have not."""
+        with uninterrupted(), suppress(RankError):
+            self.group.broadcast_object(None)
 
     def _send(self, request: Creation | Operation) -> None:
         """Send a request, with the numbers of memories that are no more in use."""

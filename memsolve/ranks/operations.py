@@ -120,8 +120,9 @@ class Operation:
         with group.agreement(), torch.no_grad():
             share = self._share(group, memory, arguments)
             answers = ANSWERS[self.name](memory, share, *arguments.matrices)
-        count = memory.num_items if self.items is None else self.items
-        return [group.interleave(each, count) for each in answers]
+            count = memory.num_items if self.items is None else self.items
+            columns = [group.columns(each, count) for each in answers]
+        return [*map(group.interleave, columns)]
 
     def _sum(self, group: Group, memory: AssociativeMemory, arguments: Arguments) -> list[Tensor]:
         with group.agreement(), torch.no_grad():

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
-from memsolve.faults import RankError
+from memsolve.faults import format_error
 from memsolve.ranks.group import RESUME, Group
 from memsolve.ranks.serve import run_or_serve
+from memsolve.startup import number_of_ranks
 
 NEVER = timedelta(days=365)
 """Ranks wait while rank 0 computes alone; torchrun ends them if another one ends."""
@@ -22,16 +24,26 @@ NEVER = timedelta(days=365)
 GRACE = 1.0
 """Seconds that rank 0 has to report an error of its own, after torchrun has told it to end."""
 
-LOST = 1
-"""Exit status of a rank that has lost the connection to rank 0."""
+FAILED = 1
+"""Exit status of a rank that has failed, or lost the connection to rank 0."""
+
+T = TypeVar("T")
 
 
-def run_on_first_rank(command: Callable[[], int]) -> int:
-    """Run a command on rank 0 of a launch by torchrun, while the other ranks serve it.
+def run_on_first_rank(function: Callable[[], T]) -> T | None:
+    """Run a function on rank 0 of a launch by torchrun, while the other ranks serve it.
+
+    Studies that it runs share their memories. Without torchrun it is called.
 
     Returns:
-        The exit status of this process.
+        The function's value; on other ranks None, once it has ended.
+
+    Raises:
+        SystemExit: on another rank than 0, which has failed, or lost the connection.
+        Exception: what the function raises.
     """
+    if number_of_ranks() == 1:
+        return function()
     _take_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if dist.is_nccl_available() else "cpu:gloo"
     dist.init_process_group(backend, timeout=NEVER)
@@ -39,9 +51,13 @@ def run_on_first_rank(command: Callable[[], int]) -> int:
     if group.rank == 0:
         _report_termination()
     try:
-        return run_or_serve(group, command) or 0
-    except RankError:
-        return LOST  # rank 0 says why, or torchrun that rank 0 has ended
+        return run_or_serve(group, function)
+    except Exception as error:
+        if group.rank == 0:
+            raise
+        if group.connected:  # else rank 0 says why, or torchrun that rank 0 has ended
+            _print(f"rank {group.rank} failed: {format_error(error)}")
+        raise SystemExit(FAILED) from error
     finally:
         if group.connected:  # else it might wait
             dist.destroy_process_group()
@@ -68,13 +84,13 @@ def _report_termination() -> None:
         while os.read(reader, 1) != bytes([signal.SIGTERM]):
             pass
         time.sleep(GRACE)
-        with suppress(OSError):
-            print(
-                "memsolve: error: ended by SIGTERM, which torchrun sends where another rank has "
-                f"ended; {RESUME}",
-                file=sys.stderr,
-                flush=True,
-            )
+        _print(f"ended by SIGTERM, which torchrun sends where another rank has ended; {RESUME}")
         os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _print(message: str) -> None:
+    """Print an error in one line."""
+    with suppress(OSError):  # the terminal may be gone
+        print(f"memsolve: error: {message}", file=sys.stderr, flush=True)

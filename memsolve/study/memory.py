@@ -7,8 +7,11 @@ from memsolve.engine import Cell, Grid
 from memsolve.problem import AssociativeMemory
 
 
-def memory_of(grid: Grid, cell: Cell) -> AssociativeMemory:
-    """The memory of a cell; where a rank runs the study, shared with the other ranks."""
+def memory_of(grid: Grid, cell: Cell, *, hold_tables: bool | None = None) -> AssociativeMemory:
+    """The memory of a cell; under torchrun all ranks share its operations.
+
+    Whether it holds its tables is by default a rule of their size.
+    """
     first_rank = ranks.current()
     make = AssociativeMemory if first_rank is None else first_rank.memory
     return make(
@@ -20,4 +23,5 @@ def memory_of(grid: Grid, cell: Cell) -> AssociativeMemory:
         output_anisotropy=grid.output_anisotropy,
         device=grid.device,
         dtype=getattr(torch, grid.dtype),
+        hold_tables=hold_tables,
     )

@@ -22,7 +22,7 @@ from memsolve.recall import Recall
 from tests.ranks import run_ranks
 
 N, DIM = 1001, 12
-MEMORY = {
+MEMORY: dict[str, Any] = {
     "num_items": N,
     "dim": DIM,
     "alpha": 1.5,
@@ -41,6 +41,10 @@ def on_ranks(function: Callable[..., Any], size: int, *arguments: Any) -> Any:
 
 def run_or_serve(function: Callable[..., Any], *arguments: Any) -> Any:
     return serve.run_or_serve(Group(), partial(function, *arguments))
+
+
+def memory() -> AssociativeMemory:
+    return AssociativeMemory(**MEMORY)
 
 
 def shared_memory() -> SharedMemory:
@@ -131,9 +135,8 @@ def trained(memory: AssociativeMemory) -> Vector:
     needs_graph = OptimizerRequirements(needs_graph=True)
     trainer = Trainer(objective, builder(DiagonalNewton), needs_graph)
     for step in range(3):
-        state = trainer.step(memory.sample(200, torch.Generator().manual_seed(step)))
-        assert state is not None
-    weight: Vector = state.weight.numpy()
+        trainer.step(memory.sample(200, torch.Generator().manual_seed(step)))
+    weight: Vector = trainer.weight.detach().numpy()
     return weight
 
 
@@ -264,7 +267,9 @@ def studies_in(folder: str) -> dict[str, list[str]]:
 def counts(folder: Path) -> list[str]:
     """The lines of `points.csv` that hold numbers of items or steps."""
     lines = (folder / "points.csv").read_text().splitlines()
-    return [line for line in lines if {"recovered", "top_rank", "steps"} & {*line.split(",")}]
+    return [
+        line for line in lines if {"recovered", "top_rank", "steps to target"} & {*line.split(",")}
+    ]
 
 
 def studies_and_refusals(folder: str, alone: str) -> tuple[dict[str, list[str]], str, str]:

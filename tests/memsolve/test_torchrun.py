@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from memsolve import AssociativeMemory, InputError, startup
+from memsolve import InputError, startup
 from memsolve.engine.results.load import load_summary
 from memsolve.ranks.memory import uninterrupted
 from memsolve.ranks.operations import check_device
 from memsolve.study import find
 from tests.memsolve import shared_memory as cases
+from tests.ranks import run_ranks
 
 TIMEOUT = 100
 """Seconds for a command."""
@@ -26,7 +27,7 @@ TIMEOUT = 100
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_operations_are_those_of_one_process_and_repeat_to_the_bit(size: int) -> None:
-    expected = cases.operations_of(AssociativeMemory(**cases.MEMORY))
+    expected = cases.operations_of(cases.memory())
     first, second = cases.on_ranks(cases.shared_operations, size)
     assert first.keys() == expected.keys()
     for name, value in expected.items():
@@ -36,7 +37,7 @@ def test_operations_are_those_of_one_process_and_repeat_to_the_bit(size: int) ->
 
 def test_an_optimizer_that_needs_a_graph_takes_the_steps_of_one_process() -> None:
     weight = cases.on_ranks(cases.trained_shared, 2)
-    expected = cases.trained(AssociativeMemory(**cases.MEMORY))
+    expected = cases.trained(cases.memory())
     np.testing.assert_allclose(weight, expected, rtol=1e-9)
 
 
@@ -57,7 +58,7 @@ def test_studies_count_what_one_process_counts(
     )
     assert points == expected
     assert f"ranks is 1 there and {size} now; start as many ranks as there, or choose" in resumed
-    assert limited.startswith("a time limit needs a process of its own for optimizers")
+    assert limited.startswith("a time limit runs optimizers in other processes")
     for name in cases.STUDIES:
         assert load_summary(find(name), tmp_path / name).environment["ranks"] == size
         assert "ranks" not in load_summary(find(name), folder / name).environment
@@ -77,14 +78,14 @@ def test_arguments_are_refused_as_in_one_process_and_the_ranks_go_on() -> None:
 
 
 def test_a_rank_that_fails_ends_the_study_with_its_words() -> None:
-    failed, out_of_memory, version = cases.run_ranks(cases.errors_of_another_rank, 3)[0]
+    failed, out_of_memory, version = run_ranks(cases.errors_of_another_rank, 3)[0]
     assert failed.startswith("rank 2 failed: it failed on purpose; what is measured is kept")
     assert out_of_memory.startswith("rank 2 failed: out of memory, 2.9 KiB were requested; ")
     assert version.startswith("rank 2 failed: memsolve is '0.0.1' there and ")
 
 
 def test_ranks_drop_a_memory_when_rank_0_does() -> None:
-    assert cases.run_ranks(cases.memories_held, 2)[1] == [1, 1] * 3
+    assert run_ranks(cases.memories_held, 2)[1] == [1, 1] * 3
 
 
 def test_a_gpu_that_is_not_the_ranks_own_is_refused() -> None:
@@ -160,7 +161,7 @@ def test_the_command_counts_what_one_process_counts(
 
 
 def test_a_killed_rank_ends_the_command_with_a_line_of_words(tmp_path: Path) -> None:
-    words = ["--dims", "16", "--seeds", "100000", "--num-items", "101"]
+    words = ["--optimizers", "sgd", "--dims", "16", "--seeds", "5000", "--num-items", "101"]
     with torchrun("capacity", *words, "--out", str(tmp_path)) as process:
         wait_for(tmp_path / "cells.jsonl")
         ranks = ranks_of(process.pid)

@@ -26,8 +26,8 @@ def default_runner(study: AnyStudy, grid: Grid, time_limit: float | None) -> Ite
     With a time limit it is another process, which imports study and optimizers anew. Without one
     it is another process for optimizers that are neither built in nor torch's, but this process
     for an optimizer given as a class or a function, or from a package that is already imported:
-    this process may have changed it. Where a rank runs the study, it is this process, since others
-    have no part in its group.
+    this process may have changed it. Under torchrun it is this process,
+    which alone is connected to the ranks.
 
     Args:
         study: to be run.
@@ -39,12 +39,9 @@ def default_runner(study: AnyStudy, grid: Grid, time_limit: float | None) -> Ite
     """
     if time_limit is not None and not is_positive(time_limit):
         raise RangeError(f"time_limit is {time_limit!r}; expected a number of seconds above 0")
+    if time_limit is not None:
+        ranks.refuse_other_processes("a time limit")
     if ranks.current() is not None:
-        if time_limit is not None:
-            raise InputError(
-                "a time limit needs a process of its own for optimizers, but under torchrun rank 0 "
-                "runs them itself; leave the limit out, or run without torchrun"
-            )
         yield LocalRunner()
         return
     if time_limit is None and not _process_helps(grid):

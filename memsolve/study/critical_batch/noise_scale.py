@@ -11,6 +11,7 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.engine import Cell, Fit, Grid, Point, Study, Summary, TableCell
+from memsolve.engine.peak import Peak
 from memsolve.engine.results.estimate import (
     POSITIVE,
     ErrorBar,
@@ -23,6 +24,7 @@ from memsolve.engine.results.estimate import (
 from memsolve.faults import StepError
 from memsolve.problem import AssociativeMemory
 from memsolve.recall import Recall
+from memsolve.study import peak
 from memsolve.study.critical_batch.noise import NoiseScales, noise_scales
 from memsolve.study.formatting import format_estimate, format_value
 from memsolve.study.memory import memory_of
@@ -146,6 +148,10 @@ class NoiseScaleStudy(Study[Grid, Cell, NoiseResult, NoisePoint]):
     def batch_sizes(self, grid: Grid, alpha: float, dim: int) -> list[int | None]:
         """Those of `saturation`."""
         return saturation.batch_sizes(grid, alpha, dim)
+
+    def peak(self, grid: Grid) -> Peak | None:
+        """The bytes of one step."""
+        return peak.largest(self, grid, peak.one_step)
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[NoiseResult]:
         """One step of each cell's optimizer; after a step on the population the noise scales."""

@@ -9,8 +9,10 @@ import numpy as np
 
 from memsolve import theory
 from memsolve.engine import Fit, Study, Summary, TableCell
+from memsolve.engine.peak import Peak
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.report.formatting import format_count
+from memsolve.study import peak
 from memsolve.study.formatting import format_estimate
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.anisotropy_grid import AnisotropyCell, AnisotropyGrid
@@ -67,6 +69,10 @@ class AnisotropyStudy(Study[AnisotropyGrid, AnisotropyCell, StepResult, Anisotro
             for batch_size in self.batch_sizes(grid, alpha, dim)
             for optimizer in grid.labels
         ]
+
+    def peak(self, grid: AnisotropyGrid) -> Peak | None:
+        """The bytes of one step."""
+        return peak.largest(self, grid, peak.one_step)
 
     def measure(
         self, grid: AnisotropyGrid, cells: Sequence[AnisotropyCell]

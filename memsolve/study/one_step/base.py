@@ -11,12 +11,14 @@ from torch.optim import Optimizer
 
 from memsolve import theory
 from memsolve.engine import Cell, Grid, Point, Study
+from memsolve.engine.peak import Peak
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory, Batch
 from memsolve.recall import Recall
 from memsolve.seeds import seeded
+from memsolve.study import peak
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.points import CapacityPoint
 from memsolve.training import step_from_zero
@@ -46,6 +48,10 @@ class OneStepStudy(Study[Grid, Cell, StepResult, P]):
     grid = Grid()
     cell = Cell
     result = StepResult
+
+    def peak(self, grid: Grid) -> Peak | None:
+        """The bytes of one step."""
+        return peak.largest(self, grid, peak.one_step)
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[StepResult]:
         """One step of each cell's optimizer; cells of one batch share its gradient."""

@@ -8,8 +8,10 @@ from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
 from memsolve.engine import Cell, Fit, Grid, Study, Summary, TableCell
+from memsolve.engine.peak import Peak
 from memsolve.engine.results.tidy import Measured
 from memsolve.report.formatting import format_number
+from memsolve.study import peak
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.base import draw_batch
 from memsolve.study.one_step.damping_curve import DampingCurve, damping_curve
@@ -57,9 +59,13 @@ class DampingStudy(Study[Grid, Cell, DampingCurve, DampingPoint]):
         """The batch sizes that the grid names, then the population."""
         return [*(grid.batch_sizes or []), None]
 
+    def peak(self, grid: Grid) -> Peak | None:
+        """The bytes of the damped steps."""
+        return peak.largest(self, grid, peak.damping)
+
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> Iterator[DampingCurve]:
         """The whole curve of each cell, by one decomposition."""
-        memory = memory_of(grid, cells[0])
+        memory = memory_of(grid, cells[0], hold_tables=True)
         for cell in cells:
             batch = draw_batch(memory, cell.batch_size, cell.seed)
             scale = theory.largest_damping(cell.alpha, cell.dim, cell.batch_size)

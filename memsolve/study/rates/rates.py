@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from memsolve import theory
 from memsolve.engine import Fit, Study, Summary, TableCell
+from memsolve.engine.peak import Peak
 from memsolve.engine.prepare import RefusedError
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.faults import StepError
@@ -14,6 +15,7 @@ from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.report.formatting import format_count
 from memsolve.seeds import seeded
+from memsolve.study import peak
 from memsolve.study.memory import memory_of
 from memsolve.study.one_step.base import methods
 from memsolve.study.rates.grid import RatesGrid, RatesKey, RatesTrial
@@ -116,6 +118,10 @@ class RatesStudy(Study[RatesGrid, RatesTrial, RatesRun, RatesPoint]):
     def cost(self, grid: RatesGrid, cell: RatesTrial) -> float:
         """That of the logits of all items, after each step."""
         return float(cell.num_items) ** 2 * cell.dim * cell.steps
+
+    def peak(self, grid: RatesGrid) -> Peak | None:
+        """The bytes of training."""
+        return peak.largest_of_training(self, grid)
 
     def measure(self, grid: RatesGrid, cells: Sequence[RatesTrial]) -> Iterator[RatesRun]:
         """The run of each trial."""

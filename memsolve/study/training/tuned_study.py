@@ -6,11 +6,13 @@ from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
 from memsolve.engine import Point, Study
+from memsolve.engine.peak import Peak
 from memsolve.engine.prepare import RefusedError
 from memsolve.faults import StepError
 from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
+from memsolve.study import peak
 from memsolve.study.memory import memory_of
 from memsolve.study.training import search
 from memsolve.study.training.grid import (
@@ -150,6 +152,10 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
     @abstractmethod
     def run(self, grid: TG, memory: AssociativeMemory, build: Builder, cell: T) -> R:
         """One trial's run."""
+
+    def peak(self, grid: TG) -> Peak | None:
+        """The bytes of training."""
+        return peak.largest_of_training(self, grid)
 
     def measure(self, grid: TG, cells: Sequence[T]) -> Iterator[R]:
         """The result of each trial."""
