@@ -61,7 +61,7 @@ def processes(jobs: int) -> Iterator[Executor]:
                 workers={job: _worker(distributed.Nanny, job) for job in range(jobs)},
                 scheduler={
                     "cls": distributed.Scheduler,
-                    "options": {"host": "127.0.0.1", "port": 0, "dashboard": False},
+                    "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"},
                 },
                 silence_logs=logging.CRITICAL,
             )
