@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 PRELOAD = "memsolve.engine.execution.dask_worker"
 """The module that every process imports before it is a worker."""
 
+CONNECT = 10.0
+"""Seconds in which a scheduler answers."""
+
 WAIT = 5.0
 """Seconds between looks whether a scheduler has workers."""
 
@@ -88,7 +91,7 @@ def scheduler(address: str) -> Iterator[Executor]:
     try:
         with blocked_interrupts(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # versions are compared by the run
-            client = distributed.Client(address, set_as_default=False, timeout=10)
+            client = distributed.Client(address, set_as_default=False, timeout=CONNECT)
     except (OSError, ValueError) as error:
         raise InputError(
             f"there is no Dask scheduler at {address} ({type(error).__name__}); start one by "
