@@ -23,10 +23,10 @@ from memsolve_kernels.errors import RangeError
 from memsolve import InputError
 from memsolve.cli import run_command
 from memsolve.engine.execution.choose import default_runner
-from memsolve.engine.execution.runner import call
 from memsolve.engine.execution.local import LocalRunner
-from memsolve.engine.execution.process_settings import numerical
 from memsolve.engine.execution.process import ProcessRunner
+from memsolve.engine.execution.process_settings import numerical
+from memsolve.engine.execution.runner import call
 from memsolve.engine.prepare import RefusedError, prepare
 from memsolve.engine.results.load import load_summary
 from memsolve.engine.run import run
