@@ -117,7 +117,9 @@ def _import_dask() -> tuple[Any, Any]:
         raise InputError(
             "--jobs and --scheduler need Dask: pip install 'memsolve[cluster]'"
         ) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own
+        if name.startswith(("distributed", "tornado")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     return dask, distributed
 
 
