@@ -1,6 +1,7 @@
 """Execution in the workers of an executor, of which every answer is checked."""
 
 import pickle
+import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
@@ -38,7 +39,8 @@ class RemoteRunner:
     ) -> None:
         self._executor = executor
         run = _dumps((study, grid, time_limit))
-        self._context = dumps(TaskContext(list(sys.path), FOLDER.get(), numerical(), run))
+        key = secrets.token_hex(8)
+        self._context = dumps(TaskContext(list(sys.path), FOLDER.get(), numerical(), run, key))
         here = environment("cpu")
         self._expected = {name: (here[name], "this process") for name in SOFTWARE}
         self._device = "cpu"
@@ -64,7 +66,7 @@ class RemoteRunner:
     def expect_packages(self, versions: Environment) -> None:
         """Expect these versions of further packages, by name, of all workers from now on."""
         self._packages = list(versions)
-        self._expected |= {name: (each, "this process") for name, each in versions.items()}
+        self._expected |= {name: (each, "the study") for name, each in versions.items()}
 
     def submit(
         self, function: Callable[..., Iterable[Any]], *arguments: Any, cells: float = 1

@@ -33,12 +33,14 @@ class TaskContext(NamedTuple):
         folder: of modules that are not installed, `importing.FOLDER`.
         settings: of the process that submits, `process_settings.numerical`.
         run: the study, the grid and the time limit, pickled: they may need the path.
+        key: of this run alone, so that no run has processes of an earlier one.
     """
 
     path: Sequence[str]
     folder: str | None
     settings: Mapping[str, Any]
     run: bytes
+    key: str
 
 
 class Call(NamedTuple):
