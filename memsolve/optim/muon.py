@@ -24,7 +24,13 @@ from memsolve.optim.muon_checks import (
     check_process_group,
     check_step,
 )
-from memsolve.optim.muon_layout import Layout, aligned, is_dtensor, layout_of, local
+from memsolve.optim.muon_layout import (
+    Layout,
+    is_dtensor,
+    layout_of,
+    local_part,
+    redistribute_like,
+)
 from memsolve.optim.muon_update import GroupTensors, apply_updates, compute_updates
 from memsolve.optim.shared import evaluate, new_group
 
@@ -204,7 +210,7 @@ class Muon(Optimizer):
             loss = evaluate(closure)
             check_step(self.param_groups)
             check_momentum(self.param_groups, self.state)
-            description += describe(self.param_groups, self.process_group)
+            description += describe(self.param_groups, self.defaults, self.process_group)
         with self._no_new_state_on_error():
             updates = compute_updates([self._tensors(group) for group in self.param_groups], ranks)
         apply_updates(updates)
@@ -245,9 +251,9 @@ class Muon(Optimizer):
         for param in group["params"]:
             if param.grad is None:
                 continue
-            gradient = aligned(param.grad, param)
-            params.append(local(param))
-            gradients.append(local(gradient))
+            gradient = redistribute_like(param.grad, param)
+            params.append(local_part(param))
+            gradients.append(local_part(gradient))
             layouts.append(layout_of(param, group["batch_dims"], self.process_group))
             if group["momentum"] == 0:
                 means.append(gradients[-1])
@@ -255,4 +261,4 @@ class Muon(Optimizer):
             state = self.state[param]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
-            means.append(local(state["momentum_buffer"]))
+            means.append(local_part(state["momentum_buffer"]))

@@ -1,5 +1,6 @@
 """Muon over ranks: the bits of one process, whoever holds which part of a parameter."""
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 import torch.distributed as dist
 from memsolve_kernels.errors import DtypeError, InputError, NonFiniteError, RangeError
 from torch import Tensor, nn
-from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
@@ -27,7 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 from memsolve import AssociativeMemory
 from memsolve.objective import Objective
 from memsolve.optim import Kaon, Muon, Newton, TheoremMuon, WhitenedMuon
-from memsolve.optim.muon_layout import local
+from memsolve.optim.muon_layout import local_part
 from tests.ranks import run_ranks
 
 Place = Callable[[Tensor], Tensor]
@@ -67,7 +69,10 @@ def places() -> dict[str, Place]:
 
 def complete(tensor: Tensor) -> Tensor:
     """All of a tensor, on every rank."""
-    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+    if not isinstance(tensor, DTensor):
+        return tensor.detach()
+    whole: Tensor = tensor.full_tensor()
+    return whole.detach()
 
 
 def steps(
@@ -130,7 +135,7 @@ def test_models_of_torchs_parallelisms_step_as_one_process_on_their_gradients() 
 def _assert_models_step_alike() -> None:
     grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "model"))
     plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
-    models = {
+    models: dict[str, Any] = {
         "DDP": DistributedDataParallel(_model()),
         "FSDP2": fully_shard(_model()),
         "HSDP": fully_shard(_model(), mesh=grid),
@@ -161,7 +166,7 @@ def _model() -> nn.Module:
     shapes = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3), nn.Linear(3, 1)]
     for layer in shapes:
         if isinstance(layer, nn.Linear):
-            layer.bias = None
+            layer.register_parameter("bias", None)
     return nn.Sequential(*shapes)
 
 
@@ -172,7 +177,8 @@ def _closure_raises(optimizer: Muon, _: pytest.MonkeyPatch) -> None:
     def closure() -> float:
         raise KeyError("data")
 
-    optimizer.step = partial(optimizer.step, closure)  # type: ignore[method-assign]
+    step: Any = partial(optimizer.step, closure)
+    optimizer.step = step  # type: ignore[method-assign]
 
 
 def _sign_diverges(_: Muon, patch: pytest.MonkeyPatch) -> None:
@@ -185,7 +191,7 @@ def _sign_diverges(_: Muon, patch: pytest.MonkeyPatch) -> None:
 FAULTS: dict[str, tuple[int, Fault, type[Exception], str]] = {
     "NaN": (
         3,
-        lambda optimizer, _: local(last(optimizer).grad).fill_(torch.nan),
+        lambda optimizer, _: local_part(last(optimizer).grad).fill_(torch.nan),
         NonFiniteError,
         "the gradient of parameter 'second' contains NaN",
     ),
@@ -214,6 +220,43 @@ FAULTS: dict[str, tuple[int, Fault, type[Exception], str]] = {
 
 def last(optimizer: Muon) -> Any:
     return optimizer.param_groups[0]["params"][-1]
+
+
+def test_plain_sharded_frozen_and_unreduced_parameters_mix() -> None:
+    run_ranks(_assert_mixtures, 4)
+
+
+def _assert_mixtures() -> None:
+    line, grid = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2))
+    layouts: list[Any] = [
+        None,
+        (line, [Shard(0)]),
+        (grid, [Shard(1), Replicate()]),
+        (grid, [Replicate(), Shard(1)]),
+        (line, [Replicate()]),
+    ]
+
+    def place(tensor: Tensor, layout: Any) -> Tensor:
+        return distribute_tensor(tensor, *layout, src_data_rank=None) if layout else tensor
+
+    start = [torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) for _ in layouts]
+    ours = [Parameter(place(each, layout)) for each, layout in zip(start, layouts, strict=True)]
+    truth = [Parameter(each.clone()) for each in start]
+    frozen = [Parameter(torch.ones(2, 3)), Parameter(place(torch.ones(2, 3), layouts[1]))]
+    optimizer = Muon([*ours, *frozen], lr=0.1, process_group=dist.group.WORLD)
+    reference = Muon(truth, lr=0.1)
+    for step in range(2):
+        for param, other, layout in zip(ours, truth, layouts, strict=True):
+            gradient = torch.randn(5, 7, generator=torch.Generator().manual_seed(step))
+            param.grad, other.grad = place(gradient, layout), gradient.clone()
+        part = gradient if dist.get_rank() == step else torch.zeros(5, 7)
+        ours[-1].grad = DTensor.from_local(part, line, [Partial()])
+        optimizer.step()
+        reference.step()
+    assert all(map(torch.equal, map(complete, ours), truth))
+    assert set(optimizer.state) == set(ours)
+    assert not {"process_group"} & set(optimizer.state_dict()["param_groups"][0])
+    assert copy.deepcopy(optimizer).process_group is None
 
 
 def test_an_error_of_one_rank_is_an_error_of_all_and_changes_nothing() -> None:
@@ -257,7 +300,7 @@ def _assert_raises(optimizer: Muon, name: str) -> None:
 def _everything(optimizer: Muon) -> list[Tensor]:
     buffers = [value for state in optimizer.state.values() for value in state.values()]
     tensors = [*optimizer.param_groups[0]["params"], *buffers]
-    return [local(each.detach()).clone() for each in tensors]
+    return [local_part(each.detach()).clone() for each in tensors]
 
 
 def test_what_cannot_be_shared_is_refused_by_name() -> None:
@@ -313,11 +356,11 @@ PARTS = "model", "optimizer"
 
 def _train(folder: Path, first: int, last: int) -> list[Any]:
     """The parameters and running means after some steps, from a checkpoint to another."""
-    model = _model() if dist.get_world_size() == 1 else fully_shard(_model())
+    model: Any = _model() if dist.get_world_size() == 1 else fully_shard(_model())
     optimizer = Muon(model.named_parameters(), lr=0.1, weight_decay=0.1, schedule="muon")
     if first:
         weights, state = parts = get_state_dict(model, optimizer)
-        checkpoint.load(dict(zip(PARTS, parts, strict=True)), checkpoint_id=folder / str(first))
+        load(dict(zip(PARTS, parts, strict=True)), checkpoint_id=folder / str(first))
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
     for step in range(first, last):
         generator = torch.Generator().manual_seed(step)
@@ -325,7 +368,7 @@ def _train(folder: Path, first: int, last: int) -> list[Any]:
             param.grad = _like(param, torch.randn(param.shape, generator=generator))
         optimizer.step()
     parts = get_state_dict(model, optimizer)
-    checkpoint.save(dict(zip(PARTS, parts, strict=True)), checkpoint_id=folder / str(last))
+    save(dict(zip(PARTS, parts, strict=True)), checkpoint_id=folder / str(last))
     means = [optimizer.state[param]["momentum_buffer"] for param in model.parameters()]
     return [complete(each).tolist() for each in (*model.parameters(), *means)]
 
