@@ -63,6 +63,11 @@ class Muon(Optimizer):
     first weight changes. A step therefore holds the signs of all parameters at a time, which take
     as much memory as the parameters. Gradients are never modified.
 
+    Ranks share the signs of DTensors (FSDP2, HSDP, tensor parallel), and of the parameters of a
+    `process_group`: shards of each matrix go to its owner, which computes the sign, and shards of
+    the sign come back. The steps have the bits of one process. Momentum keeps the placement of its
+    parameter. An error of one rank is one of all. See the page "Muon over ranks".
+
     A state of `torch.optim.Muon` can be loaded. Its momentum and common hyperparameters are used;
     its Newton-Schulz settings are not (give `schedule` and `dtype` as above). A state of this class
     loaded into `torch.optim.Muon` makes its `step` raise KeyError.
@@ -90,9 +95,13 @@ class Muon(Optimizer):
             with True, matrices of one shape, dtype and device in a group are one batch.
         batch_dims: number of leading batch dimensions of a parameter.
         heads: number of equal blocks of rows, each a matrix.
+        process_group: ranks that hold the same plain parameters and gradients, as under DDP, and
+            share the computation of their signs; None computes all on each rank. It is no part of
+            the state.
 
     Raises:
-        ShapeError, DtypeError: a parameter that does not hold real matrices.
+        ShapeError, DtypeError: a parameter that does not hold real matrices, or whose placement is
+            not served, such as a flat shard of FSDP1.
         RangeError, DtypeError, BackendError: a hyperparameter that cannot be used.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Kim et al. 2026 (arXiv
@@ -191,7 +200,9 @@ class Muon(Optimizer):
         Raises:
             InputError: nothing has changed. On a CPU: NonFiniteError for a gradient that contains
                 NaN or infinity, also once rounded to `gradient_dtype`, or for a schedule that
-                diverges. On any device: hyperparameters that cannot be used.
+                diverges. On any device: hyperparameters that cannot be used. Over ranks: the error
+                of another rank, or settings and gradients that differ between ranks.
+            RuntimeError: another rank raised an error that is no InputError.
         """
         if self._is_shared():
             return self._step_on_ranks(closure)

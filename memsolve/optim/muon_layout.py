@@ -72,7 +72,7 @@ def layout_of(param: Any, batch_dims: int, process_group: ProcessGroup | None) -
         batch_dims: number of leading batch dimensions.
         process_group: of plain parameters; None to step each on every rank.
     """
-    shape: Shape = tuple(param.shape)
+    shape: Shape = param.shape
     if not is_dtensor(param):
         axes = [] if process_group is None else [Axis(process_group, None)]
         return Layout(shape, _without_singles(axes))
@@ -142,4 +142,4 @@ def _split_factor(placement: Any) -> int | None:
 
 
 def _without_singles(axes: list[Axis]) -> tuple[Axis, ...]:
-    return tuple(axis for axis in axes if axis.group.size() > 1)
+    return tuple([axis for axis in axes if axis.group.size() > 1])

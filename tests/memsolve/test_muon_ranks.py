@@ -1,6 +1,7 @@
 """Muon over ranks: the bits of one process, whoever holds which part of a parameter."""
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from memsolve_kernels import matrix_sign
 from memsolve_kernels.errors import DtypeError, InputError, NonFiniteError, RangeError
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
@@ -342,6 +344,49 @@ def _assert_refusals() -> None:
     sharded.grad = sharded.detach().clone()
     with pytest.raises(DtypeError, match="its running mean on every rank; expected the same"):
         optimizer.step()
+
+
+def test_every_sign_is_computed_once_and_shards_travel_twice() -> None:
+    for signs, entries in run_ranks(_count_signs_and_entries, 4):
+        assert signs == [(1, 8, 12)]
+        assert entries == [3 * (2 * 12), 3 * (2 * 12)]  # to three owners, and back to three ranks
+
+
+def _count_signs_and_entries() -> tuple[list[tuple[int, ...]], list[int]]:
+    """The shapes of the batches of signs, and the entries that this rank sends to others."""
+    shard, signs, entries = places()["FSDP"], list[tuple[int, ...]](), list[int]()
+    all_to_all, rank = dist.all_to_all_single, dist.get_rank()
+
+    def sign(matrices: Tensor, **settings: Any) -> Tensor:
+        signs.append(tuple(matrices.shape))
+        return matrix_sign(matrices, **settings)
+
+    def exchange(result: Tensor, entry: Tensor, lengths: Any, counts: Any, **group: Any) -> None:
+        entries.append(sum(counts) - counts[rank])
+        all_to_all(result, entry, lengths, counts, **group)
+
+    params = [Parameter(shard(torch.ones(8, 12))) for _ in range(4)]
+    for param in params:
+        param.grad = shard(torch.eye(8, 12))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memsolve.optim.muon_update.matrix_sign", sign)
+        patch.setattr(dist, "all_to_all_single", exchange)
+        Muon(params).step()
+    return signs, entries
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "muon-over-ranks.md"
+
+
+def test_the_examples_of_the_page_run() -> None:
+    run_ranks(_run_examples, 4)
+
+
+def _run_examples() -> None:
+    examples = re.findall(r"```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        exec(compile(example, PAGE, "exec"), {})
 
 
 def test_a_checkpoint_moves_to_another_number_of_ranks(tmp_path: Path) -> None:
