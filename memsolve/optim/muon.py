@@ -230,7 +230,7 @@ class Muon(Optimizer):
 
     def _is_shared(self) -> bool:
         """Whether the ranks of a process group, or of DTensors, make a step together."""
-        return self.process_group is not None or any(map(is_dtensor, self._params()))
+        return any(self.process_group is not None or is_dtensor(each) for each in self._params())
 
     def _params(self) -> Iterator[Tensor]:
         return (param for group in self.param_groups for param in group["params"])

@@ -28,7 +28,7 @@ class Ranks(NamedTuple):
 
 
 def ranks_of(groups: Iterable[Group], process_group: ProcessGroup | None) -> Ranks:
-    """The ranks that step the parameters of these groups together; one of them is shared."""
+    """The ranks that step the parameters of these groups, at least one of them, together."""
     params: list[Any] = [
         param
         for group in groups
@@ -39,8 +39,8 @@ def ranks_of(groups: Iterable[Group], process_group: ProcessGroup | None) -> Ran
     connections = [group for mesh in meshes for group in mesh.get_all_groups()]
     if process_group is not None:
         connections.append(process_group)
-    several = [group for group in dict.fromkeys(connections) if group.size() > 1]
-    return Ranks(tuple(sorted(several, key=lambda group: group.size())), params[0].device)
+    by_size = sorted(dict.fromkeys(connections), key=lambda group: group.size())
+    return Ranks(tuple(group for group in by_size if group.size() > 1), params[0].device)
 
 
 def describe(
@@ -59,12 +59,9 @@ def describe(
         for name, param in zip(names, group["params"], strict=True):
             if is_dtensor(param) or process_group is not None:
                 lines.append(f"parameter {name} of group {number} {_describe(param)}")
-        values = [(name, group[name]) for name in settings if name in group]
-        lines += [
-            f"{name}={value} in group {number}"
-            for name, value in values
-            if not isinstance(value, Tensor)
-        ]
+        values = {name: group[name] for name in settings if name in group}
+        numbers = {name: each for name, each in values.items() if not isinstance(each, Tensor)}
+        lines += [f"{name}={each} in group {number}" for name, each in numbers.items()]
     return lines
 
 

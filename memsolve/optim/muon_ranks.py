@@ -74,9 +74,8 @@ def exchanges_of(
     for level in reversed(range(len(axes))):
         axis, outer = axes[level], axes[:level]
         peers = [owners[index][level] for index in indices]
-        exchanges.append(
-            Exchange(axis, peers, [_part(shapes[index], outer) for index in indices], like)
-        )
+        parts = [_part(shapes[index], outer) for index in indices]
+        exchanges.append(Exchange(axis, peers, parts, like))
         indices = [indices[at] for at in exchanges[-1].owned(axis.group.rank())]
     return exchanges
 
@@ -93,11 +92,8 @@ def scatter(tensors: Sequence[Tensor], exchanges: Sequence[Exchange]) -> list[Te
     """The shards of all tensors on this rank, of the complete ones that it owns."""
     shards = list(tensors)
     for exchange in reversed(exchanges):
-        shards = (
-            _broadcast(shards, exchange)
-            if exchange.axis.dim is None
-            else _scatter(shards, exchange)
-        )
+        send = _broadcast if exchange.axis.dim is None else _scatter
+        shards = send(shards, exchange)
     return shards
 
 

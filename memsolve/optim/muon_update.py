@@ -71,13 +71,11 @@ def compute_updates(groups: Iterable[GroupTensors], ranks: Ranks | None = None) 
     if ranks is None:
         return [_update(batch, _signs(batch, _directions(batch))) for batch in batches]
     owners = Owners()
-    shared = [(batch, *_gather(batch, owners)) for batch in batches]
+    parts = [(batch, *_gather(batch, owners)) for batch in batches]
     with agreement(ranks):
-        signs = [_signs(batch, directions) for batch, directions, _ in shared]
-    return [
-        _update(batch, _scatter(batch, owned, exchanges))
-        for (batch, _, exchanges), owned in zip(shared, signs, strict=True)
-    ]
+        for batch, tensors, _ in parts:
+            tensors[:] = _signs(batch, tensors)  # which frees the directions
+    return [_update(batch, _scatter(batch, signs, exchanges)) for batch, signs, exchanges in parts]
 
 
 def apply_updates(updates: list[Update]) -> None:

@@ -195,7 +195,7 @@ FAULTS: dict[str, tuple[int, Fault, type[Exception], str]] = {
         3,
         lambda optimizer, _: local_part(last(optimizer).grad).fill_(torch.nan),
         NonFiniteError,
-        "the gradient of parameter 'second' contains NaN",
+        "the gradient of parameter 'last' contains NaN",
     ),
     "setting": (
         1,
@@ -207,7 +207,7 @@ FAULTS: dict[str, tuple[int, Fault, type[Exception], str]] = {
         2,
         lambda optimizer, _: setattr(last(optimizer), "grad", None),
         InputError,
-        "rank 0 has parameter second .* with a gradient.*, and rank 2 has .* with no gradient",
+        "rank 0 has parameter last .* with a gradient.*, and rank 2 has .* with no gradient",
     ),
     "other setting": (
         1,
@@ -267,7 +267,7 @@ def test_an_error_of_one_rank_is_an_error_of_all_and_changes_nothing() -> None:
 
 def _assert_all_raise() -> None:
     for place, group in ((torch.clone, dist.group.WORLD), (places()["HSDP"], None)):
-        params = [(name, Parameter(place(torch.ones(3, 5)))) for name in ("first", "second")]
+        params = [(name, Parameter(place(torch.ones(3, 5)))) for name in ("a", "b", "c", "last")]
         optimizer = Muon(params, lr=0.1, process_group=group)
         for started in (False, True):
             for name in FAULTS:
@@ -276,7 +276,7 @@ def _assert_all_raise() -> None:
                 before = _everything(optimizer)
                 _assert_raises(optimizer, name)
                 assert all(map(torch.equal, _everything(optimizer), before)), name
-                assert len(before) == (4 if started else 2)
+                assert len(before) == (8 if started else 4)
             for _, param in params:
                 param.grad = place(torch.eye(3, 5))
             optimizer.step()
