@@ -24,7 +24,13 @@ from memsolve.optim.muon_checks import (
     check_process_group,
     check_step,
 )
-from memsolve.optim.muon_layout import Layout, aligned, is_dtensor, layout_of, local
+from memsolve.optim.muon_layout import (
+    Layout,
+    is_dtensor,
+    layout_of,
+    local_part,
+    redistribute_like,
+)
 from memsolve.optim.muon_update import GroupTensors, apply_updates, compute_updates
 from memsolve.optim.shared import evaluate, new_group
 
@@ -57,6 +63,11 @@ class Muon(Optimizer):
     first weight changes. A step therefore holds the signs of all parameters at a time, which take
     as much memory as the parameters. Gradients are never modified.
 
+    Ranks share the signs of DTensors (FSDP2, HSDP, tensor parallel), and of the parameters of a
+    `process_group`: shards of each matrix go to its owner, which computes the sign, and shards of
+    the sign come back. The steps have the bits of one process. Momentum keeps the placement of its
+    parameter. An error of one rank is one of all. See the page "Muon over ranks".
+
     A state of `torch.optim.Muon` can be loaded. Its momentum and common hyperparameters are used;
     its Newton-Schulz settings are not (give `schedule` and `dtype` as above). A state of this class
     loaded into `torch.optim.Muon` makes its `step` raise KeyError.
@@ -84,9 +95,13 @@ class Muon(Optimizer):
             with True, matrices of one shape, dtype and device in a group are one batch.
         batch_dims: number of leading batch dimensions of a parameter.
         heads: number of equal blocks of rows, each a matrix.
+        process_group: ranks that hold the same plain parameters and gradients, as under DDP, and
+            share the computation of their signs; None computes all on each rank. It is no part of
+            the state.
 
     Raises:
-        ShapeError, DtypeError: a parameter that does not hold real matrices.
+        ShapeError, DtypeError: a parameter that does not hold real matrices, or whose placement is
+            not served, such as a flat shard of FSDP1.
         RangeError, DtypeError, BackendError: a hyperparameter that cannot be used.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Kim et al. 2026 (arXiv
@@ -185,7 +200,9 @@ class Muon(Optimizer):
         Raises:
             InputError: nothing has changed. On a CPU: NonFiniteError for a gradient that contains
                 NaN or infinity, also once rounded to `gradient_dtype`, or for a schedule that
-                diverges. On any device: hyperparameters that cannot be used.
+                diverges. On any device: hyperparameters that cannot be used. Over ranks: the error
+                of another rank, or settings and gradients that differ between ranks.
+            RuntimeError: another rank raised an error that is no InputError.
         """
         if self._is_shared():
             return self._step_on_ranks(closure)
@@ -204,7 +221,7 @@ class Muon(Optimizer):
             loss = evaluate(closure)
             check_step(self.param_groups)
             check_momentum(self.param_groups, self.state)
-            description += describe(self.param_groups, self.process_group)
+            description += describe(self.param_groups, self.defaults, self.process_group)
         with self._no_new_state_on_error():
             updates = compute_updates([self._tensors(group) for group in self.param_groups], ranks)
         apply_updates(updates)
@@ -213,7 +230,7 @@ class Muon(Optimizer):
 
     def _is_shared(self) -> bool:
         """Whether the ranks of a process group, or of DTensors, make a step together."""
-        return self.process_group is not None or any(map(is_dtensor, self._params()))
+        return any(self.process_group is not None or is_dtensor(each) for each in self._params())
 
     def _params(self) -> Iterator[Tensor]:
         return (param for group in self.param_groups for param in group["params"])
@@ -245,9 +262,9 @@ class Muon(Optimizer):
         for param in group["params"]:
             if param.grad is None:
                 continue
-            gradient = aligned(param.grad, param)
-            params.append(local(param))
-            gradients.append(local(gradient))
+            gradient = redistribute_like(param.grad, param)
+            params.append(local_part(param))
+            gradients.append(local_part(gradient))
             layouts.append(layout_of(param, group["batch_dims"], self.process_group))
             if group["momentum"] == 0:
                 means.append(gradients[-1])
@@ -255,4 +272,4 @@ class Muon(Optimizer):
             state = self.state[param]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
-            means.append(local(state["momentum_buffer"]))
+            means.append(local_part(state["momentum_buffer"]))

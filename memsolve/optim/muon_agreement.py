@@ -28,7 +28,7 @@ class Ranks(NamedTuple):
 
 
 def ranks_of(groups: Iterable[Group], process_group: ProcessGroup | None) -> Ranks:
-    """The ranks that step the parameters of these groups together; one of them is shared."""
+    """The ranks that step the parameters of these groups, at least one of them, together."""
     params: list[Any] = [
         param
         for group in groups
@@ -39,20 +39,28 @@ def ranks_of(groups: Iterable[Group], process_group: ProcessGroup | None) -> Ran
     connections = [group for mesh in meshes for group in mesh.get_all_groups()]
     if process_group is not None:
         connections.append(process_group)
-    several = [group for group in dict.fromkeys(connections) if group.size() > 1]
-    return Ranks(tuple(sorted(several, key=lambda group: group.size())), params[0].device)
+    by_size = sorted(dict.fromkeys(connections), key=lambda group: group.size())
+    return Ranks(tuple(group for group in by_size if group.size() > 1), params[0].device)
 
 
-def describe(groups: Iterable[Group], process_group: ProcessGroup | None) -> list[str]:
-    """What has to be equal on all ranks before they exchange tensors, a line for each thing."""
+def describe(
+    groups: Iterable[Group], settings: Iterable[str], process_group: ProcessGroup | None
+) -> list[str]:
+    """What has to be equal on all ranks before they exchange tensors, a line for each thing.
+
+    Args:
+        groups: of parameters.
+        settings: names of the hyperparameters; values that are tensors are left out.
+        process_group: of plain parameters.
+    """
     lines: list[str] = []
     for number, group in enumerate(groups):
         names = group.get("param_names") or range(len(group["params"]))
         for name, param in zip(names, group["params"], strict=True):
             if is_dtensor(param) or process_group is not None:
                 lines.append(f"parameter {name} of group {number} {_describe(param)}")
-        settings = {name: group[name] for name in sorted(group.keys() - {"params", "param_names"})}
-        numbers = {name: each for name, each in settings.items() if not isinstance(each, Tensor)}
+        values = {name: group[name] for name in settings if name in group}
+        numbers = {name: each for name, each in values.items() if not isinstance(each, Tensor)}
         lines += [f"{name}={each} in group {number}" for name, each in numbers.items()]
     return lines
 
@@ -90,12 +98,13 @@ def agreement(ranks: Ranks) -> Iterator[list[str]]:
     except Exception as raised:
         error = raised
     digest = int.from_bytes(blake2b("\n".join(description).encode(), digest_size=7).digest())
-    signals = torch.tensor([error is not None, digest, -digest], device=ranks.device)
+    maxima = torch.tensor([error is not None, digest, -digest], device=ranks.device)
     for group in ranks.groups:
-        dist.all_reduce(signals, dist.ReduceOp.MAX, group)
-    failed, most, least = signals.tolist()
-    if failed or most + least:
-        _raise(error, _reports(_Report(dist.get_rank(), _portable(error), description), ranks))
+        dist.all_reduce(maxima, dist.ReduceOp.MAX, group)
+    any_failed, largest, minus_smallest = maxima.tolist()
+    if any_failed or largest + minus_smallest:
+        reports = _reports(_Report(dist.get_rank(), _summarize(error), description), ranks)
+        raise error or _error_of(reports)
 
 
 def _reports(report: _Report, ranks: Ranks) -> list[_Report]:
@@ -108,25 +117,26 @@ def _reports(report: _Report, ranks: Ranks) -> list[_Report]:
     return sorted({each.rank: each for each in reports}.values(), key=lambda each: each.rank)
 
 
-def _raise(error: Exception | None, reports: Sequence[_Report]) -> None:
-    if error is not None:
-        raise error
+def _error_of(reports: Sequence[_Report]) -> Exception:
+    """The error on ranks that have none of their own."""
     for rank, failure, _ in reports:
         if failure is not None:
-            raise failure[0](f"rank {rank} raised: {failure[1]}")
+            return failure[0](f"rank {rank} raised: {failure[1]}")
     first = reports[0]
     for other in reports:
         for one, two in zip(first.description, other.description, strict=False):
             if one != two:
-                raise InputError(
+                return InputError(
                     f"rank {first.rank} has {one}, and rank {other.rank} has {two}; expected the "
                     "same parameters, gradients and settings on all ranks"
                 )
-    raise InputError("ranks have different numbers of parameters; expected the same on all ranks")
+    return InputError("ranks have different numbers of parameters; expected the same on all ranks")
 
 
-def _portable(error: Exception | None) -> tuple[type[Exception], str] | None:
-    """The class and the words of an error, as other ranks raise it."""
-    if error is None or isinstance(error, InputError):
-        return error and (type(error), str(error))
+def _summarize(error: Exception | None) -> tuple[type[Exception], str] | None:
+    """The class and the message of an error, as other ranks raise it."""
+    if error is None:
+        return None
+    if isinstance(error, InputError):
+        return type(error), str(error)
     return RuntimeError, f"{type(error).__name__}: {error}"

@@ -18,7 +18,7 @@ from memsolve_kernels.modes import is_readable
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from memsolve.optim.muon_layout import layout_error, local
+from memsolve.optim.muon_layout import layout_error, local_part
 from memsolve.optim.shared import check_finite, check_range, parameter_name
 
 AdjustLr = Literal["original", "match_rms_adamw"]
@@ -127,7 +127,7 @@ def _check_gradients(group: Group) -> None:
         if param.grad is None:
             continue
         _check_placement(param, group, index)
-        gradient = local(param.grad)
+        gradient = local_part(param.grad)
         if gradient.layout is not torch.strided:
             raise DtypeError(
                 f"the gradient of {parameter_name(group, index)} has layout {gradient.layout}; "

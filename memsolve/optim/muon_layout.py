@@ -34,8 +34,8 @@ class Layout(NamedTuple):
 
     Attributes:
         shape: of the part of the parameter that the ranks hold between them.
-        axes: in the order in which they split the part. Without any, this rank holds complete
-            matrices, which it shares with no other.
+        axes: in the order in which they split the part, then those that repeat it. Without any,
+            this rank computes the signs of its complete matrices alone.
     """
 
     shape: Shape
@@ -47,18 +47,18 @@ def is_dtensor(tensor: Tensor) -> bool:
     return hasattr(tensor, "device_mesh")
 
 
-def local(tensor: Any) -> Tensor:
+def local_part(tensor: Any) -> Tensor:
     """The part of a tensor on this rank, which shares its memory; call it without gradients."""
     part: Tensor = tensor.to_local() if is_dtensor(tensor) else tensor
     return part
 
 
-def aligned(gradient: Any, param: Any) -> Tensor:
-    """A gradient, placed like its parameter; pending sums are made, which all ranks do together."""
-    if not is_dtensor(param) or gradient.placements == param.placements:
-        return gradient
-    redistributed: Tensor = gradient.redistribute(placements=param.placements)
-    return redistributed
+def redistribute_like(gradient: Any, param: Any) -> Tensor:
+    """A gradient with the placements of its parameter; sums that are due are made, by all ranks."""
+    if is_dtensor(param) and gradient.placements != param.placements:
+        gradient = gradient.redistribute(placements=param.placements)
+    result: Tensor = gradient
+    return result
 
 
 def layout_of(param: Any, batch_dims: int, process_group: ProcessGroup | None) -> Layout:
@@ -72,7 +72,7 @@ def layout_of(param: Any, batch_dims: int, process_group: ProcessGroup | None) -
         batch_dims: number of leading batch dimensions.
         process_group: of plain parameters; None to step each on every rank.
     """
-    shape: Shape = tuple(param.shape)
+    shape: Shape = param.shape
     if not is_dtensor(param):
         axes = [] if process_group is None else [Axis(process_group, None)]
         return Layout(shape, _without_singles(axes))
@@ -114,9 +114,13 @@ def layout_error(param: Any) -> str | None:
 
 
 def _axes(param: Any) -> list[Axis]:
-    """The axes of a DTensor, in the order in which they split it: a strided one comes last."""
+    """The axes of a DTensor, in the order in which they split it, and those that repeat it last.
+
+    A strided shard is split after the shards of other dimensions of the mesh.
+    """
     mesh, placements = param.device_mesh, param.placements
-    order = sorted(range(mesh.ndim), key=lambda at: _split_factor(placements[at]) is not None)
+    strided = [_split_factor(each) is not None for each in placements]
+    order = sorted(range(mesh.ndim), key=lambda at: (placements[at].is_replicate(), strided[at]))
     return [Axis(mesh.get_group(at), getattr(placements[at], "dim", None)) for at in order]
 
 
@@ -138,4 +142,4 @@ def _split_factor(placement: Any) -> int | None:
 
 
 def _without_singles(axes: list[Axis]) -> tuple[Axis, ...]:
-    return tuple(axis for axis in axes if axis.group.size() > 1)
+    return tuple([axis for axis in axes if axis.group.size() > 1])

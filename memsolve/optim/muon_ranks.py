@@ -1,12 +1,13 @@
 """The exchange of matrices between ranks: shards go to the owner of their matrix, signs come back.
 
-One move follows each axis of a layout, from the last that split a tensor to the first. After all of
-them an owner holds its tensors complete. The moves in reverse bring back what it makes of them.
+There is one exchange along each axis of a layout, from the last that split a tensor to the first.
+After all of them an owner holds its tensors complete. In reverse, they bring its results back.
 """
 
 import heapq
 from collections.abc import Sequence
 from itertools import product
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,7 @@ class Owners:
         return [owners[index] for index in range(len(flops))]
 
 
-class Move(NamedTuple):
+class Exchange(NamedTuple):
     """The exchange along one axis.
 
     Attributes:
@@ -57,10 +58,10 @@ class Move(NamedTuple):
         return [index for index, owner in enumerate(self.owners) if owner == rank]
 
 
-def moves_of(
+def exchanges_of(
     axes: tuple[Axis, ...], shapes: Sequence[Shape], owners: Sequence[Owner], like: Tensor
-) -> list[Move]:
-    """The moves that complete tensors.
+) -> list[Exchange]:
+    """The exchanges that complete tensors.
 
     Args:
         axes: in the order in which they split the tensors.
@@ -68,91 +69,95 @@ def moves_of(
         owners: of the tensors.
         like: a tensor of their dtype and device.
     """
-    moves: list[Move] = []
+    exchanges: list[Exchange] = []
     indices = list(range(len(shapes)))
     for level in reversed(range(len(axes))):
         axis, outer = axes[level], axes[:level]
         peers = [owners[index][level] for index in indices]
-        moves.append(Move(axis, peers, [_part(shapes[index], outer) for index in indices], like))
-        indices = [indices[at] for at in moves[-1].owned(axis.group.rank())]
-    return moves
+        parts = [_part(shapes[index], outer) for index in indices]
+        exchanges.append(Exchange(axis, peers, parts, like))
+        indices = [indices[at] for at in exchanges[-1].owned(axis.group.rank())]
+    return exchanges
 
 
-def gather(shards: Sequence[Tensor], moves: Sequence[Move]) -> list[Tensor]:
+def gather(shards: Sequence[Tensor], exchanges: Sequence[Exchange]) -> list[Tensor]:
     """The complete tensors that this rank owns, of its shards of all."""
     tensors = list(shards)
-    for move in moves:
-        tensors = _gather(tensors, move)
+    for exchange in exchanges:
+        tensors = _gather(tensors, exchange)
     return tensors
 
 
-def scatter(tensors: Sequence[Tensor], moves: Sequence[Move]) -> list[Tensor]:
+def scatter(tensors: Sequence[Tensor], exchanges: Sequence[Exchange]) -> list[Tensor]:
     """The shards of all tensors on this rank, of the complete ones that it owns."""
     shards = list(tensors)
-    for move in reversed(moves):
-        shards = _broadcast(shards, move) if move.axis.dim is None else _scatter(shards, move)
+    for exchange in reversed(exchanges):
+        send = _broadcast if exchange.axis.dim is None else _scatter
+        shards = send(shards, exchange)
     return shards
 
 
-def _gather(shards: list[Tensor], move: Move) -> list[Tensor]:
-    (group, dim), ranks = move.axis, range(move.axis.group.size())
-    mine = move.owned(group.rank())
-    if dim is None:
-        return [shards[index] for index in mine]
-    shapes = [[move.axis.shard(move.shapes[index], rank) for index in mine] for rank in ranks]
-    sent = [[shards[index] for index in move.owned(rank)] for rank in ranks]
-    received = _all_to_all(sent, shapes, move)
-    return [torch.cat(parts, dim) for parts in zip(*received, strict=True)]
+def _gather(shards: list[Tensor], exchange: Exchange) -> list[Tensor]:
+    axis, ranks = exchange.axis, range(exchange.axis.group.size())
+    own = exchange.owned(axis.group.rank())
+    if axis.dim is None:
+        return [shards[index] for index in own]
+    to_ranks = [[shards[index] for index in exchange.owned(rank)] for rank in ranks]
+    shapes = [[axis.shard(exchange.shapes[index], rank) for index in own] for rank in ranks]
+    from_ranks = _all_to_all(to_ranks, shapes, exchange)
+    return [torch.cat(parts, axis.dim) for parts in zip(*from_ranks, strict=True)]
 
 
-def _scatter(tensors: list[Tensor], move: Move) -> list[Tensor]:
-    (group, dim), ranks = move.axis, range(move.axis.group.size())
-    assert dim is not None
-    mine = [move.shapes[index] for index in move.owned(group.rank())]
-    lengths = [[move.axis.shard(shape, rank)[dim] for rank in ranks] for shape in mine]
-    parts = [tensor.split(each, dim) for tensor, each in zip(tensors, lengths, strict=True)]
-    sent = [[part[rank] for part in parts] for rank in ranks]
-    shards = [move.axis.shard(shape, group.rank()) for shape in move.shapes]
-    shapes = [[shards[index] for index in move.owned(rank)] for rank in ranks]
-    received = [iter(tensors) for tensors in _all_to_all(sent, shapes, move)]
-    return [next(received[owner]) for owner in move.owners]
+def _scatter(tensors: list[Tensor], exchange: Exchange) -> list[Tensor]:
+    axis, ranks = exchange.axis, range(exchange.axis.group.size())
+    assert axis.dim is not None
+    own = [exchange.shapes[index] for index in exchange.owned(axis.group.rank())]
+    lengths = [[axis.shard(shape, rank)[axis.dim] for rank in ranks] for shape in own]
+    parts = [tensor.split(each, axis.dim) for tensor, each in zip(tensors, lengths, strict=True)]
+    to_ranks = [[part[rank] for part in parts] for rank in ranks]
+    shards = [axis.shard(shape, axis.group.rank()) for shape in exchange.shapes]
+    shapes = [[shards[index] for index in exchange.owned(rank)] for rank in ranks]
+    from_ranks = [iter(each) for each in _all_to_all(to_ranks, shapes, exchange)]
+    return [next(from_ranks[owner]) for owner in exchange.owners]
 
 
-def _broadcast(tensors: list[Tensor], move: Move) -> list[Tensor]:
+def _broadcast(tensors: list[Tensor], exchange: Exchange) -> list[Tensor]:
     """All tensors on every rank, each from its owner; one transfer for each owner."""
-    group, works, received = move.axis.group, [], []
+    group, works, from_ranks = exchange.axis.group, [], []
     for rank in range(group.size()):
-        shapes = [move.shapes[index] for index in move.owned(rank)]
-        numbers = sum(map(_numel, shapes))
-        buffer = _join(tensors, move) if rank == group.rank() else move.like.new_empty(numbers)
-        received.append(iter(_split(buffer, shapes)))
-        if numbers:
+        shapes = [exchange.shapes[index] for index in exchange.owned(rank)]
+        if rank == group.rank():
+            buffer = _join(tensors, exchange.like)
+        else:
+            buffer = exchange.like.new_empty(sum(map(prod, shapes)))
+        if buffer.numel():
             works.append(dist.broadcast(buffer, group=group, group_src=rank, async_op=True))
+        from_ranks.append(iter(_split(buffer, shapes)))
     for work in works:
         work.wait()
-    return [next(received[owner]) for owner in move.owners]
+    return [next(from_ranks[owner]) for owner in exchange.owners]
 
 
 def _all_to_all(
-    sent: list[list[Tensor]], shapes: list[list[Shape]], move: Move
+    to_ranks: list[list[Tensor]], shapes: list[list[Shape]], exchange: Exchange
 ) -> list[list[Tensor]]:
-    """The tensors that each rank sent to this one, of these shapes, by rank."""
-    buffer = _join([tensor for tensors in sent for tensor in tensors], move)
-    lengths = [sum(map(_numel, each)) for each in shapes]
-    received = buffer.new_empty(sum(lengths))
-    counts = [sum(tensor.numel() for tensor in tensors) for tensors in sent]
-    dist.all_to_all_single(received, buffer, lengths, counts, group=move.axis.group)
-    parts = received.split(lengths)
+    """What each rank sends to this one, of these shapes, for what this one sends to each."""
+    buffer = _join([tensor for tensors in to_ranks for tensor in tensors], exchange.like)
+    counts = [sum(tensor.numel() for tensor in tensors) for tensors in to_ranks]
+    lengths = [sum(map(prod, each)) for each in shapes]
+    result = buffer.new_empty(sum(lengths))
+    dist.all_to_all_single(result, buffer, lengths, counts, group=exchange.axis.group)
+    parts = result.split(lengths)
     return [_split(part, each) for part, each in zip(parts, shapes, strict=True)]
 
 
-def _join(tensors: Sequence[Tensor], move: Move) -> Tensor:
-    """The numbers of some tensors, or of none, in one buffer."""
-    return torch.cat([move.like.new_empty(0), *(tensor.reshape(-1) for tensor in tensors)])
+def _join(tensors: Sequence[Tensor], like: Tensor) -> Tensor:
+    """The entries of some tensors, or of none, in one buffer."""
+    return torch.cat([like.new_empty(0), *(tensor.reshape(-1) for tensor in tensors)])
 
 
 def _split(buffer: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
-    parts = buffer.split([_numel(shape) for shape in shapes])
+    parts = buffer.split([prod(shape) for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
@@ -161,7 +166,3 @@ def _part(shape: Shape, axes: Sequence[Axis]) -> Shape:
     for axis in axes:
         shape = axis.shard(shape, axis.group.rank())
     return shape
-
-
-def _numel(shape: Shape) -> int:
-    return torch.Size(shape).numel()

@@ -14,7 +14,7 @@ from memsolve.optim.blocks import Blocks, blocks_of
 from memsolve.optim.muon_agreement import Ranks, agreement
 from memsolve.optim.muon_checks import SIGN_SETTINGS, AdjustLr, Group
 from memsolve.optim.muon_layout import Layout
-from memsolve.optim.muon_ranks import Move, Owners, gather, moves_of, scatter
+from memsolve.optim.muon_ranks import Exchange, Owners, exchanges_of, gather, scatter
 
 
 class GroupTensors(NamedTuple):
@@ -71,13 +71,11 @@ def compute_updates(groups: Iterable[GroupTensors], ranks: Ranks | None = None) 
     if ranks is None:
         return [_update(batch, _signs(batch, _directions(batch))) for batch in batches]
     owners = Owners()
-    shared = [(batch, *_gather(batch, owners)) for batch in batches]
+    parts = [(batch, *_gather(batch, owners)) for batch in batches]
     with agreement(ranks):
-        signs = [_signs(batch, directions) for batch, directions, _ in shared]
-    return [
-        _update(batch, _scatter(batch, owned, moves))
-        for (batch, _, moves), owned in zip(shared, signs, strict=True)
-    ]
+        for batch, tensors, _ in parts:
+            tensors[:] = _signs(batch, tensors)  # which frees the directions
+    return [_update(batch, _scatter(batch, signs, exchanges)) for batch, signs, exchanges in parts]
 
 
 def apply_updates(updates: list[Update]) -> None:
@@ -120,8 +118,8 @@ def _signs(batch: Batch, directions: Sequence[Tensor]) -> list[Tensor]:
     return [sign.reshape(M.shape) for sign, M in zip(signs, directions, strict=True)]
 
 
-def _gather(batch: Batch, owners: Owners) -> tuple[list[Tensor], list[Move]]:
-    """The complete directions that this rank owns, and the moves that completed them.
+def _gather(batch: Batch, owners: Owners) -> tuple[list[Tensor], list[Exchange]]:
+    """The complete directions that this rank owns, and the exchanges that completed them.
 
     Ranks that hold the same share out single matrices; else a parameter has one owner.
     """
@@ -132,13 +130,13 @@ def _gather(batch: Batch, owners: Owners) -> tuple[list[Tensor], list[Move]]:
         shapes = [(rows, columns)] * len(directions)
     flops = [prod(shape) * min(rows, columns) for shape in shapes]
     axes = batch.layouts[0].axes
-    moves = moves_of(axes, shapes, owners.assign(axes, flops), like=directions[0])
-    return gather(directions, moves), moves
+    exchanges = exchanges_of(axes, shapes, owners.assign(axes, flops), like=directions[0])
+    return gather(directions, exchanges), exchanges
 
 
-def _scatter(batch: Batch, signs: list[Tensor], moves: list[Move]) -> list[Tensor]:
+def _scatter(batch: Batch, signs: list[Tensor], exchanges: list[Exchange]) -> list[Tensor]:
     """The signs of the batch on this rank, of the complete ones of all owners."""
-    parts = scatter(signs, moves)
+    parts = scatter(signs, exchanges)
     if not _is_repeated(batch):
         return parts
     matrices = iter(parts)

@@ -123,11 +123,3 @@ def test_after_a_failure_it_goes_on_as_if_nothing_had_been() -> None:
                 param.grad = gradient
             name.step()
     assert all(torch.equal(one, two) for one, two in zip(params, others, strict=True))
-
-
-def test_relative_damping_of_a_sharded_parameter_is_refused() -> None:
-    param = Parameter(torch.zeros(4, 4))
-    param.device_mesh = None  # type: ignore[attr-defined]  # what identifies a DTensor
-    Muon([param])
-    with pytest.raises(DtypeError, match="a parameter is a DTensor"):
-        Muon([param], relative_damping=0.1)

@@ -1,5 +1,7 @@
 """Muon over ranks: the bits of one process, whoever holds which part of a parameter."""
 
+import copy
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from memsolve_kernels import matrix_sign
 from memsolve_kernels.errors import DtypeError, InputError, NonFiniteError, RangeError
 from torch import Tensor, nn
-from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
@@ -27,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from memsolve import AssociativeMemory
 from memsolve.objective import Objective
 from memsolve.optim import Kaon, Muon, Newton, TheoremMuon, WhitenedMuon
-from memsolve.optim.muon_layout import local
+from memsolve.optim.muon_layout import local_part
 from tests.ranks import run_ranks
 
 Place = Callable[[Tensor], Tensor]
@@ -67,7 +71,10 @@ def places() -> dict[str, Place]:
 
 def complete(tensor: Tensor) -> Tensor:
     """All of a tensor, on every rank."""
-    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+    if not isinstance(tensor, DTensor):
+        return tensor.detach()
+    whole: Tensor = tensor.full_tensor()
+    return whole.detach()
 
 
 def steps(
@@ -117,10 +124,9 @@ def _assert_same_bits(
     """Steps are those of one process, under DDP and as these ways lay parameters over ranks."""
     truth = steps(shapes, dtype, **settings)
     ddp = steps(shapes, dtype, process_group=dist.group.WORLD, **settings)
-    for name, ours in (
-        ("DDP", ddp),
-        *((name, steps(shapes, dtype, place, **settings)) for name, place in ways),
-    ):
+    assert all(map(torch.equal, ddp, truth)), ("DDP", shapes, dtype, settings)
+    for name, place in ways:
+        ours = steps(shapes, dtype, place, **settings)
         assert all(map(torch.equal, ours, truth)), (name, shapes, dtype, settings)
 
 
@@ -131,7 +137,7 @@ def test_models_of_torchs_parallelisms_step_as_one_process_on_their_gradients() 
 def _assert_models_step_alike() -> None:
     grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "model"))
     plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
-    models = {
+    models: dict[str, Any] = {
         "DDP": DistributedDataParallel(_model()),
         "FSDP2": fully_shard(_model()),
         "HSDP": fully_shard(_model(), mesh=grid),
@@ -162,7 +168,7 @@ def _model() -> nn.Module:
     shapes = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3), nn.Linear(3, 1)]
     for layer in shapes:
         if isinstance(layer, nn.Linear):
-            layer.bias = None
+            layer.register_parameter("bias", None)
     return nn.Sequential(*shapes)
 
 
@@ -173,7 +179,8 @@ def _closure_raises(optimizer: Muon, _: pytest.MonkeyPatch) -> None:
     def closure() -> float:
         raise KeyError("data")
 
-    optimizer.step = partial(optimizer.step, closure)  # type: ignore[method-assign]
+    step: Any = partial(optimizer.step, closure)
+    optimizer.step = step  # type: ignore[method-assign]
 
 
 def _sign_diverges(_: Muon, patch: pytest.MonkeyPatch) -> None:
@@ -186,9 +193,9 @@ def _sign_diverges(_: Muon, patch: pytest.MonkeyPatch) -> None:
 FAULTS: dict[str, tuple[int, Fault, type[Exception], str]] = {
     "NaN": (
         3,
-        lambda optimizer, _: local(last(optimizer).grad).fill_(torch.nan),
+        lambda optimizer, _: local_part(last(optimizer).grad).fill_(torch.nan),
         NonFiniteError,
-        "the gradient of parameter 'second' contains NaN",
+        "the gradient of parameter 'last' contains NaN",
     ),
     "setting": (
         1,
@@ -200,7 +207,7 @@ FAULTS: dict[str, tuple[int, Fault, type[Exception], str]] = {
         2,
         lambda optimizer, _: setattr(last(optimizer), "grad", None),
         InputError,
-        "rank 0 has parameter second .* with a gradient.*, and rank 2 has .* with no gradient",
+        "rank 0 has parameter last .* with a gradient.*, and rank 2 has .* with no gradient",
     ),
     "other setting": (
         1,
@@ -217,13 +224,50 @@ def last(optimizer: Muon) -> Any:
     return optimizer.param_groups[0]["params"][-1]
 
 
+def test_plain_sharded_frozen_and_unreduced_parameters_mix() -> None:
+    run_ranks(_assert_mixtures, 4)
+
+
+def _assert_mixtures() -> None:
+    line, grid = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2))
+    layouts: list[Any] = [
+        None,
+        (line, [Shard(0)]),
+        (grid, [Shard(1), Replicate()]),
+        (grid, [Replicate(), Shard(1)]),
+        (line, [Replicate()]),
+    ]
+
+    def place(tensor: Tensor, layout: Any) -> Tensor:
+        return distribute_tensor(tensor, *layout, src_data_rank=None) if layout else tensor
+
+    start = [torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) for _ in layouts]
+    ours = [Parameter(place(each, layout)) for each, layout in zip(start, layouts, strict=True)]
+    truth = [Parameter(each.clone()) for each in start]
+    frozen = [Parameter(torch.ones(2, 3)), Parameter(place(torch.ones(2, 3), layouts[1]))]
+    optimizer = Muon([*ours, *frozen], lr=0.1, process_group=dist.group.WORLD)
+    reference = Muon(truth, lr=0.1)
+    for step in range(2):
+        for param, other, layout in zip(ours, truth, layouts, strict=True):
+            gradient = torch.randn(5, 7, generator=torch.Generator().manual_seed(step))
+            param.grad, other.grad = place(gradient, layout), gradient.clone()
+        part = gradient if dist.get_rank() == step else torch.zeros(5, 7)
+        ours[-1].grad = DTensor.from_local(part, line, [Partial()])
+        optimizer.step()
+        reference.step()
+    assert all(map(torch.equal, map(complete, ours), truth))
+    assert set(optimizer.state) == set(ours)
+    assert not {"process_group"} & set(optimizer.state_dict()["param_groups"][0])
+    assert copy.deepcopy(optimizer).process_group is None
+
+
 def test_an_error_of_one_rank_is_an_error_of_all_and_changes_nothing() -> None:
     run_ranks(_assert_all_raise, 4)
 
 
 def _assert_all_raise() -> None:
     for place, group in ((torch.clone, dist.group.WORLD), (places()["HSDP"], None)):
-        params = [(name, Parameter(place(torch.ones(3, 5)))) for name in ("first", "second")]
+        params = [(name, Parameter(place(torch.ones(3, 5)))) for name in ("a", "b", "c", "last")]
         optimizer = Muon(params, lr=0.1, process_group=group)
         for started in (False, True):
             for name in FAULTS:
@@ -232,7 +276,7 @@ def _assert_all_raise() -> None:
                 before = _everything(optimizer)
                 _assert_raises(optimizer, name)
                 assert all(map(torch.equal, _everything(optimizer), before)), name
-                assert len(before) == (4 if started else 2)
+                assert len(before) == (8 if started else 4)
             for _, param in params:
                 param.grad = place(torch.eye(3, 5))
             optimizer.step()
@@ -258,7 +302,7 @@ def _assert_raises(optimizer: Muon, name: str) -> None:
 def _everything(optimizer: Muon) -> list[Tensor]:
     buffers = [value for state in optimizer.state.values() for value in state.values()]
     tensors = [*optimizer.param_groups[0]["params"], *buffers]
-    return [local(each.detach()).clone() for each in tensors]
+    return [local_part(each.detach()).clone() for each in tensors]
 
 
 def test_what_cannot_be_shared_is_refused_by_name() -> None:
@@ -274,16 +318,19 @@ def _assert_refusals() -> None:
             make([("x", Parameter(param))])
 
     for whole in (False, True):
-        model = FullyShardedDataParallel(_model(), use_orig_params=whole)
+        model = FullyShardedDataParallel(
+            _model(), use_orig_params=whole, device_id=torch.device("cpu")
+        )
         with pytest.raises(DtypeError, match=r"parameter '.*' is a flat shard of .*\(FSDP1\)"):
             Muon(model.named_parameters())
     refused(DTensor.from_local(torch.ones(4, 4), line, [Partial()]), "has placements .*Partial")
-    uneven = DTensor.from_local(torch.ones(1 + dist.get_rank() % 2, 4), line, [Shard(0)])
-    refused(uneven, r"has shape \(.*\) on this rank; expected")
+    rows = torch.ones(1 if dist.get_rank() else 3, 4)
+    uneven = DTensor.from_local(rows, line, [Shard(0)], shape=torch.Size((6, 4)), stride=(4, 1))
+    refused(uneven, r"has a part of shape .* on this rank; expected")
     if dist.get_rank() > 1:
         pair = DeviceMesh("cpu", [0, 1], _init_backend=False)
         refused(distribute_tensor(torch.ones(2, 2), pair, [Shard(0)]), "lies on .*this rank")
-    memory = AssociativeMemory(8, 4, 1.5)
+    memory = AssociativeMemory(8, 4, 1.5, seed=0)
     objective = Objective(memory, memory.population())
     for each in (Newton, WhitenedMuon, TheoremMuon):
         refused(sharded, "is a DTensor; this optimizer takes", partial(each, objective=objective))
@@ -299,6 +346,49 @@ def _assert_refusals() -> None:
         optimizer.step()
 
 
+def test_every_sign_is_computed_once_and_shards_travel_twice() -> None:
+    for signs, entries in run_ranks(_count_signs_and_entries, 4):
+        assert signs == [(1, 8, 12)]
+        assert entries == [3 * (2 * 12), 3 * (2 * 12)]  # to three owners, and back to three ranks
+
+
+def _count_signs_and_entries() -> tuple[list[tuple[int, ...]], list[int]]:
+    """The shapes of the batches of signs, and the entries that this rank sends to others."""
+    shard, signs, entries = places()["FSDP"], list[tuple[int, ...]](), list[int]()
+    all_to_all, rank = dist.all_to_all_single, dist.get_rank()
+
+    def sign(matrices: Tensor, **settings: Any) -> Tensor:
+        signs.append(tuple(matrices.shape))
+        return matrix_sign(matrices, **settings)
+
+    def exchange(result: Tensor, entry: Tensor, lengths: Any, counts: Any, **group: Any) -> None:
+        entries.append(sum(counts) - counts[rank])
+        all_to_all(result, entry, lengths, counts, **group)
+
+    params = [Parameter(shard(torch.ones(8, 12))) for _ in range(4)]
+    for param in params:
+        param.grad = shard(torch.eye(8, 12))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memsolve.optim.muon_update.matrix_sign", sign)
+        patch.setattr(dist, "all_to_all_single", exchange)
+        Muon(params).step()
+    return signs, entries
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "muon-over-ranks.md"
+
+
+def test_the_examples_of_the_page_run() -> None:
+    run_ranks(_run_examples, 4)
+
+
+def _run_examples() -> None:
+    examples = re.findall(r"```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        exec(compile(example, PAGE, "exec"), {})
+
+
 def test_a_checkpoint_moves_to_another_number_of_ranks(tmp_path: Path) -> None:
     for size, first, last in ((4, 0, 2), (2, 2, 3), (1, 3, 5)):
         (moved, *_) = run_ranks(_train, size, tmp_path, first, last)
@@ -306,20 +396,24 @@ def test_a_checkpoint_moves_to_another_number_of_ranks(tmp_path: Path) -> None:
     assert moved == stayed
 
 
+PARTS = "model", "optimizer"
+
+
 def _train(folder: Path, first: int, last: int) -> list[Any]:
     """The parameters and running means after some steps, from a checkpoint to another."""
-    model = _model() if dist.get_world_size() == 1 else fully_shard(_model())
+    model: Any = _model() if dist.get_world_size() == 1 else fully_shard(_model())
     optimizer = Muon(model.named_parameters(), lr=0.1, weight_decay=0.1, schedule="muon")
     if first:
-        parts = get_state_dict(model, optimizer)
-        checkpoint.load({"parts": parts}, checkpoint_id=folder / str(first))
-        set_state_dict(model, optimizer, model_state_dict=parts[0], optim_state_dict=parts[1])
+        weights, state = parts = get_state_dict(model, optimizer)
+        load(dict(zip(PARTS, parts, strict=True)), checkpoint_id=folder / str(first))
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
     for step in range(first, last):
         generator = torch.Generator().manual_seed(step)
         for param in model.parameters():
             param.grad = _like(param, torch.randn(param.shape, generator=generator))
         optimizer.step()
-    checkpoint.save({"parts": get_state_dict(model, optimizer)}, checkpoint_id=folder / str(last))
+    parts = get_state_dict(model, optimizer)
+    save(dict(zip(PARTS, parts, strict=True)), checkpoint_id=folder / str(last))
     means = [optimizer.state[param]["momentum_buffer"] for param in model.parameters()]
     return [complete(each).tolist() for each in (*model.parameters(), *means)]
 
