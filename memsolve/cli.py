@@ -13,7 +13,7 @@ import typer
 from memsolve_kernels.errors import InputError
 from rich.text import Text
 
-from memsolve import __version__
+from memsolve import __version__, ranks
 from memsolve.api import run as run_study
 from memsolve.engine.extend import grid_like
 from memsolve.engine.grid import Grid
@@ -135,6 +135,7 @@ def _executor(jobs: int, scheduler: str | None) -> AbstractContextManager[Execut
     """The executor of the options --jobs and --scheduler; None for one process."""
     if jobs == 1 and scheduler is None:
         return nullcontext()
+    ranks.refuse_other_processes("--jobs" if scheduler is None else "--scheduler")
     from memsolve.engine.execution import cluster
 
     if scheduler is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from memsolve_kernels.errors import InputError
 
+from memsolve import ranks
 from memsolve.engine.execution.choose import default_runner
 from memsolve.engine.execution.remote import RemoteRunner
 from memsolve.engine.execution.runner import Runner, call
@@ -60,6 +61,8 @@ def run(
     if resume and out is None:
         raise InputError("resume continues what is in a folder; give it as out")
     grid = study.complete(study.grid if grid is None else grid)
+    if executor is not None:
+        ranks.refuse_other_processes("an executor")
     with default_runner(study, grid, time_limit) as here:
         runner = here if executor is None else RemoteRunner(executor, study, grid, time_limit)
         prepared, cells = _prepare(study, grid, runner, here)

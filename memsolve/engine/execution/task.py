@@ -20,9 +20,10 @@ from memsolve_kernels.errors import InputError
 from memsolve.engine.execution.choose import default_runner
 from memsolve.engine.execution.process_settings import put
 from memsolve.engine.execution.runner import Runner
-from memsolve.environment import Environment, environment, version_of
+from memsolve.environment import Environment, environment
 from memsolve.faults import WorkerError, format_error
 from memsolve.importing import FOLDER
+from memsolve.version import version_of
 
 
 class TaskContext(NamedTuple):
