@@ -1,4 +1,4 @@
-"""`python -m bench.scaling.measure`: time a sweep and a memory on 1, 2 and 4 processes.
+"""`python -m bench.scaling.measure`: time a sweep, a memory and Muon on 1, 2 and 4 processes.
 
 Every process has one thread; the machine should be quiet.
 """
@@ -17,14 +17,17 @@ from bench.repository import ROOT
 
 PROCESSES = 1, 2, 4
 
+TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node {processes} "
+
 COMMANDS = {
     "sweep": "-m memsolve dynamics --optimizers sgd,muon --dims 32,64 --num-items 2048 --steps 20 "
     "--device cpu --jobs {processes} --out {out}",
-    "memory": "-m torch.distributed.run --standalone --nproc-per-node {processes} "
-    "-m memsolve capacity --optimizers sgd,muon --dims 256 --num-items 32768 --seeds 2 "
-    "--dtype float32 --device cpu --out {out}",
+    "memory": TORCHRUN + "-m memsolve dynamics --optimizers sgd,muon --lrs 1 "
+    "--schedules constant --dims 128 --num-items 16384 --steps 20 --dtype float32 "
+    "--device cpu --out {out}",
+    "muon": TORCHRUN + "-m bench.scaling.muon_step",
 }
-"""By name, what Python runs."""
+"""By name, what Python runs. Muon's prints its duration; of the others the command is timed."""
 
 
 def main() -> None:
@@ -37,22 +40,23 @@ def main() -> None:
         for processes in PROCESSES:
             durations.append(measure(name, processes))
             share = durations[0] / (processes * durations[-1])
-            print(f"{name}: {processes} processes {durations[-1]:.1f} s, efficiency {share:.2f}")
+            print(f"{name}: {processes} processes {durations[-1]:.2f} s, efficiency {share:.2f}")
 
 
 def measure(name: str, processes: int) -> float:
-    """Seconds of a command."""
+    """Seconds that a command takes, or prints."""
     with TemporaryDirectory() as folder:
         words = COMMANDS[name].format(processes=processes, out=Path(folder, "out")).split()
         start = time.perf_counter()
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, *words],
             cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             check=True,
-            stdout=subprocess.DEVNULL,
+            text=True,
+            stdout=subprocess.PIPE,
         )
-        return time.perf_counter() - start
+        return float(done.stdout) if name == "muon" else time.perf_counter() - start
 
 
 if __name__ == "__main__":

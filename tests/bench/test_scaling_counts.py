@@ -1,0 +1,166 @@
+"""What ranks compute and send is what the formulas of `docs/scaling.md` say, call by call."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.distributed as dist
+from memsolve_kernels import softmax_loss
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.profiler import ProfilerActivity, profile
+
+from bench.scaling import ways
+from bench.scaling.ways import ITEMS_PER_DIM, Exchange
+from memsolve import ranks
+from memsolve.optim import Muon
+from memsolve.problem import AssociativeMemory, Batch
+from memsolve.ranks.group import Group
+from memsolve.ranks.serve import run_or_serve
+from tests.ranks import run_ranks
+
+DIM, MATRICES = 32, 8
+BATCH, NUM_OUTPUTS = 64, 512
+
+MEMORY: dict[str, Any] = {
+    "num_items": ITEMS_PER_DIM * DIM,
+    "dim": DIM,
+    "alpha": 1.5,
+    "seed": 0,
+    "device": "cpu",
+    "dtype": torch.float32,
+}
+
+SMALLEST = 1 << 10
+"""Bytes of a call that is compared; smaller ones say what follows, and that no rank has failed."""
+
+SIZES: dict[str, Callable[..., int]] = {
+    "broadcast": lambda tensor, *_, **__: tensor.nbytes,
+    "all_reduce": lambda tensor, *_, **__: tensor.nbytes,
+    "all_to_all_single": lambda _, sent, *__, **___: sent.nbytes,
+    "gather": lambda tensor, *_, **__: tensor.nbytes * dist.get_world_size(),
+    "all_gather": lambda _, tensor, **__: tensor.nbytes * dist.get_world_size(),
+}
+"""By function of `torch.distributed`, the size of an `Exchange`."""
+
+
+@contextmanager
+def recorded() -> Iterator[list[Exchange]]:
+    """The calls of this rank."""
+    calls: list[Exchange] = []
+
+    def wrap(name: str) -> Callable[..., Any]:
+        function = getattr(dist, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            kind: Any = name.removesuffix("_single")
+            calls.append(Exchange(kind, SIZES[name](*arguments, **options)))
+            return function(*arguments, **options)
+
+        return call
+
+    functions: dict[str, Any] = {name: wrap(name) for name in SIZES}
+    with patch.multiple(dist, **functions):
+        yield calls
+
+
+def memory_step() -> list[Exchange]:
+    """A gradient and a recall of a memory, whose items the ranks share."""
+
+    def step() -> list[Exchange]:
+        first_rank = ranks.current()
+        assert first_rank is not None
+        memory = first_rank.memory(**MEMORY)
+        population, weight = memory.population(), torch.eye(DIM)
+        with recorded() as calls:
+            memory.loss_and_gradient(weight, population)
+            memory.recall(weight)
+        return calls
+
+    return run_or_serve(Group(), step) or []
+
+
+def replicated_muon() -> list[Exchange]:
+    """A step of Muon on equal parameters of all ranks."""
+    params = [torch.nn.Parameter(torch.zeros(DIM, DIM)) for _ in range(MATRICES)]
+    for param in params:
+        param.grad = torch.eye(DIM)
+    optimizer = Muon(params, lr=0.1, process_group=dist.group.WORLD)
+    with recorded() as calls:
+        optimizer.step()
+    return calls
+
+
+def sharded_muon() -> list[Exchange]:
+    """A step of Muon on parameters whose rows are sharded."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+
+    def shard(matrix: Tensor) -> DTensor:
+        return distribute_tensor(matrix, mesh, [Shard(0)])
+
+    params = [torch.nn.Parameter(shard(torch.zeros(DIM, DIM))) for _ in range(MATRICES)]
+    for param in params:
+        param.grad = shard(torch.eye(DIM))
+    optimizer = Muon(params, lr=0.1)
+    with recorded() as calls:
+        optimizer.step()
+    return calls
+
+
+def sharded_outputs() -> list[Exchange]:
+    """The loss of the kernels with its gradients, by shards of the outputs."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    queries = torch.eye(BATCH, DIM).requires_grad_()
+    shard = torch.eye(NUM_OUTPUTS, DIM).chunk(size)[rank].clone().requires_grad_()
+    with recorded() as calls:
+        loss = softmax_loss(queries, shard, torch.arange(BATCH), group=dist.group.WORLD)
+        loss.backward()
+    return calls
+
+
+COUNTED = {
+    memory_step: ways.items_shared(DIM),
+    replicated_muon: ways.muon_replicated(DIM, MATRICES),
+    sharded_muon: ways.muon_sharded(DIM, MATRICES),
+    sharded_outputs: ways.kernel_outputs(BATCH, NUM_OUTPUTS, DIM, width=ways.FLOAT32),
+}
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("step", COUNTED, ids=lambda step: step.__name__)
+def test_ranks_call_what_the_formulas_say(step: Callable[[], list[Exchange]], size: int) -> None:
+    calls = [call for call in run_ranks(step, size)[0] if call.size >= SMALLEST]
+    derived = [call for call in COUNTED[step](size).exchanges if call.size >= SMALLEST]
+    assert [call.kind for call in calls] == [call.kind for call in derived]
+    padding = size * 8
+    for call, other in zip(calls, derived, strict=True):
+        assert other.size <= call.size <= other.size + padding, call
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_products_have_the_flops_of_the_formulas(size: int) -> None:
+    """Of the gradient; a recall leaves out what it can."""
+    memory = AssociativeMemory(**MEMORY)
+    items, weights = (column[::size] for column in memory.population())
+    weight = torch.eye(DIM)
+    batch = Batch(items, weights)
+    flops = flops_of(lambda: memory.loss_and_gradient(weight, batch))
+    assert flops == ways.gradient_flops(memory.num_items, DIM) / size
+    recall = flops_of(lambda: memory.recall(weight, items))
+    assert recall <= ways.recall_flops(memory.num_items, DIM) / size
+
+
+def flops_of(function: Callable[[], object]) -> int:
+    """Flops of all matrix products that a function computes."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+        function()
+    flops = 0
+    for event in profiler.events():
+        if event.name in ("aten::mm", "aten::addmm", "aten::addmm_"):
+            (rows, inner), (_, columns) = event.input_shapes["add" in event.name :][:2]
+            flops += 2 * rows * inner * columns
+    return flops
