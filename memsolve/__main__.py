@@ -1,5 +1,6 @@
 """`python -m memsolve` and the command `memsolve`; an interruption prints one line, always."""
 
+import os
 import sys
 
 from memsolve import startup
@@ -32,7 +33,10 @@ def _run_on_ranks(arguments: list[str]) -> int:
         return _run(arguments)
     from memsolve.ranks.start import run_on_first_rank
 
-    return run_on_first_rank(lambda: _run(arguments)) or 0
+    status = run_on_first_rank(lambda: _run(arguments)) or 0
+    if status:  # all is flushed; to unload torch would take a second, in which other ranks wait
+        os._exit(status)
+    return status
 
 
 def _run(arguments: list[str]) -> int:
