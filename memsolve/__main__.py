@@ -24,6 +24,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would interrupt the exit
         with suppress(OSError):  # the terminal may be gone
             print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
+    if status and startup.number_of_ranks() > 1:
+        os._exit(status)  # all is flushed; to unload torch takes a second, in which ranks wait
     sys.exit(status)
 
 
@@ -33,10 +35,7 @@ def _run_on_ranks(arguments: list[str]) -> int:
         return _run(arguments)
     from memsolve.ranks.start import run_on_first_rank
 
-    status = run_on_first_rank(lambda: _run(arguments)) or 0
-    if status:  # all is flushed; to unload torch would take a second, in which other ranks wait
-        os._exit(status)
-    return status
+    return run_on_first_rank(lambda: _run(arguments)) or 0
 
 
 def _run(arguments: list[str]) -> int:
