@@ -1,5 +1,6 @@
 """`python -m memsolve` and the command `memsolve`; an interruption prints one line, always."""
 
+import os
 import sys
 
 from memsolve import startup
@@ -23,6 +24,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would interrupt the exit
         with suppress(OSError):  # the terminal may be gone
             print(f"memsolve: interrupted; {_advice(sys.argv[1:])}", file=sys.stderr)
+    if status and startup.number_of_ranks() > 1:
+        os._exit(status)  # all is flushed; to unload torch takes a second, in which ranks wait
     sys.exit(status)
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from memsolve import InputError, startup
+from memsolve.__main__ import main
 from memsolve.engine.results.load import load_summary
 from memsolve.ranks.memory import uninterrupted
 from memsolve.ranks.operations import check_device
@@ -125,6 +126,25 @@ def test_ranks_are_those_of_torchrun(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert startup.number_of_ranks() == number
+
+
+@pytest.mark.parametrize(("status", "words"), [(130, "memsolve: interrupted; what is"), (2, "")])
+def test_rank_0_says_that_it_was_interrupted_and_ends_at_once(
+    status: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(startup, "number_of_ranks", lambda: 2)
+    monkeypatch.setattr("memsolve.ranks.start.run_on_first_rank", lambda _: status)
+    monkeypatch.setattr(sys, "argv", ["memsolve", "capacity"])
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert end.value.code == status
+    assert capsys.readouterr().err.startswith(words)
 
 
 @contextmanager
