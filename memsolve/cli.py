@@ -107,12 +107,13 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
         run_options = {name: texts.pop(name) for name, _, _ in RUN_PARAMETERS}
         if to is not None and add is None:
             raise InputError("--to is the finished study of --add; give both, or none")
+        grid = type(study.grid).parse(texts)  # before anything is started
         with _executor(run_options.pop("jobs"), run_options.pop("scheduler")) as executor:
             run_options["executor"] = executor
             if add is not None:
                 summary = _run_added(study, texts, split(add), out, to, run_options)
             else:
-                summary = _run(study, texts, out, run_options)
+                summary = _run(study, grid, out, run_options)
         if machine := [failure for failure in summary.failed if failure.machine]:
             raise MachineError(format_unfinished(study.name, machine))
 
@@ -154,14 +155,11 @@ def _grid_parameters(grid: Grid) -> Parameters:
 
 
 def _run(
-    study: AnyStudy,
-    texts: Mapping[str, str | None],
-    out: Path | None,
-    run_options: Mapping[str, Any],
+    study: AnyStudy, grid: Grid, out: Path | None, run_options: Mapping[str, Any]
 ) -> Summary[Any]:
-    """Run a study with the grid that the texts of its options describe."""
+    """Run a study, and report it."""
     folder = out or Path("results", study.name)
-    summary = run_study(study, type(study.grid).parse(texts), out=folder, **run_options)
+    summary = run_study(study, grid, out=folder, **run_options)
     _print([(study, summary)], folder / REPORT)
     return summary
 

@@ -28,7 +28,7 @@ WAIT = 5.0
 """Seconds between looks whether a scheduler has workers."""
 
 METHOD = "forkserver" if os.name == "posix" else "spawn"
-"""How processes start: from a server that imports torch once for all of them, where there is one."""
+"""How processes start: where there is a fork, from a server that imports torch once for all."""
 
 CONFIG: Mapping[str, Any] = {
     "distributed.worker.multiprocessing-method": METHOD,
