@@ -109,12 +109,14 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
         run_options = {name: texts.pop(name) for name, _, _ in RUN_PARAMETERS}
         if to is not None and add is None:
             raise InputError("--to is the finished study of --add; give both, or none")
-        with _executor(run_options.pop("jobs"), run_options.pop("scheduler")) as executor:
-            run_options["executor"] = executor
+        grid = type(study.grid).parse(texts)  # before anything is started
+        jobs, scheduler = run_options.pop("jobs"), run_options.pop("scheduler")
+        with _executor(jobs, scheduler) as executor:
+            run_options |= {"executor": executor, "processes": max(jobs, ranks.on_this_machine())}
             if add is not None:
                 summary = _run_added(study, texts, split(add), out, to, run_options)
             else:
-                summary = _run(study, texts, out, run_options)
+                summary = _run(study, grid, out, run_options)
         if machine := [failure for failure in summary.failed if failure.machine]:
             raise MachineError(format_unfinished(study.name, machine))
 
@@ -157,14 +159,11 @@ def _grid_parameters(grid: Grid) -> Parameters:
 
 
 def _run(
-    study: AnyStudy,
-    texts: Mapping[str, str | None],
-    out: Path | None,
-    run_options: Mapping[str, Any],
+    study: AnyStudy, grid: Grid, out: Path | None, run_options: dict[str, Any]
 ) -> Summary[Any]:
-    """Run a study with the grid that the texts of its options describe."""
-    folder, grid = out or Path("results", study.name), type(study.grid).parse(texts)
-    progress = _progress(study, grid)
+    """Run a study, and report it."""
+    folder = out or Path("results", study.name)
+    progress = _progress(study, grid, run_options.pop("processes"))
     summary = run_study(study, grid, out=folder, progress=progress, **run_options)
     _print([(study, summary)], folder / REPORT)
     return summary
@@ -176,7 +175,7 @@ def _run_added(
     optimizers: Sequence[str],
     out: Path | None,
     finished: Path | None,
-    run_options: Mapping[str, Any],
+    run_options: dict[str, Any],
 ) -> Summary[Any]:
     """Measure further optimizers as a finished study was measured, and report them in one table."""
     folder = out or Path("results", f"{study.name}-added")
@@ -187,14 +186,14 @@ def _run_added(
         raise InputError(f"--out and --to are both {folder}; expected another folder")
     grid = grid_like(study, finished, optimizers, texts)
     refuse_foreign(folder, [REPORT])
-    progress = _progress(study, grid)
+    progress = _progress(study, grid, run_options.pop("processes"))
     summary = run_without_report(study, grid, folder, progress=progress, **run_options)
     merged = merge([(finished, study, load_summary(study, finished)), (folder, study, summary)])
     _print(merged, write_report(merged, folder))
     return summary
 
 
-def _progress(study: AnyStudy, grid: Grid, processes: int = 1) -> Progress:
+def _progress(study: AnyStudy, grid: Grid, processes: int) -> Progress:
     """A bar, and before the first cell the memory that cells will take, where it is not small."""
     peaks = [study.peak(study.complete(grid))]
 

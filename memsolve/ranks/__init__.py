@@ -5,6 +5,7 @@ frequent and rare ones are spread evenly. Every operation of a memory is a sum o
 answer an item, so each rank calls the ordinary methods of `AssociativeMemory` with its share.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,11 @@ _current: "FirstRank | None" = None
 def current() -> "FirstRank | None":
     """Rank 0's connection to the other ranks; None in a process that runs alone."""
     return _current
+
+
+def on_this_machine() -> int:
+    """The number of ranks on this machine; 1 for a process that runs alone."""
+    return 1 if _current is None else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def refuse_other_processes(option: str) -> None:

@@ -27,8 +27,11 @@ CONNECT = 10.0
 WAIT = 5.0
 """Seconds between looks whether a scheduler has workers."""
 
+METHOD = "forkserver" if os.name == "posix" else "spawn"
+"""How processes start: where there is a fork, from a server that imports torch once for all."""
+
 CONFIG: Mapping[str, Any] = {
-    "distributed.worker.multiprocessing-method": "forkserver",  # imports torch once for all
+    "distributed.worker.multiprocessing-method": METHOD,
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ": {},  # see `_environment`
     "distributed.scheduler.allowed-failures": 1,  # a cell is then measured alone
@@ -63,7 +66,9 @@ def processes(jobs: int) -> Iterator[Executor]:
         raise RangeError(f"--jobs is {jobs!r}; expected a whole number of processes, at least 1")
     dask, distributed = _import_dask()
     with dask.config.set(CONFIG), _environment():
-        distributed.utils.get_mp_context().set_forkserver_preload([PRELOAD])
+        context = distributed.utils.get_mp_context()
+        if METHOD == "forkserver":
+            context.set_forkserver_preload([PRELOAD])
         with blocked_interrupts():  # the threads of the cluster, and its processes
             cluster = distributed.SpecCluster(
                 workers={job: _worker(distributed.Nanny, job) for job in range(jobs)},

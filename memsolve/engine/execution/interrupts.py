@@ -8,6 +8,9 @@ from contextlib import contextmanager
 @contextmanager
 def blocked_interrupts() -> Iterator[None]:
     """Block interrupts in this thread, and in threads and processes that are started meanwhile."""
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -21,7 +21,7 @@ from memsolve.engine.execution.choose import default_runner
 from memsolve.engine.execution.process_settings import put
 from memsolve.engine.execution.runner import Runner
 from memsolve.environment import Environment, environment
-from memsolve.faults import WorkerError, format_error
+from memsolve.faults import WorkerError, format_error, is_interrupt
 from memsolve.importing import FOLDER
 from memsolve.version import version_of
 
@@ -134,7 +134,9 @@ def run_task(context: bytes, call: bytes) -> bytes:
                 values.append(value)  # noqa: PERF402 - those before an error count
         except InputError as failure:
             error = failure
-        except BaseException:
+        except BaseException as failure:
+            if is_interrupt(failure):
+                raise
             error = RuntimeError(f"in {worker_name()}:\n{traceback.format_exc()}")
         here = _environment(device) | {name: version_of(name) for name in packages}
         return dumps(Answer(values, error, here, worker_name(), start, time.time()))
