@@ -50,11 +50,11 @@ def cost(dim: int) -> float:
     return (dim / max(DIMS)) ** 3
 
 
-def tuned_study(generator: random.Random) -> list[Key]:
+def tuned_study(generator: random.Random, spread: float = SPREAD) -> list[Key]:
     """The keys of a study that tunes 24 candidates: 12, then three rounds of four."""
 
     def run(dim: int) -> Run:
-        return Run(cost(dim), cost(dim) * math.exp(SPREAD * generator.gauss(0, 1)))
+        return Run(cost(dim), cost(dim) * math.exp(spread * generator.gauss(0, 1)))
 
     sizes = [FIRST, *[PER_ROUND] * ROUNDS]
     keys = itertools.product(range(OPTIMIZERS * ALPHAS), DIMS)
@@ -99,9 +99,16 @@ def efficiency(keys: Sequence[Key], workers: int) -> float:
 
 def efficiencies(workers: int) -> dict[str, float]:
     """Of a sweep of one step, and of a tuned one both ways, by name."""
-    studies = [tuned_study(random.Random(draw)) for draw in range(DRAWS)]
     return {
         "one step, no tuning": efficiency(one_step_study(), workers),
+        **tuned_efficiencies(workers),
+    }
+
+
+def tuned_efficiencies(workers: int, spread: float = SPREAD) -> dict[str, float]:
+    """Of a tuned sweep both ways, by name."""
+    studies = [tuned_study(random.Random(draw), spread) for draw in range(DRAWS)]
+    return {
         "tuning, key by key": fmean(efficiency(keys, workers) for keys in studies),
         "tuning, all keys by rounds": fmean(
             efficiency(with_barrier(keys), workers) for keys in studies

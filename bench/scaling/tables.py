@@ -1,6 +1,6 @@
 """The tables of `docs/scaling.md`, in Markdown; `python -m bench.readme` writes them."""
 
-from bench.scaling.sweep import efficiencies
+from bench.scaling.sweep import efficiencies, tuned_efficiencies
 from bench.scaling.ways import (
     Way,
     efficiency,
@@ -14,6 +14,7 @@ from bench.scaling.ways import (
 )
 
 WORKERS = 1, 2, 4, 16, 64, 256, 1024
+SPREADS, SPREAD_WORKERS = (0.0, 0.25, 0.5, 1.0), 64
 GPUS = 2, 4, 8, 16, 64, 256, 1024
 
 WAYS: dict[str, Way] = {
@@ -34,6 +35,13 @@ def sweeps_table() -> str:
     columns = [efficiencies(workers) for workers in WORKERS]
     rows = [[name, *(f"{column[name]:.2f}" for column in columns)] for name in columns[0]]
     return _table(["workers", *map(str, WORKERS)], rows)
+
+
+def spreads_table() -> str:
+    """The efficiency of a tuned sweep on 64 workers, by the spread of the runs' times."""
+    columns = [tuned_efficiencies(SPREAD_WORKERS, spread) for spread in SPREADS]
+    rows = [[name, *(f"{column[name]:.2f}" for column in columns)] for name in columns[0]]
+    return _table([f"spread of times, {SPREAD_WORKERS} workers", *map(str, SPREADS)], rows)
 
 
 def ways_table() -> str:
