@@ -30,7 +30,7 @@ PART_ROWS, PART_BYTES = 1 << 16, 1 << 28
 HELD_BYTES = {"cpu": 1 << 31}
 """Size up to which the two tables of a memory are held, by type of device."""
 
-HELD_BYTES_OF_GPU = 1 << 35
+HELD_BYTES_OF_GPU = 1 << 33
 """The same of any other device."""
 
 
