@@ -75,8 +75,9 @@ class AssociativeMemory:
         num_items: number of facts `N`, at least 1.
         dim: embedding dimension `d`, at least 1.
         alpha: exponent of the frequencies, above 1.
-        seed: of the embeddings. The same seed, device type and dtype give the same numbers; with
-            another anisotropy, a linear map of them.
+        seed: of the embeddings. The same seed, device type and dtype give the same numbers with
+            the same version of torch, on a GPU whatever its size (`memsolve.normals.BlockSource`);
+            with another anisotropy, a linear map of them.
         anisotropy: `kappa` of the input embeddings, at least 0; 0 is isotropic.
         output_anisotropy: `kappa` of the output embeddings, likewise.
         device: of the embeddings; default the CPU.

@@ -30,7 +30,7 @@ PART_ROWS, PART_BYTES = 1 << 16, 1 << 28
 HELD_BYTES = {"cpu": 1 << 31}
 """Size up to which the two tables of a memory are held, by type of device."""
 
-HELD_BYTES_OF_GPU = 1 << 35
+HELD_BYTES_OF_GPU = 1 << 33
 """The same of any other device."""
 
 
@@ -81,7 +81,7 @@ class Table(ABC):
     def map_parts(self, function: Callable[[int, Tensor], T]) -> Iterator[T]:
         """The values of a function of the first row of each part and of its rows (R, d).
 
-        A part is forgotten before the next is drawn.
+        Rows are valid until the next part: all may be drawn into one buffer.
         """
         for start, stop in self.bounds:
             yield function(start, self.part(start, stop))
@@ -138,23 +138,33 @@ class DrawnTable(Table):
 
     def rows(self, items: Tensor) -> Tensor:
         """Draw the tiles that hold an item, each once."""
-        rows = self._empty(len(items))
         ordered, order = items.sort()
         starts = torch.tensor(self._starts, device=self.device)
         tiles = torch.searchsorted(starts, ordered, right=True) - 1
         tiles, counts = torch.unique_consecutive(tiles, return_counts=True)
+        rows, begin = self._empty(len(items)), 0
         buffer = self._empty(max(map(sub, self._stops, self._starts)))
-        begin = 0
         for tile, count in zip(tiles.tolist(), counts.tolist(), strict=True):
             within = slice(begin, begin + count)
             drawn = self._draw(tile, buffer[: self._stops[tile] - self._starts[tile]])
-            rows[order[within]] = drawn[ordered[within] - self._starts[tile]]
+            torch.index_select(drawn, 0, ordered[within] - self._starts[tile], out=rows[within])
             begin += count
-        return rows
+        if torch.equal(ordered, items):
+            return rows
+        return torch.empty_like(rows).index_copy_(0, order, rows)
 
     def part(self, start: int, stop: int) -> Tensor:
         """Draw the tiles from `start` to `stop`."""
-        part = self._empty(stop - start)
+        return self._draw_part(start, self._empty(stop - start))
+
+    def map_parts(self, function: Callable[[int, Tensor], T]) -> Iterator[T]:
+        """Draw each part into the memory of the last; with new memory the heap would grow."""
+        buffer = self._empty(max(stop - start for start, stop in self.bounds))
+        for start, stop in self.bounds:
+            yield function(start, self._draw_part(start, buffer[: stop - start]))
+
+    def _draw_part(self, start: int, part: Tensor) -> Tensor:
+        stop = start + len(part)
         tiles = range(bisect_left(self._starts, start), bisect_left(self._starts, stop))
         for tile in tiles:
             self._draw(tile, part[self._starts[tile] - start : self._stops[tile] - start])

@@ -24,7 +24,10 @@ def expected_distinct_items(frequencies: Tensor, batch_sizes: Tensor) -> Tensor:
         (K,) float64.
     """
     missed = torch.log1p(-frequencies)
-    return torch.stack([-torch.expm1(size * missed).sum() for size in batch_sizes])
+    buffer = torch.empty_like(missed)  # one: the heap would grow by an array for every batch size
+    return torch.stack(
+        [-torch.mul(missed, size, out=buffer).expm1_().sum() for size in batch_sizes]
+    )
 
 
 def limit(dim: int, num_items: int) -> float:

@@ -5,13 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from memsolve import AssociativeMemory
+from memsolve import AssociativeMemory, normals
 from memsolve.engine.cell import Cell
 from memsolve.study import capacity
 
 pytest.importorskip("triton")
 
 from tests.faked_gpu import check, faked_gpu
+
+
+@pytest.fixture(autouse=True)
+def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few draws, each of which takes a millisecond without drawing anything."""
+    monkeypatch.setattr(normals, "BLOCK", 1 << 28)
 
 
 @pytest.mark.parametrize("dim", [64, 1024])

@@ -9,6 +9,7 @@ from memsolve_kernels.errors import InputError
 from memsolve.engine.cell import Cell
 from memsolve.engine.grid import Grid
 from memsolve.faults import MachineError, OutOfMemoryError, StepError, format_bytes, machine_error
+from memsolve.tables import holds_tables
 
 
 def with_cell_size(
@@ -17,12 +18,16 @@ def with_cell_size(
     """The error; if memory ran out, with the size of the cell and what to lower."""
     if not isinstance(error, OutOfMemoryError):
         return error
-    embeddings = 2 * cell.num_items * cell.dim * getattr(torch, grid.dtype).itemsize
+    shape, dtype = (cell.num_items, cell.dim), getattr(torch, grid.dtype)
+    held = ""
+    if holds_tables(shape, dtype, torch.device(grid.device)):
+        embeddings = format_bytes(2 * cell.num_items * cell.dim * dtype.itemsize)
+        held = f"; the embeddings alone take {embeddings}"
     batch = "population" if cell.batch_size is None else f"batch of {cell.batch_size}"
     single = "" if grid.dtype == "float32" else ", or take --dtype float32"
     return OutOfMemoryError(
-        f"{error} (d = {cell.dim}, N = {cell.num_items}, {batch}; the embeddings alone take "
-        f"{format_bytes(embeddings)}); lower --num-items, --dims or --batch-sizes{single}"
+        f"{error} (d = {cell.dim}, N = {cell.num_items}, {batch}{held}); lower --num-items, --dims "
+        f"or --batch-sizes{single}"
     )
 
 
