@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from memsolve_kernels.errors import InputError
 
     from memsolve.api import run
-    from memsolve.problem import AssociativeMemory, Batch, Curvature
+    from memsolve.frequencies import Batch
+    from memsolve.problem import AssociativeMemory, Curvature
     from memsolve.recall import Recall
     from memsolve.study.registry import load
 
@@ -28,7 +29,7 @@ __all__ = [
 
 _HOMES = {
     "AssociativeMemory": "memsolve.problem",
-    "Batch": "memsolve.problem",
+    "Batch": "memsolve.frequencies",
     "Curvature": "memsolve.problem",
     "InputError": "memsolve_kernels.errors",
     "Recall": "memsolve.recall",

@@ -7,7 +7,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from memsolve.problem import AssociativeMemory, Batch
+    from memsolve.frequencies import Batch
+    from memsolve.problem import AssociativeMemory
 
 
 def loss_of_parts(memory: "AssociativeMemory", weight: Tensor, batch: "Batch") -> Tensor:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from memsolve.problem import AssociativeMemory, Batch, Curvature
+from memsolve.frequencies import Batch
+from memsolve.problem import AssociativeMemory, Curvature
 
 
 @dataclass

@@ -1,38 +1,26 @@
 """The associative memory: random embeddings, power-law frequencies, loss and gradient."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from memsolve_kernels import Retrieval, softmax_loss
-from memsolve_kernels.errors import DeviceError, DtypeError, NonFiniteError, RangeError, ShapeError
-from memsolve_kernels.modes import is_readable
+from memsolve_kernels.errors import DtypeError, RangeError
 from torch import Tensor
 
 from memsolve import passes
 from memsolve.differentiable import loss_of_parts
-from memsolve.embeddings import check_anisotropy, size_errors
+from memsolve.embeddings import check_anisotropy
+from memsolve.frequencies import Batch, check_at_least_one, draw, power_law
+from memsolve.memory_checks import check_batch, check_items
 from memsolve.normals import normal_source
 from memsolve.recall import Recall, recovered_items
 from memsolve.tables import HeldTable, draw_tables, holds_tables, rows_at_once
 
 MOMENT_ROWS = 1 << 14
 """Items at a time in `gradient_moments`, whose products have three factors."""
-
-
-class Batch(NamedTuple):
-    """A batch as distinct items with weights; its cost grows with `B^(1/alpha)`, not `B` (derived).
-
-    Attributes:
-        items: (U,) int64, increasing; item 0 has rank 1, the most frequent.
-        weights: (U,) in the memory's dtype, `count / B` or the frequencies; they sum to 1.
-    """
-
-    items: Tensor
-    weights: Tensor
 
 
 class Curvature(NamedTuple):
@@ -108,8 +96,8 @@ class AssociativeMemory:
         dtype: torch.dtype | None = None,
         hold_tables: bool | None = None,
     ) -> None:
-        _check_at_least_one("num_items", num_items)
-        _check_at_least_one("dim", dim)
+        check_at_least_one("num_items", num_items)
+        check_at_least_one("dim", dim)
         dtype = torch.float64 if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise DtypeError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
@@ -190,22 +178,13 @@ class AssociativeMemory:
         return self._outputs.sum_parts(product) / self.num_items
 
     def sample(self, batch_size: int, generator: torch.Generator | None = None) -> Batch:
-        """Draw `batch_size` items i.i.d. from the frequencies.
-
-        The counts of all items are one multinomial draw, so the cost is of order `N` for any batch
-        size.
+        """Draw `batch_size` items i.i.d. from the frequencies, at a cost of order `N` for any.
 
         Args:
             batch_size: `B`, at least 1.
             generator: a CPU generator; default torch's global one.
         """
-        _check_at_least_one("batch_size", batch_size)
-        if batch_size > 1 << 62:
-            raise RangeError(f"batch_size is {batch_size}; expected at most 2^62")
-        seed = torch.randint(2**63 - 1, (), generator=generator)
-        counts = np.random.default_rng(int(seed)).multinomial(batch_size, self.frequencies.numpy())
-        (items,) = np.nonzero(counts)
-        return self._batch(torch.from_numpy(items), torch.from_numpy(counts[items] / batch_size))
+        return self._batch(*draw(self.frequencies, batch_size, generator))
 
     def population(self) -> Batch:
         """All items with their frequencies: the batch of infinite size."""
@@ -213,7 +192,7 @@ class AssociativeMemory:
 
     def loss(self, weight: Tensor, batch: Batch) -> Tensor:
         """Loss of `weight` (d, d) on `batch`, a scalar; differentiable twice in `weight`."""
-        self._check(batch, weight=weight)
+        check_batch(self, batch, weight=weight)
         if not self._outputs.is_one_part:
             return loss_of_parts(self, weight, batch)
         queries = self._inputs.rows(batch.items) @ weight.T
@@ -226,7 +205,7 @@ class AssociativeMemory:
 
     def loss_and_gradient(self, weight: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss, a scalar, and gradient, (d, d), in one pass; computed without autograd."""
-        self._check(batch, weight=weight)
+        check_batch(self, batch, weight=weight)
         loss, gradient = weight.new_zeros(()), torch.zeros_like(weight)
         for items, weights in self._chunks(batch, queries=True):
             inputs = self._inputs.rows(items)
@@ -237,7 +216,7 @@ class AssociativeMemory:
 
     def hvp(self, weight: Tensor, direction: Tensor, batch: Batch) -> Tensor:
         """The Hessian of the loss at `weight`, times `direction`; all (d, d). No autograd."""
-        self._check(batch, weight=weight, direction=direction)
+        check_batch(self, batch, weight=weight, direction=direction)
         product = torch.zeros_like(weight)
         for items, weights in self._chunks(batch, queries=True):
             inputs = self._inputs.rows(items)
@@ -249,7 +228,7 @@ class AssociativeMemory:
 
     def gradient_at_zero(self, batch: Batch) -> Tensor:
         """Gradient (d, d) at `W = 0`, where the softmax is uniform, in closed form (derived)."""
-        self._check(batch)
+        check_batch(self, batch)
         gradient = self._zero()
         for items, weights in self._chunks(batch):
             gradient.addmm_(self._by_query_at_zero(items, weights).T, self._inputs.rows(items))
@@ -261,7 +240,7 @@ class AssociativeMemory:
         The Hessian at another `weight` (d, d) does not factorize. With a weight, the factors are an
         approximation of it: items count by their error `1 - p` at that weight.
         """
-        self._check(batch, **({} if weight is None else {"weight": weight}))
+        check_batch(self, batch, **({} if weight is None else {"weight": weight}))
         moment = self._zero()
         for items, weights in self._chunks(batch, queries=weight is not None):
             inputs = self._inputs.rows(items)
@@ -285,7 +264,7 @@ class AssociativeMemory:
                 Default all.
         """
         items = self._items_or_all(items)
-        self._check_arguments(items, {} if weight is None else {"weight": weight})
+        check_items(self, items, {} if weight is None else {"weight": weight})
         mean, left, right = self._zero(), self._zero(), self._zero()
         frequencies = self.frequencies.to(mean)
         for part in items.split(MOMENT_ROWS):
@@ -298,7 +277,7 @@ class AssociativeMemory:
 
     def retrieval(self, weight: Tensor, items: Tensor) -> Retrieval:
         """How `weight` (d, d) retrieves items (M,) int64: margins, ranks and losses, each (M,)."""
-        self._check_arguments(items, {"weight": weight})
+        check_items(self, items, {"weight": weight})
         parts = [
             passes.retrieve(self._inputs.rows(part) @ weight.T, self._outputs, part)
             for part in items.split(self._items_at_once(queries=True))
@@ -316,7 +295,7 @@ class AssociativeMemory:
             items: (M,) int64, the items to evaluate; default all.
         """
         items = self._items_or_all(items)
-        self._check_arguments(items, {"weight": weight})
+        check_items(self, items, {"weight": weight})
         if not (items[1:] > items[:-1]).all():
             items = torch.unique(items)
         return Recall(items, recovered_items(weight, self._inputs, self._outputs, items))
@@ -353,76 +332,3 @@ class AssociativeMemory:
 
     def _batch(self, items: Tensor, weights: Tensor) -> Batch:
         return Batch(items.to(self.device), weights.to(self.device, self.dtype))
-
-    def _check(self, batch: Batch, **matrices: Tensor) -> None:
-        """Check the arguments of a method: a batch, and matrices (d, d) by name."""
-        items, weights = batch
-        if items.ndim != 1 or items.shape != weights.shape:
-            raise ShapeError(
-                f"batch.items has shape {tuple(items.shape)} and batch.weights "
-                f"{tuple(weights.shape)}; expected the same (U,)"
-            )
-        self._check_items("batch.items", items)
-        self._check_matrices(matrices)
-        self._check_values("batch.items", items, {"batch.weights": weights, **matrices})
-
-    def _check_arguments(self, items: Tensor, matrices: Mapping[str, Tensor]) -> None:
-        """Check items (M,) and matrices (d, d) by name."""
-        self._check_items("items", items)
-        self._check_matrices(matrices)
-        self._check_values("items", items, matrices)
-
-    def _check_matrices(self, matrices: Mapping[str, Tensor]) -> None:
-        for name, matrix in matrices.items():
-            if matrix.shape != (self.dim, self.dim):
-                raise ShapeError(
-                    f"{name} has shape {tuple(matrix.shape)}; expected {(self.dim, self.dim)}"
-                )
-            if matrix.dtype != self.dtype:
-                raise DtypeError(f"{name} is {matrix.dtype}; the memory is {self.dtype}")
-            self._check_device(name, matrix)
-
-    def _check_items(self, name: str, items: Tensor) -> None:
-        if items.dtype != torch.int64:
-            raise DtypeError(f"{name} is {items.dtype}; expected torch.int64")
-        self._check_device(name, items)
-
-    def _check_device(self, name: str, tensor: Tensor) -> None:
-        if tensor.device != self.device:
-            raise DeviceError(f"{name} is on {tensor.device}; the memory on {self.device}")
-
-    def _check_values(self, name: str, items: Tensor, numbers: Mapping[str, Tensor]) -> None:
-        """Check the range of items, and that numbers are finite, if all can be read."""
-        if not is_readable(items, *numbers.values()):
-            return
-        for number_name, tensor in numbers.items():
-            if not tensor.isfinite().all():
-                raise NonFiniteError(f"{number_name} holds NaN or infinity")
-        if len(items) and not 0 <= int(items.min()) <= int(items.max()) < self.num_items:
-            raise RangeError(
-                f"{name} runs from {int(items.min())} to {int(items.max())}; "
-                f"expected [0, {self.num_items})"
-            )
-
-
-def power_law(num_items: int, alpha: float) -> Tensor:
-    """Frequencies `p_i = i^-alpha / Z`, (N,) float64, rank 1 first.
-
-    Raises:
-        RangeError: `alpha` is not above 1, or so large that the smallest frequency underflows.
-    """
-    if not (isinstance(alpha, Real) and 1 < alpha < float("inf")):
-        raise RangeError(f"alpha is {alpha!r}; expected a finite number above 1")
-    if float(num_items) ** -alpha < torch.finfo(torch.float64).tiny:
-        raise RangeError(
-            f"alpha is {alpha}: the frequency of item {num_items} underflows; "
-            "choose a smaller alpha or fewer items"
-        )
-    with size_errors(f"{num_items} frequencies"):
-        frequencies = torch.arange(1, num_items + 1, dtype=torch.float64) ** -alpha
-    return frequencies / frequencies.sum()
-
-
-def _check_at_least_one(name: str, value: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise RangeError(f"{name} is {value!r}; expected an integer of at least 1")

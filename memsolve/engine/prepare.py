@@ -22,9 +22,9 @@ from memsolve.faults import (
     format_bytes,
     machine_error,
 )
+from memsolve.frequencies import power_law
 from memsolve.optimizers.identity import Identity
 from memsolve.optimizers.probe import ProbeResult, identify, probe
-from memsolve.problem import power_law
 
 G = TypeVar("G", bound=Grid)
 T = TypeVar("T")

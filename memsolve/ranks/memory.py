@@ -16,7 +16,9 @@ from torch import Tensor
 from memsolve.differentiable import loss_of_parts
 from memsolve.environment import environment
 from memsolve.faults import RankError
-from memsolve.problem import AssociativeMemory, Batch, Curvature, GradientMoments
+from memsolve.frequencies import Batch
+from memsolve.memory_checks import check_batch, check_items
+from memsolve.problem import AssociativeMemory, Curvature, GradientMoments
 from memsolve.ranks.group import Group
 from memsolve.ranks.operations import Arguments, Creation, Operation, check_device
 from memsolve.recall import Recall
@@ -151,21 +153,21 @@ class SharedMemory(AssociativeMemory):
 
     def recall(self, weight: Tensor, items: Tensor | None = None) -> Recall:
         """The items that `weight` (d, d) recovers; see `AssociativeMemory`."""
-        self._check_arguments(self._items_or_all(items), {"weight": weight})
+        check_items(self, self._items_or_all(items), {"weight": weight})
         distinct = None if items is None else torch.unique(items)
         (recovered,) = self._run("recall", Arguments(distinct, None, [weight]), weighted=False)
         return Recall(self._items_or_all(distinct), recovered)
 
     def _sum(self, name: str, batch: Batch, **matrices: Tensor) -> list[Tensor]:
         """Perform an operation of a batch."""
-        self._check(batch, **matrices)
+        check_batch(self, batch, **matrices)
         is_population = batch is self._population
         items, weights = (None, None) if is_population else batch
         return self._run(name, Arguments(items, weights, [*matrices.values()]), weighted=True)
 
     def _of_items(self, name: str, items: Tensor | None, **matrices: Tensor) -> list[Tensor]:
         """Perform an operation of items, default all."""
-        self._check_arguments(self._items_or_all(items), matrices)
+        check_items(self, self._items_or_all(items), matrices)
         return self._run(name, Arguments(items, None, [*matrices.values()]), weighted=False)
 
     def _run(self, name: str, arguments: Arguments, *, weighted: bool) -> list[Tensor]:

@@ -9,7 +9,8 @@ from memsolve_kernels.errors import DeviceError, InputError
 from torch import Tensor
 
 from memsolve.environment import Environment, environment
-from memsolve.problem import AssociativeMemory, Batch
+from memsolve.frequencies import Batch
+from memsolve.problem import AssociativeMemory
 from memsolve.ranks.group import Group
 
 Function = Callable[..., Sequence[Tensor]]

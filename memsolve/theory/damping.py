@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from memsolve.problem import power_law
+from memsolve.frequencies import power_law
 from memsolve.theory.laws import Law
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from memsolve.problem import power_law
+from memsolve.frequencies import power_law
 from memsolve.theory.laws import Law
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from memsolve.faults import StepError, attribute_errors
+from memsolve.frequencies import Batch
 from memsolve.objective import Objective
-from memsolve.problem import Batch
 from memsolve.training.step import Closure, take_step
 
 HEADROOM = 2.0**20

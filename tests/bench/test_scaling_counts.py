@@ -17,8 +17,9 @@ from torch.profiler import ProfilerActivity, profile
 from bench.scaling import ways
 from bench.scaling.ways import ITEMS_PER_DIM, Exchange
 from memsolve import ranks
+from memsolve.frequencies import Batch
 from memsolve.optim import Muon
-from memsolve.problem import AssociativeMemory, Batch
+from memsolve.problem import AssociativeMemory
 from memsolve.ranks.group import Group
 from memsolve.ranks.serve import run_or_serve
 from tests.ranks import run_ranks

@@ -13,10 +13,10 @@ from memsolve.cli import run_command
 from memsolve.engine import Summary
 from memsolve.engine.results.merge import merge
 from memsolve.engine.run import run
+from memsolve.frequencies import Batch
 from memsolve.objective import Objective
 from memsolve.optim import Muon
 from memsolve.optimizers.registry import resolve
-from memsolve.problem import Batch
 from memsolve.report import write_report
 from memsolve.study import Grid, capacity, damping, load, precision
 from memsolve.study.one_step.base import draw_batch, laws, methods

@@ -29,9 +29,9 @@ from memsolve.examples.factual_recall.order_agreement import agreement_by_proble
 from memsolve.examples.factual_recall.point import RecallPoint
 from memsolve.examples.factual_recall.training import RecallTask, measure_recall
 from memsolve.faults import StepError
+from memsolve.frequencies import power_law
 from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.registry import builder
-from memsolve.problem import power_law
 from memsolve.study import load
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import Problem

@@ -11,7 +11,8 @@ from memsolve import InputError, theory
 from memsolve.cli import run_command
 from memsolve.engine import Grid, Summary
 from memsolve.engine.run import run
-from memsolve.problem import AssociativeMemory, power_law
+from memsolve.frequencies import power_law
+from memsolve.problem import AssociativeMemory
 from memsolve.recall import Recall
 from memsolve.report.drawing import figure_style
 from memsolve.study import load, noise_scale, saturation

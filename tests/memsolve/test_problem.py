@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memsolve import AssociativeMemory, Batch, InputError
-from memsolve.problem import power_law
+from memsolve.frequencies import power_law
 
 
 @pytest.fixture

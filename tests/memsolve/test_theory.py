@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.special import gamma, zeta
 
 from memsolve import AssociativeMemory, theory
+from memsolve.frequencies import power_law
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import resolve
-from memsolve.problem import power_law
 
 ALPHAS = st.floats(1.05, 3)
 

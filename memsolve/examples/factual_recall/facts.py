@@ -7,7 +7,7 @@ import torch
 from memsolve_kernels.errors import RangeError
 from torch import Tensor
 
-from memsolve.problem import power_law
+from memsolve.frequencies import power_law
 from memsolve.theory import expected_distinct_items
 
 NUM_RELATIONS = 4

@@ -14,9 +14,10 @@ from torch.optim import AdamW, Optimizer
 from memsolve.examples.factual_recall.facts import Prompts
 from memsolve.examples.factual_recall.model import FactModel
 from memsolve.faults import StepError, attribute_errors
+from memsolve.frequencies import Batch
 from memsolve.objective import Objective
 from memsolve.optimizers.construct import GROUP
-from memsolve.problem import AssociativeMemory, Batch
+from memsolve.problem import AssociativeMemory
 from memsolve.training import Builder, Parameters, take_step
 
 UNIT_STEP = 1 / 32

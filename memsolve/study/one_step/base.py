@@ -13,9 +13,10 @@ from memsolve import theory
 from memsolve.engine import Cell, Grid, Point, Study
 from memsolve.engine.peak import Peak
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
+from memsolve.frequencies import Batch
 from memsolve.objective import Objective
 from memsolve.optimizers.registry import resolve
-from memsolve.problem import AssociativeMemory, Batch
+from memsolve.problem import AssociativeMemory
 from memsolve.recall import Recall
 from memsolve.seeds import seeded
 from memsolve.study import peak

@@ -13,7 +13,7 @@ from memsolve.engine.results.estimate import (
     jackknife,
     require_identified,
 )
-from memsolve.problem import power_law
+from memsolve.frequencies import power_law
 from memsolve.study.one_step.points import SaturationPoint
 
 EDGE_FACTOR = 4.0

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memsolve.problem import AssociativeMemory, Batch
+from memsolve.frequencies import Batch
+from memsolve.problem import AssociativeMemory
 from memsolve.recall import recovered
 
 OCTAVES = 3

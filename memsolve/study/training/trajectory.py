@@ -10,8 +10,9 @@ import torch
 
 from memsolve import theory
 from memsolve.faults import StepError
+from memsolve.frequencies import Batch
 from memsolve.objective import Objective
-from memsolve.problem import AssociativeMemory, Batch
+from memsolve.problem import AssociativeMemory
 from memsolve.recall import Recall
 from memsolve.study.training.grid import GradientKind, TrainingGrid, Trial
 from memsolve.training import Builder, State, Trainer, schedule_factor
