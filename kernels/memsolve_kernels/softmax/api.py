@@ -21,8 +21,8 @@ from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.modes import eager_if_distributed, is_distributed, without_autocast
 from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.checks import Reduction, check_finite, check_inputs, check_reduction
-from memsolve_kernels.softmax.interface import accumulation_dtype
 from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
+from memsolve_kernels.softmax.partials import accumulation_dtype
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -20,7 +20,8 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.modes import is_readable
-from memsolve_kernels.softmax.interface import accumulation_dtype, in_accumulated_parts, in_parts
+from memsolve_kernels.softmax.interface import in_accumulated_parts, in_parts
+from memsolve_kernels.softmax.partials import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 Reduction = Literal["weighted", "none"]

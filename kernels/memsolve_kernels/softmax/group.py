@@ -16,7 +16,7 @@ from memsolve_kernels.errors import DtypeError, InputError
 from memsolve_kernels.modes import is_distributed, is_traced
 from memsolve_kernels.softmax.agreement import NO_SIZE, Arguments, agree
 from memsolve_kernels.softmax.checks import check_inputs
-from memsolve_kernels.softmax.interface import Partial
+from memsolve_kernels.softmax.partials import Partial
 from memsolve_kernels.softmax.shards import Shard, ShardPasses
 
 if TYPE_CHECKING:
