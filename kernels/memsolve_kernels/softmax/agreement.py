@@ -51,7 +51,7 @@ class Agreement(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a rank tells the others before a pass, as integers.
+    """What a rank sends to the others before a pass, as integers.
 
     Attributes:
         call: the function, by its place in `CALLS`, or `INVALID` if its arguments are.
@@ -99,7 +99,7 @@ def agree(
         kept, ignored = _without_ignored(arguments)
         own = digest((kept.queries, kept.targets, ignored, kept.weights, kept.directions))
     except Exception as error:
-        _report(error, arguments, ranks)
+        _send(error, arguments, ranks)
         raise
     headers = _gather(header, own, ranks)
     if any(each.call == INVALID for each in headers):
@@ -149,8 +149,8 @@ def _gather(header: Header, bits: Tensor, ranks: dist.ProcessGroup) -> list[Head
     return [Header(*row) for row in gathered.tolist()]
 
 
-def _report(error: Exception, arguments: Arguments, ranks: dist.ProcessGroup) -> None:
-    """Tell the other ranks an error of this one, unless its call is recorded and not run."""
+def _send(error: Exception, arguments: Arguments, ranks: dist.ProcessGroup) -> None:
+    """Send an error of this rank to the others, unless its call is recorded and not run."""
     if torch.compiler.is_compiling() or any(isinstance(each, FakeTensor) for each in arguments):
         return
     with temporarily_clear_interpreter_stack():  # of `torch.func`

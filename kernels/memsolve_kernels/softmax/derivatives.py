@@ -148,7 +148,7 @@ class _Odds(Function):
         if by_log_odds is not None:
             if torch.is_grad_enabled() and _is_differentiated(outputs):
                 refused = refuse(outputs, ONCE)
-                difference = difference + 0 * (refused[0] if len(outputs) else refused.sum())
+                difference = difference + 0 * (refused[0] if outputs.shape[0] else refused.sum())
             gradient = by_log_odds[:, None] * difference
         if by_difference is not None:
             product = _covariance(
