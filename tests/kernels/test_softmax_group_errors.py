@@ -50,9 +50,9 @@ def call(
     **options: Any,
 ) -> object:
     inputs = {"queries": q, "outputs": v, "targets": y}
-    given = {name: each for name, each in inputs.items() if each is not None}
+    changes = {name: each for name, each in inputs.items() if each is not None}
     inputs = {"queries": case.queries, "outputs": case.outputs, "targets": case.targets}
-    return function(**{**inputs, **given, "group": dist.group.WORLD, **options})
+    return function(**{**inputs, **changes, "group": dist.group.WORLD, **options})
 
 
 WRONG: list[tuple[Callable[[int, Case, Any], object], str]] = [
@@ -166,6 +166,12 @@ def test_a_digest_depends_on_every_bit_and_place() -> None:
     pairs = torch.cartesian_prod(torch.arange(60), torch.arange(60))
     assert len({int(digest([pair])) for pair in pairs}) == len(pairs)
     one, two = pairs[1], pairs[61]
-    digests = [[one, two], [two, one], [one, None, two], [one, two, None], [one]]
+    digests: list[list[Tensor | None]] = [
+        [one, two],
+        [two, one],
+        [one, None, two],
+        [one, two, None],
+        [one],
+    ]
     assert len({int(digest(each)) for each in digests}) == len(digests)
     assert int(digest([torch.zeros(0, 3)])) == 0
