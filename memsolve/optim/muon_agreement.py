@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -70,7 +71,8 @@ def describe(groups: Sequence[Group], settings: Iterable[str], ranks: Ranks) -> 
             f"parameter {name} of group {number} {_describe(param, replicated)}"
             for name, param in params
         ]
-        lines += [f"{name}={_value(group[name])} in group {number}" for name in settings]
+        values = {name: _value(group[name]) for name in settings if name in group}
+        lines += [f"{name}={value} in group {number}" for name, value in values.items()]
     return lines
 
 
@@ -162,7 +164,9 @@ def _error_of(reports: Sequence[_Report]) -> Exception:
     one, rank, two = next(
         (line, other.rank, differing)
         for other in reports
-        for line, differing in zip(first.description, other.description, strict=False)
+        for line, differing in zip_longest(
+            first.description, other.description, fillvalue="no more"
+        )
         if line != differing
     )
     return InputError(
