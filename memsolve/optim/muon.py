@@ -95,9 +95,9 @@ class Muon(Optimizer):
             with True, matrices of one shape, dtype and device in a group are one batch.
         batch_dims: number of leading batch dimensions of a parameter.
         heads: number of equal blocks of rows, each a matrix.
-        process_group: ranks that hold the same plain parameters and gradients, as under DDP, and
-            share the computation of their signs; None computes all on each rank. It is no part of
-            the state.
+        process_group: ranks that hold the same plain parameters, in the same order, and gradients
+            of the same bits, as under DDP, and share the computation of their signs; None computes
+            all on each rank. It is no part of the state.
 
     Raises:
         ShapeError, DtypeError: a parameter that does not hold real matrices, or whose placement is
@@ -221,7 +221,7 @@ class Muon(Optimizer):
             loss = evaluate(closure)
             check_step(self.param_groups)
             check_momentum(self.param_groups, self.state)
-            description += describe(self.param_groups, self.defaults, self.process_group)
+            description += describe(self.param_groups, self.defaults, ranks)
         with self._no_new_state_on_error():
             updates = compute_updates([self._tensors(group) for group in self.param_groups], ranks)
         apply_updates(updates)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from memsolve.optim.muon_layout import layout_error, local_part
-from memsolve.optim.shared import check_finite, check_range, parameter_name
+from memsolve.optim.shared import check_dense, check_finite, check_range, parameter_name
 
 AdjustLr = Literal["original", "match_rms_adamw"]
 Group = dict[str, Any]
@@ -128,11 +128,7 @@ def _check_gradients(group: Group) -> None:
             continue
         _check_placement(param, group, index)
         gradient = local_part(param.grad)
-        if gradient.layout is not torch.strided:
-            raise DtypeError(
-                f"the gradient of {parameter_name(group, index)} has layout {gradient.layout}; "
-                "expected a dense one (torch.strided)"
-            )
+        check_dense(gradient, group, index)
         if not is_readable(gradient):
             continue
         check_finite(gradient, group, index)

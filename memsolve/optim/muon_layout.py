@@ -1,5 +1,6 @@
 """How a parameter lies over ranks: the process groups that split or repeat its matrices."""
 
+from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,6 +28,13 @@ class Axis(NamedTuple):
         length = -(-shape[self.dim] // self.group.size())
         start = min(rank * length, shape[self.dim])
         return (*shape[: self.dim], min(length, shape[self.dim] - start), *shape[self.dim + 1 :])
+
+
+def local_shape(shape: Shape, axes: Iterable[Axis]) -> Shape:
+    """The shape of this rank's part of a tensor that some axes split, in their order."""
+    for axis in axes:
+        shape = axis.shard(shape, axis.group.rank())
+    return shape
 
 
 class Layout(NamedTuple):
@@ -102,9 +110,7 @@ def layout_error(param: Any) -> str | None:
             f"has placements {placements} on {mesh}; Muon takes Shard and Replicate, and the "
             "placements of fully_shard after parallelize_module. Redistribute it first"
         )
-    shape: Shape = tuple(param.shape)
-    for axis in _axes(param):
-        shape = axis.shard(shape, axis.group.rank())
+    shape = local_shape(tuple(param.shape), _axes(param))
     part = tuple(param.to_local().shape)
     if part != shape:
         return (

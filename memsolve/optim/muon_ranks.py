@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from memsolve.optim.muon_layout import Axis, Shape
+from memsolve.optim.muon_layout import Axis, Shape, local_shape
 
 Owner = tuple[int, ...]
 """The rank that completes a tensor, by its rank in the group of each axis."""
@@ -74,7 +74,7 @@ def exchanges_of(
     for level in reversed(range(len(axes))):
         axis, outer = axes[level], axes[:level]
         peers = [owners[index][level] for index in indices]
-        parts = [_part(shapes[index], outer) for index in indices]
+        parts = [local_shape(shapes[index], outer) for index in indices]
         exchanges.append(Exchange(axis, peers, parts, like))
         indices = [indices[at] for at in exchanges[-1].owned(axis.group.rank())]
     return exchanges
@@ -159,10 +159,3 @@ def _join(tensors: Sequence[Tensor], like: Tensor) -> Tensor:
 def _split(buffer: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     parts = buffer.split([prod(shape) for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _part(shape: Shape, axes: Sequence[Axis]) -> Shape:
-    """The shape of this rank's part of a tensor that some axes split."""
-    for axis in axes:
-        shape = axis.shard(shape, axis.group.rank())
-    return shape

@@ -41,6 +41,15 @@ def check_complete(group: dict[str, Any]) -> None:
             )
 
 
+def check_dense(gradient: Tensor, group: dict[str, Any], index: int) -> None:
+    """Raise DtypeError if the gradient of a parameter is sparse."""
+    if gradient.layout is not torch.strided:
+        raise DtypeError(
+            f"the gradient of {parameter_name(group, index)} has layout {gradient.layout}; "
+            "expected a dense one (torch.strided)"
+        )
+
+
 def check_finite(gradient: Tensor, group: dict[str, Any], index: int) -> None:
     """Raise NonFiniteError unless the gradient of a parameter is finite."""
     if not gradient.isfinite().all():

@@ -15,6 +15,7 @@ from torch.optim.optimizer import ParamsT
 
 from memsolve.optim.shared import (
     check_complete,
+    check_dense,
     check_finite,
     check_range,
     evaluate,
@@ -121,7 +122,8 @@ class SpectralOptimizer(Optimizer):
             self.check_group(group)
             for index, param in enumerate(group["params"]):
                 if param.grad is not None and param.numel():
-                    _check_gradient(param.grad, group, index)
+                    check_dense(param.grad, group, index)
+                    check_finite(param.grad, group, index)
                     mean = self._running_mean(param, param.grad, group["momentum"])
                     updates.append((param, group, mean, self._direction(mean, group)))
         for param, group, mean, direction in updates:
@@ -292,12 +294,3 @@ def _check_parameter(param: Tensor, group: dict[str, Any], index: int) -> None:
         )
     if not param.is_floating_point():
         raise DtypeError(f"{name} has dtype {param.dtype}; expected a real floating one")
-
-
-def _check_gradient(gradient: Tensor, group: dict[str, Any], index: int) -> None:
-    if gradient.layout is not torch.strided:
-        raise DtypeError(
-            f"the gradient of {parameter_name(group, index)} has layout {gradient.layout}; "
-            "expected a dense one (torch.strided)"
-        )
-    check_finite(gradient, group, index)

@@ -78,6 +78,8 @@ def test_an_error_of_one_rank_is_an_error_of_all_and_changes_nothing() -> None:
 
 
 def _assert_all_raise() -> None:
+    _assert_replicas_are_compared()
+    _assert_replicas_of_some_ranks_may_have_gradients_of_their_own()
     for place, group in ((torch.clone, dist.group.WORLD), (places()["HSDP"], None)):
         params = [(name, Parameter(place(torch.ones(3, 5)))) for name in ("a", "b", "c", "last")]
         optimizer = Muon(params, lr=0.1, process_group=group)
@@ -92,6 +94,64 @@ def _assert_all_raise() -> None:
             for _, param in params:
                 param.grad = place(torch.eye(3, 5))
             optimizer.step()
+
+
+REPLICAS: dict[str, tuple[Callable[[list[Parameter]], Muon], str]] = {
+    "lr in a tensor": (
+        lambda params: _muon(params, lr=torch.tensor(0.25)),
+        r"rank 0 has lr=0.5 in group 0, and rank 2 has lr=0.25 in group 0",
+    ),
+    "rows of a gradient": (
+        lambda params: _muon(params, of_first=lambda gradient: gradient.flip(0)),
+        r"rank 0 has parameter 0 .* of digest \w+, and rank 2 has parameter 0 .* of digest \w+;",
+    ),
+    "columns of a gradient": (
+        lambda params: _muon(params, of_first=lambda gradient: gradient.flip(1)),
+        r"rank 0 has parameter 0 .* of digest \w+, and rank 2 has parameter 0 .* of digest \w+;",
+    ),
+    "order": (
+        lambda params: _muon(params[::-1]),
+        r"rank 0 has parameter 0 .* of digest \w+, and rank 2 has parameter 0 .* of digest \w+;",
+    ),
+    "number of parameters": (
+        lambda params: _muon(params[:1]),
+        "rank 0 has num_params=2 in group 0, and rank 2 has num_params=1 in group 0",
+    ),
+    "number of groups": (
+        lambda params: _muon([{"params": [param], "lr": 0.25} for param in params]),
+        "rank 0 has num_groups=1, and rank 2 has num_groups=2",
+    ),
+}
+"""What one of the ranks that hold the same parameters does differently, and the error."""
+
+
+def _muon(params: Any, of_first: Callable[[Tensor], Tensor] = torch.clone, **settings: Any) -> Muon:
+    """Muon over replicas, with the gradient of the first parameter changed by a function."""
+    group = {"lr": torch.tensor(0.5), "process_group": dist.group.WORLD}
+    optimizer = Muon(params, **group | settings)
+    first = optimizer.param_groups[0]["params"][0]
+    first.grad = of_first(first.grad)
+    return optimizer
+
+
+def _assert_replicas_are_compared() -> None:
+    for name, (differing, message) in REPLICAS.items():
+        params = [Parameter(torch.ones(3, 5)) for _ in range(2)]
+        for index, param in enumerate(params):
+            param.grad = torch.arange(15.0).view(3, 5) + index
+        optimizer = differing(params) if dist.get_rank() == 2 else _muon(params)
+        with pytest.raises(InputError, match=message):
+            optimizer.step()
+        assert all(torch.equal(param, torch.ones(3, 5)) for param in params), name
+        assert not optimizer.state
+
+
+def _assert_replicas_of_some_ranks_may_have_gradients_of_their_own() -> None:
+    grid, place = init_device_mesh("cpu", (2, 2)), places()["FSDP"]
+    params = [Parameter(torch.ones(3, 5)), Parameter(place(torch.ones(3, 5)))]
+    params[0].grad = torch.eye(3, 5) * (1 + grid.get_local_rank(0))
+    params[1].grad = place(torch.eye(3, 5))
+    Muon(params, process_group=grid.get_group(1)).step()
 
 
 def _assert_raises(optimizer: Muon, name: str) -> None:
