@@ -9,13 +9,8 @@ import memsolve_kernels as mk
 import mpmath  # type: ignore[import-untyped]
 import torch
 from memsolve_kernels.dispatch import BackendName, Precision
-from memsolve_kernels.softmax.interface import (
-    Partial,
-    RankPartial,
-    SoftmaxBackend,
-    WeightedPartial,
-    merge,
-)
+from memsolve_kernels.softmax.interface import SoftmaxBackend
+from memsolve_kernels.softmax.partials import Partial, RankPartial, WeightedPartial, merge
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 

@@ -14,6 +14,10 @@ from tests.kernels.softmax_cases import Case
 Results = dict[str, Tensor]
 
 
+def case_of(items: int, dtype: torch.dtype) -> Case:
+    return Case.random(7, items, 5, dtype=dtype, scale=3.0)
+
+
 def shard_of(case: Case, sizes: tuple[int, ...]) -> Case:
     return replace(case, outputs=case.outputs.split(sizes)[dist.get_rank()])
 

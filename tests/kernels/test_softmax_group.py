@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tests.kernels.softmax_cases import Case, relative_error
-from tests.kernels.softmax_ranks import equal, everything, shard_of, to_numpy
+from tests.kernels.softmax_ranks import case_of, equal, everything, shard_of, to_numpy
 from tests.ranks import run_ranks
 
 ROOT = Path(__file__).parents[2]
@@ -40,10 +40,6 @@ FORMATS: list[tuple[torch.dtype, BackendName]] = [
     (torch.float32, "torch"),
     (torch.bfloat16, "torch"),
 ]
-
-
-def case_of(items: int, dtype: torch.dtype) -> Case:
-    return Case.random(7, items, 5, dtype=dtype, scale=3.0)
 
 
 def every_sharding() -> dict[Any, dict[str, np.ndarray]]:
@@ -192,82 +188,6 @@ def test_a_group_of_one_issues_no_collective_and_a_backward_pass_none() -> None:
     expected = {"gradient": 3, "hvp": 4, "retrieval": 3, "loss": 3, "backward": 0, "second": 2}
     expected |= {"blocks": 9}  # one gather for each query
     assert run_ranks(collectives, 2) == [expected, expected]
-
-
-WRONG: list[tuple[Callable[[int, Case, Any], object], str]] = [
-    (lambda odd, c, on: on(c, v=c.outputs[:, :3] if odd else c.outputs), "the same last dimension"),
-    (lambda odd, c, on: on(c, v=c.outputs * (torch.nan if odd else 1)), r"outputs\[0, 0\] is nan"),
-    (
-        lambda odd, c, on: on(c, q=c.queries[:, 2 * odd :], v=c.outputs[:, 2 * odd :]),
-        "outputs have d = 3 on rank 1 and 5 on rank 0",
-    ),
-    (
-        lambda odd, c, on: on(c.to(torch.bfloat16) if odd else c),
-        "outputs are torch.bfloat16 on rank 1 and torch.float32 on rank 0",
-    ),
-    (
-        lambda odd, c, on: on(c, q=c.queries[odd:], y=c.targets[odd:]),
-        "there are 6 queries on rank 1 and 7 on rank 0; .* gather the batches",
-    ),
-    (
-        lambda odd, c, on: on(c, q=c.queries + odd),
-        "on rank 1 are not those on rank 0, .* gather the batches",
-    ),
-    (lambda odd, c, on: on(c, y=c.targets.roll(odd)), "on rank 1 are not those on rank 0"),
-    (lambda odd, c, on: on(c, weights=c.weights + odd), "on rank 1 are not those on rank 0"),
-    (
-        lambda odd, c, on: on(c, function=mk.softmax_hvp, directions=c.queries + odd),
-        "on rank 1 are not those on rank 0",
-    ),
-    (
-        lambda odd, c, on: on(c, v=c.outputs.clone().requires_grad_(odd > 0)),
-        "require a gradient is True on rank 1 and False on rank 0",
-    ),
-    (
-        lambda odd, c, on: on(c, backend="reference" if odd else "torch"),
-        "backend is 'reference' on rank 1 and 'torch' on rank 0",
-    ),
-    (lambda odd, c, on: on(c, y=c.targets + 6), r"expected an item in \[0, 6\)"),
-    (lambda odd, c, on: on(c, y=c.targets - 6), r"expected an item in \[0, 6\)"),
-    (lambda odd, c, on: on(c, v=c.outputs[:0]), "no rank of the group has any"),
-    (lambda odd, c, on: on(c, q=c.queries / 0), r"queries\[0, 0\] is .*inf"),
-    (lambda odd, c, on: on(c, group="world"), "group has type str; expected a torch.distributed"),
-    (lambda odd, c, on: on(c, precision="tf32"), "needs backend='triton'"),
-]
-
-
-def call(
-    case: Case,
-    *,
-    function: Callable[..., object] = mk.softmax_loss,
-    q: Tensor | None = None,
-    v: Tensor | None = None,
-    y: Tensor | None = None,
-    **options: Any,
-) -> object:
-    inputs = {"queries": q, "outputs": v, "targets": y}
-    given = {name: each for name, each in inputs.items() if each is not None}
-    inputs = {"queries": case.queries, "outputs": case.outputs, "targets": case.targets}
-    return function(**{**inputs, **given, "group": dist.group.WORLD, **options})
-
-
-def errors_of_wrong_calls() -> list[str]:
-    """On one rank, the messages of calls that are wrong on one rank, or on both."""
-    case, texts = shard_of(case_of(6, torch.float32), (4, 2)), []
-    for wrong, _ in WRONG:
-        with pytest.raises(errors.InputError) as raised:
-            wrong(dist.get_rank(), case, call)
-        texts.append(str(raised.value))
-    with pytest.raises(NotImplementedError, match=r"use torch\.autograd"):
-        torch.func.grad(lambda q: call(case, q=q))(case.queries)
-    return texts
-
-
-def test_what_is_wrong_on_one_rank_raises_on_every_rank() -> None:
-    for (_, pattern), *texts in zip(WRONG, *run_ranks(errors_of_wrong_calls, 2), strict=True):
-        assert re.search(pattern, texts[1])
-        own = "rank 1 of the group has invalid arguments"
-        assert texts[0] == texts[1] or texts[0].startswith(own)
 
 
 def compiled() -> None:

@@ -5,143 +5,198 @@ argument of one rank raises on each, and none waits for another.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch._subclasses.fake_tensor import FakeTensor
 
-from memsolve_kernels.dispatch import BackendName, Precision
+from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError, DtypeError, InputError, ShapeError
 from memsolve_kernels.softmax.backends import select_backend
-from memsolve_kernels.softmax.checks import FLOATS, check_finite, check_inputs, check_values
-from memsolve_kernels.softmax.interface import SoftmaxBackend, in_parts
+from memsolve_kernels.softmax.checks import FLOATS, Arguments, check_finite, check_values
+from memsolve_kernels.softmax.digest import digest
+from memsolve_kernels.softmax.interface import SoftmaxBackend
+from memsolve_kernels.softmax.placement import NO_SIZE, to_local
 
-NO_SIZE = -1
+INVALID = -1
+Failure = tuple[type[Exception], str]
+CALLS = (
+    "softmax_loss",
+    "softmax_loss(reduction='none')",
+    "softmax_gradient",
+    "softmax_hvp",
+    "retrieval",
+)
 BACKENDS = ("reference", "torch", "triton")
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+PRECISIONS = (None, *get_args(Precision))
 
 
-class Arguments(NamedTuple):
-    """The arguments of a public function.
+class Agreement(NamedTuple):
+    """What a rank needs for its passes.
 
     Attributes:
-        queries: (B, d), the same on every rank, as are all but the outputs.
-        outputs: (N_r, d), the rank's shard.
-        targets: (B,), numbers of items among those of all ranks.
-        weights: (B,).
-        directions: (B, d).
-        ignore_index: target value of ignored queries.
-        backend: name, or None.
-        precision: of the backend.
+        outputs: (N_r, d), its shard.
+        backend: of its passes.
+        first: number of its first item.
+        num_items: of all ranks.
     """
 
-    queries: Tensor
     outputs: Tensor
-    targets: Tensor
-    weights: Tensor | None = None
-    directions: Tensor | None = None
-    ignore_index: int | None = None
-    backend: BackendName | None = None
-    precision: Precision | None = None
+    backend: SoftmaxBackend
+    first: int
+    num_items: int
 
 
 class Header(NamedTuple):
-    """What a rank tells the others before a pass, as integers.
+    """What a rank sends to the others before a pass, as integers.
 
     Attributes:
-        valid: whether its arguments are.
+        call: the function, by its place in `CALLS`, or `INVALID` if its arguments are.
         items: in its shard.
         total: items of the DTensor that its shard belongs to, or `NO_SIZE`.
         dim: d.
         dtype: of the outputs, by its place in `FLOATS`.
         batch: queries.
         backend: by its place in `BACKENDS`.
+        precision: by its place in `PRECISIONS`.
         tracked: whether queries or outputs need a gradient.
         digest: of the bits of all arguments but the outputs.
     """
 
-    valid: int
+    call: int = INVALID
     items: int = 0
     total: int = NO_SIZE
     dim: int = 0
     dtype: int = 0
     batch: int = 0
     backend: int = 0
+    precision: int = 0
     tracked: int = 0
     digest: int = 0
 
 
 def agree(
-    arguments: Arguments, group: dist.ProcessGroup, total: int = NO_SIZE
-) -> tuple[SoftmaxBackend, int, int]:
-    """Check the arguments of all ranks; the backend, this shard's first item, and the items of all.
+    arguments: Arguments, group: dist.ProcessGroup | None, ranks: dist.ProcessGroup
+) -> Agreement:
+    """Check the arguments of all ranks, together.
 
     Args:
         arguments: of this rank.
-        group: of the ranks, whose order is that of the shards.
-        total: items of the DTensor that its shard belongs to, if any.
+        group: as given, None for a DTensor.
+        ranks: the group, whose order is that of the shards.
 
     Raises:
-        InputError: a subclass, on every rank: what is invalid on one, or differs between them.
+        Exception: what is invalid on this rank; else, of the first rank with invalid arguments, an
+            error of the same class if it is an InputError, or RuntimeError.
+        InputError: a subclass, on every rank: arguments that differ, or that are invalid together.
     """
     try:
+        arguments, total = to_local(arguments, group, min_items=0)
         backend, header = _describe(arguments, total)
-        headers = _gather(header, _digest(arguments), group)
-    except InputError:
-        device = getattr(arguments.queries, "device", None)
-        _gather(Header(valid=0), torch.zeros((), dtype=torch.int64, device=device), group)
+        kept, ignored = _without_ignored(arguments)
+        own = digest((kept.queries, kept.targets, ignored, kept.weights, kept.directions))
+    except Exception as error:
+        _send(error, arguments, ranks)
         raise
+    headers = _gather(header, own, ranks)
+    if any(each.call == INVALID for each in headers):
+        raise _error_of(_gather_errors(None, ranks))
     _check_agreement(headers)
     num_items = sum(each.items for each in headers)
-    queries, targets, _, directions = _without_ignored(arguments)
-    finite = {"queries": queries} | ({} if directions is None else {"directions": directions})
-    check_values(targets, num_items, wait=backend.indexes_targets, **finite)
-    first = sum(each.items for each in headers[: group.rank()])
-    return backend, first, num_items
+    finite = {"queries": kept.queries}
+    if kept.directions is not None:
+        finite["directions"] = kept.directions
+    check_values(kept.targets, num_items, wait=backend.indexes_targets, **finite)
+    first = sum(each.items for each in headers[: ranks.rank()])
+    return Agreement(arguments.outputs, backend, first, num_items)
 
 
 def _describe(arguments: Arguments, total: int) -> tuple[SoftmaxBackend, Header]:
-    """Check what this rank can check alone; its backend, and what the others have to know."""
-    queries, outputs, *_ = arguments
-    check_inputs(*arguments[:5], min_items=0)
+    """The backend of valid arguments, and what the other ranks have to know."""
+    function, queries, outputs, *_ = arguments
     check_finite(outputs=outputs)
     backend = select_backend(queries, arguments.backend, arguments.precision)
     tracked = torch.is_grad_enabled() and (queries.requires_grad or outputs.requires_grad)
+    unreduced = "(reduction='none')" if arguments.reduction == "none" else ""
     return backend, Header(
-        valid=1,
+        call=CALLS.index(function + unreduced),
         items=outputs.shape[0],
         total=total,
         dim=outputs.shape[1],
         dtype=FLOATS.index(outputs.dtype),
         batch=queries.shape[0],
         backend=BACKENDS.index(backend.name),
+        precision=PRECISIONS.index(arguments.precision),
         tracked=int(tracked),
     )
 
 
-def _gather(header: Header, digest: Tensor, group: dist.ProcessGroup) -> list[Header]:
+def _device(arguments: Arguments) -> torch.device | None:
+    """The device of a tensor with values, however invalid the arguments are."""
+    tensors = (each for each in (arguments.outputs, arguments.queries) if torch.is_tensor(each))
+    return next((each.device for each in tensors if not each.is_meta), None)
+
+
+def _gather(header: Header, bits: Tensor, ranks: dist.ProcessGroup) -> list[Header]:
     """The headers of all ranks: one collective of a few integers, whose result is read."""
-    own = torch.tensor(header, dtype=torch.int64, device=digest.device)
-    own[-1] = digest
-    gathered = own.new_empty(group.size(), len(header))
-    dist.all_gather(list(gathered), own, group=group)
+    own = torch.tensor(header, dtype=torch.int64, device=bits.device)
+    own[-1] = bits
+    gathered = own.new_empty(ranks.size(), len(header))
+    dist.all_gather(list(gathered), own, group=ranks)
     return [Header(*row) for row in gathered.tolist()]
+
+
+def _send(error: Exception, arguments: Arguments, ranks: dist.ProcessGroup) -> None:
+    """Send an error of this rank to the others, unless its call is recorded and not run."""
+    if torch.compiler.is_compiling() or any(isinstance(each, FakeTensor) for each in arguments):
+        return
+    with temporarily_clear_interpreter_stack():  # of `torch.func`
+        _gather(Header(), torch.zeros((), dtype=torch.int64, device=_device(arguments)), ranks)
+        _gather_errors(error, ranks)
+
+
+def _gather_errors(error: Exception | None, ranks: dist.ProcessGroup) -> list[Failure | None]:
+    """The class and the message of each rank's error, as the others raise it."""
+    own: Failure | None = None
+    if isinstance(error, InputError):
+        own = type(error), str(error)
+    elif error is not None:
+        own = RuntimeError, f"{type(error).__name__}: {error}"
+    errors: list[Failure | None] = [None] * ranks.size()
+    dist.all_gather_object(errors, own, group=ranks)
+    return errors
+
+
+def _error_of(errors: list[Failure | None]) -> Exception:
+    """The error on ranks that have none of their own."""
+    rank, error = next((rank, each) for rank, each in enumerate(errors) if each is not None)
+    return error[0](f"rank {rank} of the group raised: {error[1]}")
 
 
 _GATHER = "every rank must pass the same ones: gather the batches of all ranks"
 _DIFFERENCES: dict[str, tuple[type[InputError], str]] = {
+    "call": (
+        InputError,
+        "rank {rank} calls {} and rank 0 calls {}; call the same function on every rank",
+    ),
     "dim": (ShapeError, "outputs have d = {} on rank {rank} and {} on rank 0; use the same d"),
     "dtype": (DtypeError, "outputs are {} on rank {rank} and {} on rank 0; convert them"),
     "batch": (ShapeError, f"there are {{}} queries on rank {{rank}} and {{}} on rank 0; {_GATHER}"),
     "digest": (
         InputError,
-        "queries, targets, weights or directions on rank {rank} are not those on rank 0, bit for "
-        f"bit; {_GATHER}",
+        "queries, targets, ignore_index, weights or directions on rank {rank} are not those on "
+        f"rank 0, bit for bit; {_GATHER}",
     ),
     "backend": (
         BackendError,
         "backend is {!r} on rank {rank} and {!r} on rank 0; name one by backend=",
+    ),
+    "precision": (
+        BackendError,
+        "precision is {!r} on rank {rank} and {!r} on rank 0; pass the same on every rank",
     ),
     "tracked": (
         InputError,
@@ -150,19 +205,16 @@ _DIFFERENCES: dict[str, tuple[type[InputError], str]] = {
     ),
 }
 _NAMES: dict[str, Callable[[int], object]] = {
+    "call": CALLS.__getitem__,
     "dtype": FLOATS.__getitem__,
     "backend": BACKENDS.__getitem__,
+    "precision": PRECISIONS.__getitem__,
     "tracked": bool,
 }
 
 
 def _check_agreement(headers: list[Header]) -> None:
-    """Raise the same error on every rank unless their arguments are valid and fit together."""
-    for rank, header in enumerate(headers):
-        if not header.valid:
-            raise InputError(
-                f"rank {rank} of the group has invalid arguments; its error says which"
-            )
+    """Raise the same error on every rank unless their arguments fit together."""
     for field, (error, text) in _DIFFERENCES.items():
         name, zero = _NAMES.get(field, int), getattr(headers[0], field)
         for rank, header in enumerate(headers):
@@ -180,26 +232,14 @@ def _check_agreement(headers: list[Header]) -> None:
             )
 
 
-def _without_ignored(
-    arguments: Arguments,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Queries, targets, weights and directions, with zeros for ignored queries."""
-    queries, _, targets, weights, directions, index, *_ = arguments
-    targets = targets.long()
-    if index is not None:
-        ignored = targets == index
-        queries, targets = queries.masked_fill(ignored[:, None], 0), targets.masked_fill(ignored, 0)
-        weights = None if weights is None else weights.masked_fill(ignored, 0)
-    return queries, targets, weights, directions
-
-
-def _digest(arguments: Arguments) -> Tensor:
-    """An integer from the bits of all arguments but the outputs, by their place in rows."""
-    digest = torch.zeros((), dtype=torch.int64, device=arguments.queries.device)
-    for tensor in filter(torch.is_tensor, _without_ignored(arguments)):
-        rows = tensor.detach().contiguous().view(_INTEGERS[tensor.element_size()])
-        parts = in_parts(rows.flatten(1) if rows.ndim > 1 else rows[:, None])
-        sums = torch.cat([part.sum(1, dtype=torch.int64) for part in parts])
-        places = torch.arange(1, len(sums) + 1, device=sums.device)
-        digest = 31 * digest + (sums * places).sum()
-    return digest
+def _without_ignored(arguments: Arguments) -> tuple[Arguments, Tensor | None]:
+    """Arguments with targets in int64, and zeros for ignored queries; which those are (B,)."""
+    targets, index, weights = arguments.targets.long(), arguments.ignore_index, arguments.weights
+    if index is None:
+        return arguments._replace(targets=targets), None
+    ignored = targets == index
+    return arguments._replace(
+        queries=arguments.queries.masked_fill(ignored[:, None], 0),
+        targets=targets.masked_fill(ignored, 0),
+        weights=None if weights is None else weights.masked_fill(ignored, 0),
+    ), ignored

@@ -20,9 +20,9 @@ from torch.nn.functional import softplus
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.modes import eager_if_distributed, is_distributed, without_autocast
 from memsolve_kernels.softmax import derivatives
-from memsolve_kernels.softmax.checks import Reduction, check_finite, check_inputs, check_reduction
-from memsolve_kernels.softmax.interface import accumulation_dtype
+from memsolve_kernels.softmax.checks import Arguments, Reduction, check_arguments, check_finite
 from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
+from memsolve_kernels.softmax.partials import accumulation_dtype
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -87,9 +87,9 @@ def softmax_loss(
     Raises:
         InputError: a subclass, with the invalid argument and the reason.
     """
-    inputs, options = (queries, outputs, targets, weights), (ignore_index, backend, precision)
-    outputs, backend = _check(inputs, group, *options)
-    check_reduction(reduction, weights)
+    inputs = queries, outputs, targets, weights
+    options = ignore_index, reduction, backend, precision
+    outputs, backend = _check(Arguments("softmax_loss", *inputs, None, *options), group)
     ignored = None if ignore_index is None else targets.long() == ignore_index
     if ignored is not None:
         queries, targets = queries.masked_fill(ignored[:, None], 0), targets.masked_fill(ignored, 0)
@@ -125,7 +125,10 @@ def softmax_gradient(
         The loss, a scalar, and the gradient, (B, d); both in float32, or float64 for float64
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
-    outputs, backend = _check((queries, outputs, targets, weights), group, None, backend, precision)
+    inputs = queries, outputs, targets, weights
+    outputs, backend = _check(
+        Arguments("softmax_gradient", *inputs, backend=backend, precision=precision), group
+    )
     weights = _weights(queries, weights)
     log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
     loss = _total(weights, _loss(log_odds))
@@ -157,7 +160,9 @@ def softmax_hvp(
         (B, d) in float32, or float64 for float64 inputs.
     """
     inputs = queries, outputs, targets, weights, directions
-    outputs, backend = _check(inputs, group, None, backend, precision)
+    outputs, backend = _check(
+        Arguments("softmax_hvp", *inputs, backend=backend, precision=precision), group
+    )
     weights = _weights(queries, weights)
     queries, directions, outputs = (
         derivatives.refuse(each, derivatives.TWICE) for each in (queries, directions, outputs)
@@ -186,7 +191,10 @@ def retrieval(
     Arguments and errors are those of `softmax_loss`; the statistics are in float32, or float64 for
     float64 inputs.
     """
-    outputs, backend = _check((queries, outputs, targets), group, None, backend, precision)
+    inputs = queries, outputs, targets
+    outputs, backend = _check(
+        Arguments("retrieval", *inputs, backend=backend, precision=precision), group
+    )
     why = "retrieval has no derivative; use that of softmax_loss"
     queries, outputs = (derivatives.refuse(each, why) for each in (queries, outputs))
     log_odds, target_logit, margin, rank = run(
@@ -196,26 +204,13 @@ def retrieval(
     return Retrieval(target_logit + loss, target_logit, margin, rank, loss)
 
 
-def _check(
-    inputs: tuple[Any, ...],
-    group: "ProcessGroup | None",
-    ignore_index: int | None,
-    backend: BackendName | None,
-    precision: Precision | None,
-) -> tuple[Tensor, Any]:
-    """Check the inputs; the outputs that are here, and the backend's name, or `group.Sharded`.
-
-    Inputs are queries, outputs, targets, and, where a function has them, weights and directions.
-    """
-    if group is None and not is_distributed(inputs[1]):
-        check_inputs(*inputs)
-        return inputs[1], backend
-    from memsolve_kernels.softmax.agreement import Arguments
+def _check(arguments: Arguments, group: "ProcessGroup | None") -> tuple[Tensor, Any]:
+    """Check the arguments; the outputs here, and the backend's name, or `group.Sharded`."""
+    if group is None and not is_distributed(arguments.outputs):
+        check_arguments(arguments)
+        return arguments.outputs, arguments.backend
     from memsolve_kernels.softmax.group import share
 
-    arguments = Arguments(*inputs)._replace(
-        ignore_index=ignore_index, backend=backend, precision=precision
-    )
     return share(arguments, group)
 
 

@@ -6,11 +6,12 @@ reading them from a GPU would stall its queue in every call. The weights do not 
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.errors import (
     DeviceError,
     DtypeError,
@@ -20,11 +21,47 @@ from memsolve_kernels.errors import (
     ShapeError,
 )
 from memsolve_kernels.modes import is_readable
-from memsolve_kernels.softmax.interface import accumulation_dtype, in_accumulated_parts, in_parts
+from memsolve_kernels.softmax.interface import in_accumulated_parts, in_parts
+from memsolve_kernels.softmax.partials import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 Reduction = Literal["weighted", "none"]
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call of a public function.
+
+    Attributes:
+        function: its name.
+        queries: (B, d).
+        outputs: (N, d); where they are sharded, this rank's (N_r, d), or a DTensor.
+        targets: (B,).
+        weights: (B,).
+        directions: (B, d).
+        ignore_index: target value of ignored queries.
+        reduction: of the losses.
+        backend: name, or None.
+        precision: of the backend.
+    """
+
+    function: str
+    queries: Tensor
+    outputs: Tensor
+    targets: Tensor
+    weights: Tensor | None = None
+    directions: Tensor | None = None
+    ignore_index: int | None = None
+    reduction: Reduction = "weighted"
+    backend: BackendName | None = None
+    precision: Precision | None = None
+
+
+def check_arguments(arguments: Arguments, *, min_items: int = 1) -> None:
+    """Raise an InputError unless tensors are compatible, at least `min_items`, and reduced so."""
+    _, queries, outputs, targets, weights, directions, _, reduction, *_ = arguments
+    check_inputs(queries, outputs, targets, weights, directions, min_items=min_items)
+    check_reduction(reduction, weights)
 
 
 def check_inputs(

@@ -146,8 +146,9 @@ class _Odds(Function):
         queries, outputs, targets, log_odds, difference = ctx.saved_tensors
         gradient: Tensor | None = None
         if by_log_odds is not None:
-            if torch.is_grad_enabled() and outputs.shape[0] and _is_differentiated(outputs):
-                difference = difference + 0 * refuse(outputs, ONCE)[0]
+            if torch.is_grad_enabled() and _is_differentiated(outputs):
+                refused = refuse(outputs, ONCE)
+                difference = difference + 0 * (refused[0] if outputs.shape[0] else refused.sum())
             gradient = by_log_odds[:, None] * difference
         if by_difference is not None:
             product = _covariance(

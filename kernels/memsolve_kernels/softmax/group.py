@@ -5,22 +5,18 @@ merged in the order of ranks. The gradient by the outputs exchanges nothing.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from memsolve_kernels.dispatch import BackendName
-from memsolve_kernels.errors import DtypeError, InputError
-from memsolve_kernels.modes import is_distributed, is_traced
-from memsolve_kernels.softmax.agreement import NO_SIZE, Arguments, agree
-from memsolve_kernels.softmax.checks import check_inputs
-from memsolve_kernels.softmax.interface import Partial
+from memsolve_kernels.softmax.agreement import agree
+from memsolve_kernels.softmax.checks import Arguments
+from memsolve_kernels.softmax.partials import Partial
+from memsolve_kernels.softmax.placement import ranks_of, to_local
 from memsolve_kernels.softmax.shards import Shard, ShardPasses
-
-if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor
 
 GATHERED_BYTES = 2**28  # of the partial results of all ranks at a time
 
@@ -150,56 +146,13 @@ def share(
         group: of the ranks; None for a DTensor, which has its own.
 
     Raises:
-        InputError: invalid arguments, here or on another rank, or such as differ between ranks.
+        Exception: invalid arguments, here or on another rank.
+        InputError: a subclass: arguments differ between ranks.
     """
-    _check_eager(arguments)
-    outputs, total = arguments.outputs, NO_SIZE
-    if is_distributed(outputs):
-        if group is not None:
-            raise InputError("outputs are a DTensor, which has a group of its own: omit group=")
-        ranks = _group_of(outputs)
-        arguments, total = arguments._replace(outputs=outputs.to_local()), outputs.shape[0]
-    else:
-        ranks = _check_group(group)
+    ranks = ranks_of(arguments.outputs, group)
     if ranks.size() == 1:
-        check_inputs(*arguments[:5])
+        arguments, _ = to_local(arguments, group)
         return arguments.outputs, arguments.backend
-    backend, first, num_items = agree(arguments, ranks, total)
-    return arguments.outputs, Sharded(GroupPasses(backend, ranks), first, num_items)
-
-
-def _check_eager(arguments: Arguments) -> None:
-    for name, tensor in arguments._asdict().items():
-        if isinstance(tensor, Tensor) and is_traced(tensor):
-            raise NotImplementedError(
-                f"{name} are traced or mapped, which sharded outputs do not support: use "
-                "torch.autograd in place of torch.func, and call outside of torch.export"
-            )
-        if name != "outputs" and is_distributed(tensor):
-            raise DtypeError(
-                f"{name} are a DTensor; expected a tensor with the same values on every rank: "
-                f"{name}.full_tensor()"
-            )
-
-
-def _group_of(outputs: "DTensor") -> dist.ProcessGroup:
-    """The group of a DTensor's mesh."""
-    from torch.distributed.tensor import Shard
-
-    mesh, placements = outputs.device_mesh, outputs.placements
-    if mesh.ndim != 1 or placements != (Shard(0),):
-        raise InputError(
-            f"outputs are a DTensor placed as {placements} on {mesh.ndim} dimensions of ranks; "
-            "expected (Shard(0),) on one: redistribute it, or pass outputs.to_local() with group= "
-            "those ranks that share the items among them"
-        )
-    return mesh.get_group()
-
-
-def _check_group(group: object) -> dist.ProcessGroup:
-    if not isinstance(group, dist.ProcessGroup):
-        raise DtypeError(
-            f"group has type {type(group).__name__}; expected a torch.distributed.ProcessGroup "
-            "that this rank belongs to, such as torch.distributed.group.WORLD or mesh.get_group()"
-        )
-    return group
+    agreement = agree(arguments, group, ranks)
+    passes = GroupPasses(agreement.backend, ranks)
+    return agreement.outputs, Sharded(passes, agreement.first, agreement.num_items)

@@ -11,83 +11,22 @@ not excluded there.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision, torch_honours
 from memsolve_kernels.errors import BackendError
+from memsolve_kernels.softmax.partials import (
+    HvpContext,
+    Partial,
+    RankPartial,
+    WeightedPartial,
+    accumulation_dtype,
+)
 
-
-class WeightedPartial(NamedTuple):
-    """Exponentials of the others' logits, and outputs weighted by them, over S parts of the items.
-
-    Attributes:
-        top: (S, B), the logarithm that a part's exponentials are relative to, in the backend's
-            base.
-        total: (S, B), their sum.
-        norm: (S, B), their sum as rounded for `sums`, which it normalises.
-        sums: (S, B, d), outputs weighted by them, in a covariance times the centred component.
-    """
-
-    top: Tensor
-    total: Tensor
-    norm: Tensor
-    sums: Tensor
-
-    @classmethod
-    def of_no_items(cls, queries: Tensor) -> "WeightedPartial":
-        """One part without items, which changes no other part, for queries (B, d)."""
-        zeros = queries.new_zeros(1, *queries.shape, dtype=accumulation_dtype(queries.dtype))
-        none = zeros.new_zeros(zeros.shape[:2])
-        return cls(torch.full_like(none, torch.finfo(none.dtype).min), none, none, zeros)
-
-
-class RankPartial(NamedTuple):
-    """Statistics of the others' logits over S parts of the items.
-
-    Attributes:
-        log_odds: (S, B), of the part's others against the target.
-        best: (S, B), their largest logit.
-        above: (S, B), how many exceed the target's, int64.
-    """
-
-    log_odds: Tensor
-    best: Tensor
-    above: Tensor
-
-    @classmethod
-    def of_no_items(cls, queries: Tensor) -> "RankPartial":
-        """One part without items, which changes no other part, for queries (B, d)."""
-        dtype = accumulation_dtype(queries.dtype)
-        lowest = queries.new_full((1, queries.shape[0]), -torch.inf, dtype=dtype)
-        return cls(lowest, lowest, torch.zeros_like(lowest, dtype=torch.int64))
-
-
-class HvpContext(NamedTuple):
-    """Statistics of all items that a covariance along directions needs before its pass.
-
-    Attributes:
-        directions: (B, d), rows divided by their scale.
-        scale: (B, 1), factor that restores the product.
-        shift: (B,), approximate log of the others' sum; zero in a backend that needs none.
-        center: (B,), the others' mean along the direction.
-    """
-
-    directions: Tensor
-    scale: Tensor
-    shift: Tensor
-    center: Tensor
-
-
-Partial = TypeVar("Partial", WeightedPartial, RankPartial)
 Results = TypeVar("Results", Tensor, tuple[Tensor, Tensor, Tensor])
-
-
-def merge(partials: Sequence[Partial]) -> Partial:
-    """Merge partial results over parts of the items into one, in that order."""
-    return type(partials[0])(*map(torch.cat, zip(*partials, strict=True)))
 
 
 class SoftmaxBackend(ABC):
@@ -283,11 +222,6 @@ def by_blocks(run: Callable[[slice], Results], blocks: Sequence[slice]) -> Resul
         for target, result in zip(complete, each, strict=True):
             target[rows] = result
     return complete[0] if isinstance(results, Tensor) else complete  # type: ignore[return-value]
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of sums, losses and gradients: float64 for float64, else float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def elements_at_once(device: torch.device) -> int:

@@ -15,7 +15,7 @@ from memsolve_kernels.modes import any_traced, without_autocast
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
-from memsolve_kernels.softmax.interface import accumulation_dtype
+from memsolve_kernels.softmax.partials import accumulation_dtype
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 Function = Callable[..., Any]

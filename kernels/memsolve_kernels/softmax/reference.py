@@ -16,10 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.interface import (
+from memsolve_kernels.softmax.interface import SoftmaxBackend
+from memsolve_kernels.softmax.partials import (
     HvpContext,
     RankPartial,
-    SoftmaxBackend,
     WeightedPartial,
     accumulation_dtype,
 )

@@ -14,13 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsolve_kernels.softmax.interface import (
+from memsolve_kernels.softmax.interface import SoftmaxBackend, by_blocks
+from memsolve_kernels.softmax.partials import (
     HvpContext,
     Partial,
     RankPartial,
-    SoftmaxBackend,
     WeightedPartial,
-    by_blocks,
     merge,
 )
 

@@ -20,14 +20,16 @@ from torch import Tensor
 
 from memsolve_kernels.softmax.copies import hash_rows, labels
 from memsolve_kernels.softmax.interface import (
-    HvpContext,
-    RankPartial,
     SoftmaxBackend,
-    WeightedPartial,
-    accumulation_dtype,
     elements_at_once,
     in_accumulated_parts,
     in_parts,
+)
+from memsolve_kernels.softmax.partials import (
+    HvpContext,
+    RankPartial,
+    WeightedPartial,
+    accumulation_dtype,
 )
 
 LOG2_E = math.log2(math.e)

@@ -11,12 +11,8 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError
-from memsolve_kernels.softmax.interface import (
-    HvpContext,
-    RankPartial,
-    SoftmaxBackend,
-    WeightedPartial,
-)
+from memsolve_kernels.softmax.interface import SoftmaxBackend
+from memsolve_kernels.softmax.partials import HvpContext, RankPartial, WeightedPartial
 from memsolve_kernels.softmax.plan import Plan
 from memsolve_kernels.softmax.triton_kernels.covariance import launch_covariance
 from memsolve_kernels.softmax.triton_kernels.curvature import launch_curvature

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from memsolve_kernels.launch import Launch, Variant, record_launches
-from memsolve_kernels.softmax.interface import HvpContext, WeightedPartial
+from memsolve_kernels.softmax.partials import HvpContext, WeightedPartial
 from memsolve_kernels.softmax.plan import LaunchConfig, TileConfig, input_precision, tile_configs
 from memsolve_kernels.softmax.presets import ANY_DIM, FEW, TABLE
 from memsolve_kernels.softmax.triton_kernels import (

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memsolve_kernels.launch import launch
-from memsolve_kernels.softmax.interface import WeightedPartial
+from memsolve_kernels.softmax.partials import WeightedPartial
 from memsolve_kernels.softmax.plan import LaunchConfig
 from memsolve_kernels.softmax.triton_kernels.tile import (
     COUNTS,
