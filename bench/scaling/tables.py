@@ -27,7 +27,7 @@ PROCESSES_RECORD = record.FOLDER / "scaling" / "processes.json"
 """Where `python -m bench.scaling.measure` writes."""
 
 LABELS = {
-    "sweep": "a sweep, 192 runs",
+    "sweep": "a sweep that tunes, d = 32 and 64",
     "memory": "a study of one memory, d = 128, N = 16384",
     "muon": "a step of Muon, 16 matrices, d = 512",
 }

@@ -111,7 +111,7 @@ AGREEMENT = Exchange("all_reduce", WORD)
 MUON_AGREEMENT = Exchange("all_reduce", 3 * WORD)
 """The ranks of Muon agree likewise, and on a digest of their settings."""
 
-ARGUMENTS = 9 * WORD
+ARGUMENTS = 10 * WORD
 """Bytes that describe a rank's arguments of a kernel, which the ranks compare."""
 
 OPERATION = 128
@@ -132,12 +132,12 @@ def efficiency(way: Way, gpus: int) -> float:
 
 
 def limit(way: Way, least: float = 0.5) -> tuple[int, str]:
-    """The largest power of two of GPUs with at least this efficiency, and what takes most beyond.
+    """The largest power of two of GPUs with this efficiency to two digits, and what takes most beyond.
 
     That is the largest part but computing, of a step of twice as many GPUs.
     """
     powers = [1 << power for power in range(MOST_GPUS.bit_length())]
-    gpus = max(each for each in powers if efficiency(way, each) >= least)
+    gpus = max(each for each in powers if round(efficiency(way, each), 2) >= least)
     parts = way(2 * gpus).parts(2 * gpus)
     del parts["computing"]
     return gpus, max(parts, key=lambda part: parts[part])
