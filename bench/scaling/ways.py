@@ -132,9 +132,9 @@ def efficiency(way: Way, gpus: int) -> float:
 
 
 def limit(way: Way, least: float = 0.5) -> tuple[int, str]:
-    """The largest power of two of GPUs with this efficiency to two digits, and what takes most beyond.
+    """The largest power of two of GPUs with this efficiency, to two digits, and what limits it.
 
-    That is the largest part but computing, of a step of twice as many GPUs.
+    That is the largest part other than computing, of a step on twice as many GPUs.
     """
     powers = [1 << power for power in range(MOST_GPUS.bit_length())]
     gpus = max(each for each in powers if round(efficiency(way, each), 2) >= least)

@@ -126,8 +126,8 @@ def test_numbers_in_the_text_are_those_of_the_formulas() -> None:
         assert [round(share, 2) for share in shares] == [sharded, sharded_large]
         assert round(duration / token) == tokens
     assert round(sign_seconds(STOCK_SIGN, 1) * hardware.NVLINK * 4096 / 4) == 18
-    parts = WAYS["kernels, outputs sharded"](16)
-    assert parts.passing(16) / hardware.NVLINK == pytest.approx(parts.shared / 16, rel=0.1)
+    kernels = WAYS["kernels, outputs sharded"](16)
+    assert kernels.passing(16) / hardware.NVLINK == pytest.approx(kernels.shared / 16, rel=0.1)
 
 
 def test_the_table_of_processes_is_that_of_a_record(
