@@ -1,7 +1,7 @@
 """`python -m bench.scaling.measure`: time a sweep, a memory and Muon on 1, 2 and 4 processes.
 
-Every process has one thread; the machine should be quiet. This takes about five minutes on two cores
-and writes a record, of which `python -m bench.readme` makes a table.
+Every process has one thread; the machine should be quiet. This takes about five minutes on two
+cores and writes a record, of which `python -m bench.readme` makes a table.
 """
 
 import argparse
