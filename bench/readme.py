@@ -16,7 +16,7 @@ import numpy as np
 from bench import record
 from bench.registry import OURS
 from bench.repository import ROOT
-from bench.scaling.tables import spreads_table, sweeps_table, ways_table
+from bench.scaling.tables import processes_table, spreads_table, sweeps_table, ways_table
 from bench.timing import Timing
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import mean
@@ -43,6 +43,7 @@ def pages() -> dict[Path, str]:
     tables = {
         "bench": speed_tables(record.machines()),
         "leaderboard": full,
+        "processes": processes_table(),
         "best": shorten(full),
         "rates": rates_table(load_summary(rates, RATES)),
         "spreads": spreads_table(),

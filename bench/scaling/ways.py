@@ -13,14 +13,40 @@ from bench.scaling import hardware
 ITEMS_PER_DIM = 64
 """Facts of a memory, `N = 64 d`, as in the studies of training."""
 
-SIGN_FLOPS = 30
-"""Of the sign of a (d, d) matrix, in `d^3`: five steps of three products, as Muon's default."""
-
-FLOAT32, BFLOAT16 = 4, 2
+FLOAT64, FLOAT32, BFLOAT16 = 8, 4, 2
 """Bytes of a number."""
 
 MOST_GPUS = 1 << 12
 """Where the search for the limit of a way ends: a power of two."""
+
+
+class Products(NamedTuple):
+    """Matrix products that take part in the sign of a (d, d) matrix.
+
+    Attributes:
+        flops: in `d^3`.
+        peak: flops a second.
+    """
+
+    flops: int
+    peak: float
+
+
+Sign = Sequence[Products]
+
+DEFAULT_SIGN: Sign = Products(12, hardware.FLOAT64), Products(60, hardware.TF32X3)
+"""Of a float32 matrix: 12 steps of three products, the first two in float64."""
+
+FLOAT64_SIGN: Sign = [Products(108, hardware.FLOAT64)]
+"""Of a float64 matrix: 18 steps."""
+
+STOCK_SIGN: Sign = [Products(30, hardware.BFLOAT16)]
+"""With `schedule="muon", dtype=torch.bfloat16`: five steps."""
+
+
+def sign_seconds(sign: Sign, dim: int) -> float:
+    """The duration of the sign of a (d, d) matrix. Symmetric products count in full."""
+    return sum(flops * dim**3 / (hardware.PRODUCTS * peak) for flops, peak in sign)
 
 
 class Exchange(NamedTuple):
@@ -38,7 +64,7 @@ class Exchange(NamedTuple):
     def passing(self, gpus: int) -> float:
         """Bytes that the busiest GPU sends or receives, whichever is more."""
         if self.kind == "broadcast":  # in a pipeline
-            return self.size if gpus > 1 else 0.0
+            return self.size
         return (2 if self.kind == "all_reduce" else 1) * self.size * (gpus - 1) / gpus
 
 
@@ -48,37 +74,48 @@ class Work(NamedTuple):
     Attributes:
         shared: seconds of one GPU for what the GPUs share.
         alone: seconds for what rank 0 does alone.
-        exchanges: collective calls, one after the other.
+        exchanges: collective calls of several GPUs, one after the other.
+        idle: seconds in which most GPUs wait, because the work cannot be divided evenly.
     """
 
     shared: float
     alone: float
     exchanges: Sequence[Exchange]
+    idle: float = 0.0
 
     def parts(self, gpus: int) -> dict[str, float]:
         """Seconds of a step, by what takes them."""
-        calls = len(self.exchanges) if gpus > 1 else 0
         return {
             "computing": self.shared / gpus,
             "rank 0": self.alone,
+            "idle": self.idle,
             "bytes": self.passing(gpus) / hardware.bandwidth(gpus),
-            "calls": calls * hardware.CALL,
+            "calls": len(self.calls(gpus)) * hardware.CALL,
         }
+
+    def calls(self, gpus: int) -> Sequence[Exchange]:
+        """The collective calls; one GPU makes none."""
+        return self.exchanges if gpus > 1 else []
 
     def passing(self, gpus: int) -> float:
         """Bytes through the busiest GPU."""
-        return sum(each.passing(gpus) for each in self.exchanges)
+        return sum(each.passing(gpus) for each in self.calls(gpus))
 
 
 WORD = 8
-"""Bytes of an integer, by which ranks agree that none has failed."""
+"""Bytes of an integer."""
 
 AGREEMENT = Exchange("all_reduce", WORD)
+"""The ranks of a memory agree that none has failed."""
+
+MUON_AGREEMENT = Exchange("all_reduce", 3 * WORD)
+"""The ranks of Muon agree likewise, and on a digest of their settings."""
+
 ARGUMENTS = 10 * WORD
 """Bytes that describe a rank's arguments of a kernel, which the ranks compare."""
 
-REQUEST = [Exchange("broadcast", WORD), Exchange("broadcast", 1 << 9), AGREEMENT]
-"""What goes with an operation of a memory: its length, the operation, and the agreement."""
+OPERATION = 128
+"""Bytes that name an operation of a memory, about."""
 
 Way = Callable[[int], Work]
 """The work of a step, given the number of GPUs."""
@@ -95,12 +132,12 @@ def efficiency(way: Way, gpus: int) -> float:
 
 
 def limit(way: Way, least: float = 0.5) -> tuple[int, str]:
-    """The largest power of two of GPUs with at least this efficiency, and what takes most beyond.
+    """The largest power of two of GPUs with this efficiency, to two digits, and what limits it.
 
-    That is the largest part but computing, of a step of twice as many GPUs.
+    That is the largest part other than computing, of a step on twice as many GPUs.
     """
     powers = [1 << power for power in range(MOST_GPUS.bit_length())]
-    gpus = max(each for each in powers if efficiency(way, each) >= least)
+    gpus = max(each for each in powers if round(efficiency(way, each), 2) >= least)
     parts = way(2 * gpus).parts(2 * gpus)
     del parts["computing"]
     return gpus, max(parts, key=lambda part: parts[part])
@@ -119,52 +156,64 @@ def recall_flops(num_items: int, dim: int) -> float:
     return 2 * num_items**2 * dim + 2 * num_items * dim**2
 
 
-def _memory(dim: int, exchanges: Sequence[Exchange]) -> Work:
+def _memory(dim: int, sign: Sign, exchanges: Sequence[Exchange]) -> Work:
     sizes = ITEMS_PER_DIM * dim, dim
     flops = gradient_flops(*sizes) + recall_flops(*sizes)
-    return Work(flops / (hardware.SOFTMAX * hardware.TF32), _sign(dim), exchanges)
+    shared = flops / (hardware.SOFTMAX * hardware.FLOAT32)  # the same in float64
+    return Work(shared, sign_seconds(sign, dim), exchanges)
 
 
-def _sign(dim: int) -> float:
-    return SIGN_FLOPS * dim**3 / (hardware.PRODUCTS * hardware.BFLOAT16)
+def _operation(weight: float) -> list[Exchange]:
+    """What precedes the results of an operation: its length, itself, the weight, the agreement."""
+    return [*(Exchange("broadcast", size) for size in (WORD, OPERATION, weight)), AGREEMENT]
 
 
-def items_shared(dim: int) -> Way:
-    """One memory whose items are shared out: `memsolve.ranks`. Each rank holds all outputs."""
-    weight, num_items = FLOAT32 * dim**2, ITEMS_PER_DIM * dim
-    loss_and_gradient = FLOAT32 * (dim**2 + 1)
-    gradient = [
-        *REQUEST,
-        Exchange("broadcast", weight),
+def _gradient(dim: int, width: int) -> list[Exchange]:
+    """The exchanges of a memory's loss and gradient, which are added in slices."""
+    loss_and_gradient = width * (dim**2 + 1)
+    return [
+        *_operation(width * dim**2),
         Exchange("all_to_all", loss_and_gradient),
         Exchange("gather", loss_and_gradient),
     ]
-    recall = [*REQUEST, Exchange("broadcast", weight), Exchange("gather", num_items)]
-    return lambda _: _memory(dim, [*gradient, *recall])
+
+
+def items_shared(dim: int, width: int = FLOAT32, sign: Sign = DEFAULT_SIGN) -> Way:
+    """One memory whose items are shared out: `memsolve.ranks`. Each rank holds all outputs.
+
+    Args:
+        dim: d.
+        width: bytes of its numbers.
+        sign: of the optimizer, which rank 0 runs alone.
+    """
+    recall = [*_operation(width * dim**2), Exchange("gather", ITEMS_PER_DIM * dim)]
+    return lambda _: _memory(dim, sign, [*_gradient(dim, width), *recall])
 
 
 def outputs_shared(dim: int) -> Way:
-    """One memory whose outputs are shared out, which memsolve does not have: at least `6 N d`.
+    """One memory whose outputs are shared out, which memsolve does not have: a lower bound.
 
     The queries of all items are gathered once, in bfloat16; each rank's part of their gradients is
-    sent to the rank of the item, in float32.
+    sent to the rank of the item, in float32. What a recall sends is left out.
     """
     num_items = ITEMS_PER_DIM * dim
     exchanges = [
         Exchange("all_gather", BFLOAT16 * num_items * dim),
         Exchange("all_to_all", FLOAT32 * num_items * (dim + 3)),
-        *items_shared(dim)(1).exchanges[:6],
+        *_gradient(dim, FLOAT32),
     ]
-    return lambda _: _memory(dim, exchanges)
+    return lambda _: _memory(dim, DEFAULT_SIGN, exchanges)
 
 
-def _signs(dim: int, matrices: int, gpus: int) -> float:
-    """Seconds of one GPU, times `R`, of which each computes whole matrices."""
-    return gpus * math.ceil(matrices / gpus) * _sign(dim)
+def _signs(sign: Sign, dim: int, matrices: int, gpus: int, exchanges: list[Exchange]) -> Work:
+    """The signs of some matrices, each of which one GPU computes."""
+    seconds_each = sign_seconds(sign, dim)
+    idle = seconds_each * (math.ceil(matrices / gpus) - matrices / gpus)
+    return Work(seconds_each * matrices, 0.0, exchanges, idle)
 
 
-def muon_replicated(dim: int, matrices: int) -> Way:
-    """Muon's signs of one shape, shared over ranks that hold all parameters.
+def muon_replicated(dim: int, matrices: int, sign: Sign = DEFAULT_SIGN) -> Way:
+    """Muon's signs of one shape, shared over ranks that hold all parameters, in float32.
 
     Each rank broadcasts the signs that it owns, so that all ranks get those of all.
     """
@@ -172,17 +221,19 @@ def muon_replicated(dim: int, matrices: int) -> Way:
     def work(gpus: int) -> Work:
         owned = [len(range(rank, matrices, gpus)) for rank in range(min(gpus, matrices))]
         broadcasts = [Exchange("broadcast", FLOAT32 * count * dim**2) for count in owned]
-        return Work(_signs(dim, matrices, gpus), 0.0, [AGREEMENT, *broadcasts])
+        exchanges = [MUON_AGREEMENT, MUON_AGREEMENT, *broadcasts]
+        return _signs(sign, dim, matrices, gpus, exchanges)
 
     return work
 
 
-def muon_sharded(dim: int, matrices: int) -> Way:
+def muon_sharded(dim: int, matrices: int, sign: Sign = DEFAULT_SIGN) -> Way:
     """Muon's signs of one shape whose parameters are sharded (FSDP2): two all-to-alls."""
 
     def work(gpus: int) -> Work:
         shards = Exchange("all_to_all", FLOAT32 * matrices * dim**2 / gpus)
-        return Work(_signs(dim, matrices, gpus), 0.0, [AGREEMENT, shards, shards])
+        exchanges = [MUON_AGREEMENT, shards] * 2
+        return _signs(sign, dim, matrices, gpus, exchanges)
 
     return work
 
