@@ -408,7 +408,7 @@ def test_without_dask_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert run_command(["capacity", "--jobs", "2"]) == 2
-    assert "pip install 'memsolve[cluster]'" in capsys.readouterr().err
+    assert "pip install '.[cluster]'" in capsys.readouterr().err
 
 
 COMMAND = "capacity", "--optimizers", "sgd,muon", "--dims", "32,48,64", "--seeds", "20"

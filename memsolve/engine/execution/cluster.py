@@ -120,7 +120,7 @@ def _import_dask() -> tuple[Any, Any]:
         import distributed.utils
     except ImportError as error:
         raise InputError(
-            "--jobs and --scheduler need Dask: pip install 'memsolve[cluster]'"
+            "--jobs and --scheduler need Dask: pip install '.[cluster]' in a clone of memsolve"
         ) from error
     for name in list(logging.root.manager.loggerDict):  # each has a level of its own
         if name.startswith(("distributed", "tornado")):

@@ -40,7 +40,11 @@ class RemoteRunner:
         self._executor = executor
         run = _dumps((study, grid, time_limit))
         key = secrets.token_hex(8)
-        self._context = dumps(TaskContext(list(sys.path), FOLDER.get(), numerical(), run, key))
+        settings = numerical()
+        del settings[
+            "threads"
+        ]  # a worker has its own, which is checked, so that cores are not lost
+        self._context = dumps(TaskContext(list(sys.path), FOLDER.get(), settings, run, key))
         here = environment("cpu")
         self._expected = {name: (here[name], "this process") for name in SOFTWARE}
         self._device = "cpu"
@@ -117,9 +121,15 @@ class RemoteRunner:
                 raise WorkerError(
                     f"a worker, {answer.worker}, has {name} {value!r}, and {whose} has "
                     f"{expected!r}; results of one study need equal ones: "
-                    f"{'install the same there' if name in SOFTWARE else 'use equal machines'}, or "
-                    "stop that worker"
+                    f"{_advice(name)}, or stop that worker"
                 )
+
+
+def _advice(name: str) -> str:
+    """What makes an entry of the environments equal."""
+    if name == "threads":
+        return "start both with the same OMP_NUM_THREADS"
+    return "install the same there" if name in SOFTWARE else "use equal machines"
 
 
 def _dumps(value: object) -> bytes:

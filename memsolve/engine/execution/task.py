@@ -32,7 +32,7 @@ class TaskContext(NamedTuple):
     Attributes:
         path: of modules, in the process that submits.
         folder: of modules that are not installed, `importing.FOLDER`.
-        settings: of the process that submits, `process_settings.numerical`.
+        settings: of the process that submits, `process_settings.numerical` but for threads.
         run: the study, the grid and the time limit, pickled: they may need the path.
         key: of this run alone, so that no run has processes of an earlier one.
     """
