@@ -320,8 +320,9 @@ grid = prepare(replace(grid, device="cpu")).grid
 print(capacity.peak(grid).total())
 list(capacity.measure(grid, capacity.cells(grid)))
 status = Path("/proc/self/status").read_text()
-print(1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]))  # ru_maxrss counts the parent's, too
+print(1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]))
 """
+"""The high-water mark of `/proc`; `ru_maxrss` would count the parent's memory, too."""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/self/status")
