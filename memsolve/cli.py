@@ -112,7 +112,7 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
         grid = type(study.grid).parse(texts)  # before anything is started
         jobs, scheduler = run_options.pop("jobs"), run_options.pop("scheduler")
         with _executor(jobs, scheduler) as executor:
-            run_options |= {"executor": executor, "processes": max(jobs, ranks.on_this_machine())}
+            run_options |= {"executor": executor, "processes": _processes_here(jobs, scheduler)}
             if add is not None:
                 summary = _run_added(study, texts, split(add), out, to, run_options)
             else:
@@ -145,6 +145,11 @@ def _executor(jobs: int, scheduler: str | None) -> AbstractContextManager[Execut
     if jobs != 1:
         raise InputError("--jobs starts processes here, and --scheduler has its own; give one")
     return cluster.scheduler(scheduler)
+
+
+def _processes_here(jobs: int, scheduler: str | None) -> int:
+    """How many processes of this machine measure cells; 0 if the workers of a scheduler do."""
+    return 0 if scheduler is not None else max(jobs, ranks.on_this_machine())
 
 
 def _grid_parameters(grid: Grid) -> Parameters:
@@ -198,7 +203,13 @@ def _progress(study: AnyStudy, grid: Grid, processes: int) -> Progress:
     peaks = [study.peak(study.complete(grid))]
 
     def progress(name: str, total: int, done: int) -> AbstractContextManager[Advance]:
-        if done < total and peaks and (peak := peaks.pop()) and peak.cell_bytes >= STATED:
+        if (
+            processes
+            and done < total
+            and peaks
+            and (peak := peaks.pop())
+            and peak.cell_bytes >= STATED
+        ):
             print(peak.format(processes), file=sys.stderr)
         return bar(name, total, done)
 
