@@ -200,16 +200,10 @@ def _run_added(
 
 def _progress(study: AnyStudy, grid: Grid, processes: int) -> Progress:
     """A bar, and before the first cell the memory that cells will take, where it is not small."""
-    peaks = [study.peak(study.complete(grid))]
+    peaks = [study.peak(study.complete(grid))] if processes else []
 
     def progress(name: str, total: int, done: int) -> AbstractContextManager[Advance]:
-        if (
-            processes
-            and done < total
-            and peaks
-            and (peak := peaks.pop())
-            and peak.cell_bytes >= STATED
-        ):
+        if done < total and peaks and (peak := peaks.pop()) and peak.cell_bytes >= STATED:
             print(peak.format(processes), file=sys.stderr)
         return bar(name, total, done)
 
