@@ -16,13 +16,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.fork_server import preload
+
 TIMEOUT = 120
 """Seconds for one test's ranks; then they are ended, and the test fails."""
 
+PRELOADED = "tests.ranks", "torch._dynamo", "torch.distributed.tensor", "memsolve.optim"
+
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(
-    ["tests.ranks", "torch._dynamo", "torch.distributed.tensor", "memsolve.optim"]
-)
 
 
 def run_ranks(function: Callable[..., Any], size: int, *arguments: Any) -> list[Any]:
@@ -36,6 +37,7 @@ def run_ranks(function: Callable[..., Any], size: int, *arguments: Any) -> list[
     Raises:
         AssertionError: a rank raised, with its traceback; or ended, or took too long.
     """
+    preload(PRELOADED)
     with TemporaryDirectory() as folder:
         ends = [_processes.Pipe(duplex=False) for _ in range(size)]
         ranks = [

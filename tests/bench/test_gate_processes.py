@@ -14,13 +14,20 @@ from bench import gate, metrics, registry
 from bench.cases import QUICK
 from bench.gate import __main__ as command
 from bench.gate.planted import plant
-from bench.gate.worker import WorkerError, package_files, workers
+from bench.gate.worker import PRELOADED, WorkerError, package_files, workers
 from bench.repository import ROOT, TreeError, extract
+from tests.fork_server import preload
 
 GRADIENT, RETRIEVAL = (
     next(case.name for case in registry.select(QUICK, f"^{function} ", "cpu"))
     for function in ("softmax_gradient", "retrieval")
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_fork_server() -> None:
+    """Workers import a tree, so what forks them must not have imported memsolve."""
+    preload(PRELOADED)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,12 @@
+"""The server from which `multiprocessing` forks: a process has one, whatever it has imported."""
+
+from collections.abc import Sequence
+from multiprocessing import forkserver
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Let the server import these modules; one that has imported others is replaced."""
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._preload_modules != list(modules):
+        server._stop()  # which multiprocessing has for unit tests
+        forkserver.set_forkserver_preload(list(modules))
