@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from memsolve_kernels.errors import InputError
 
     from memsolve.api import run
+    from memsolve.engine.execution.dask_executor import DaskExecutor
     from memsolve.frequencies import Batch
     from memsolve.problem import AssociativeMemory, Curvature
     from memsolve.recall import Recall
@@ -20,6 +21,7 @@ __all__ = [
     "AssociativeMemory",
     "Batch",
     "Curvature",
+    "DaskExecutor",
     "InputError",
     "Recall",
     "__version__",
@@ -31,6 +33,7 @@ _HOMES = {
     "AssociativeMemory": "memsolve.problem",
     "Batch": "memsolve.frequencies",
     "Curvature": "memsolve.problem",
+    "DaskExecutor": "memsolve.engine.execution.dask_executor",
     "InputError": "memsolve_kernels.errors",
     "Recall": "memsolve.recall",
     "load": "memsolve.study.registry",

@@ -37,9 +37,9 @@ def run(
         time_limit: seconds for a cell; one that takes longer has failed. Optimizers then run in a
             process of their own, which imports them anew.
         executor: measures cells side by side in its workers, with the same numbers; any
-            `concurrent.futures.Executor`, such as that of a Dask client. This process alone writes
-            files. By default cells are measured one by one, in this process, or in another one for
-            optimizers of other packages and for a time limit.
+            `concurrent.futures.Executor`, such as `memsolve.DaskExecutor`. This process alone
+            writes files. By default cells are measured one by one, in this process, or in another
+            one for optimizers of other packages and for a time limit.
         progress: shows how many cells are done (default: a bar on a terminal's standard error).
 
     Returns:

@@ -25,6 +25,7 @@ from memsolve.cli import run_command
 from memsolve.engine import Cell
 from memsolve.engine.execution import cluster as cluster_module
 from memsolve.engine.execution.cluster import processes
+from memsolve.engine.execution.dask_executor import DaskExecutor
 from memsolve.engine.execution.task import Answer
 from memsolve.engine.prepare import RefusedError
 from memsolve.engine.run import run
@@ -258,6 +259,20 @@ def test_a_cell_that_kills_its_worker_fails_alone(cluster: Executor) -> None:
     assert (failure.optimizer, failure.dim, failure.cells) == ("killing", 8, 2)
     assert "its worker has ended" in failure.reason
     assert summary.fits == run(capacity, replace(SMALL, dims=(4, 8, 16))).fits
+
+
+def test_a_result_lost_with_its_worker_is_answered(
+    monkeypatch: pytest.MonkeyPatch, cluster: Executor
+) -> None:
+    """With Dask's own executor, the study would wait for ever."""
+    assert isinstance(cluster, DaskExecutor)
+
+    async def lose(*_: Any, **__: Any) -> None:
+        raise EOFError("the worker is no more")
+
+    monkeypatch.setattr(cluster._client, "gather", lose)
+    with pytest.raises(EOFError, match="the worker is no more"):
+        cluster.submit(abs, -1).result(timeout=60)
 
 
 def test_a_lost_group_is_measured_again_alone() -> None:

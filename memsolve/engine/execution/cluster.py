@@ -13,6 +13,7 @@ import torch
 from memsolve_kernels.errors import InputError, RangeError
 
 from memsolve.checks import is_int_between
+from memsolve.engine.execution.dask_executor import DaskExecutor
 from memsolve.engine.execution.interrupts import blocked_interrupts
 from memsolve.engine.execution.task import close_context
 
@@ -80,7 +81,7 @@ def processes(jobs: int) -> Iterator[Executor]:
             )
         try:
             with distributed.Client(cluster, set_as_default=False) as client:
-                yield client.get_executor(pure=False)
+                yield DaskExecutor(client)
         finally:
             _kill(cluster)
 
@@ -108,7 +109,7 @@ def scheduler(address: str) -> Iterator[Executor]:
             "`dask scheduler`, which prints its address"
         ) from error
     with client, _watched(client, address):
-        yield client.get_executor(pure=False)
+        yield DaskExecutor(client)
         with suppress(Exception):  # it may have no workers any more
             client.run(close_context)
 
