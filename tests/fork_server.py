@@ -7,7 +7,7 @@ from typing import Any
 
 def preload(modules: Sequence[str]) -> None:
     """Let the server import these modules; one that has imported others is replaced."""
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     if server._preload_modules != list(modules):
         server._stop()  # which multiprocessing has for unit tests
         forkserver.set_forkserver_preload(list(modules))
