@@ -94,11 +94,15 @@ class ParallelMeasurement(Measurement[G, C, R, P]):
         return len(missing) + sum(self._request(self._next_cells(part)) for part in parts)
 
     def _next_cells(self, part: Hashable) -> list[C]:
-        """Further cells of a part whose cells all have a result; None stands for no part."""
+        """Further cells of a part whose cells all have a result; None stands for no part.
+
+        As in `Measurement.run`, an optimizer with a failed cell at an alpha gets none there.
+        """
         if part is None or self._parts[part].unfinished:
             return []
         cells = self._parts[part].cells
-        if any(cell not in self.results for cell in cells):
+        failed = {(cell.optimizer, cell.alpha) for cell in self.errors}
+        if any((cell.optimizer, cell.alpha) in failed for cell in cells):
             return []
         results = {cell: self.results[cell] for cell in cells}
         return [cell for cell in self.study.next_cells(self.grid, results) if cell not in cells]

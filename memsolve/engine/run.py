@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from memsolve import ranks
 from memsolve.engine.execution.choose import default_runner
 from memsolve.engine.execution.remote import RemoteRunner
 from memsolve.engine.execution.runner import Runner, call
+from memsolve.engine.execution.task import close_context
 from memsolve.engine.grid import Grid
 from memsolve.engine.measure import Measurement
 from memsolve.engine.options import options
@@ -63,7 +64,9 @@ def run(
     grid = study.complete(study.grid if grid is None else grid)
     if executor is not None:
         ranks.refuse_other_processes("an executor")
-    with default_runner(study, grid, time_limit) as here:
+    with ExitStack() as stack:
+        stack.callback(close_context)  # of an executor whose workers are threads of this process
+        here = stack.enter_context(default_runner(study, grid, time_limit))
         runner = here if executor is None else RemoteRunner(executor, study, grid, time_limit)
         prepared, cells = _prepare(study, grid, runner, here)
         if prepared.refused and not skip_failing:

@@ -241,6 +241,29 @@ def test_progress_counts_the_cells_that_follow() -> None:
     assert counts[0] == counts[1] > 3
 
 
+class Unfit(torch.optim.SGD):
+    """Fails at one dimension."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        (param,) = self.param_groups[0]["params"]
+        if len(param) == 8 and param.any():
+            raise ValueError("unfit")
+        param.sub_(param.grad)
+
+
+def test_a_failed_optimizer_is_not_tuned_further(tmp_path: Path) -> None:
+    grid = TrainingGrid(
+        {"unfit": Unfit, "sgd": "sgd"}, dims=(4, 8), seeds=1, steps=2, schedules=("constant",)
+    )
+    cells = {}
+    for name, executor in {"one": None, "many": Inline()}.items():
+        run(dynamics, grid, tmp_path / name, executor=executor)
+        lines = (tmp_path / name / "cells.jsonl").read_text().splitlines()
+        cells[name] = sum('"unfit"' in line and '"dim": 4' in line for line in lines)
+    assert 0 < cells["many"] <= cells["one"]
+
+
 class Killing(torch.optim.SGD):
     """Kills its process at one dimension."""
 

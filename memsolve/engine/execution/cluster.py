@@ -25,6 +25,9 @@ PRELOAD = "memsolve.engine.execution.dask_worker"
 CONNECT = 10.0
 """Seconds in which a scheduler answers."""
 
+MOST = 1024
+"""Processes that one machine may run at most."""
+
 WAIT = 5.0
 """Seconds between looks whether a scheduler has workers."""
 
@@ -63,8 +66,8 @@ def processes(jobs: int) -> Iterator[Executor]:
     Raises:
         InputError: no such number, or Dask is not installed.
     """
-    if not is_int_between(jobs, 1, 16):
-        raise RangeError(f"--jobs is {jobs!r}; expected a whole number of processes, at least 1")
+    if not (is_int_between(jobs, 1) and jobs <= MOST):
+        raise RangeError(f"--jobs is {jobs!r}; expected a whole number from 1 to {MOST}")
     dask, distributed = _import_dask()
     with dask.config.set(CONFIG), _environment():
         context = distributed.utils.get_mp_context()
