@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,3 +264,13 @@ def test_a_compiled_step_takes_both_kinds(settings: dict[str, Any]) -> None:
 
     for one, other in zip(stepped(True), stepped(False), strict=True):
         torch.testing.assert_close(one, other)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "optimizers.md"
+
+
+def test_the_example_of_the_page_runs() -> None:
+    (example,) = re.findall(r"```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(compile(example, PAGE, "exec"), scope)
+    assert [len(group["params"]) for group in scope["optimizer"].param_groups] == [1, 6]
