@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 
 
 class Update(NamedTuple):
-    """The step of a batch: the sign of each parameter, in its shape, and dtype if uncompensated."""
+    """The step of a batch: the sign of each parameter, in its shape, and in its dtype or `WIDE`."""
 
     batch: Batch
     signs: list[Tensor]
@@ -203,7 +203,7 @@ def _sign(directions: Tensor, group: Group) -> Tensor:
     if not relative:
         return matrix_sign(directions, **settings)
     if group["damping_norm"] == "frobenius":  # one batch, since `h` of a multiple is known
-        return matrix_sign(_normalized(directions), **settings | {"damping": relative})
+        return matrix_sign(_divide_by_norm(directions), **settings | {"damping": relative})
     norms = torch.linalg.matrix_norm(directions, 2).tolist()
     return torch.stack(
         [
@@ -213,7 +213,7 @@ def _sign(directions: Tensor, group: Group) -> Tensor:
     )
 
 
-def _normalized(matrices: Tensor) -> Tensor:
+def _divide_by_norm(matrices: Tensor) -> Tensor:
     """Matrices divided by their Frobenius norms; zero stays zero."""
     norms = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True, dtype=torch.float64)
     return (matrices / torch.where(norms == 0, 1, norms)).to(matrices.dtype)

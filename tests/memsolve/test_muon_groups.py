@@ -2,15 +2,14 @@
 
 import copy
 import pickle
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from memsolve_kernels.errors import DtypeError, InputError, NonFiniteError, RangeError
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
 from memsolve.optim import Muon, TheoremMuon, split_params
@@ -266,11 +265,12 @@ def test_a_compiled_step_takes_both_kinds(settings: dict[str, Any]) -> None:
         torch.testing.assert_close(one, other)
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "optimizers.md"
-
-
-def test_the_example_of_the_page_runs() -> None:
-    (example,) = re.findall(r"```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    scope: dict[str, Any] = {}
-    exec(compile(example, PAGE, "exec"), scope)
-    assert [len(group["params"]) for group in scope["optimizer"].param_groups] == [1, 6]
+def test_a_step_on_a_gpu_reads_nothing_back() -> None:
+    with FakeTensorMode():
+        params = [Parameter(torch.empty(shape, device="cuda")) for shape in SHAPES]
+        for param in params:
+            param.grad = torch.empty_like(param)
+        settings = {"lr": torch.tensor(0.1, device="cuda"), "capturable": True}
+        optimizer = both(params, settings, weight_decay=0.1)
+        optimizer.step()
+        assert optimizer.state[params[-1]]["step"].is_cuda

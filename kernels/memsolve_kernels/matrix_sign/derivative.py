@@ -42,7 +42,7 @@ def derivative(matrix: Tensor, direction: Tensor, damping: float) -> Tensor:
         return torch.zeros_like(matrix)
     if matrix.shape[-2] > matrix.shape[-1]:
         return derivative(matrix.mT, direction.mT, damping).mT
-    G, scale = _scaled(matrix.double(), damping)
+    G, scale = _normalize(matrix.double(), damping)
     E = direction.double() / scale
     S, basis, values = apply(_Root, G, damping / scale)
     if damping == 0 and not any_traced([values]) and values.isnan().any():
@@ -61,7 +61,7 @@ def apply(function: type[Function], *inputs: Any) -> Any:
     return function.apply(*inputs)
 
 
-def _scaled(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+def _normalize(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """A matrix with entries of at most one, and its scale, which is a constant to a derivative."""
     scale = matrix.detach().abs().amax(dim=(-2, -1), keepdim=True).clamp(min=damping)
     scale = torch.where(scale == 0, 1, scale)
