@@ -130,9 +130,10 @@ def test_what_is_not_supported_is_refused() -> None:
 def test_without_damping_a_matrix_needs_full_rank(rank: int) -> None:
     singular = rank * torch.outer(random(3), random(4))
     batch = torch.stack([random(3, 4), singular]).requires_grad_()
-    signs = matrix_sign(batch)
-    with pytest.raises(RangeError, match=r"has no full rank.*give a damping"):
-        signs.sum().backward()
+    for damping in (0.0, 1e-20 * rank):
+        signs = matrix_sign(batch, damping)
+        with pytest.raises(RangeError, match=r"has no full rank.*give a damping"):
+            signs.sum().backward()
     assert vmap(grad(lambda matrix: matrix_sign(matrix).sum()))(batch)[1].isnan().all()
     matrix_sign(batch, 0.1).sum().backward()
     assert batch.grad is not None

@@ -35,8 +35,8 @@ def derivative(matrix: Tensor, direction: Tensor, damping: float) -> Tensor:
         (..., m, n) in the dtype of the matrix, computed in float64.
 
     Raises:
-        RangeError: without damping, a matrix without full rank, up to rounding in float64; where
-            values cannot be read, the result is NaN instead.
+        RangeError: a matrix without full rank, up to rounding in float64, and without a damping
+            beyond that; where values cannot be read, the result is NaN instead.
     """
     if matrix.numel() == 0:
         return torch.zeros_like(matrix)
@@ -45,10 +45,11 @@ def derivative(matrix: Tensor, direction: Tensor, damping: float) -> Tensor:
     G, scale = _normalize(matrix.double(), damping)
     E = direction.double() / scale
     S, basis, values = apply(_Root, G, damping / scale)
-    if damping == 0 and not any_traced([values]) and values.isnan().any():
+    if not any_traced([values]) and values.isnan().any():
         raise RangeError(
-            f"a matrix of shape {tuple(matrix.shape)} has no full rank, where its sign has no "
-            "derivative; give a damping, or pass matrix.detach() to treat the sign as a constant"
+            f"a matrix of shape {tuple(matrix.shape)} has no full rank, and damping={damping:g} is "
+            "no more than rounding beside it: its sign has no derivative; give a damping, or pass "
+            "matrix.detach() to treat the sign as a constant"
         )
     dS = _sylvester(S, E @ G.mT + G @ E.mT, basis, values)
     identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device).expand_as(S)
