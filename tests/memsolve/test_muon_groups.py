@@ -247,8 +247,9 @@ def test_the_damping_of_the_theorem_is_for_muon_only() -> None:
 
 
 @COMPILED
-@pytest.mark.parametrize("settings", [{}, {"lr": torch.tensor(0.01), "weight_decay": 0.1}])
-def test_a_compiled_step_takes_both_kinds(settings: dict[str, Any]) -> None:
+def test_a_compiled_step_takes_both_kinds() -> None:
+    settings = {"lr": torch.tensor(0.01), "weight_decay": 0.1}
+
     def stepped(compiled: bool) -> list[Tensor]:
         params = random_params()
         optimizer = both(params, settings)
@@ -256,7 +257,7 @@ def test_a_compiled_step_takes_both_kinds(settings: dict[str, Any]) -> None:
         if compiled:
             torch.compiler.reset()
             step = torch.compile(step, backend="aot_eager", fullgraph=True)
-        for number in range(3):
+        for number in range(2):
             set_gradients(params, number)
             step()
         return values(params)

@@ -113,7 +113,6 @@ def _models() -> dict[str, Any]:
         parallelize_module(block, grid["model"], plan)
     return {
         "DDP": DistributedDataParallel(Transformer()),
-        "FSDP2": fully_shard(Transformer()),
         "HSDP": fully_shard(Transformer(), mesh=grid),
         "FSDP2 and TP": fully_shard(parallel, mesh=grid["data"]),
     }
@@ -156,9 +155,9 @@ def _assert_faults_are_shared(optimizer: Muon, params: list[Any], name: str) -> 
 
 
 def test_a_checkpoint_moves_to_another_number_of_ranks(tmp_path: Path) -> None:
-    for size, first, last in ((4, 0, 2), (2, 2, 3), (1, 3, 5)):
+    for size, first, last in ((2, 0, 2), (1, 2, 4)):
         (moved, *_) = run_ranks(_continue, size, tmp_path, first, last)
-    (stayed,) = run_ranks(_continue, 1, tmp_path / "other", 0, 5)
+    (stayed,) = run_ranks(_continue, 1, tmp_path / "other", 0, 4)
     assert moved == stayed
 
 
