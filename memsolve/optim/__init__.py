@@ -1,6 +1,7 @@
 """Muon and its relatives, and Newton's method; SGD, Adam and others come from torch."""
 
 from memsolve.optim.muon import Muon
+from memsolve.optim.muon_groups import split_params
 from memsolve.optim.newton import Newton, NoProgressWarning
 from memsolve.optim.spectral import Kaon, RandomSpectrum, SpectralPower
 from memsolve.optim.theorem_muon import TheoremMuon
@@ -15,4 +16,5 @@ __all__ = [
     "SpectralPower",
     "TheoremMuon",
     "WhitenedMuon",
+    "split_params",
 ]

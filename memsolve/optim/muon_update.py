@@ -11,6 +11,7 @@ from memsolve_kernels.matrix_sign import matrix_sign
 from torch import Tensor
 
 from memsolve.optim.blocks import Blocks, blocks_of
+from memsolve.optim.kahan import WIDE, join, split
 from memsolve.optim.muon_agreement import Ranks, agreement
 from memsolve.optim.muon_checks import SIGN_SETTINGS, AdjustLr, Group
 from memsolve.optim.muon_layout import Layout
@@ -25,6 +26,7 @@ class GroupTensors(NamedTuple):
         params: the parameters.
         gradients: of their shapes.
         means: the running mean of each gradient, which is the gradient itself without momentum.
+        compensations: of each parameter, for Kahan summation, or None.
         layouts: what the ranks exchange to complete the matrices of each parameter.
     """
 
@@ -32,6 +34,7 @@ class GroupTensors(NamedTuple):
     params: list[Tensor]
     gradients: list[Tensor]
     means: list[Tensor]
+    compensations: list[Tensor | None]
     layouts: list[Layout]
 
 
@@ -46,12 +49,13 @@ class Batch(NamedTuple):
     params: list[Tensor]
     gradients: list[Tensor]
     means: list[Tensor]
+    compensations: list[Tensor | None]
     layouts: list[Layout]
     blocks: list[Blocks]
 
 
 class Update(NamedTuple):
-    """The step of a batch: the sign of each parameter, in its shape and dtype."""
+    """The step of a batch: the sign of each parameter, in its shape, and in its dtype or `WIDE`."""
 
     batch: Batch
     signs: list[Tensor]
@@ -86,26 +90,33 @@ def apply_updates(updates: list[Update]) -> None:
 
 def _batches(tensors: GroupTensors) -> list[Batch]:
     """The parameters of a group that step as one batch; empty ones are left out."""
-    group, params, gradients, means, layouts = tensors
+    group, layouts = tensors.group, tensors.layouts
     batches: dict[Any, Batch] = {}
-    for index, param in enumerate(params):
+    for index, (param, mean) in enumerate(zip(tensors.params, tensors.means, strict=True)):
         layout = layouts[index]
         if prod(layout.shape):
             blocks = blocks_of(layout.shape, group["batch_dims"], group["heads"])
             alone = index if group["foreach"] is False else None
-            key = blocks[1:], param.dtype, gradients[index].dtype, param.device, alone, layout.axes
-            batch = batches.setdefault(key, Batch(group, [], [], [], [], []))
+            key = blocks[1:], param.dtype, mean.dtype, param.device, alone, layout.axes
+            batch = batches.setdefault(key, Batch(group, [], [], [], [], [], []))
             batch.params.append(param)
-            batch.gradients.append(gradients[index])
-            batch.means.append(means[index])
+            batch.gradients.append(tensors.gradients[index])
+            batch.means.append(mean)
+            batch.compensations.append(tensors.compensations[index])
             batch.layouts.append(layout)
             batch.blocks.append(blocks)
     return list(batches.values())
 
 
 def _update(batch: Batch, signs: Iterable[Tensor]) -> Update:
-    pairs = zip(signs, batch.params, strict=True)
-    return Update(batch, [sign.reshape(param.shape).to(param.dtype) for sign, param in pairs])
+    parts = zip(signs, batch.params, batch.compensations, strict=True)
+    return Update(
+        batch,
+        [
+            sign.reshape(param.shape).to(param.dtype if rest is None else WIDE)
+            for sign, param, rest in parts
+        ],
+    )
 
 
 def _signs(batch: Batch, directions: Sequence[Tensor]) -> list[Tensor]:
@@ -150,24 +161,30 @@ def _is_repeated(batch: Batch) -> bool:
 
 
 def _apply(batch: Batch, signs: list[Tensor]) -> None:
-    group, params = batch.group, batch.params
+    group = batch.group
     if group["momentum"]:
         torch._foreach_lerp_(batch.means, _gradients(batch), 1 - group["momentum"])
     lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
     adjusted_lr = lr * _adjustment(group["adjust_lr_fn"], batch.blocks[0])
+    pairs = list(zip(batch.params, batch.compensations, strict=True))
+    params = [param if rest is None else join(param, rest) for param, rest in pairs]
     torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
     if isinstance(adjusted_lr, Tensor):  # on any device, and may change without a recompilation
         torch._foreach_mul_(signs, -adjusted_lr)
         torch._foreach_add_(params, signs)
     else:
         torch._foreach_add_(params, signs, alpha=-adjusted_lr)
+    for value, (param, rest) in zip(params, pairs, strict=True):
+        if rest is not None:
+            split(value, param, rest)
 
 
 def _gradients(batch: Batch) -> list[Tensor]:
-    """The gradients, rounded and negated if the group requires it."""
+    """The gradients in the dtype of the running means, rounded and negated if required."""
     gradients, rounding = batch.gradients, batch.group["gradient_dtype"]
     if rounding is not None:
         gradients = [gradient.to(rounding).to(gradient.dtype) for gradient in gradients]
+    gradients = [each.to(mean.dtype) for each, mean in zip(gradients, batch.means, strict=True)]
     return list(torch._foreach_neg(gradients)) if batch.group["maximize"] else gradients
 
 
@@ -182,16 +199,24 @@ def _directions(batch: Batch) -> Sequence[Tensor]:
 
 def _sign(directions: Tensor, group: Group) -> Tensor:
     """`h` of a batch of matrices (k, m, n), by the settings of a group."""
-    settings = {name: group[name] for name in SIGN_SETTINGS}
-    if not group["relative_damping"]:
+    settings, relative = {name: group[name] for name in SIGN_SETTINGS}, group["relative_damping"]
+    if not relative:
         return matrix_sign(directions, **settings)
+    if group["damping_norm"] == "frobenius":  # one batch, since `h` of a multiple is known
+        return matrix_sign(_divide_by_norm(directions), **settings | {"damping": relative})
     norms = torch.linalg.matrix_norm(directions, 2).tolist()
     return torch.stack(
         [
-            matrix_sign(direction, **settings | {"damping": group["relative_damping"] * norm})
+            matrix_sign(direction, **settings | {"damping": relative * norm})
             for direction, norm in zip(directions, norms, strict=True)
         ]
     )
+
+
+def _divide_by_norm(matrices: Tensor) -> Tensor:
+    """Matrices divided by their Frobenius norms; zero stays zero."""
+    norms = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True, dtype=torch.float64)
+    return (matrices / torch.where(norms == 0, 1, norms)).to(matrices.dtype)
 
 
 def _adjustment(name: AdjustLr | None, blocks: Blocks) -> float:

@@ -58,6 +58,8 @@ class TheoremMuon(Muon):
         super().__init__(params, lr, **{"momentum": 0.0, **settings})
         if (count := sum(len(group["params"]) for group in self.param_groups)) != 1:
             raise RangeError(f"params holds {count} matrices; expected the weight of one memory")
+        if not self.param_groups[0]["use_muon"]:
+            raise RangeError("use_muon is False; TheoremMuon steps the weight of a memory by Muon")
         check_complete(self.param_groups[0])
         self.objective, self.scale = objective, scale
 

@@ -24,6 +24,9 @@ STATUS: dict[tuple[Method, Quantity], Literal["published", "derived"]] = {
 LARGEST_SCALE = 1.0
 """Of `TheoremMuon` for the law of Muon: there its damping is `d^-alpha`, with a constant of one."""
 
+INEXACT = "schedule", "dtype", "gradient_dtype", "momentum_dtype"
+"""Settings of `Muon` that round or shorten the steps of the laws."""
+
 
 def method_of(
     optimizer: Optimizer, steps: int = 1, bound: DampingBound = UNDAMPED
@@ -48,8 +51,9 @@ def method_of(
     if type(optimizer) is TheoremMuon and optimizer.scale > LARGEST_SCALE:
         return None
     if type(optimizer) in (Muon, TheoremMuon):
-        inexact = any(settings[name] for name in ("schedule", "dtype", "gradient_dtype"))
-        return "muon" if not inexact and _is_damped_within(settings, steps, bound) else None
+        only_muon = all(group["use_muon"] for group in optimizer.param_groups)
+        exact = only_muon and not any(settings[name] for name in INEXACT)
+        return "muon" if exact and _is_damped_within(settings, steps, bound) else None
     if type(optimizer) is SpectralPower:
         powers: dict[float, Method] = {0.0: "muon", 1.0: "sgd"}
         return powers.get(settings["power"])
@@ -59,6 +63,8 @@ def method_of(
 
 def _is_damped_within(settings: Mapping[str, Any], steps: int, bound: DampingBound) -> bool:
     """Whether the damping in Muon's settings is at most the bound."""
+    if settings["relative_damping"] and settings["damping_norm"] != "spectral":
+        return False
     absolute = 0.0 if steps > 1 or settings["momentum"] else bound.absolute
     return bool(settings["relative_damping"] <= bound.relative and settings["damping"] <= absolute)
 

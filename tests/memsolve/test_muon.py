@@ -458,6 +458,7 @@ def test_a_compiled_step_does_not_mind_the_default_device(device: str) -> None:
         {"schedule": "muon", "foreach": False},
         {"momentum": 0.0, "gradient_dtype": torch.bfloat16},
         {"nesterov": False, "maximize": True, "damping": 0.1},
+        {"relative_damping": 0.1, "damping_norm": "frobenius", "momentum_dtype": torch.float32},
     ],
 )
 def test_a_step_compiles_without_a_break_to_the_same_numbers(settings: dict[str, Any]) -> None:

@@ -38,6 +38,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"nesterov": False, "weight_decay": 0.3, "lr": torch.tensor(0.1)},
     {"foreach": False, "maximize": True, "gradient_dtype": torch.bfloat16},
     {"relative_damping": 0.1},
+    {"relative_damping": 0.1, "damping_norm": "frobenius"},
+    {"momentum_dtype": torch.float64},
     {"backend": "torch", "schedule": "muon", "damping": 0.1},
 ]
 STACKS: Shapes = [(4, 6, 5), (4, 6, 5), (3, 2, 5), (1, 4, 3), (2, 2, 3, 2)]

@@ -214,5 +214,5 @@ def _assert_refusals() -> None:
     optimizer = Muon([("x", sharded)])
     optimizer.state[sharded]["momentum_buffer"] = torch.zeros(4, 4)
     sharded.grad = sharded.detach().clone()
-    with pytest.raises(DtypeError, match="its running mean on every rank; expected the same"):
+    with pytest.raises(DtypeError, match="its state on every rank; expected the same"):
         optimizer.step()

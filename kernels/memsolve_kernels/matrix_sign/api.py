@@ -5,11 +5,15 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.errors import BackendError, ShapeError
+from memsolve_kernels.matrix_sign.autograd import differentiable_sign
 from memsolve_kernels.matrix_sign.backends import select_iteration
 from memsolve_kernels.matrix_sign.certificate import Certificate, certificate
-from memsolve_kernels.matrix_sign.checks import check_finite, parse_settings
+from memsolve_kernels.matrix_sign.checks import (
+    check_finite,
+    is_differentiated,
+    parse_settings,
+)
 from memsolve_kernels.matrix_sign.newton_schulz import check_converged
-from memsolve_kernels.matrix_sign.ops import flatten, sign, traced_sign
 from memsolve_kernels.matrix_sign.polynomials import Schedule
 from memsolve_kernels.matrix_sign.scaling import fold
 from memsolve_kernels.modes import is_traced
@@ -52,9 +56,14 @@ def matrix_sign(
     Under `torch.compile`, `torch.export` and `torch.func.vmap`, for a FakeTensor and on the meta
     device it is one operator, which selects its backend and reads values when it runs.
 
+    Derivatives are those of the exact sign `h(G)`, whatever schedule computes it, in float64: of
+    any order in backward mode, and once in forward mode. They need a singular value decomposition,
+    and without damping a matrix of full rank. `torch.compile` takes `backward`, and breaks the
+    graph at `torch.func.grad` and the like.
+
     Args:
         matrix: (..., m, n), dense, float64, float32, float16 or bfloat16, on any device. Not
-            modified. `backward` treats the result as a constant.
+            modified.
         damping: `lambda`, in the units of the matrix.
         steps: number of steps, a prefix of the schedule or its last step repeated (default: all).
         schedule: a `Schedule`, the name of one in `STOCK`, or None for the minimax quintic.
@@ -71,16 +80,15 @@ def matrix_sign(
         NonFiniteError: NaN or infinity in the matrix, or a diverging schedule (on a CPU; on other
             devices the result contains NaN instead, and `certify` raises).
         BackendError: a choice of backend or precision that cannot be honoured.
-        NotImplementedError: the matrix is differentiated by forward mode or `torch.func`.
+        NotImplementedError: forward mode twice, or a derivative of `torch.func` within
+            `torch.compile(fullgraph=True)`. By `backward`: RangeError without damping for a matrix
+            without full rank.
 
     Source: Kim et al. 2026 (arXiv 2603.26554) for `h`; Amsel et al. 2025 (arXiv 2505.16932) for the
     schedule.
     """
     settings = parse_settings(matrix, damping, steps, schedule, dtype, precision, backend)
-    if not is_traced(matrix):
-        return sign(matrix, settings)
-    traced: Tensor = traced_sign(matrix.detach(), *flatten(settings))
-    return traced
+    return differentiable_sign(matrix, settings)
 
 
 @torch.no_grad()
@@ -102,10 +110,15 @@ def certify(
     Raises:
         NonFiniteError: NaN or infinity in the matrix, or a schedule that diverged.
         BackendError: `backend="reference"`, whose SVD needs no certificate.
+        NotImplementedError: the matrix is differentiated by forward mode or `torch.func`.
     """
     if backend == "reference":
         raise BackendError("backend='reference' is the definition; certify an iteration instead")
     settings = parse_settings(matrix, damping, steps, schedule, dtype, precision, backend)
+    if is_differentiated(matrix):
+        raise NotImplementedError(
+            "a certificate has no derivative: pass matrix.detach() to treat it as a constant"
+        )
     if is_traced(matrix):
         raise BackendError(
             "matrix has no values to certify: it is traced (torch.compile, torch.export or "

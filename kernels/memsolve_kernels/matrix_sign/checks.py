@@ -32,7 +32,6 @@ def parse_settings(
 
     Raises:
         InputError: a subclass, with the invalid argument and the reason.
-        NotImplementedError: the matrix is differentiated by forward mode or `torch.func`.
     """
     _check_matrix(matrix)
     check_settings(damping, schedule, dtype, precision, backend)
@@ -63,7 +62,6 @@ def _check_matrix(matrix: Tensor) -> None:
     if matrix.ndim < 2:
         raise ShapeError(f"matrix has shape {tuple(matrix.shape)}; expected (..., m, n)")
     _check_dtype("matrix has dtype", matrix.dtype)
-    _check_not_differentiated(matrix)
 
 
 def check_settings(
@@ -95,18 +93,13 @@ def check_finite(matrix: Tensor) -> None:
         raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
 
 
-def _check_not_differentiated(matrix: Tensor) -> None:
-    """Reject forward mode and gradients of `torch.func`, which would silently be zero."""
+def is_differentiated(matrix: Tensor) -> bool:
+    """Whether forward mode, or a transform of `torch.func`, differentiates by a matrix."""
     if forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active():
-        return
+        return False
     if torch.compiler.is_compiling():
-        differentiated = _requires_derivative(matrix.view_as(matrix))  # visible on a new view only
-    else:
-        differentiated = _is_differentiated(matrix)
-    if differentiated:
-        raise NotImplementedError(
-            "the matrix sign has no derivative: pass matrix.detach() to treat it as a constant"
-        )
+        return _requires_derivative(matrix.view_as(matrix))  # visible on a new view only
+    return _is_differentiated(matrix)
 
 
 # A compiler does not see wrappers, and would compile this function after a break in its caller.
