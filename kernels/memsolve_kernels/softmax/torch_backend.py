@@ -27,6 +27,7 @@ from memsolve_kernels.softmax.interface import (
 )
 from memsolve_kernels.softmax.partials import (
     HvpContext,
+    LogitWeights,
     RankPartial,
     WeightedPartial,
     accumulation_dtype,
@@ -98,17 +99,18 @@ class TorchBackend(SoftmaxBackend):
     def hvp_context(
         self,
         queries: Tensor,
-        directions: Tensor,
+        directions: Tensor | None,
         outputs: Tensor,
         targets: Tensor,
         log_odds: Tensor,
         difference: Tensor,
     ) -> HvpContext:
         """The shift follows from the log-odds, so that one pass suffices."""
-        directions, own = directions.to(difference.dtype), outputs[targets]
-        center = _row_dot(directions, difference + own)
+        own = outputs[targets]
+        center = _row_dot(queries if directions is None else directions, difference + own)
         log_others = log_odds + _row_dot(queries, own)
         shift = log_others.clamp_min_(torch.finfo(center.dtype).min / 2).mul_(LOG2_E)
+        directions = None if directions is None else directions.to(difference.dtype)
         return HvpContext(directions, torch.ones_like(center)[:, None], shift, center)
 
     def partial_covariance(
@@ -120,11 +122,12 @@ class TorchBackend(SoftmaxBackend):
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
-            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
-                weights = logits.sub_(shift[rows]).exp2_()
+            for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+                along = _centred(tile, context.directions, rows, center[rows])
+                weights = tile.logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
-                weights.mul_(torch.mm(context.directions[rows], values.T).sub_(center[rows]))
-                weighted.addmm_(weights, values)
+                weighted.addmm_(weights.mul_(along), tile.values)
+                del along  # before the next
         return WeightedPartial(shift.T, totals.T, totals.T, sums[None])
 
     def finish_covariance(self, partial: WeightedPartial, context: HvpContext) -> Tensor:
@@ -137,25 +140,32 @@ class TorchBackend(SoftmaxBackend):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
         """Tile by tile of the items, each by its softmax minus one at the targets.
 
         The queries are divided by the others' sum. Without a shift (`top` is zero) that sum may be
-        too large or too small, so its power of two becomes the shift.
+        too large or too small, so its power of two becomes the shift. For the log-odds alone the
+        queries carry the weights.
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
         top, total = others[:, :1], others[:, 1:]
         exponent = total.frexp().exponent.masked_fill(top != 0, 0)
         shift, total = top + exponent, torch.ldexp(total, -exponent)
         total = total.masked_fill(total == 0, 1)  # without others no item has a weight
-        weighted = queries * (by_log_odds[:, None] / total)
+        for_log_odds = weights.target is None and weights.logit is None
+        weighted = queries * ((weights.others[:, None] if for_log_odds else 1) / total)
+        own = -total[:, 0] if for_log_odds else weights.at_target * total[:, 0]
         gradient = queries.new_zeros(outputs.shape)
         for rows in _row_blocks(queries):
             for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
-                weights = tile.logits.sub_(shift[rows]).exp2_()
-                weights[tile.own] = -total[rows][tile.own[0], 0]
-                gradient[tile.items].addmm_(weights.T, weighted[rows])
+                factors = None if for_log_odds else _factors(tile, weights, rows)
+                shares = tile.logits.sub_(shift[rows]).exp2_()
+                if factors is not None:
+                    shares.mul_(factors)
+                    del factors  # before the next
+                shares[tile.own] = own[rows][tile.own[0]]
+                gradient[tile.items].addmm_(shares.T, weighted[rows])
         return gradient
 
     def rounded_outputs_gradient(
@@ -164,16 +174,16 @@ class TorchBackend(SoftmaxBackend):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
         """Like the base method; in half precision, a part of the items at a time."""
         if outputs.dtype == others.dtype:
-            return self.outputs_gradient(queries, outputs, targets, others, by_log_odds)
+            return self.outputs_gradient(queries, outputs, targets, others, weights)
         gradient, start = outputs.new_empty(outputs.shape), 0
         for part in in_parts(outputs):
             stop = start + part.shape[0]
             gradient[start:stop] = self.outputs_gradient(
-                queries, part, targets - start, others, by_log_odds
+                queries, part, targets - start, others, weights
             )
             start = stop
         return gradient
@@ -243,6 +253,23 @@ def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
     (items, dim), (along_items, along_dim) = outputs.shape, outputs.stride()
     readable = (along_dim == 1 and along_items >= dim) or (along_items == 1 and along_dim >= items)
     return readable and outputs.dtype == queries.dtype
+
+
+def _centred(tile: _Tile, directions: Tensor | None, rows: slice, center: Tensor) -> Tensor:
+    """Components of the tile's outputs along the directions, minus their mean (R, T)."""
+    if directions is not None:
+        return torch.mm(directions[rows], tile.values.T).sub_(center)
+    along = tile.logits.div(LOG2_E).sub_(center)
+    along[tile.own] = 0  # of weight zero, which times -inf is NaN
+    return along
+
+
+def _factors(tile: _Tile, weights: LogitWeights, rows: slice) -> Tensor:
+    """Factors of the tile's shares in the gradient by its logits: (R, T), or (R, 1)."""
+    others = weights.others[rows, None]
+    if weights.logit is None:
+        return others
+    return torch.addcmul(others, tile.logits, weights.logit[rows, None], value=1 / LOG2_E)
 
 
 def _mean(single: WeightedPartial) -> Tensor:
