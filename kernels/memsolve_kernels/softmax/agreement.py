@@ -199,8 +199,8 @@ _DIFFERENCES: dict[str, tuple[type[InputError], str]] = {
     "batch": (ShapeError, f"there are {{}} queries on rank {{rank}} and {{}} on rank 0; {_GATHER}"),
     "digest": (
         InputError,
-        "queries, targets, ignore_index, weights, directions or options of the loss on rank {rank} are not those on "
-        f"rank 0, bit for bit; {_GATHER}",
+        "queries, targets, ignore_index, weights, directions or options of the loss on rank "
+        f"{{rank}} are not those on rank 0, bit for bit; {_GATHER}",
     ),
     "backend": (
         BackendError,

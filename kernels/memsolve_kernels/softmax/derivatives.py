@@ -1,5 +1,6 @@
-"""The passes over the items as differentiable functions of the queries: twice, and once with the
-outputs, whose derivative is in `outputs_derivative.py`.
+"""The passes over the items as functions that are differentiable twice by the queries.
+
+For the derivative by the outputs see `outputs_derivative.py`.
 """
 
 from functools import partial

@@ -154,10 +154,8 @@ def _check_temperature(temperature: object, queries: Tensor) -> None:
         raise DeviceError(
             f"temperature is on {temperature.device} and queries on {queries.device}; move it there"
         )
-    if is_readable(temperature) and not 0 < float(temperature.detach()) < math.inf:
-        raise RangeError(
-            f"temperature is {float(temperature.detach())!r}; expected a positive number"
-        )
+    if is_readable(temperature):
+        _check_temperature(float(temperature.detach()), queries)
 
 
 def _check_items(name: str, tensor: object, queries: Tensor, num_items: int) -> None:

@@ -93,7 +93,7 @@ class ReferenceBackend(SoftmaxBackend):
         others: Tensor,
         weights: LogitWeights,
     ) -> Tensor:
-        """The gradient by the outputs (N, d): the queries weighted by the gradient by the logits."""
+        """The gradient by the outputs (N, d): queries weighted by the gradient by the logits."""
         top, total = others[:, :1], others[:, 1:]
         logits = _logits(queries, outputs)
         factors = weights.others[:, None]

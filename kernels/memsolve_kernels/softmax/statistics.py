@@ -57,9 +57,7 @@ def logit_statistics(
         mean_logit = row_dot(queries, _weighted_output(item_weights, outputs, options[0])[None])
     if has_entropy:
         entropies = entropy(*inputs, log_odds, difference, *options)
-        context = _entropy_context(
-            *(x.detach() for x in (queries, log_odds, difference, target_logit))
-        )
+        context = _entropy_context(queries, log_odds, difference, target_logit)
     statistics = LogitStatistics(log_odds, target_logit, mean_logit, entropies)
     if others is None:
         return statistics
@@ -75,6 +73,9 @@ def _add(statistics: LogitStatistics, terms: OutputTerms) -> LogitStatistics:
 def _entropy_context(
     queries: Tensor, log_odds: Tensor, difference: Tensor, target_logit: Tensor
 ) -> EntropyContext:
+    queries, log_odds, difference, target_logit = (
+        each.detach() for each in (queries, log_odds, difference, target_logit)
+    )
     probability, gap = log_odds.sigmoid(), row_dot(queries, difference)
     return EntropyContext(probability, gap, target_logit + probability * gap)
 

@@ -154,8 +154,11 @@ class TorchBackend(SoftmaxBackend):
         shift, total = top + exponent, torch.ldexp(total, -exponent)
         total = total.masked_fill(total == 0, 1)  # without others no item has a weight
         for_log_odds = weights.target is None and weights.logit is None
-        weighted = queries * ((weights.others[:, None] if for_log_odds else 1) / total)
-        own = -total[:, 0] if for_log_odds else weights.at_target * total[:, 0]
+        if for_log_odds:
+            weighted, own = queries * (weights.others[:, None] / total), -total[:, 0]
+        else:
+            weighted, own = queries, weights.at_target
+            weights = _divided(weights, total[:, 0])
         gradient = queries.new_zeros(outputs.shape)
         for rows in _row_blocks(queries):
             for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
@@ -262,6 +265,11 @@ def _centred(tile: _Tile, directions: Tensor | None, rows: slice, center: Tensor
     along = tile.logits.div(LOG2_E).sub_(center)
     along[tile.own] = 0  # of weight zero, which times -inf is NaN
     return along
+
+
+def _divided(weights: LogitWeights, total: Tensor) -> LogitWeights:
+    logit = None if weights.logit is None else weights.logit / total
+    return weights._replace(others=weights.others / total, logit=logit)
 
 
 def _factors(tile: _Tile, weights: LogitWeights, rows: slice) -> Tensor:
