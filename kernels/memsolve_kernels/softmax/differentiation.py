@@ -20,6 +20,10 @@ BY_QUERIES = (
     "forward mode differentiates the softmax loss by the queries only, and the outputs have a "
     "tangent: use backward mode, or torch.func.jvp of a function of the queries"
 )
+ENTROPY_ONCE = (
+    "the entropy of the softmax is differentiable once, by queries or outputs: a second derivative "
+    "is not supported"
+)
 COMPILED = (
     "forward mode inside torch.compile is not supported by the softmax loss: compile without "
     "fullgraph=True, or use backward mode"

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from memsolve_kernels.softmax.differentiation import queries_tangent, refuse, run_function
-from memsolve_kernels.softmax.ops import run, softmax_covariance, softmax_entropy
-from memsolve_kernels.softmax.rows import row_dot
-
-ONCE = (
-    "the entropy of the softmax is differentiable once, by queries or outputs: a second derivative "
-    "is not supported"
+from memsolve_kernels.softmax.differentiation import (
+    ENTROPY_ONCE,
+    queries_tangent,
+    refuse,
+    run_function,
 )
+from memsolve_kernels.softmax.ops import run, softmax_covariance, softmax_entropy
+from memsolve_kernels.softmax.rows import entropy_gradient
 
 
 def entropy(*inputs: Any) -> Tensor:
@@ -52,14 +52,16 @@ class _Entropy(Function):
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
         queries = ctx.saved_tensors[0]
         rows = _gradient(ctx)
-        gradient = refuse((by[0].detach()[:, None] * rows).to(queries.dtype), ONCE, queries, by[0])
-        return gradient, *[None] * 6
+        gradient = refuse(
+            (by[0].detach()[:, None] * rows).to(queries.dtype), ENTROPY_ONCE, queries, by[0]
+        )
+        return refuse(gradient, ENTROPY_ONCE, queries, by[0]), *[None] * 6
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         rows = _gradient(ctx)
         product = (queries_tangent(tangents) * rows).sum(1)
-        return refuse(product, ONCE, ctx.saved_tensors[0])
+        return refuse(product, ENTROPY_ONCE, ctx.saved_tensors[0])
 
 
 def _gradient(ctx: Any) -> Tensor:
@@ -70,10 +72,7 @@ def _gradient(ctx: Any) -> Tensor:
             softmax_covariance, queries, None, outputs, targets, log_odds, difference,
             ctx.backend, ctx.precision,
         )  # fmt: skip
-        others, own = log_odds.sigmoid()[:, None], (-log_odds).sigmoid()[:, None]
-        gap = row_dot(queries, difference)[:, None]
-        rows: Tensor = -others * (product + own * gap * difference)
-        return rows
+        return entropy_gradient(queries, log_odds, difference, product)
 
 
 softmax_entropy.register_autograd(_Entropy.backward, setup_context=_Entropy.setup_context)

@@ -130,6 +130,21 @@ class Sharded:
         by_logits = LogitWeights(*weights)  # type: ignore[arg-type]
         return self.passes.backend.rounded_outputs_gradient(*inputs, by_logits)
 
+    def softmax_entropy_gradients(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+        others: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The covariance of outputs and logits (B, d), and the gradient (N_r, d)."""
+        odds = log_odds, difference
+        product = self.softmax_covariance(queries, None, outputs, targets, *odds)
+        return product, self.softmax_outputs(queries, outputs, targets, others, *weights)
+
     def softmax_entropy(
         self,
         queries: Tensor,

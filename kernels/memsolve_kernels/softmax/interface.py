@@ -127,6 +127,21 @@ class SoftmaxBackend(ABC):
         gradient = self.outputs_gradient(queries, outputs, targets, others, weights)
         return gradient.to(outputs.dtype)
 
+    def entropy_gradients(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+        others: Tensor,
+        weights: LogitWeights,
+    ) -> tuple[Tensor, Tensor]:
+        """`covariance` with the logits (B, d), and `rounded_outputs_gradient` (N, d)."""
+        product = self.covariance(queries, None, outputs, targets, log_odds, difference)
+        inputs = queries, outputs, targets, others, weights
+        return product, self.rounded_outputs_gradient(*inputs)
+
     @abstractmethod
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor

@@ -118,6 +118,27 @@ def softmax_outputs(
     return run.rounded_outputs_gradient(queries, outputs, targets, others, weights)
 
 
+@_operator("softmax_entropy_gradients")
+@without_autocast
+def softmax_entropy_gradients(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    log_odds: Tensor,
+    difference: Tensor,
+    others: Tensor,
+    by_others: Tensor,
+    by_target: Tensor,
+    by_logit: Tensor,
+    backend: Name,
+    precision: Name,
+) -> tuple[Tensor, Tensor]:
+    """The results of `softmax_covariance` without directions, and of `softmax_outputs`."""
+    run, targets = select_backend(queries, backend, precision), targets.long()
+    odds, weights = (log_odds, difference, others), LogitWeights(by_others, by_target, by_logit)
+    return run.entropy_gradients(queries, outputs, targets, *odds, weights)
+
+
 @_operator("softmax_entropy")
 @without_autocast
 def softmax_entropy(
@@ -166,6 +187,11 @@ def _(queries: Tensor, outputs: Tensor, *_: Any) -> Tensor:
     return outputs.new_empty(outputs.shape)
 
 
+@softmax_entropy_gradients.register_fake
+def _(queries: Tensor, outputs: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _matrix(queries), outputs.new_empty(outputs.shape)
+
+
 @softmax_curvature.register_fake
 def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _row(queries), _matrix(queries), _matrix(queries)
@@ -188,6 +214,7 @@ def _matrix(queries: Tensor) -> Tensor:
 softmax_odds.register_vmap(by_rows(softmax_odds, outputs_at=1))
 softmax_covariance.register_vmap(by_rows(softmax_covariance, outputs_at=2))
 softmax_curvature.register_vmap(by_rows(softmax_curvature, outputs_at=2))
+softmax_entropy_gradients.register_vmap(one_by_one(softmax_entropy_gradients))
 softmax_outputs.register_vmap(one_by_one(softmax_outputs))
 softmax_entropy.register_vmap(by_rows(softmax_entropy, outputs_at=1))
 softmax_rank.register_vmap(by_rows(softmax_rank, outputs_at=1))

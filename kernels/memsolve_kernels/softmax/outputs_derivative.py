@@ -13,14 +13,16 @@ from torch.autograd import Function
 
 from memsolve_kernels.softmax.differentiation import (
     BY_QUERIES,
+    ENTROPY_ONCE,
     apply,
     expand_zero,
     is_differentiated,
     needs_jvp,
     refuse,
 )
-from memsolve_kernels.softmax.ops import run, softmax_outputs
-from memsolve_kernels.softmax.rows import weighted_sum
+from memsolve_kernels.softmax.ops import run, softmax_entropy_gradients, softmax_outputs
+from memsolve_kernels.softmax.partials import LogitWeights
+from memsolve_kernels.softmax.rows import entropy_gradient, row_dot, weighted_sum
 
 BY_OUTPUTS = (
     "the gradient of the softmax loss by the outputs is not differentiable: pass outputs.detach() "
@@ -29,17 +31,17 @@ BY_OUTPUTS = (
 
 
 class EntropyContext(NamedTuple):
-    """What the derivative of the entropies by the outputs needs; every tensor is (B,).
+    """What the derivative of the entropies needs, as constants.
 
     Attributes:
-        probability: of all items but the target.
-        gap: mean logit of the others minus that of the target.
-        mean: mean logit of all items.
+        log_odds: (B,).
+        difference: (B, d), their gradient.
+        target_logit: (B,).
     """
 
-    probability: Tensor
-    gap: Tensor
-    mean: Tensor
+    log_odds: Tensor
+    difference: Tensor
+    target_logit: Tensor
 
 
 class OutputTerms(NamedTuple):
@@ -58,8 +60,9 @@ def output_terms(
     others: Tensor,
     options: tuple[str | None, str | None],
     *,
-    entropy: EntropyContext | None = None,
     item_weights: Tensor | None = None,
+    entropy: EntropyContext | None = None,
+    by_queries: bool = False,
 ) -> OutputTerms | None:
     """The terms, or None if nothing differentiates by the outputs.
 
@@ -69,16 +72,17 @@ def output_terms(
         targets: (B,).
         others: (B, 2), of `softmax_odds`.
         options: backend and precision.
-        entropy: without it, the entropies have no term.
         item_weights: (N,), of the items in the mean logit, in the dtype of sums; it is zero
             without them.
+        entropy: without it, the entropies have no term.
+        by_queries: whether the entropies' term has its derivative by the queries too.
     """
     if not (torch.is_grad_enabled() and is_differentiated(outputs)):
         return None
     function = _TermsTransformed if needs_jvp() else _Terms
     context = (None, None, None) if entropy is None else entropy
-    terms = apply(function, outputs, queries, targets, others, item_weights, *context, *options)
-    return OutputTerms(*terms)
+    inputs = outputs, queries, targets, others, item_weights, *context, by_queries
+    return OutputTerms(*apply(function, *inputs, *options))
 
 
 class _Terms(Function):
@@ -93,7 +97,7 @@ class _Terms(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.backend, ctx.precision = inputs
+        *tensors, ctx.by_queries, ctx.backend, ctx.precision = inputs
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
@@ -101,19 +105,25 @@ class _Terms(Function):
     def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor | None, ...]:
         outputs, queries, targets, others, item_weights, *context = ctx.saved_tensors
         if not ctx.needs_input_grad[0]:  # a transform by the queries only
-            return expand_zero(outputs), *[None] * 9
-        entropy = None if context[0] is None else EntropyContext(*context)
+            return expand_zero(outputs), *[None] * 10
+        inputs, options = (queries, outputs, targets), (ctx.backend, ctx.precision)
+        by_queries: Tensor | None = None
         with torch.no_grad():
-            weights = _weights(OutputTerms(*by), others, entropy)  # type: ignore[arg-type]
-            gradient = run(
-                softmax_outputs, queries, outputs, targets, others, *weights,
-                ctx.backend, ctx.precision,
-            )  # fmt: skip
+            if by[3] is None:
+                weights = _weights(by, others)
+                gradient = run(softmax_outputs, *inputs, others, *weights, *options)
+            else:
+                entropy = EntropyContext(*context)
+                weights = _weights_of_entropy(_weights(by, others), by[3], queries, entropy)
+                gradient, by_queries = _gradients(ctx, weights, entropy)
             if by[2] is not None and item_weights is not None:
                 row = weighted_sum(by[2], queries).to(gradient.dtype)
                 gradient.addr_(item_weights.to(gradient.dtype), row)
-        which = (each for each in by if each is not None)
-        return refuse(gradient, BY_OUTPUTS, outputs, queries, *which), *[None] * 9
+        which = [each for each in by if each is not None]
+        if by_queries is not None:
+            by_queries = (by[3][:, None] * by_queries).to(queries.dtype)  # type: ignore[index]
+            by_queries = refuse(by_queries, ENTROPY_ONCE, outputs, queries, *which)
+        return refuse(gradient, BY_OUTPUTS, outputs, queries, *which), by_queries, *[None] * 9
 
 
 class _TermsTransformed(_Terms):
@@ -134,16 +144,36 @@ class _TermsTransformed(_Terms):
         return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
 
 
-def _weights(
-    by: OutputTerms, others: Tensor, entropy: EntropyContext | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The arguments `by_others`, `by_target` and `by_logit` of `softmax_outputs`."""
-    by_others = others.new_zeros(others.shape[0]) if by.log_odds is None else by.log_odds
-    if by.target_logit is None and by.entropy is None:
-        return by_others, None, None
-    by_target = -by_others if by.target_logit is None else by.target_logit - by_others
-    if by.entropy is None or entropy is None:
-        return by_others, by_target, None
-    slope = -by.entropy * entropy.probability
-    by_target = by_target - slope * (1 - entropy.probability) * entropy.gap
-    return by_others - slope * entropy.mean, by_target, slope
+def _gradients(
+    ctx: Any, weights: LogitWeights, entropy: EntropyContext
+) -> tuple[Tensor, Tensor | None]:
+    """The gradient by the outputs (N, d), and that of the entropies by the queries (B, d)."""
+    outputs, queries, targets, others, *_ = ctx.saved_tensors
+    inputs, options = (queries, outputs, targets), (ctx.backend, ctx.precision)
+    if not ctx.by_queries:
+        return run(softmax_outputs, *inputs, others, *weights, *options), None
+    odds = entropy.log_odds, entropy.difference
+    product, gradient = run(softmax_entropy_gradients, *inputs, *odds, others, *weights, *options)
+    return gradient, entropy_gradient(queries, *odds, product)
+
+
+def _weights(by: tuple[Tensor | None, ...], others: Tensor) -> LogitWeights:
+    """By the gradients by all terms but that of the entropies."""
+    by_odds, by_target, *_ = by
+    if by_odds is None:
+        by_odds = others.new_zeros(others.shape[0])
+    return LogitWeights(by_odds, None if by_target is None else by_target - by_odds)
+
+
+def _weights_of_entropy(
+    weights: LogitWeights, by_entropy: Tensor, queries: Tensor, entropy: EntropyContext
+) -> LogitWeights:
+    """With the gradient by the entropies, `-p (l - m)` by the logit `l` of an item.
+
+    Its probability is `p`, and `m` is the mean logit.
+    """
+    log_odds, difference, target_logit = entropy
+    gap, probability = row_dot(queries, difference), log_odds.sigmoid()
+    slope = -by_entropy * probability
+    target = weights.at_target - slope * (-log_odds).sigmoid() * gap
+    return LogitWeights(weights.others - slope * (target_logit + probability * gap), target, slope)

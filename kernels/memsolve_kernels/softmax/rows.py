@@ -32,6 +32,22 @@ def entropies(queries: Tensor, log_odds: Tensor, difference: Tensor) -> Tensor:
     return (losses_of(log_odds) - mean).clamp_min(0)
 
 
+def entropy_gradient(
+    queries: Tensor, log_odds: Tensor, difference: Tensor, product: Tensor
+) -> Tensor:
+    """The gradient (B, d) of each entropy by its query, minus the Hessian of `L` times the query.
+
+    Args:
+        queries: (B, d).
+        log_odds: (B,).
+        difference: (B, d), their gradient.
+        product: (B, d), their Hessian times the queries.
+    """
+    others, own = log_odds.sigmoid()[:, None], (-log_odds).sigmoid()[:, None]
+    gap = row_dot(queries, difference)[:, None]
+    return -others * (product + own * gap * difference)
+
+
 @without_autocast
 def weighted_sum(weights: Tensor, rows: Tensor) -> Tensor:
     """The sum (d,) of the rows (R, d) times their weights (R,), in the weights' dtype."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from memsolve_kernels.softmax import derivatives
+from memsolve_kernels.softmax.differentiation import needs_jvp
 from memsolve_kernels.softmax.entropy import entropy
 from memsolve_kernels.softmax.outputs_derivative import EntropyContext, OutputTerms, output_terms
 from memsolve_kernels.softmax.rows import own_outputs, row_dot, weighted_sum
@@ -46,38 +47,48 @@ def logit_statistics(
         item_weights: (N,) or (N_r,) in the dtype of sums, of the items in `mean_logit`.
         has_entropy: whether to compute the entropies.
     """
-    inputs, context, others = (queries, outputs, targets), None, None
-    if has_entropy or derivatives.is_tracked(queries, outputs):
-        log_odds, difference, others = derivatives.odds_by_queries(*inputs, *options)
-    else:
+    inputs = queries, outputs, targets
+    if not has_entropy and not derivatives.is_tracked(queries, outputs):
         log_odds = derivatives.log_odds(*inputs, *options)
-    target_logit = row_dot(queries, _own_outputs(*inputs, options[0]))
-    mean_logit = entropies = None
-    if item_weights is not None:
-        mean_logit = row_dot(queries, _weighted_output(item_weights, outputs, options[0])[None])
+        return _of_log_odds(log_odds, *inputs, options[0], item_weights)
+    log_odds, difference, others = derivatives.odds_by_queries(*inputs, *options)
+    statistics = _of_log_odds(log_odds, *inputs, options[0], item_weights)
+    context, by_both = None, has_entropy and _differentiates_both(queries, outputs)
     if has_entropy:
-        entropies = entropy(*inputs, log_odds, difference, *options)
-        context = _entropy_context(queries, log_odds, difference, target_logit)
-    statistics = LogitStatistics(log_odds, target_logit, mean_logit, entropies)
-    if others is None:
-        return statistics
-    terms = output_terms(*inputs, others, options, entropy=context, item_weights=item_weights)
+        of_queries = (queries.detach() if by_both else queries), outputs, targets
+        value = entropy(*of_queries, log_odds, difference, *options)
+        constants = (each.detach() for each in (log_odds, difference, statistics.target_logit))
+        statistics, context = statistics._replace(entropy=value), EntropyContext(*constants)
+    terms = output_terms(
+        *inputs, others, options, item_weights=item_weights, entropy=context, by_queries=by_both
+    )
     return statistics if terms is None else _add(statistics, terms)
+
+
+def _of_log_odds(
+    log_odds: Tensor,
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    backend: Any,
+    item_weights: Tensor | None,
+) -> LogitStatistics:
+    """The statistics but the entropy, differentiable by the queries."""
+    target_logit = row_dot(queries, _own_outputs(queries, outputs, targets, backend))
+    mean_logit = None
+    if item_weights is not None:
+        mean_logit = row_dot(queries, _weighted_output(item_weights, outputs, backend)[None])
+    return LogitStatistics(log_odds, target_logit, mean_logit, None)
+
+
+def _differentiates_both(queries: Tensor, outputs: Tensor) -> bool:
+    """Whether one pass of backward mode gives the entropies' gradient by queries and outputs."""
+    return queries.requires_grad and outputs.requires_grad and not needs_jvp()
 
 
 def _add(statistics: LogitStatistics, terms: OutputTerms) -> LogitStatistics:
     pairs = zip(statistics, terms, strict=True)
     return LogitStatistics(*(None if each is None else each + term for each, term in pairs))  # type: ignore[arg-type]
-
-
-def _entropy_context(
-    queries: Tensor, log_odds: Tensor, difference: Tensor, target_logit: Tensor
-) -> EntropyContext:
-    queries, log_odds, difference, target_logit = (
-        each.detach() for each in (queries, log_odds, difference, target_logit)
-    )
-    probability, gap = log_odds.sigmoid(), row_dot(queries, difference)
-    return EntropyContext(probability, gap, target_logit + probability * gap)
 
 
 @torch.no_grad()
