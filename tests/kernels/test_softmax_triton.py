@@ -26,7 +26,7 @@ from memsolve_kernels.softmax import ops
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.partials import LogitWeights
 
-from tests.kernels.softmax_bounds import DEVICE, PASSES, check, check_retrieval
+from tests.kernels.softmax_bounds import DEVICE, PASSES, check, check_retrieval, check_statistics
 from tests.kernels.softmax_cases import Case, by_parts, ours, relative_error, run_all
 from tests.kernels.softmax_ranks import equal, everything, shard_of, to_numpy
 from tests.ranks import run_ranks
@@ -92,6 +92,18 @@ def test_float32(size: tuple[int, int, int], precision: Precision) -> None:
 @pytest.mark.parametrize("precision", ["tf32x3", "tf32"])
 def test_tensor_core_precisions_of_float32(precision: Precision) -> None:
     check(Case.random(70, 100, 40, dtype=torch.float32, scale=3.0), precision, FOUR_PASSES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[1], SIZES[3], LARGE])
+def test_losses_and_statistics(size: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """By every option, with the gradients of entropies in one pass or by a scratch."""
+    check_statistics(Case.random(*size, dtype=dtype, scale=3.0))
+
+
+def test_statistics_of_wide_logits_in_half_precision() -> None:
+    """Weights in float16 are bounded by the share times its logarithm, not by the logits."""
+    check_statistics(Case.random(9, 60, 40, dtype=torch.float16, scale=60.0))
 
 
 # Architecture, queries and dimensions, and the passes that take a tile which no call above takes.

@@ -169,8 +169,9 @@ def softmax_statistics(
     """
     options = LossOptions(z_loss, label_smoothing, temperature, bias, class_weights)
     rows, row_targets, _ = flatten(queries, targets)
-    inputs = rows, outputs, row_targets, None, None, ignore_index, "none"
-    call = prepare(Arguments("softmax_statistics", *inputs, backend, precision, options), group)
+    inputs = rows, outputs, row_targets, None, None, ignore_index
+    given = Arguments("softmax_statistics", *inputs, options=options)
+    call = prepare(given._replace(backend=backend, precision=precision), group)
     loss, _, statistics = query_losses(call, has_statistics=True)
     assert statistics is not None
     assert statistics.entropy is not None

@@ -47,6 +47,7 @@ class _Entropy(Function):
         *tensors, ctx.backend, ctx.precision = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:

@@ -292,7 +292,7 @@ class TorchBackend(SoftmaxBackend):
 def _items_in_tile(queries: Tensor, outputs: Tensor) -> int:
     """Items whose logits, and outputs if converted, have at most `elements_at_once`."""
     rows = queries.shape[0] if _is_operand(outputs, queries) else max(queries.shape)
-    return max(MIN_ITEMS, elements_at_once(queries.device) // rows)
+    return max(MIN_ITEMS, elements_at_once(queries.device) // max(rows, 1))
 
 
 def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
