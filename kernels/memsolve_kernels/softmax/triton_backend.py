@@ -156,11 +156,12 @@ class TritonBackend(SoftmaxBackend):
         if tile := plan.find_tile("outputs"):
             inputs = outputs, queries, targets, by_query
             return plan.one_pass("outputs", tile, launch_outputs_gradient, inputs)
+        name = "output_weights" if by_query.slope is None else "entropy_weights"
         gradient = outputs.new_empty(outputs.shape, dtype=torch.float32)
         for items in _blocks(len(outputs)):
             inputs = outputs[items].contiguous(), queries, targets - items.start, by_query
             plan = self._plan(outputs[items], queries)
-            gradient[items] = plan.two_passes("output_weights", outputs_gradient_by_scratch, inputs)
+            gradient[items] = plan.two_passes(name, outputs_gradient_by_scratch, inputs)
         return gradient
 
     @_on_device_of_inputs
