@@ -12,7 +12,7 @@ d is too large for "curvature", "odds" and "covariance" run one after the other.
 sum for each of block_b items, and iterates over queries by block_n. Where d is too large for them,
 "weights", "centred" or "output_weights" fill a scratch and "accumulate" multiplies it; all of these
 iterate over any d, and their block_n must be a multiple of that of "accumulate". "entropy_weights"
-is "output_weights" where an entropy takes part, which needs more registers. "rank" keeps its queries
+is "output_weights" where an entropy takes part, with more registers. "rank" keeps its queries
 on chip, and "long_rank" iterates over d.
 
 On sm_90, rows in half precision are those with the fewest predicted cycles among those compared
