@@ -105,10 +105,10 @@ def ours_losses(inputs: Inputs) -> Run:
     from memsolve_kernels import softmax_statistics
 
     def run() -> tuple[Tensor, ...]:
-        leaves = [each.clone().requires_grad_() for each in (inputs.queries, inputs.outputs)]
-        result = softmax_statistics(*leaves, inputs.targets, **TERMS, **inputs.options)
-        total = (result.loss - ENTROPY * result.entropy).mean()
-        return torch.autograd.grad(total, leaves)
+        q, v = (each.clone().requires_grad_() for each in (inputs.queries, inputs.outputs))
+        options = inputs.options | TERMS
+        result = softmax_statistics(q, v, inputs.targets, **options)
+        return torch.autograd.grad((result.loss - ENTROPY * result.entropy).mean(), (q, v))
 
     return run
 

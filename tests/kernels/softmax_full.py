@@ -87,7 +87,7 @@ class Tracked:
             if isinstance(value, Tensor):
                 leaves[name] = leaf(value, sums)
         of_case = {k: v for k, v in leaves.items() if k in ("queries", "outputs")}
-        rest = {k: v for k, v in leaves.items() if k not in of_case}
+        rest: dict[str, Any] = {k: v for k, v in leaves.items() if k not in of_case}
         if options.class_weights is not None:
             rest["class_weights"] = options.class_weights.to(sums)
         return cls(replace(case, **of_case), replace(options, **rest), leaves)
@@ -98,7 +98,7 @@ class Tracked:
             return self
         leaves = {k: v.detach().to(device).requires_grad_() for k, v in self.leaves.items()}
         weights = self.options.class_weights
-        rest = {k: v for k, v in leaves.items() if k not in ("queries", "outputs")}
+        rest: dict[str, Any] = {k: v for k, v in leaves.items() if k not in ("queries", "outputs")}
         rest |= {} if weights is None else {"class_weights": weights.to(device)}
         case = replace(self.case.on(device), queries=leaves["queries"], outputs=leaves["outputs"])
         return Tracked(case, replace(self.options, **rest), leaves)

@@ -95,7 +95,8 @@ def test_every_combination_of_arguments(call: tuple[Case, Options, dict[str, Any
         expected = softmax_full.statistics(truth.case, truth.options)["loss"]
     else:
         expected = softmax_full.mean_loss(truth.case, truth.options)
-    result = mk.softmax_loss(*ours.case.args[:3], **ours.options.arguments(), **arguments)
+    q, v, y, _ = ours.case.args
+    result = mk.softmax_loss(q, v, y, **ours.options.arguments(), **arguments)
     torch.testing.assert_close(result, expected)
     gradients = truth.gradients(weighted([expected]))
     torch.testing.assert_close(ours.gradients(weighted([result])), gradients)
@@ -129,7 +130,8 @@ def test_label_smoothing_is_torchs(reduction: str, has_weights: bool, index: int
 @pytest.mark.parametrize("scale", [1.0, 8.0])
 def test_errs_no_more_than_twice_torch(dtype: torch.dtype, scale: float) -> None:
     case, options = Case.random(60, 900, 40, dtype=dtype, scale=scale), every_option(900)
-    options = replace(options, temperature=2.0, bias=(options.bias * 8).float().double())  # type: ignore[operator]
+    assert options.bias is not None
+    options = replace(options, temperature=2.0, bias=8 * options.bias.float().double())
     values = []
     for run, format_ in ((torch.float64, "full"), (dtype, "full"), (dtype, "ours")):
         tracked = Tracked.of(case.to(torch.float64), options, run)
@@ -190,8 +192,8 @@ def test_queries_may_have_several_dimensions() -> None:
 
 def test_the_accuracy_has_the_bias_and_the_temperature() -> None:
     case, options = Case.random(40, 9, 4), every_option(9)
-    arguments = {"bias": options.bias, "temperature": 2.0}
-    result = mk.retrieval(*case.args[:3], **arguments)  # type: ignore[arg-type]
+    assert options.bias is not None
+    result = mk.retrieval(*case.args[:3], bias=options.bias, temperature=2.0)
     logits = (case.queries @ case.outputs.T + options.bias) / 2
     assert torch.equal(result.rank == 0, logits.argmax(1) == case.targets)
     torch.testing.assert_close(result.log_partition, logits.logsumexp(1))

@@ -68,9 +68,13 @@ def test_the_loss_has_a_hessian_and_the_entropy_has_none() -> None:
         return softmax_full.statistics(case, OPTIONS)["loss"] @ CASE.weights
 
     torch.testing.assert_close(hessian(loss_by_queries)(Q), hessian(truth)(Q))
-    for transform in (lambda f: jacrev(jacrev(f))(Q, V), lambda f: hessian(f)(Q, V)):
+    twice: list[Callable[[Any], Any]] = [
+        lambda f: jacrev(jacrev(f))(Q, V),
+        lambda f: hessian(f)(Q, V),
+    ]
+    for transform in twice:
         with pytest.raises(NotImplementedError, match="entropy of the softmax is differentiable"):
-            transform(ours)
+            transform(ours)(Q, V)
     q, v = Q.clone().requires_grad_(), V.clone().requires_grad_()
     by_queries, by_outputs = torch.autograd.grad(ours(q, v), (q, v), create_graph=True)
     with pytest.raises(NotImplementedError, match="not differentiable by the outputs"):
@@ -153,10 +157,11 @@ def test_log_probabilities_of_items_and_their_gradients() -> None:
     logits = (leaves[0] @ leaves[1].T + leaves[2]) / leaves[3]
     expected = log_softmax(logits, 1).gather(1, ids)
     gradients = torch.autograd.grad(expected.square().sum(), leaves)
-    options = {"bias": leaves[2], "temperature": leaves[3]}
-    statistics = mk.softmax_statistics(*leaves[:2], y, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"bias": leaves[2], "temperature": leaves[3]}
+    queries, outputs, *_ = leaves
+    statistics = mk.softmax_statistics(queries, outputs, y, **options)
     for partition in (None, statistics.log_partition):
-        result = mk.log_probabilities(*leaves[:2], ids, partition, **options)  # type: ignore[arg-type]
+        result = mk.log_probabilities(queries, outputs, ids, partition, **options)
         torch.testing.assert_close(result, expected)
         torch.testing.assert_close(torch.autograd.grad(result.square().sum(), leaves), gradients)
     several = mk.log_probabilities(q.view(2, 3, 5), v, ids.view(2, 3, 3))

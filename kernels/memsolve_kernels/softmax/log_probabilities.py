@@ -11,6 +11,7 @@ from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import is_distributed, is_readable
 from memsolve_kernels.softmax.checks import INTEGERS, Arguments
+from memsolve_kernels.softmax.differentiation import apply
 from memsolve_kernels.softmax.losses import query_losses
 from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype
@@ -58,7 +59,7 @@ def log_probabilities(
         "log_probabilities", rows, outputs, row_ids[:, 0], reduction="none", options=options
     )
     call = prepare(arguments._replace(backend=backend, precision=precision), None)
-    logits: Tensor = _Logits.apply(call.queries, call.outputs, row_ids)
+    logits: Tensor = apply(_Logits, call.queries, call.outputs, row_ids)
     if log_partition is not None:
         return (logits - log_partition.reshape(-1, 1)).view(ids.shape)
     return _relative_to_best(call, logits, row_ids).view(ids.shape)
@@ -86,7 +87,7 @@ class _Logits(Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
         queries, outputs, ids = ctx.saved_tensors
         dtype = accumulation_dtype(queries.dtype)

@@ -67,6 +67,11 @@ class LogitWeights(NamedTuple):
     target: Tensor | None = None
     logit: Tensor | None = None
 
+    def of_rows(self, rows: Tensor | slice) -> "LogitWeights":
+        """Those of some queries."""
+        target, logit = (None if each is None else each[rows] for each in self[1:])
+        return LogitWeights(self.others[rows], target, logit)
+
     @property
     def at_target(self) -> Tensor:
         """`target`, also where it is None."""

@@ -204,7 +204,8 @@ class TorchBackend(SoftmaxBackend):
         shift, total = _shift_and_total(others)
         divided = _divided(weights, total[:, 0])
         assert divided.logit is not None
-        at_center = torch.addcmul(divided.others, divided.logit, center)[:, None]
+        slope = divided.logit[:, None]
+        at_center = torch.addcmul(divided.others[:, None], slope, center[:, None])
         sums, tiles = torch.zeros_like(queries), self._with_small_tiles(queries, outputs)._tiles
 
         def add_part(first: int, outputs: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ class TorchBackend(SoftmaxBackend):
                     along = _centred(tile, None, rows, center[rows, None])
                     shares = tile.logits.sub_(shift[rows]).exp2_()
                     sums[rows].addmm_(along.mul_(shares), tile.values)
-                    shares.mul_(at_center[rows]).addcmul_(along, divided.logit[rows, None])
+                    shares.mul_(at_center[rows]).addcmul_(along, slope[rows])
                     shares[tile.own] = divided.at_target[rows][tile.own[0]]
                     gradient[tile.items].addmm_(shares.T, queries[rows])
                     del along  # before the next

@@ -151,7 +151,7 @@ class TritonBackend(SoftmaxBackend):
         """
         targets, order = targets.sort(stable=True)
         queries = queries[order]
-        by_query = _query_weights(others[order], _rows_of(weights, order))
+        by_query = _query_weights(others[order], weights.of_rows(order))
         plan = self._plan(outputs, queries)
         if tile := plan.find_tile("outputs"):
             inputs = outputs, queries, targets, by_query
@@ -225,10 +225,6 @@ def _size_of_others(weights: LogitWeights, logs: Tensor) -> Tensor:
     if weights.logit is None:
         return weights.others.abs()
     return (weights.others + weights.logit * logs).abs() + weights.logit.abs() / math.e
-
-
-def _rows_of(weights: LogitWeights, order: Tensor) -> LogitWeights:
-    return LogitWeights(*(None if each is None else each[order] for each in weights))
 
 
 def _blocks(rows: int) -> list[slice]:

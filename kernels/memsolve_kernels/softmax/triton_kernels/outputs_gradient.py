@@ -152,8 +152,8 @@ def outputs_gradient_by_scratch(
     add: LaunchConfig,
 ) -> Tensor:
     """Like `launch_outputs_gradient`, for any d; outputs contiguous, targets in any order."""
-    inputs = {"queries": outputs, "targets": targets}
-    inputs |= {"shifts": weights.shift, "factors": weights.factor, "owns": weights.own}
-    inputs["slopes"] = weights.slope
+    inputs: dict[str, Tensor | None] = {"queries": outputs, "targets": targets}
+    inputs |= {"shifts": weights.shift, "factors": weights.factor, "slopes": weights.slope}
+    inputs["owns"] = weights.own
     partial = launch_by_chunks(output_weights_kernel, inputs, queries, weigh, add)
     return partial.sums.sum(0).mul_(weights.unit)
