@@ -60,6 +60,7 @@ def output_terms(
     others: Tensor,
     options: tuple[str | None, str | None],
     *,
+    has_target: bool = False,
     item_weights: Tensor | None = None,
     entropy: EntropyContext | None = None,
     by_queries: bool = False,
@@ -72,16 +73,17 @@ def output_terms(
         targets: (B,).
         others: (B, 2), of `softmax_odds`.
         options: backend and precision.
-        item_weights: (N,), of the items in the mean logit, in the dtype of sums; it is zero
-            without them.
-        entropy: without it, the entropies have no term.
+        has_target: whether the target's logit has a term; else it has no derivative.
+        item_weights: (N,), of the items in the mean logit, in the dtype of sums; without them it
+            has no derivative.
+        entropy: without it, the entropies have no derivative.
         by_queries: whether the entropies' term has its derivative by the queries too.
     """
     if not (torch.is_grad_enabled() and is_differentiated(outputs)):
         return None
     function = _TermsTransformed if needs_jvp() else _Terms
     context = (None, None, None) if entropy is None else entropy
-    inputs = outputs, queries, targets, others, item_weights, *context, by_queries
+    inputs = outputs, queries, targets, others, item_weights, *context, has_target, by_queries
     return OutputTerms(*apply(function, *inputs, *options))
 
 
@@ -97,33 +99,32 @@ class _Terms(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.by_queries, ctx.backend, ctx.precision = inputs
+        *tensors, ctx.has_target, ctx.by_queries, ctx.backend, ctx.precision = inputs
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor | None, ...]:
-        outputs, queries, targets, others, item_weights, *context = ctx.saved_tensors
+        outputs, queries, _, others, item_weights, *context = ctx.saved_tensors
         if not ctx.needs_input_grad[0]:  # a transform by the queries only
-            return expand_zero(outputs), *[None] * 10
-        inputs, options = (queries, outputs, targets), (ctx.backend, ctx.precision)
+            return expand_zero(outputs), *[None] * 11
+        by_odds, by_target, by_mean, by_entropy = by  # zeros for None under `torch.compile`
         by_queries: Tensor | None = None
         with torch.no_grad():
-            if by[3] is None:
-                weights = _weights(by, others)
-                gradient = run(softmax_outputs, *inputs, others, *weights, *options)
+            weights = _weights(by_odds, by_target if ctx.has_target else None, others)
+            if by_entropy is None or context[0] is None:
+                gradient = _by_outputs(ctx, weights)
             else:
                 entropy = EntropyContext(*context)
-                weights = _weights_of_entropy(_weights(by, others), by[3], queries, entropy)
-                gradient, by_queries = _gradients(ctx, weights, entropy)
-            if by[2] is not None and item_weights is not None:
-                row = weighted_sum(by[2], queries).to(gradient.dtype)
+                weights = _weights_of_entropy(weights, by_entropy, queries, entropy)
+                gradient, by_queries = _by_both(ctx, weights, by_entropy)
+            if by_mean is not None and item_weights is not None:
+                row = weighted_sum(by_mean, queries).to(gradient.dtype)
                 gradient.addr_(item_weights.to(gradient.dtype), row)
         which = [each for each in by if each is not None]
         if by_queries is not None:
-            by_queries = (by[3][:, None] * by_queries).to(queries.dtype)  # type: ignore[index]
             by_queries = refuse(by_queries, ENTROPY_ONCE, outputs, queries, *which)
-        return refuse(gradient, BY_OUTPUTS, outputs, queries, *which), by_queries, *[None] * 9
+        return refuse(gradient, BY_OUTPUTS, outputs, queries, *which), by_queries, *[None] * 10
 
 
 class _TermsTransformed(_Terms):
@@ -144,22 +145,26 @@ class _TermsTransformed(_Terms):
         return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
 
 
-def _gradients(
-    ctx: Any, weights: LogitWeights, entropy: EntropyContext
-) -> tuple[Tensor, Tensor | None]:
-    """The gradient by the outputs (N, d), and that of the entropies by the queries (B, d)."""
+def _by_outputs(ctx: Any, weights: LogitWeights) -> Tensor:
     outputs, queries, targets, others, *_ = ctx.saved_tensors
-    inputs, options = (queries, outputs, targets), (ctx.backend, ctx.precision)
+    inputs = queries, outputs, targets, others, *weights
+    gradient: Tensor = run(softmax_outputs, *inputs, ctx.backend, ctx.precision)
+    return gradient
+
+
+def _by_both(ctx: Any, weights: LogitWeights, by_entropy: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The gradient by the outputs (N, d), and of the entropies by the queries, (B, d) or None."""
     if not ctx.by_queries:
-        return run(softmax_outputs, *inputs, others, *weights, *options), None
-    odds = entropy.log_odds, entropy.difference
-    product, gradient = run(softmax_entropy_gradients, *inputs, *odds, others, *weights, *options)
-    return gradient, entropy_gradient(queries, *odds, product)
+        return _by_outputs(ctx, weights), None
+    outputs, queries, targets, others, _, log_odds, difference, _ = ctx.saved_tensors
+    inputs = queries, outputs, targets, log_odds, difference, others, *weights
+    product, gradient = run(softmax_entropy_gradients, *inputs, ctx.backend, ctx.precision)
+    rows = entropy_gradient(queries, log_odds, difference, product)
+    return gradient, (by_entropy[:, None] * rows).to(queries.dtype)
 
 
-def _weights(by: tuple[Tensor | None, ...], others: Tensor) -> LogitWeights:
-    """By the gradients by all terms but that of the entropies."""
-    by_odds, by_target, *_ = by
+def _weights(by_odds: Tensor | None, by_target: Tensor | None, others: Tensor) -> LogitWeights:
+    """By the gradients by log-odds and target's logit."""
     if by_odds is None:
         by_odds = others.new_zeros(others.shape[0])
     return LogitWeights(by_odds, None if by_target is None else by_target - by_odds)

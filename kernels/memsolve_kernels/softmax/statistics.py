@@ -60,7 +60,13 @@ def logit_statistics(
         constants = (each.detach() for each in (log_odds, difference, statistics.target_logit))
         statistics, context = statistics._replace(entropy=value), EntropyContext(*constants)
     terms = output_terms(
-        *inputs, others, options, item_weights=item_weights, entropy=context, by_queries=by_both
+        *inputs,
+        others,
+        options,
+        has_target=True,
+        item_weights=item_weights,
+        entropy=context,
+        by_queries=by_both,
     )
     return statistics if terms is None else _add(statistics, terms)
 
