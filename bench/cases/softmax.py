@@ -11,6 +11,8 @@ from bench.cases import peers
 from bench.registry import Case, Format, Function, Implementation, Prepare, Run
 
 LOGITS_AT_ONCE = 1 << 24
+TERMS = {"label_smoothing": 0.1, "z_loss": 1e-4}
+ENTROPY = 0.01  # coefficient of the entropy in the same loss
 
 
 class Size(NamedTuple):
@@ -96,6 +98,51 @@ def ours_gradient(inputs: Inputs) -> Run:
 
     arguments = inputs.queries, inputs.outputs, inputs.targets
     return lambda: softmax_gradient(*arguments, **inputs.options)[1]
+
+
+def ours_losses(inputs: Inputs) -> Run:
+    """Gradients by queries and outputs of a loss with an entropy, from `softmax_statistics`."""
+    from memsolve_kernels import softmax_statistics
+
+    def run() -> tuple[Tensor, ...]:
+        q, v = (each.clone().requires_grad_() for each in (inputs.queries, inputs.outputs))
+        options = inputs.options | TERMS
+        result = softmax_statistics(q, v, inputs.targets, **options)
+        return torch.autograd.grad((result.loss - ENTROPY * result.entropy).mean(), (q, v))
+
+    return run
+
+
+def losses_from_logits(inputs: Inputs) -> Run:
+    """The same by autograd through all logits."""
+
+    def run() -> tuple[Tensor, ...]:
+        leaves = [each.clone().requires_grad_() for each in (inputs.queries, inputs.outputs)]
+        logits = leaves[0] @ leaves[1].T
+        return torch.autograd.grad(terms_of(logits, inputs.targets).mean(), leaves)
+
+    return run
+
+
+def terms_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of each query, (B,): label smoothing, z-loss and entropy."""
+    log_partition, smoothing = logits.logsumexp(1), TERMS["label_smoothing"]
+    loss = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    entropy = log_partition - (logits.softmax(1) * logits).sum(1)
+    return loss + TERMS["z_loss"] * log_partition.square() - ENTROPY * entropy
+
+
+def exact_losses(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The gradients of these losses by queries and outputs, in float64, a few rows at a time."""
+    by_queries = torch.empty_like(inputs.queries, dtype=torch.float64)
+    by_outputs = torch.zeros_like(inputs.outputs, dtype=torch.float64)
+    for rows, block in blocks(inputs):
+        logits = (block.queries @ block.outputs.T).requires_grad_()
+        total = terms_of(logits, block.targets).sum() / len(inputs.queries)
+        (by_logits,) = torch.autograd.grad(total, logits)
+        by_queries[rows] = by_logits @ block.outputs
+        by_outputs += by_logits.T @ block.queries
+    return by_queries, by_outputs
 
 
 def ours_product(inputs: Inputs) -> Run:
@@ -244,6 +291,18 @@ RETRIEVAL = Function(
     bytes=lambda size, width: width * size.d * (size.N + size.B) + 24.0 * size.B,
 )
 
+LOSSES = Function(
+    name="softmax_statistics",
+    make_inputs=make_inputs,
+    reference=exact_losses,
+    implementations=(
+        Implementation("ours", ours_losses),
+        Implementation("autograd", losses_from_logits),
+    ),
+    flops=lambda inputs: 12.0 * len(inputs.outputs) * inputs.queries.numel(),
+    bytes=lambda size, width: 2.0 * width * size.d * (size.N + size.B),
+)
+
 _CPU = [Size(1024, 32768, 64), Size(1024, 32768, 256)]
 _GPU = [Size(4096, 131072, d) for d in (64, 128, 256, 512, 1024, 2048)]
 CASES: list[Case] = [
@@ -252,13 +311,15 @@ CASES: list[Case] = [
     *GRADIENT.cases("cuda", (_GPU[1], _GPU[3]), "float16", "tf32", "tf32x3", "float32"),
     *PRODUCT.cases("cpu", _CPU[:1], "float32"),
     *PRODUCT.cases("cuda", _GPU, "bfloat16"),
+    *LOSSES.cases("cpu", _CPU[1:], "float32"),
+    *LOSSES.cases("cuda", _GPU[1:2], "bfloat16"),
     *RETRIEVAL.cases("cpu", _CPU[:1], "float32"),
     *RETRIEVAL.cases("cuda", _GPU, "bfloat16"),
 ]
 
 QUICK: list[Case] = [
     case
-    for function in (GRADIENT, PRODUCT, RETRIEVAL)
+    for function in (GRADIENT, PRODUCT, LOSSES, RETRIEVAL)
     for case in (
         *function.cases("cpu", [Size(128, 4096, 64)], "float32"),
         *function.cases("cuda", [Size(2048, 32768, 128)], "bfloat16"),

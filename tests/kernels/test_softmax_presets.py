@@ -15,7 +15,7 @@ def test_every_d_has_kernels(arch: int, kind: str, batch: int) -> None:
     assert find_tile("long_rank", kind, arch, 4096, batch) is not None
     add = find_tile("accumulate", kind, arch, 4096, batch)
     assert add is not None
-    for name in ("weights", "centred", "output_weights"):
+    for name in ("weights", "centred", "output_weights", "entropy_weights"):
         weigh = find_tile(name, kind, arch, 4096, batch)
         assert weigh is not None
         assert weigh.block_n % add.block_n == 0

@@ -2,10 +2,22 @@
 
 from memsolve_kernels.softmax.api import (
     Retrieval,
+    SoftmaxStatistics,
     retrieval,
     softmax_gradient,
     softmax_hvp,
     softmax_loss,
+    softmax_statistics,
 )
+from memsolve_kernels.softmax.log_probabilities import log_probabilities
 
-__all__ = ["Retrieval", "retrieval", "softmax_gradient", "softmax_hvp", "softmax_loss"]
+__all__ = [
+    "Retrieval",
+    "SoftmaxStatistics",
+    "log_probabilities",
+    "retrieval",
+    "softmax_gradient",
+    "softmax_hvp",
+    "softmax_loss",
+    "softmax_statistics",
+]

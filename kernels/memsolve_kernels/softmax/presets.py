@@ -11,8 +11,9 @@ Passes: "odds" is loss and gradient by the queries, "outputs" the gradient by th
 d is too large for "curvature", "odds" and "covariance" run one after the other. "outputs" keeps a
 sum for each of block_b items, and iterates over queries by block_n. Where d is too large for them,
 "weights", "centred" or "output_weights" fill a scratch and "accumulate" multiplies it; all of these
-iterate over any d, and their block_n must be a multiple of that of "accumulate". "rank" keeps its
-queries on chip, and "long_rank" iterates over d.
+iterate over any d, and their block_n must be a multiple of that of "accumulate". "entropy_weights"
+is "output_weights" where an entropy takes part, with more registers. "rank" keeps its queries
+on chip, and "long_rank" iterates over d.
 
 On sm_90, rows in half precision are those with the fewest predicted cycles among those compared
 (bench/NOTES.md); others have similar tiles, or the largest ones. None spills with the oldest or the
@@ -22,7 +23,7 @@ newest Triton, and none has been timed on a GPU yet.
 from memsolve_kernels.architectures import with_fallbacks
 
 FEW = 16  # queries that get tiles of their own; a tensor core takes at least 16
-ANY_DIM = ("long_rank", "weights", "centred", "output_weights", "accumulate")
+ANY_DIM = ("long_rank", "weights", "centred", "output_weights", "entropy_weights", "accumulate")
 """The passes whose kernels iterate over d, and so serve any d."""
 
 Row = (
@@ -213,6 +214,16 @@ _ROWS: dict[tuple[str, str], dict[int, list[Row]]] = {
     },
 }
 
+_ENTROPY_ROWS: dict[str, dict[int, list[Row]]] = {
+    "half": {90: [(128, 64, 64, 8, 3)]},
+    "tf32": {90: [(128, 64, 32, 8, 3)]},
+    "tf32x3": {90: [(128, 64, 32, 8, 3)]},
+    "ieee": {},
+}
+_ROWS |= {
+    ("entropy_weights", kind): _ROWS["output_weights", kind] | rows
+    for kind, rows in _ENTROPY_ROWS.items()
+}
 
 TABLE = {key: with_fallbacks(rows) for key, rows in _ROWS.items()}
 """By pass and kind of product, and then by architecture."""

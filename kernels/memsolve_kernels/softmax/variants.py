@@ -1,6 +1,7 @@
 """Every softmax kernel in every preset, as its launcher launches it on meta tensors."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -25,6 +26,7 @@ KERNELS = {
     "covariance": covariance.covariance_kernel,
     "outputs": outputs_gradient.outputs_kernel,
     "output_weights": outputs_gradient.output_weights_kernel,
+    "entropy_weights": outputs_gradient.output_weights_kernel,
     "rank": rank.rank_kernel,
     "long_rank": rank.rank_kernel,
     "weights": scratch.weights_kernel,
@@ -48,11 +50,20 @@ def variants(arch: int) -> Iterator[Variant]:
             same = [other for other in tiles if other.block_d == tile.block_d]
             if tile.block_b == FEW or tile.block_b < max(other.block_b for other in same):
                 label += f" B<={tile.block_b}"
-            yield Variant(label, _launch(name, kind, arch, dim, tile), tensor_cores=kind != "ieee")
+            launch, tensor_cores = _launch(name, kind, arch, dim, tile), kind != "ieee"
+            yield Variant(label, launch, tensor_cores)
+            if name == "outputs":
+                yield Variant(f"{label} of entropy", _of_entropy(launch), tensor_cores)
     for name in ("merge", "merge_curvature", "row_dot"):
         tile = tile_configs("long_rank", "half", arch)[-1]
         launch = _launch(name, "half", arch, LARGE_DIM, tile)
         yield Variant(f"softmax.{name}", launch, tensor_cores=False)
+
+
+def _of_entropy(launch: Launch) -> Launch:
+    """The launch for a gradient that an entropy takes part in."""
+    slopes = launch.arguments["factors"]
+    return replace(launch, arguments={**launch.arguments, "slopes": slopes})
 
 
 def _launch(name: str, kind: str, arch: int, dim: int, tile: TileConfig) -> Launch:
@@ -83,7 +94,7 @@ def _launch(name: str, kind: str, arch: int, dim: int, tile: TileConfig) -> Laun
                 covariance.launch_covariance(*inputs, context, config)
             case "outputs":
                 outputs_gradient.launch_outputs_gradient(*exchanged, config)
-            case "output_weights":
+            case "output_weights" | "entropy_weights":
                 outputs_gradient.outputs_gradient_by_scratch(*exchanged, config, add)
             case "rank" | "long_rank":
                 rank.launch_ranks(*inputs, numbers[0], config)
@@ -97,4 +108,5 @@ def _launch(name: str, kind: str, arch: int, dim: int, tile: TileConfig) -> Laun
                 merge.launch_merge(WeightedPartial(numbers, numbers, numbers, sums), *inputs)
             case "row_dot":
                 row_dot.launch_row_dot(*inputs, offsets=sums[0])
-    return next(launch for launch in launches if launch.kernel is KERNELS[name])
+    launch = next(launch for launch in launches if launch.kernel is KERNELS[name])
+    return _of_entropy(launch) if name == "entropy_weights" else launch
