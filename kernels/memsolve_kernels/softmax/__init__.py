@@ -7,5 +7,13 @@ from memsolve_kernels.softmax.api import (
     softmax_hvp,
     softmax_loss,
 )
+from memsolve_kernels.softmax.head import SoftmaxHead
 
-__all__ = ["Retrieval", "retrieval", "softmax_gradient", "softmax_hvp", "softmax_loss"]
+__all__ = [
+    "Retrieval",
+    "SoftmaxHead",
+    "retrieval",
+    "softmax_gradient",
+    "softmax_hvp",
+    "softmax_loss",
+]
