@@ -53,7 +53,7 @@ def spectrum_figure(spectra: Sequence[Spectrum]) -> Figure:
         figure,
         {
             "quantile of one matrix": {"marker": "o", "ls": "", "ms": 3, "alpha": 0.35},
-            "median of a size; beside the name the power of the size, over all matrices": {"marker": "o"},
+            "median of a size; beside the name the fitted power of the size": {"marker": "o"},
             f"{GAUSSIAN_LEVEL:.0%} of a square Gaussian matrix: size^-0.5": {"ls": "--"},
         },
     )

@@ -11,11 +11,14 @@ from memsolve_kernels.softmax.api import softmax_loss
 
 
 class SoftmaxHead(nn.Module):
-    """`nn.Linear` without bias, followed by the cross-entropy; the logits are never stored.
+    """`nn.Linear` without bias, followed by the cross-entropy, which never stores the logits.
 
-    Parameter, initial values and keys of the state are those of `nn.Linear(dim, num_items,
-    bias=False)`, so that a checkpoint of either loads into the other. Under `torch.autocast` hidden
-    states and weight are cast as those of a linear layer.
+    It replaces the `lm_head` of a model: without targets it returns the logits. Parameter, initial
+    values and keys of the state are those of `nn.Linear(dim, num_items, bias=False)`, so that a
+    checkpoint of either loads into the other. Under `torch.autocast` hidden states and weight are
+    cast as those of a linear layer. A weight that is sharded, such as a DTensor placed as
+    `Shard(0)`, stays so, with the same tokens on every rank; under FSDP2 the module's call gathers
+    it, and each rank has tokens of its own.
 
     Args:
         dim: d, of the hidden states.
@@ -61,22 +64,24 @@ class SoftmaxHead(nn.Module):
         bound = 1 / math.sqrt(self.weight.shape[1])
         nn.init.uniform_(self.weight, -bound, bound)
 
-    def forward(self, hidden: Tensor, targets: Tensor, **options: Any) -> Tensor:
-        """The loss of `softmax_loss`.
+    def forward(self, hidden: Tensor, targets: Tensor | None = None, **options: Any) -> Tensor:
+        """The loss of `softmax_loss`; the logits if there are no targets.
 
         Args:
             hidden: (..., d).
             targets: (...), integers in [0, N), or `ignore_index`.
-            options: further keyword arguments of `softmax_loss`, in place of those of the head;
-                `weights` have the shape of the targets.
+            options: keyword arguments of `softmax_loss`, in place of those of the head; `weights`
+                have the shape of the targets.
 
         Returns:
-            A scalar, or the losses (...) with `reduction="none"`.
+            A scalar, or the losses (...) with `reduction="none"`. Without targets, (..., N).
 
         Raises:
             ShapeError: hidden states and targets that do not fit.
             InputError: as `softmax_loss`.
         """
+        if targets is None:
+            return self.logits(hidden)
         if hidden.shape[:-1] != targets.shape:
             raise ShapeError(
                 f"hidden is {tuple(hidden.shape)} and targets {tuple(targets.shape)}; expected "
@@ -85,7 +90,7 @@ class SoftmaxHead(nn.Module):
         options = self.options | options
         if options.get("weights") is not None:
             options["weights"] = options["weights"].reshape(-1)
-        queries, outputs = self._cast(hidden.reshape(-1, hidden.shape[-1]), self.weight)
+        queries, outputs = _autocast(hidden.reshape(-1, hidden.shape[-1]), self.weight)
         loss = softmax_loss(queries, outputs, targets.reshape(-1), **options)
         return loss if loss.ndim == 0 else loss.reshape(targets.shape)
 
@@ -98,12 +103,13 @@ class SoftmaxHead(nn.Module):
         options = [f"{name}={value}" for name, value in self.options.items()]
         return ", ".join([f"{self.weight.shape[1]}, {self.weight.shape[0]}", *options])
 
-    def _cast(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """In the dtype of autocast, where it is on."""
-        device = tensors[0].device.type
-        if device == "meta" or not torch.is_autocast_enabled(device):
-            return tensors
-        return tuple(each.to(torch.get_autocast_dtype(device)) for each in tensors)
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In the dtype of `torch.autocast`, where it is on."""
+    device = tensors[0].device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(each.to(torch.get_autocast_dtype(device)) for each in tensors)
 
 
 def _tied_weight(module: nn.Module, shape: tuple[int, int]) -> nn.Parameter:
