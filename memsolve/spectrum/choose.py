@@ -6,13 +6,13 @@ from typing import NamedTuple
 from memsolve_kernels.errors import InputError
 
 from memsolve.spectrum.schedules import (
-    PricedSchedule,
+    ScheduleOption,
     Target,
     format_dtype,
     resolved_share,
     schedules,
 )
-from memsolve.spectrum.singular_values import Spectrum, pooled
+from memsolve.spectrum.singular_values import Spectrum, pool_values
 from memsolve.spectrum.verify import Verification, decompose, verify
 
 HARDEST_LEVEL = 0.1
@@ -23,23 +23,23 @@ class CertifiedSchedule(NamedTuple):
     """The schedule that is chosen, with what is known of it.
 
     Attributes:
-        priced: the schedule.
+        option: the schedule.
         share: of all singular values that it resolves in exact arithmetic.
-        lost: share that rounding costs the hardest matrix.
+        rounding_loss: share that rounding costs the hardest matrix.
         hardest: the matrix on which it was verified: the one with the smallest 10% quantile.
         verification: on that matrix.
     """
 
-    priced: PricedSchedule
+    option: ScheduleOption
     share: float
-    lost: float
+    rounding_loss: float
     hardest: Spectrum
     verification: Verification
 
     @property
     def share_after_rounding(self) -> float:
         """The share of all if rounding cost every matrix as much as the hardest."""
-        return max(0.0, self.share - self.lost)
+        return max(0.0, self.share - self.rounding_loss)
 
 
 class UnresolvedError(InputError):
@@ -50,7 +50,7 @@ def choose(
     spectra: Sequence[Spectrum],
     target: Target,
     device: str,
-    report: Callable[[str], object] = lambda _: None,
+    progress: Callable[[str], object] = lambda _: None,
 ) -> CertifiedSchedule:
     """The first of `schedules` that meets the target on the hardest matrix after rounding, too.
 
@@ -58,23 +58,23 @@ def choose(
         spectra: of all matrices, each with a singular value above its floor.
         target: of the choice.
         device: to verify on.
-        report: takes the code of each schedule before it is verified.
+        progress: takes the code of each schedule before it is verified.
 
     Raises:
         UnresolvedError: names the best that there is.
     """
-    values = pooled(spectra)
+    values = pool_values(spectra)
     sizes = [spectrum.matrix.size for spectrum in spectra]
     hardest = min(spectra, key=lambda spectrum: spectrum.quantile(HARDEST_LEVEL))
-    decomposed = decompose(hardest.matrix, device)
+    decomposition = decompose(hardest.matrix, device)
     best: CertifiedSchedule | None = None
-    for priced in schedules(values, sizes, target):
-        report(priced.code)
-        verification = verify(decomposed, priced.schedule, target)
-        exact = resolved_share(priced.schedule, hardest.values, target.tolerance)
+    for option in schedules(values, sizes, target):
+        progress(option.code)
+        verification = verify(decomposition, option.schedule, target)
+        exact = resolved_share(option.schedule, hardest.values, target.tolerance)
         result = CertifiedSchedule(
-            priced,
-            resolved_share(priced.schedule, values, target.tolerance),
+            option,
+            resolved_share(option.schedule, values, target.tolerance),
             max(0.0, exact - verification.share),
             hardest,
             verification,
@@ -93,7 +93,7 @@ def _unresolved(best: CertifiedSchedule | None, target: Target) -> UnresolvedErr
             f"no schedule resolves {wanted}, as some are too small; give a smaller --share"
         )
     return UnresolvedError(
-        f"no schedule resolves {wanted}: the best, {best.priced.code}, resolves "
+        f"no schedule resolves {wanted}: the best, {best.option.code}, resolves "
         f"{best.share:.2%} but for rounding, which costs {best.hardest.matrix.name} "
-        f"{best.lost:.2%}; give a smaller --share, or --dtype float32"
+        f"{best.rounding_loss:.2%}; give a smaller --share, or --dtype float32"
     )

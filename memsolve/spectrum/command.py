@@ -16,7 +16,7 @@ from memsolve.report.escape import escape_unprintable
 from memsolve.report.ownership import refuse_foreign
 from memsolve.report.terminal import UNBOUNDED
 from memsolve.spectrum.choose import CertifiedSchedule, UnresolvedError, choose
-from memsolve.spectrum.matrices import Contents, format_left_out, read_matrices
+from memsolve.spectrum.matrices import Contents, format_omissions, read_matrices
 from memsolve.spectrum.safetensors import DTYPES
 from memsolve.spectrum.schedules import Target, format_dtype
 from memsolve.spectrum.singular_values import Spectrum, spectra_of
@@ -71,10 +71,10 @@ def spectrum(
         refuse_foreign(out, [FIGURE])
     contents = read_matrices(files, match, skip)
     spectra = _measure(contents, device)
-    chosen, reason = _choose(spectra, target, device)
+    choice, reason = _choose(spectra, target, device)
     if out is not None:
-        _write(out, spectra, chosen, target)
-    _print(contents, spectra, chosen, target, out)
+        _write(out, spectra, choice, target)
+    _print(contents, spectra, choice, target, out)
     if reason is not None:
         raise reason
 
@@ -102,7 +102,7 @@ def _measure(contents: Contents, device: str) -> list[Spectrum]:
             if len(spectrum.values):
                 spectra.append(spectrum)
             else:
-                contents.left_out["zero"] += 1
+                contents.omissions["zero"] += 1
     if not spectra:
         raise InputError("all matrices are zero; expected a state after at least one step")
     return spectra
@@ -120,7 +120,7 @@ def _choose(
 
 
 def _write(
-    out: Path, spectra: Sequence[Spectrum], chosen: CertifiedSchedule | None, target: Target
+    out: Path, spectra: Sequence[Spectrum], choice: CertifiedSchedule | None, target: Target
 ) -> None:
     from memsolve.report.drawing import DESKTOP_WIDTH, figure_style
     from memsolve.report.page import render
@@ -130,26 +130,26 @@ def _write(
         refuse_foreign(out, [FIGURE])
         with figure_style(DESKTOP_WIDTH):
             picture = render(spectrum_figure(spectra))
-        write(out / TABLE, to_csv(spectra, chosen, target))
+        write(out / TABLE, to_csv(spectra, choice, target))
         write(out / FIGURE, picture.png)
 
 
 def _print(
     contents: Contents,
     spectra: Sequence[Spectrum],
-    chosen: CertifiedSchedule | None,
+    choice: CertifiedSchedule | None,
     target: Target,
     out: Path | None,
 ) -> None:
     """Print the tables and sentences; the line of code is the last."""
-    lines: list[Any] = [matrices_table(spectra), schedules_table(spectra, target, chosen)]
-    if contents.left_out:
-        lines.append(Text(f"left out: {format_left_out(contents)}"))
+    lines: list[Any] = [matrices_table(spectra), schedules_table(spectra, target, choice)]
+    if contents.omissions:
+        lines.append(Text(f"left out: {format_omissions(contents)}"))
     if out is not None:
         lines.append(Text(escape_unprintable(f"written: {out / TABLE}, {out / FIGURE}")))
-    if chosen is not None:
-        lines += [Text(escape_unprintable(line)) for line in certificate_lines(chosen, target)]
-        lines.append(Text(muon_line(chosen, target)))
+    if choice is not None:
+        lines += [Text(escape_unprintable(line)) for line in certificate_lines(choice, target)]
+        lines.append(Text(muon_line(choice, target)))
     with terminal() as console:
         if not console.is_terminal:
             console.width = UNBOUNDED

@@ -83,9 +83,9 @@ def fit_power(sizes: Floats, values: Floats) -> str | None:
     def slope(groups: list[Floats]) -> Floats:
         x, y = np.moveaxis(groups[0] - groups[0].mean(axis=1, keepdims=True), -1, 0)
         spread = np.square(x).sum(axis=1)
-        return np.divide(
-            (x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 1e-12
-        )
+        slopes: Floats = np.full(len(x), np.nan)
+        np.divide((x * y).sum(axis=1), spread, out=slopes, where=spread > 1e-12)
+        return slopes
 
     estimate = jackknife([points], slope)
     if estimate.low is None or estimate.high is None:

@@ -25,7 +25,7 @@ class StoredMatrix(NamedTuple):
     """A matrix that is in a file.
 
     Attributes:
-        name: of its tensor.
+        name: of its tensor, after the name of the file where there are several.
         rows, columns: a tensor of more than two dimensions is flattened to (first, product of the
             others), as `Muon` does.
         dtype: as stored.
@@ -58,11 +58,11 @@ class Contents(NamedTuple):
 
     Attributes:
         matrices: in the order of the files.
-        left_out: why other tensors are left out, and how many for each reason.
+        omissions: why other tensors are left out, and how many for each reason.
     """
 
     matrices: list[StoredMatrix]
-    left_out: Counter[str]
+    omissions: Counter[str]
 
 
 def read_matrices(
@@ -82,19 +82,19 @@ def read_matrices(
     contents = Contents([], Counter())
     for path in paths:
         for tensor in _read_tensors(path):
-            if reason := _reason_to_leave_out(tensor, match, skip):
-                contents.left_out[reason] += 1
+            if reason := _reason_to_omit(tensor, match, skip):
+                contents.omissions[reason] += 1
             else:
-                contents.matrices.append(_as_matrix(tensor))
+                contents.matrices.append(_as_matrix(tensor, path if len(paths) > 1 else None))
     if not contents.matrices:
-        names, reasons = ", ".join(map(str, paths)), format_left_out(contents)
+        names, reasons = ", ".join(map(str, paths)), format_omissions(contents)
         raise InputError(f"{names} holds no matrices ({reasons or 'no tensors'})")
     return contents
 
 
-def format_left_out(contents: Contents) -> str:
+def format_omissions(contents: Contents) -> str:
     """The reasons with their counts, as `3 vectors, 1 of no floating dtype`."""
-    return ", ".join(f"{count} {reason}" for reason, count in contents.left_out.items())
+    return ", ".join(f"{count} {reason}" for reason, count in contents.omissions.items())
 
 
 def _read_tensors(path: Path) -> list[StoredTensor]:
@@ -107,9 +107,7 @@ def _read_tensors(path: Path) -> list[StoredTensor]:
     raise InputError(f"{path} is neither a safetensors file nor one of torch.save; {HINT}")
 
 
-def _reason_to_leave_out(
-    tensor: StoredTensor, match: Sequence[str], skip: Sequence[str]
-) -> str | None:
+def _reason_to_omit(tensor: StoredTensor, match: Sequence[str], skip: Sequence[str]) -> str | None:
     shape = tensor.shape
     if match and not any(fnmatchcase(tensor.name, pattern) for pattern in match):
         return "that --match does not name"
@@ -124,7 +122,8 @@ def _reason_to_leave_out(
     return None
 
 
-def _as_matrix(tensor: StoredTensor) -> StoredMatrix:
+def _as_matrix(tensor: StoredTensor, path: Path | None) -> StoredMatrix:
     assert tensor.dtype is not None
     _, rows, columns = blocks_of(tensor.shape, batch_dims=0, heads=1)
-    return StoredMatrix(tensor.name, rows, columns, tensor.dtype, tensor)
+    name = tensor.name if path is None else f"{path.name}: {tensor.name}"
+    return StoredMatrix(name, rows, columns, tensor.dtype, tensor)

@@ -112,7 +112,8 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredT
             f"{path} gives tensor {name!r} {last - first} bytes, which are not those of {dtype} "
             f"with shape {shape}: the file is damaged"
         )
-    return StoredTensor(name, shape, known, partial(_load, path, start + first, shape, known))
+    load = partial(_load, path, start + first, shape, known or torch.uint8)
+    return StoredTensor(name, shape, known, load)
 
 
 def _fields(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...], tuple[int, int]]:

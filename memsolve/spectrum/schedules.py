@@ -57,7 +57,7 @@ class Target(NamedTuple):
             )
 
 
-class PricedSchedule(NamedTuple):
+class ScheduleOption(NamedTuple):
     """A schedule that could be chosen.
 
     Attributes:
@@ -119,20 +119,20 @@ def default_schedule(spectrum: Spectrum, dtype: torch.dtype) -> Schedule:
 
 def schedules(
     values: Floats, sizes: Sequence[tuple[int, int]], target: Target
-) -> list[PricedSchedule]:
+) -> list[ScheduleOption]:
     """Every schedule that meets the target in exact arithmetic, cheapest first.
 
     Of equal cost the one that resolves most comes first. Those are minimax schedules of degree 3
     and 5 for bounds down to `OCTAVES` below that of the spectrum, and beginnings of the stock
     schedules; each with up to two steps in a wider dtype.
     """
-    candidates = [
-        PricedSchedule(wide, _widened(code, wide.wide_steps), flops(wide, sizes))
+    options = [
+        ScheduleOption(wide, _code_of_wide(code, wide.wide_steps), flops(wide, sizes))
         for schedule, code in [*_minimax(values, target), *_stock()]
         if resolved_share(schedule, values, target.tolerance) >= target.share
         for wide in _with_wide_steps(schedule, target.dtype)
     ]
-    return sorted(candidates, key=lambda each: (each.cost, each.schedule.lower))
+    return sorted(options, key=lambda each: (each.cost, each.schedule.lower))
 
 
 def _minimax(values: Floats, target: Target) -> Iterator[tuple[Schedule, str]]:
@@ -168,7 +168,7 @@ def _with_wide_steps(schedule: Schedule, dtype: torch.dtype) -> list[Schedule]:
     return [replace(schedule, wide_steps=steps) for steps in range(most + 1)]
 
 
-def _widened(code: str, wide_steps: int) -> str:
+def _code_of_wide(code: str, wide_steps: int) -> str:
     """The code of a schedule with wide steps."""
     if wide_steps == 0:
         return code

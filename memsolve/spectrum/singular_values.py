@@ -82,7 +82,7 @@ def load_finite(matrix: StoredMatrix, device: str) -> Tensor:
     if not G.abs().amax().isfinite():
         raise NonFiniteError(
             f"{matrix.name} contains NaN or infinity; expected finite entries: leave it out by "
-            f"--skip '{matrix.name}'"
+            f"--skip '{matrix.tensor.name}'"
         )
     return G
 
@@ -94,7 +94,8 @@ def rounding_floor(matrix: StoredMatrix) -> float:
     deviation of at most `eps / sqrt(12)` of the entries' own, and a matrix (m, n) of them has
     singular values up to `sqrt(m) + sqrt(n)` times that (derived).
     """
-    stored = torch.finfo(matrix.dtype).eps / sqrt(12) * sum(side**-0.5 for side in matrix.size)
+    eps = torch.finfo(matrix.dtype).eps
+    stored = eps / sqrt(12) * sum(1 / sqrt(side) for side in matrix.size)
     return max(stored, SVD_FLOOR if matrix.dtype == torch.float64 else GRAM_FLOOR)
 
 
@@ -129,7 +130,7 @@ def gram(G: Tensor) -> Tensor:
     return A
 
 
-def pooled(spectra: Sequence[Spectrum]) -> Floats:
+def pool_values(spectra: Sequence[Spectrum]) -> Floats:
     """The values of all matrices, increasing."""
     return np.sort(np.concatenate([spectrum.values for spectrum in spectra]))
 

@@ -54,23 +54,22 @@ def read_tensors(path: Path) -> list[StoredTensor]:
             tensor.dtype if tensor.dtype in DTYPES.values() else None,
             partial(_detach, tensor),
         )
-        for name, tensor in _named(state)
+        for name, tensor in _walk(state)
     ]
     momenta = [each for each in tensors if each.name.rpartition(".")[2] in MOMENTA]
     return momenta or tensors
 
 
-def _named(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _walk(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """The dense tensors of nested dicts and lists, by the path to them."""
     if isinstance(state, Tensor):
         if state.layout == torch.strided:
             yield prefix or "tensor", state
         return
-    entries = state.items() if isinstance(state, Mapping) else ()
     if isinstance(state, list | tuple):
-        entries = enumerate(state)
-    for key, entry in entries:
-        yield from _named(entry, f"{prefix}.{key}" if prefix else str(key))
+        state = dict(enumerate(state))
+    for key, entry in state.items() if isinstance(state, Mapping) else ():
+        yield from _walk(entry, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _detach(tensor: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from memsolve.spectrum.schedules import (
     format_dtype,
     resolved_share,
 )
-from memsolve.spectrum.singular_values import Spectrum, pooled
+from memsolve.spectrum.singular_values import Spectrum, pool_values
 
 QUANTILES = 0.01, 0.1, 0.5
 MOST_ROWS = 20
@@ -28,10 +28,10 @@ MOST_ROWS = 20
 def matrices_table(spectra: Sequence[Spectrum]) -> Table:
     """The matrices whose 10% quantiles are smallest, and all together."""
     shown = sorted(spectra, key=lambda spectrum: spectrum.quantile(0.1))[:MOST_ROWS]
-    left_out = len(spectra) - len(shown)
+    hidden = len(spectra) - len(shown)
     caption = "singular values over the Frobenius norm of their matrix"
-    if left_out:
-        caption += f"; {left_out} matrices with larger 10% quantiles are not shown"
+    if hidden:
+        caption += f"; {hidden} matrices with larger 10% quantiles are not shown"
     table = Table(caption=caption, caption_justify="left")
     table.add_column("matrix", overflow="fold")
     for title in ("shape", "dtype", *(f"{level:.0%}" for level in QUANTILES), "largest", "noise"):
@@ -41,7 +41,7 @@ def matrices_table(spectra: Sequence[Spectrum]) -> Table:
         name = Text(escape_unprintable(matrix.name))
         shape = f"{matrix.rows} x {matrix.columns}"
         table.add_row(name, shape, format_dtype(matrix.dtype), *_numbers(spectrum))
-    values = pooled(spectra)
+    values = pool_values(spectra)
     everything = spectra[0]._replace(values=values)
     noise = sum(each.noise for each in spectra) / sum(each.matrix.rank for each in spectra)
     table.add_section()
@@ -56,62 +56,67 @@ def _numbers(spectrum: Spectrum) -> list[str]:
 
 
 def schedules_table(
-    spectra: Sequence[Spectrum], target: Target, chosen: CertifiedSchedule | None
+    spectra: Sequence[Spectrum], target: Target, choice: CertifiedSchedule | None
 ) -> Table:
     """What some schedules resolve in exact arithmetic: the default, stock ones, the chosen one."""
-    values, sizes = pooled(spectra), [spectrum.matrix.size for spectrum in spectra]
-    muon = flops(STOCK["muon"], sizes)
+    values, sizes = pool_values(spectra), [spectrum.matrix.size for spectrum in spectra]
+    unit = flops(STOCK["muon"], sizes)
+    schedules = {
+        "muon": STOCK["muon"],
+        "polar-express, first 5": STOCK["polar-express"].take(5),
+        "polar-express": STOCK["polar-express"],
+    }
+    if choice is not None:
+        schedules[choice.option.code] = choice.option.schedule
     table = Table(
         caption=f"resolved: ends within {target.tolerance:g} of one, in exact arithmetic; "
-        f"flops: relative to five steps of muon, a step in a wider dtype counted twice",
+        "flops: relative to five steps of muon, a step in a wider dtype counted twice",
         caption_justify="left",
     )
     table.add_column("schedule", overflow="fold")
     for title in ("steps", "flops", "resolved"):
         table.add_column(title, justify="right", no_wrap=True)
-    defaults = [default_schedule(spectrum, target.dtype) for spectrum in spectra]
-    steps = sorted({len(schedule) for schedule in defaults})
-    default_flops = sum(
-        flops(schedule, [size]) for schedule, size in zip(defaults, sizes, strict=True)
-    )
-    table.add_row(
-        f"default in {format_dtype(target.dtype)}",
-        str(steps[0]) if len(steps) == 1 else f"{steps[0]} to {steps[-1]}",
-        f"{default_flops / muon:.2f}",
-        f"{default_share(spectra, target):.2%}",
-    )
-    named = [(name, STOCK[name]) for name in ("muon", "polar-express")]
-    named.insert(1, ("polar-express, first 5", STOCK["polar-express"].take(5)))
-    if chosen is not None:
-        named.append((chosen.priced.code, chosen.priced.schedule))
-    for name, schedule in named:
-        table.add_row(
-            Text(name),
-            str(len(schedule)),
-            f"{flops(schedule, sizes) / muon:.2f}",
-            f"{resolved_share(schedule, values, target.tolerance):.2%}",
-        )
+    table.add_row(*_default_row(spectra, target, unit))
+    for name, schedule in schedules.items():
+        cost, share = flops(schedule, sizes), resolved_share(schedule, values, target.tolerance)
+        table.add_row(Text(name), str(len(schedule)), f"{cost / unit:.2f}", f"{share:.2%}")
     return table
 
 
-def certificate_lines(chosen: CertifiedSchedule, target: Target) -> list[str]:
-    """What is certified of the chosen schedule, in sentences."""
-    schedule, measured, name = chosen.priced.schedule, chosen.verification, chosen.hardest.matrix
-    low, high = schedule.band(lower=schedule.lower)
+def _default_row(spectra: Sequence[Spectrum], target: Target, unit: float) -> list[str]:
+    """The default of `matrix_sign`, which is another schedule for each dtype and rank."""
+    defaults = [default_schedule(spectrum, target.dtype) for spectrum in spectra]
+    lengths = sorted({len(schedule) for schedule in defaults})
+    cost = sum(
+        flops(schedule, [spectrum.matrix.size])
+        for schedule, spectrum in zip(defaults, spectra, strict=True)
+    )
     return [
-        f"singular values from {schedule.lower:.2g} to 1 end in [{low:.3g}, {high:.3g}] in exact "
-        f"arithmetic: {chosen.share:.2%} of all are resolved",
-        f"measured in {format_dtype(target.dtype)} on the hardest matrix, {name.name} "
-        f"({name.rows} x {name.columns}): {measured.share:.2%} of its directions are within "
-        f"{target.tolerance:g} of the exact sign's; rounding costs {chosen.lost:.2%}",
-        f"its certificate: orthogonality {measured.orthogonality:.2g}, asymmetry "
-        f"{measured.asymmetry:.2g}, negativity {measured.negativity:.2g}",
+        f"default in {format_dtype(target.dtype)}",
+        str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}",
+        f"{cost / unit:.2f}",
+        f"{default_share(spectra, target):.2%}",
     ]
 
 
-def muon_line(chosen: CertifiedSchedule, target: Target) -> str:
+def certificate_lines(choice: CertifiedSchedule, target: Target) -> list[str]:
+    """What is certified of the chosen schedule, in sentences."""
+    schedule, result, matrix = choice.option.schedule, choice.verification, choice.hardest.matrix
+    low, high = schedule.band(lower=schedule.lower)
+    return [
+        f"singular values from {schedule.lower:.2g} to 1 end in [{low:.3g}, {high:.3g}] in exact "
+        f"arithmetic: {choice.share:.2%} of all are resolved",
+        f"measured in {format_dtype(target.dtype)} on the hardest matrix, {matrix.name} "
+        f"({matrix.rows} x {matrix.columns}): {result.share:.2%} of its directions are within "
+        f"{target.tolerance:g} of the exact sign's; rounding costs {choice.rounding_loss:.2%}",
+        f"its certificate: orthogonality {result.orthogonality:.2g}, asymmetry "
+        f"{result.asymmetry:.2g}, negativity {result.negativity:.2g}",
+    ]
+
+
+def muon_line(choice: CertifiedSchedule, target: Target) -> str:
     """The line of code that constructs `Muon` with the chosen schedule, with its imports."""
-    code = chosen.priced.code
+    code = choice.option.code
     imports = {
         "minimax(": "from memsolve_kernels.matrix_sign import minimax",
         "STOCK[": "from memsolve_kernels.matrix_sign import STOCK",
@@ -122,7 +127,7 @@ def muon_line(chosen: CertifiedSchedule, target: Target) -> str:
     return f"Muon(params, schedule={code}, dtype={target.dtype}){comment}"
 
 
-def to_csv(spectra: Sequence[Spectrum], chosen: CertifiedSchedule | None, target: Target) -> str:
+def to_csv(spectra: Sequence[Spectrum], choice: CertifiedSchedule | None, target: Target) -> str:
     """Every matrix as a row of a table, for other tools."""
     text = UnixLines()
     table = csv.writer(text, lineterminator="\r\n")
@@ -135,8 +140,8 @@ def to_csv(spectra: Sequence[Spectrum], chosen: CertifiedSchedule | None, target
         name = f"'{matrix.name}" if matrix.name.startswith(FORMULA) else matrix.name
         resolved = (
             ""
-            if chosen is None
-            else resolved_share(chosen.priced.schedule, values, target.tolerance)
+            if choice is None
+            else resolved_share(choice.option.schedule, values, target.tolerance)
         )
         table.writerow(
             [

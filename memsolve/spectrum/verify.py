@@ -31,7 +31,7 @@ class Verification(NamedTuple):
 DIVERGED = Verification(0.0, float("inf"), float("inf"), float("inf"))
 
 
-class Decomposed(NamedTuple):
+class Decomposition(NamedTuple):
     """A matrix with the singular vectors that count.
 
     Attributes:
@@ -45,7 +45,7 @@ class Decomposed(NamedTuple):
     right: Tensor
 
 
-def decompose(matrix: StoredMatrix, device: str) -> Decomposed:
+def decompose(matrix: StoredMatrix, device: str) -> Decomposition:
     """The singular vectors of a matrix above its rounding floor, in float64."""
     G = load_finite(matrix, device)
     X = scale(G)
@@ -58,12 +58,12 @@ def decompose(matrix: StoredMatrix, device: str) -> Decomposed:
     rows = left.mT @ wide
     values = torch.linalg.vector_norm(rows, dim=1)
     kept = values > rounding_floor(matrix) * torch.linalg.vector_norm(values)
-    return Decomposed(G, left[:, kept], rows[kept] / values[kept, None])
+    return Decomposition(G, left[:, kept], rows[kept] / values[kept, None])
 
 
-def verify(decomposed: Decomposed, schedule: Schedule, target: Target) -> Verification:
+def verify(decomposition: Decomposition, schedule: Schedule, target: Target) -> Verification:
     """Run a schedule on a matrix in the dtype of the target, and compare."""
-    G, left, right = decomposed
+    G, left, right = decomposition
     try:
         sign, *residuals = certify(G, schedule=schedule, dtype=target.dtype)
     except NonFiniteError:
