@@ -1,8 +1,15 @@
-"""The cheapest schedule that resolves a share of the singular values of all matrices."""
+"""The cheapest schedule that resolves a share of the singular values of all matrices.
+
+In exact arithmetic its share follows from the singular values. What rounding costs is measured: the
+matrices, ordered by their 10% quantiles, are cut into strata, and the first of each, on which
+rounding costs most, stands for the others.
+"""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 from memsolve_kernels.errors import InputError
 
 from memsolve.spectrum.schedules import (
@@ -10,35 +17,46 @@ from memsolve.spectrum.schedules import (
     Target,
     format_dtype,
     resolved_share,
-    schedules,
+    schedule_options,
 )
 from memsolve.spectrum.singular_values import Spectrum, pool_values
 from memsolve.spectrum.verify import Verification, decompose, verify
 
-HARDEST_LEVEL = 0.1
-"""Rounding costs most where many singular values are small."""
+UNVERIFIED = Verification(1.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class Stratum(NamedTuple):
+    """Matrices of which one is verified.
+
+    Attributes:
+        representative: the one with the smallest 10% quantile.
+        count: singular values of all.
+    """
+
+    representative: Spectrum
+    count: int
 
 
 class CertifiedSchedule(NamedTuple):
-    """The schedule that is chosen, with what is known of it.
+    """A schedule with what is known of it.
 
     Attributes:
         option: the schedule.
         share: of all singular values that it resolves in exact arithmetic.
-        rounding_loss: share that rounding costs the hardest matrix.
-        hardest: the matrix on which it was verified: the one with the smallest 10% quantile.
+        rounding_loss: share of all that rounding costs, measured.
+        worst: the matrix of which rounding costs most.
         verification: on that matrix.
     """
 
     option: ScheduleOption
     share: float
     rounding_loss: float
-    hardest: Spectrum
+    worst: Spectrum
     verification: Verification
 
     @property
     def share_after_rounding(self) -> float:
-        """The share of all if rounding cost every matrix as much as the hardest."""
+        """The share of all singular values that it resolves in the dtype."""
         return max(0.0, self.share - self.rounding_loss)
 
 
@@ -46,54 +64,89 @@ class UnresolvedError(InputError):
     """No schedule resolves the share in the dtype."""
 
 
+def stratify(spectra: Sequence[Spectrum], number: int) -> list[Stratum]:
+    """So many strata of matrices, or one for each if there are fewer."""
+    ordered = sorted(spectra, key=lambda spectrum: spectrum.quantile(0.1))
+    ends = np.linspace(0, len(ordered), min(number, len(ordered)) + 1).round().astype(int)
+    return [
+        Stratum(ordered[first], sum(len(each.values) for each in ordered[first:last]))
+        for first, last in pairwise(ends)
+    ]
+
+
 def choose(
     spectra: Sequence[Spectrum],
     target: Target,
+    strata: Sequence[Stratum],
     device: str,
     progress: Callable[[str], object] = lambda _: None,
 ) -> CertifiedSchedule:
-    """The first of `schedules` that meets the target on the hardest matrix after rounding, too.
+    """The cheapest schedule that meets the target after rounding.
 
     Args:
         spectra: of all matrices, each with a singular value above its floor.
         target: of the choice.
+        strata: of the matrices.
         device: to verify on.
-        progress: takes the code of each schedule before it is verified.
+        progress: takes the name of each matrix that has been verified.
 
     Raises:
         UnresolvedError: names the best that there is.
     """
     values = pool_values(spectra)
     sizes = [spectrum.matrix.size for spectrum in spectra]
-    hardest = min(spectra, key=lambda spectrum: spectrum.quantile(HARDEST_LEVEL))
-    decomposition = decompose(hardest.matrix, device)
-    best: CertifiedSchedule | None = None
-    for option in schedules(values, sizes, target):
-        progress(option.code)
-        verification = verify(decomposition, option.schedule, target)
-        exact = resolved_share(option.schedule, hardest.values, target.tolerance)
-        result = CertifiedSchedule(
+    results = [
+        CertifiedSchedule(
             option,
             resolved_share(option.schedule, values, target.tolerance),
-            max(0.0, exact - verification.share),
-            hardest,
-            verification,
+            0.0,
+            strata[0].representative,
+            UNVERIFIED,
         )
+        for option in schedule_options(values, sizes, target)
+    ]
+    for stratum in strata:
+        weight = stratum.count / len(values)
+        results = _after_rounding(results, stratum.representative, weight, target, device)
+        progress(stratum.representative.matrix.name)
+    for result in results:
         if result.share_after_rounding >= target.share:
             return result
-        if best is None or result.share_after_rounding > best.share_after_rounding:
-            best = result
-    raise _unresolved(best, target)
+    raise _unresolved(results, target)
 
 
-def _unresolved(best: CertifiedSchedule | None, target: Target) -> UnresolvedError:
+def _after_rounding(
+    results: Sequence[CertifiedSchedule],
+    spectrum: Spectrum,
+    weight: float,
+    target: Target,
+    device: str,
+) -> list[CertifiedSchedule]:
+    """The results, each with what rounding costs of a matrix that has this weight."""
+    decomposition = decompose(spectrum.matrix, device)
+    updated = []
+    for result in results:
+        schedule = result.option.schedule
+        exact = resolved_share(schedule, spectrum.values, target.tolerance)
+        verification = verify(decomposition, schedule, exact, target)
+        loss = result.rounding_loss + weight * verification.loss
+        result = result._replace(rounding_loss=loss)
+        if verification.loss >= result.verification.loss:
+            result = result._replace(worst=spectrum, verification=verification)
+        updated.append(result)
+    return updated
+
+
+def _unresolved(results: Sequence[CertifiedSchedule], target: Target) -> UnresolvedError:
     wanted = f"{target.share:.2%} of the singular values in {format_dtype(target.dtype)}"
-    if best is None:
+    if not results:
         return UnresolvedError(
             f"no schedule resolves {wanted}, as some are too small; give a smaller --share"
         )
+    best = max(results, key=lambda result: result.share_after_rounding)
     return UnresolvedError(
-        f"no schedule resolves {wanted}: the best, {best.option.code}, resolves "
-        f"{best.share:.2%} but for rounding, which costs {best.hardest.matrix.name} "
-        f"{best.rounding_loss:.2%}; give a smaller --share, or --dtype float32"
+        f"no schedule resolves {wanted}: the best, {best.option.code}, resolves {best.share:.2%} "
+        f"less {best.rounding_loss:.2%} that rounding costs (most of {best.worst.matrix.name}); "
+        f"give --share {np.floor(best.share_after_rounding * 1000) / 1000:g} or less, or another "
+        "--dtype"
     )

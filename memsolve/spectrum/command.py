@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
+from memsolve_kernels.arguments import parse_int
 from memsolve_kernels.errors import DeviceError, DtypeError, InputError
+from rich.table import Table
 from rich.text import Text
 
 from memsolve.engine.progress import bar
@@ -15,7 +17,7 @@ from memsolve.output import terminal
 from memsolve.report.escape import escape_unprintable
 from memsolve.report.ownership import refuse_foreign
 from memsolve.report.terminal import UNBOUNDED
-from memsolve.spectrum.choose import CertifiedSchedule, UnresolvedError, choose
+from memsolve.spectrum.choose import CertifiedSchedule, UnresolvedError, choose, stratify
 from memsolve.spectrum.matrices import Contents, format_omissions, read_matrices
 from memsolve.spectrum.safetensors import DTYPES
 from memsolve.spectrum.schedules import Target, format_dtype
@@ -57,6 +59,13 @@ def spectrum(
         Path | None,
         typer.Option(help=f"Folder for {TABLE} and {FIGURE}.", show_default=False),
     ] = None,
+    verify: Annotated[
+        int,
+        typer.Option(
+            help="Matrices on which rounding is measured; the hardest come first, and each stands "
+            "for those up to the next."
+        ),
+    ] = 8,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Show the singular values in a checkpoint, and the cheapest schedule of Muon for them.
@@ -66,15 +75,21 @@ def spectrum(
     """
     target = Target(share, tolerance, _parse_dtype(dtype))
     target.check()
+    parse_int("--verify", verify, 1)
     _check_device(device)
     if out is not None:
         refuse_foreign(out, [FIGURE])
     contents = read_matrices(files, match, skip)
     spectra = _measure(contents, device)
-    choice, reason = _choose(spectra, target, device)
+    choice, reason = _choose(spectra, target, verify, device)
     if out is not None:
         _write(out, spectra, choice, target)
-    _print(contents, spectra, choice, target, out)
+    lines = [] if choice is None else _choice_lines(choice, target, len(spectra), verify)
+    if contents.omissions:
+        lines.insert(0, f"left out: {format_omissions(contents)}")
+    if out is not None:
+        lines.insert(0, f"written: {out / TABLE}, {out / FIGURE}")
+    _print([matrices_table(spectra), schedules_table(spectra, target, choice)], lines)
     if reason is not None:
         raise reason
 
@@ -109,12 +124,13 @@ def _measure(contents: Contents, device: str) -> list[Spectrum]:
 
 
 def _choose(
-    spectra: Sequence[Spectrum], target: Target, device: str
+    spectra: Sequence[Spectrum], target: Target, number: int, device: str
 ) -> tuple[CertifiedSchedule | None, UnresolvedError | None]:
     """The schedule, or why there is none."""
-    with bar("schedules", 0, 0) as advance:
+    strata = stratify(spectra, number)
+    with bar("rounding", len(strata), 0) as advance:
         try:
-            return choose(spectra, target, device, lambda code: advance(code, more=1)), None
+            return choose(spectra, target, strata, device, advance), None
         except UnresolvedError as error:
             return None, error
 
@@ -134,24 +150,17 @@ def _write(
         write(out / FIGURE, picture.png)
 
 
-def _print(
-    contents: Contents,
-    spectra: Sequence[Spectrum],
-    choice: CertifiedSchedule | None,
-    target: Target,
-    out: Path | None,
-) -> None:
-    """Print the tables and sentences; the line of code is the last."""
-    lines: list[Any] = [matrices_table(spectra), schedules_table(spectra, target, choice)]
-    if contents.omissions:
-        lines.append(Text(f"left out: {format_omissions(contents)}"))
-    if out is not None:
-        lines.append(Text(escape_unprintable(f"written: {out / TABLE}, {out / FIGURE}")))
-    if choice is not None:
-        lines += [Text(escape_unprintable(line)) for line in certificate_lines(choice, target)]
-        lines.append(Text(muon_line(choice, target)))
+def _choice_lines(choice: CertifiedSchedule, target: Target, total: int, number: int) -> list[str]:
+    """What is certified of a schedule; the line of code is the last."""
+    verified = f"{number} of {total} matrices" if number < total else f"all {total} matrices"
+    return [*certificate_lines(choice, target, verified), muon_line(choice, target)]
+
+
+def _print(tables: Sequence[Table], lines: Sequence[str]) -> None:
     with terminal() as console:
         if not console.is_terminal:
             console.width = UNBOUNDED
+        for table in tables:
+            console.print(table)
         for line in lines:
-            console.print(line, soft_wrap=isinstance(line, Text))
+            console.print(Text(escape_unprintable(line)), soft_wrap=True)

@@ -23,9 +23,11 @@ ROUNDINGS = 4
 """Roundings of the dtype that are left of the tolerance for the iteration's own."""
 
 OCTAVES = 4
-"""How far below the bound of the spectrum schedules are tried, in case rounding costs some."""
+"""How far below the bound of the spectrum those of schedules reach."""
 
-LEAST_LOWER = 1e-12
+NUM_LENGTHS = 2
+"""Numbers of steps of the minimax schedules of a degree."""
+
 MOST_LOWER = 0.5
 MOST_WIDE_STEPS = 2
 WIDE_STEP_COST = 2
@@ -117,49 +119,59 @@ def default_schedule(spectrum: Spectrum, dtype: torch.dtype) -> Schedule:
     return Settings(matrix.dtype, dtype).schedule_for(matrix.rank)
 
 
-def schedules(
+def schedule_options(
     values: Floats, sizes: Sequence[tuple[int, int]], target: Target
 ) -> list[ScheduleOption]:
-    """Every schedule that meets the target in exact arithmetic, cheapest first.
+    """Schedules that meet the target in exact arithmetic, cheapest first.
 
-    Of equal cost the one that resolves most comes first. Those are minimax schedules of degree 3
-    and 5 for bounds down to `OCTAVES` below that of the spectrum, and beginnings of the stock
-    schedules; each with up to two steps in a wider dtype.
+    They are minimax schedules of degree 3 and 5, of as few steps as possible and of one more, with
+    none to two steps in a wider dtype; and the beginnings of the stock schedules.
     """
     options = [
         ScheduleOption(wide, _code_of_wide(code, wide.wide_steps), flops(wide, sizes))
-        for schedule, code in [*_minimax(values, target), *_stock()]
-        if resolved_share(schedule, values, target.tolerance) >= target.share
+        for schedule, code in _minimax(values, target)
         for wide in _with_wide_steps(schedule, target.dtype)
     ]
-    return sorted(options, key=lambda each: (each.cost, each.schedule.lower))
+    options += [
+        ScheduleOption(schedule, code, flops(schedule, sizes))
+        for schedule, code in _stock(values, target)
+    ]
+    meeting = [
+        each
+        for each in options
+        if resolved_share(each.schedule, values, target.tolerance) >= target.share
+    ]
+    return sorted(meeting, key=lambda each: (each.cost, each.schedule.lower))
 
 
 def _minimax(values: Floats, target: Target) -> Iterator[tuple[Schedule, str]]:
-    """For each degree and number of steps the minimax schedule of the smallest bound."""
+    """For each degree and number of steps the schedule of the smallest bound, with its code."""
     unresolved = math.floor(round((1 - target.share) * len(values), 6))
     bound = float(values[unresolved])
     error = _round_down(target.tolerance - ROUNDINGS * torch.finfo(target.dtype).eps)
     for degree in (5, 3):
-        longest: dict[int, tuple[Schedule, str]] = {}
-        for quarter in range(4 * OCTAVES + 1):
-            lower = _round_down(min(bound * 2 ** (-quarter / 4), MOST_LOWER))
-            if lower < LEAST_LOWER:
+        by_steps: dict[int, tuple[Schedule, str]] = {}
+        for eighth in range(8 * OCTAVES + 1):
+            lower = _round_down(min(bound * 2 ** (-eighth / 8), MOST_LOWER))
+            steps = len(schedule := minimax(lower, error, degree=degree))
+            if len(by_steps) == NUM_LENGTHS and steps not in by_steps:
                 break
-            schedule = minimax(lower, error, degree=degree)
             suffix = "" if degree == 5 else ", degree=3"
-            steps = len(schedule)
             code = f"minimax({lower:g}, {error:g}{suffix}).take({steps})"
-            longest[steps] = schedule.take(steps), code
-        yield from longest.values()
+            by_steps[steps] = schedule.take(steps), code
+        yield from by_steps.values()
 
 
-def _stock() -> Iterator[tuple[Schedule, str]]:
+def _stock(values: Floats, target: Target) -> Iterator[tuple[Schedule, str]]:
+    """The shortest beginning of each stock schedule that meets the target, with its code."""
     for name, schedule in STOCK.items():
-        for steps in range(1, len(schedule) + 1):
-            complete = steps == len(schedule)
-            code = f'"{name}"' if complete else f'STOCK["{name}"].take({steps})'
-            yield schedule if complete else schedule.take(steps), code
+        for steps in range(1, len(schedule)):
+            first = schedule.take(steps)
+            if resolved_share(first, values, target.tolerance) >= target.share:
+                yield first, f'STOCK["{name}"].take({steps})'
+                break
+        else:
+            yield schedule, f'"{name}"'
 
 
 def _with_wide_steps(schedule: Schedule, dtype: torch.dtype) -> list[Schedule]:
@@ -170,10 +182,7 @@ def _with_wide_steps(schedule: Schedule, dtype: torch.dtype) -> list[Schedule]:
 
 def _code_of_wide(code: str, wide_steps: int) -> str:
     """The code of a schedule with wide steps."""
-    if wide_steps == 0:
-        return code
-    value = f"STOCK[{code}]" if code.startswith('"') else code
-    return f"replace({value}, wide_steps={wide_steps})"
+    return f"replace({code}, wide_steps={wide_steps})" if wide_steps else code
 
 
 def _round_down(value: float) -> float:

@@ -99,18 +99,25 @@ def _default_row(spectra: Sequence[Spectrum], target: Target, unit: float) -> li
     ]
 
 
-def certificate_lines(choice: CertifiedSchedule, target: Target) -> list[str]:
-    """What is certified of the chosen schedule, in sentences."""
-    schedule, result, matrix = choice.option.schedule, choice.verification, choice.hardest.matrix
-    low, high = schedule.band(lower=schedule.lower)
+def certificate_lines(choice: CertifiedSchedule, target: Target, verified: str) -> list[str]:
+    """What is certified of the chosen schedule, in sentences.
+
+    Args:
+        choice: the schedule.
+        target: of the choice.
+        verified: how many matrices were, as `all 3 matrices`.
+    """
+    schedule, worst, matrix = choice.option.schedule, choice.verification, choice.worst.matrix
+    low, high = schedule.band()
+    dtype = format_dtype(target.dtype)
     return [
-        f"singular values from {schedule.lower:.2g} to 1 end in [{low:.3g}, {high:.3g}] in exact "
-        f"arithmetic: {choice.share:.2%} of all are resolved",
-        f"measured in {format_dtype(target.dtype)} on the hardest matrix, {matrix.name} "
-        f"({matrix.rows} x {matrix.columns}): {result.share:.2%} of its directions are within "
-        f"{target.tolerance:g} of the exact sign's; rounding costs {choice.rounding_loss:.2%}",
-        f"its certificate: orthogonality {result.orthogonality:.2g}, asymmetry "
-        f"{result.asymmetry:.2g}, negativity {result.negativity:.2g}",
+        f"in exact arithmetic singular values from {schedule.lower:.2g} to 1 end in [{low:.3g}, "
+        f"{high:.3g}], and {choice.share:.2%} of all are resolved",
+        f"in {dtype}, measured on {verified}, rounding costs {choice.rounding_loss:.2%}: "
+        f"{choice.share_after_rounding:.2%} are within {target.tolerance:g} of the exact sign",
+        f"the worst matrix, {matrix.name} ({matrix.rows} x {matrix.columns}): "
+        f"{worst.share:.2%} resolved; certificate: orthogonality {worst.orthogonality:.2g}, "
+        f"asymmetry {worst.asymmetry:.2g}, negativity {worst.negativity:.2g}",
     ]
 
 

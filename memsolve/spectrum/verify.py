@@ -1,5 +1,6 @@
 """What a schedule resolves of a matrix in a dtype, compared with the decomposition in float64."""
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -19,16 +20,18 @@ class Verification(NamedTuple):
         share: of the singular values whose direction is resolved: with `u` and `v` its singular
             vectors and `P` the result, `||u^T P - v^T|| <= tolerance`. In exact arithmetic that is
             the distance of the singular value from one. Zero if the iteration diverged.
+        loss: the share that is resolved in exact arithmetic only.
         orthogonality, asymmetry, negativity: the residuals of `certify`.
     """
 
     share: float
+    loss: float
     orthogonality: float
     asymmetry: float
     negativity: float
 
 
-DIVERGED = Verification(0.0, float("inf"), float("inf"), float("inf"))
+DIVERGED = Verification(0.0, 1.0, inf, inf, inf)
 
 
 class Decomposition(NamedTuple):
@@ -61,15 +64,24 @@ def decompose(matrix: StoredMatrix, device: str) -> Decomposition:
     return Decomposition(G, left[:, kept], rows[kept] / values[kept, None])
 
 
-def verify(decomposition: Decomposition, schedule: Schedule, target: Target) -> Verification:
-    """Run a schedule on a matrix in the dtype of the target, and compare."""
+def verify(
+    decomposition: Decomposition, schedule: Schedule, exact_share: float, target: Target
+) -> Verification:
+    """Run a schedule on a matrix in the dtype of the target, and compare.
+
+    Args:
+        decomposition: of the matrix.
+        schedule: of the iteration.
+        exact_share: of its singular values that the schedule resolves in exact arithmetic.
+        target: has the tolerance and the dtype.
+    """
     G, left, right = decomposition
     try:
         sign, *residuals = certify(G, schedule=schedule, dtype=target.dtype)
     except NonFiniteError:
-        return DIVERGED
+        return DIVERGED._replace(loss=exact_share)
     P = sign.double()
     wide = P.mT if P.shape[0] > P.shape[1] else P
     distances = torch.linalg.vector_norm(left.mT @ wide - right, dim=1)
     share = float((distances <= target.tolerance).double().mean())
-    return Verification(share, *map(float, residuals))
+    return Verification(share, max(0.0, exact_share - share), *map(float, residuals))

@@ -21,10 +21,10 @@ from memsolve.optim import Muon
 from memsolve.report.drawing import DESKTOP_WIDTH, PHONE_WIDTH, figure_style
 from memsolve.report.page import render
 from memsolve.spectrum import command
-from memsolve.spectrum.choose import UnresolvedError, choose
+from memsolve.spectrum.choose import UnresolvedError, choose, stratify
 from memsolve.spectrum.figure import GAUSSIAN, fit_power, spectrum_figure
 from memsolve.spectrum.matrices import read_matrices
-from memsolve.spectrum.schedules import Target, flops, resolved_share, schedules
+from memsolve.spectrum.schedules import Target, flops, resolved_share, schedule_options
 from memsolve.spectrum.singular_values import Spectrum, pool_values, rounding_floor, spectra_of
 from tests.memsolve.checkpoints import matrix, save_parts, save_safetensors
 
@@ -166,7 +166,7 @@ def test_schedules_meet_the_target_and_are_what_their_code_says(
 ) -> None:
     values = pool_values(model_spectra(model))
     sizes = [spectrum.matrix.size for spectrum in model_spectra(model)]
-    options = schedules(values, sizes, target)
+    options = schedule_options(values, sizes, target)
     assert [each.cost for each in options] == sorted(each.cost for each in options)
     for each in options:
         image = each.schedule(values)
@@ -183,10 +183,8 @@ def test_schedules_meet_the_target_and_are_what_their_code_says(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_the_chosen_schedule_gives_the_float64_sign(model: Path, dtype: torch.dtype) -> None:
     """As `Muon` would call it: the rows of the sign along singular vectors are the exact ones."""
-    target = Target(0.95, 0.2, dtype)
-    measured = model_spectra(model)
-    choice = choose(measured, target, "cpu")
-    assert choice.verification.share >= target.share - 0.1
+    target, measured = Target(0.95, 0.2, dtype), model_spectra(model)
+    choice = choose(measured, target, stratify(measured, 4), "cpu")
     schedule = evaluate(choice.option.code)
     resolved = []
     for spectrum in measured:
@@ -195,21 +193,35 @@ def test_the_chosen_schedule_gives_the_float64_sign(model: Path, dtype: torch.dt
         kept = values > spectrum.floor * values.norm()
         sign = matrix_sign(G, schedule=schedule, dtype=dtype).double()
         exact = matrix_sign(G.double(), backend="reference")
-        along = [left[:, kept].mT @ each for each in (sign, exact)]
-        resolved.append((along[0] - along[1]).norm(dim=1) <= target.tolerance)
-    assert float(torch.cat(resolved).double().mean()) >= target.share
+        differences = left[:, kept].mT @ (sign - exact)
+        resolved.append(differences.norm(dim=1) <= target.tolerance)
+    share = float(torch.cat(resolved).double().mean())
+    assert share >= target.share
+    assert choice.share_after_rounding == pytest.approx(share, abs=0.02)
+
+
+def test_a_matrix_stands_for_those_up_to_the_next(model: Path) -> None:
+    measured = model_spectra(model)
+    strata = stratify(measured, 2)
+    ordered = sorted(measured, key=lambda spectrum: spectrum.quantile(0.1))
+    assert [each.representative for each in strata] == [ordered[0], ordered[2]]
+    assert sum(each.count for each in strata) == len(pool_values(measured))
+    assert len(stratify(measured, 9)) == 4
 
 
 def test_a_dtype_too_coarse_for_the_spectrum_is_refused(tmp_path: Path) -> None:
-    values = torch.logspace(0, -5, 64, dtype=torch.float64)
+    values = torch.logspace(0, -6, 64, dtype=torch.float64)
     path = save_safetensors(
         tmp_path / "m.safetensors", {"steep": matrix(values, 64, 64, torch.float32)}
     )
     measured = spectra(path)
-    with pytest.raises(UnresolvedError, match=r"rounding, which costs steep .* --dtype float32"):
-        choose(measured, Target(0.99, 0.1, torch.bfloat16), "cpu")
-    choice = choose(measured, Target(0.99, 0.1, torch.float32), "cpu")
-    assert choice.share_after_rounding >= 0.99
+    with pytest.raises(UnresolvedError, match=r"rounding costs \(most of steep\)") as error:
+        choose(measured, Target(0.99, 0.1, torch.bfloat16), stratify(measured, 1), "cpu")
+    share = float(str(error.value).partition("give --share ")[2].split()[0])
+    coarse = choose(measured, Target(share, 0.1, torch.bfloat16), stratify(measured, 1), "cpu")
+    assert coarse.share_after_rounding >= share
+    fine = choose(measured, Target(0.99, 0.1, torch.float32), stratify(measured, 1), "cpu")
+    assert fine.share_after_rounding >= 0.99
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -388,6 +400,7 @@ def test_a_file_that_cannot_be_used_is_one_line(
         ("--tolerance 0.01", "room for rounding in bfloat16"),
         ("--dtype float8", "--dtype is 'float8'; expected one of float64"),
         ("--device abacus", "--device is 'abacus'"),
+        ("--verify 0", "--verify is 0; expected an integer of at least 1"),
         ("--match nothing", "5 that --match does not name"),
     ],
 )
