@@ -131,10 +131,15 @@ def _after_rounding(
         verification = verify(decomposition, schedule, exact, target)
         loss = result.rounding_loss + weight * verification.loss
         result = result._replace(rounding_loss=loss)
-        if verification.loss >= result.verification.loss:
+        if _badness(verification) >= _badness(result.verification):
             result = result._replace(worst=spectrum, verification=verification)
         updated.append(result)
     return updated
+
+
+def _badness(verification: Verification) -> tuple[float, float]:
+    """By what matrices are compared: what rounding costs, then what is not resolved."""
+    return verification.loss, 1 - verification.share
 
 
 def _unresolved(results: Sequence[CertifiedSchedule], target: Target) -> UnresolvedError:
