@@ -30,11 +30,11 @@ class Stratum(NamedTuple):
 
     Attributes:
         representative: the one with the smallest 10% quantile.
-        count: singular values of all.
+        num_values: singular values of all.
     """
 
     representative: Spectrum
-    count: int
+    num_values: int
 
 
 class CertifiedSchedule(NamedTuple):
@@ -106,7 +106,7 @@ def choose(
         for option in schedule_options(values, sizes, target)
     ]
     for stratum in strata:
-        weight = stratum.count / len(values)
+        weight = stratum.num_values / len(values)
         results = _after_rounding(results, stratum.representative, weight, target, device)
         progress(stratum.representative.matrix.name)
     for result in results:

@@ -205,7 +205,7 @@ def test_a_matrix_stands_for_those_up_to_the_next(model: Path) -> None:
     strata = stratify(measured, 2)
     ordered = sorted(measured, key=lambda spectrum: spectrum.quantile(0.1))
     assert [each.representative for each in strata] == [ordered[0], ordered[2]]
-    assert sum(each.count for each in strata) == len(pool_values(measured))
+    assert sum(each.num_values for each in strata) == len(pool_values(measured))
     assert len(stratify(measured, 9)) == 4
 
 
