@@ -8,6 +8,7 @@ from memsolve_kernels.dispatch import BackendName, Precision
 from torch import Tensor
 
 from tests.kernels.softmax_cases import Case, autograd, by_torch, ours, relative_error
+from tests.kernels.softmax_full import Tracked, every_option, statistics
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Triton's tf32 is cut to ten bits where cuBLAS rounds: an error of up to 2^-10 an operand, towards
@@ -101,3 +102,25 @@ def check_retrieval(case: Case, exact: Case, precision: Precision | None = None)
     logits = exact.queries @ exact.outputs.T
     near = (logits - truth.target_logit[:, None]).abs() < tolerance * logits.abs().max()
     assert torch.all((statistics.rank.cpu() - truth.rank).abs() < near.sum(1))
+
+
+def check_statistics(case: Case) -> None:
+    """Losses by every option, entropies and their gradients err at most as torch's, twice."""
+    options, dtype = every_option(len(case.outputs)), case.queries.dtype
+    results = []
+    for precision, by_kernels in ((torch.float64, False), (dtype, False), (dtype, True)):
+        tracked = Tracked.of(case.to(torch.float64), options, precision).on(DEVICE)
+        if by_kernels:
+            arguments = vars(tracked.options) | {"backend": "triton"}
+            values = mk.softmax_statistics(*tracked.case.args[:3], **arguments)._asdict()
+        else:
+            values = statistics(tracked.case, tracked.options)
+        loss = values["loss"] - 0.3 * values["entropy"] + 0.1 * values["log_partition"]
+        every = values | tracked.gradients(loss.double().mean())
+        results.append({name: each.detach().cpu() for name, each in every.items()})
+    truth, peer, ours = results
+    rounding = max(torch.finfo(dtype).eps, 16 * SUMS)
+    for name, exact in truth.items():
+        if exact.abs().max() > 1e-12:
+            bound = max(2 * relative_error(peer[name], exact), rounding)
+            assert relative_error(ours[name], exact) <= bound, name

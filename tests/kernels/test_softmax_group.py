@@ -14,6 +14,7 @@ import torch.distributed as dist
 from memsolve_kernels import errors
 from memsolve_kernels.dispatch import BackendName
 from memsolve_kernels.softmax import group as group_module
+from memsolve_kernels.softmax.partials import LogitWeights
 from memsolve_kernels.softmax.shards import ShardPasses
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -261,8 +262,9 @@ def test_tiles_of_one_process_give_what_all_outputs_do() -> None:
         run.covariance(q, q.flip(0), outputs, y, *odds),
     )
     torch.testing.assert_close(passes.ranks(q, tiles(), y, own), run.ranks(q, outputs, y))
+    weights = LogitWeights(log_odds)
     gradients = [
-        run.outputs_gradient(q, tile, y - first, ours[2], log_odds) for first, tile in tiles()
+        run.outputs_gradient(q, tile, y - first, ours[2], weights) for first, tile in tiles()
     ]
-    whole = run.outputs_gradient(q, outputs, y, expected[2], log_odds)
-    torch.testing.assert_close(torch.cat(gradients), whole)
+    of_all = run.outputs_gradient(q, outputs, y, expected[2], weights)
+    torch.testing.assert_close(torch.cat(gradients), of_all)

@@ -28,7 +28,7 @@ def tokens(dtype: torch.dtype = torch.float64, batch: int = 3) -> tuple[Tensor, 
 
 
 def linear_like(head: SoftmaxHead) -> nn.Linear:
-    linear = nn.Linear(DIM, ITEMS, bias=False, dtype=head.weight.dtype)
+    linear = nn.Linear(DIM, ITEMS, bias=head.bias is not None, dtype=head.weight.dtype)
     linear.load_state_dict(head.state_dict())
     return linear
 
@@ -37,13 +37,14 @@ def torch_loss(linear: nn.Linear, hidden: Tensor, targets: Tensor, **options: An
     return cross_entropy(linear(hidden).flatten(0, 1), targets.flatten(), **options)
 
 
-def test_loss_and_gradients_are_those_of_a_linear_layer() -> None:
-    head = SoftmaxHead(DIM, ITEMS, dtype=torch.float64)
+@pytest.mark.parametrize("bias", [False, True])
+def test_loss_and_gradients_are_those_of_a_linear_layer(bias: bool) -> None:
+    head = SoftmaxHead(DIM, ITEMS, bias=bias, dtype=torch.float64)
     linear, (hidden, targets) = linear_like(head), tokens()
     loss, truth = head(hidden, targets), torch_loss(linear, hidden, targets)
     torch.testing.assert_close(loss, truth)
-    ours = torch.autograd.grad(loss, (hidden, head.weight))
-    torch.testing.assert_close(ours, torch.autograd.grad(truth, (hidden, linear.weight)))
+    ours = torch.autograd.grad(loss, (hidden, *head.parameters()))
+    torch.testing.assert_close(ours, torch.autograd.grad(truth, (hidden, *linear.parameters())))
     torch.testing.assert_close(head(hidden), linear(hidden))
     torch.testing.assert_close(head.logits(hidden), linear(hidden))
 
@@ -57,6 +58,9 @@ def test_options_reach_the_loss() -> None:
     weighted = head(hidden, targets, reduction="weighted", weights=weights)
     torch.testing.assert_close(weighted, (weights * losses).sum())
     assert "reduction=none" in repr(head)
+    smoothed = torch_loss(linear, hidden / 0.7, targets, label_smoothing=0.1)
+    options = {"reduction": "weighted", "label_smoothing": 0.1, "temperature": 0.7}
+    torch.testing.assert_close(head(hidden, targets, **options), smoothed)
 
 
 def test_a_tied_weight_is_one_parameter() -> None:
@@ -70,11 +74,14 @@ def test_a_tied_weight_is_one_parameter() -> None:
     assert embedding.weight.grad is not None
 
 
-def test_initial_values_are_those_of_a_linear_layer() -> None:
-    torch.manual_seed(0)
-    head = SoftmaxHead(DIM, ITEMS)
-    torch.manual_seed(0)
-    torch.testing.assert_close(head.weight, nn.Linear(DIM, ITEMS, bias=False).weight)
+def test_a_linear_layer_lends_its_bias_too() -> None:
+    linear = nn.Linear(DIM, ITEMS, dtype=torch.float64)
+    head, (hidden, targets) = SoftmaxHead(DIM, ITEMS, tied_to=linear), tokens()
+    assert head.bias is linear.bias
+    torch.testing.assert_close(head(hidden, targets), torch_loss(linear, hidden, targets))
+    own = SoftmaxHead(DIM, ITEMS, tied_to=nn.Embedding(ITEMS, DIM), bias=True)
+    assert own.bias is not None
+    assert not own.bias.any()
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -83,7 +90,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(DtypeError, match="ReLU, which has no parameter"):
         SoftmaxHead(DIM, ITEMS, tied_to=nn.ReLU())
     hidden, targets = tokens(torch.float32)
-    with pytest.raises(ShapeError, match=r"hidden is \(3, 5, 6\) and targets \(15,\)"):
+    with pytest.raises(ShapeError, match=r"\(15,\)"):
         SoftmaxHead(DIM, ITEMS)(hidden, targets.flatten())
 
 
@@ -127,7 +134,7 @@ def sharded() -> None:
     truth = head(hidden, targets)
     (gradient,) = torch.autograd.grad(truth, head.weight)
 
-    weight, mesh = head.weight.detach().clone(), init_device_mesh("cpu", (size,))
+    mesh = init_device_mesh("cpu", (size,))
     fully_shard(head, mesh=mesh)
     loss = head(hidden.chunk(size)[rank], targets.chunk(size)[rank])
     loss.backward()
@@ -136,16 +143,22 @@ def sharded() -> None:
     dist.all_reduce(mean := loss.detach() / size)
     torch.testing.assert_close(mean, truth.detach())
 
-    head = SoftmaxHead(DIM, ITEMS, dtype=torch.float64)
-    head.weight = nn.Parameter(distribute_tensor(weight, mesh, [Shard(0)]))
+    linear = nn.Linear(DIM, ITEMS, dtype=torch.float64)
+    head = SoftmaxHead(DIM, ITEMS, bias=True, dtype=torch.float64)
+    truth = torch_loss(linear, hidden, targets)
+    truth.backward()
+    for name, param in linear.named_parameters():
+        setattr(head, name, nn.Parameter(distribute_tensor(param.detach(), mesh, [Shard(0)])))
     loss = head(hidden, targets)
     loss.backward()
-    torch.testing.assert_close(loss, truth)
-    assert isinstance(head.weight.grad, DTensor)
-    torch.testing.assert_close(head.weight.grad.full_tensor(), gradient)
+    torch.testing.assert_close(loss, truth.detach())
+    for name, param in linear.named_parameters():
+        ours = getattr(head, name).grad
+        assert isinstance(ours, DTensor)
+        torch.testing.assert_close(ours.full_tensor(), param.grad)
 
 
-def test_a_sharded_weight_gives_the_loss_and_gradient_of_one_process() -> None:
+def test_sharded_parameters_give_the_loss_and_gradient_of_one_process() -> None:
     run_ranks(sharded, 2)
 
 
@@ -172,7 +185,7 @@ class CausalModel(nn.Module):
     def __init__(self, tied: bool) -> None:
         super().__init__()
         self.model = Body()
-        self.lm_head: nn.Module = nn.Linear(DIM, ITEMS, bias=False)
+        self.lm_head: nn.Module = nn.Linear(DIM, ITEMS, bias=not tied)
         if tied:
             self.lm_head.weight = self.model.embed_tokens.weight
 

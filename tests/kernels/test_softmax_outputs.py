@@ -10,6 +10,7 @@ import pytest
 import torch
 from memsolve_kernels.dispatch import BackendName
 from memsolve_kernels.softmax.backends import select_backend
+from memsolve_kernels.softmax.partials import LogitWeights
 from memsolve_kernels.softmax.torch_backend import TorchBackend
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -118,7 +119,7 @@ def test_a_head_over_frozen_features_trains() -> None:
 def test_shards_of_the_outputs_have_their_own_rows(backend: BackendName) -> None:
     q, v, y, scale = Case.random(30, 100, 6, scale=3.0).args
     run = select_backend(q, backend, None)
-    args = run.odds(q, v, y)[2], scale
+    args = run.odds(q, v, y)[2], LogitWeights(scale)
     parts = [run.outputs_gradient(q, v[i : i + 35], y - i, *args) for i in range(0, 100, 35)]
     torch.testing.assert_close(torch.cat(parts), run.outputs_gradient(q, v, y, *args))
 
@@ -127,7 +128,7 @@ def test_the_same_bits_in_every_run_and_tile() -> None:
     case = Case.random(1500, 300, 8, dtype=torch.float32)
     assert torch.equal(ours(case)[2], ours(case)[2])
     q, v, y, scale = Case.random(1500, 300, 8).args
-    args = q, v, y, TorchBackend().odds(q, v, y)[2], scale
+    args = q, v, y, TorchBackend().odds(q, v, y)[2], LogitWeights(scale)
     gradients = TorchBackend(17).outputs_gradient(*args), TorchBackend().outputs_gradient(*args)
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
@@ -138,7 +139,7 @@ def test_a_target_that_is_no_item_spreads_the_nan_of_its_log_odds(target: int) -
     q, v, y, scale = Case.random(4, 11, 3, dtype=torch.float32).args
     y[2], run = target, TorchBackend()
     others, scale[2] = run.odds(q, v, torch.zeros_like(y))[2], torch.nan
-    gradient = run.outputs_gradient(q, v, y, others, scale)
+    gradient = run.outputs_gradient(q, v, y, others, LogitWeights(scale))
     assert gradient.isnan().all()
 
 

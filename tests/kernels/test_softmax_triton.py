@@ -24,8 +24,9 @@ from memsolve_kernels.errors import BackendError
 from memsolve_kernels.launch import Launch, record_launches
 from memsolve_kernels.softmax import ops
 from memsolve_kernels.softmax.backends import select_backend
+from memsolve_kernels.softmax.partials import LogitWeights
 
-from tests.kernels.softmax_bounds import DEVICE, PASSES, check, check_retrieval
+from tests.kernels.softmax_bounds import DEVICE, PASSES, check, check_retrieval, check_statistics
 from tests.kernels.softmax_cases import Case, by_parts, ours, relative_error, run_all
 from tests.kernels.softmax_ranks import equal, everything, shard_of, to_numpy
 from tests.ranks import run_ranks
@@ -93,6 +94,18 @@ def test_tensor_core_precisions_of_float32(precision: Precision) -> None:
     check(Case.random(70, 100, 40, dtype=torch.float32, scale=3.0), precision, FOUR_PASSES)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[1], SIZES[3], LARGE])
+def test_losses_and_statistics(size: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """By every option, with the gradients of entropies in one pass or by a scratch."""
+    check_statistics(Case.random(*size, dtype=dtype, scale=3.0))
+
+
+def test_statistics_of_wide_logits_in_half_precision() -> None:
+    """Weights in float16 are bounded by the share times its logarithm, not by the logits."""
+    check_statistics(Case.random(9, 60, 40, dtype=torch.float16, scale=60.0))
+
+
 # Architecture, queries and dimensions, and the passes that take a tile which no call above takes.
 CALLS = {
     **{(80, 9, dim): PASSES for dim in (33, 65, 129)},
@@ -146,7 +159,7 @@ def tiles(case: Case, passes: tuple[str, ...]) -> set[tuple[object, ...]]:
         if "second derivative" in passes:
             run.covariance(q, q, v, y, log_odds, difference)
         if "outputs" in passes:
-            run.outputs_gradient(q, v, y, others, weights)
+            run.outputs_gradient(q, v, y, others, LogitWeights(weights))
         if "rank" in passes:
             run.ranks(q, v, y)
     return {tile(launch) for launch in launches}
@@ -268,8 +281,8 @@ def test_small_weights_do_not_underflow_in_the_gradient_by_outputs(
     run = select_backend(case.queries, "triton", None)
     args = *case.args[:3], run.odds(*case.args[:3])[2]
     weights = case.weights.float()
-    small = run.outputs_gradient(*args, 2.0**-40 * weights)
-    assert torch.equal(2.0**40 * small, run.outputs_gradient(*args, weights))
+    small = run.outputs_gradient(*args, LogitWeights(2.0**-40 * weights))
+    assert torch.equal(2.0**40 * small, run.outputs_gradient(*args, LogitWeights(weights)))
 
 
 def test_large_outputs_do_not_overflow_the_product_in_half_precision() -> None:
@@ -312,7 +325,7 @@ def test_a_target_that_is_no_item_gives_nan_and_reads_nothing(dtype: torch.dtype
     )
     curvature = run.curvature(case.queries, case.queries, case.outputs, targets)[2]
     by_outputs = run.outputs_gradient(
-        case.queries, case.outputs, targets, others, log_odds.sigmoid()
+        case.queries, case.outputs, targets, others, LogitWeights(log_odds.sigmoid())
     )
     wrong = torch.tensor([False, True, False, True, False], device=DEVICE)
     for rows in (log_odds, difference.sum(1), product.sum(1), curvature.sum(1), *statistics):

@@ -16,7 +16,13 @@ from torch._subclasses.fake_tensor import FakeTensor
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError, DtypeError, InputError, ShapeError
 from memsolve_kernels.softmax.backends import select_backend
-from memsolve_kernels.softmax.checks import FLOATS, Arguments, check_finite, check_values
+from memsolve_kernels.softmax.checks import (
+    FLOATS,
+    Arguments,
+    check_all_items,
+    check_finite,
+    check_values,
+)
 from memsolve_kernels.softmax.digest import digest
 from memsolve_kernels.softmax.interface import SoftmaxBackend
 from memsolve_kernels.softmax.placement import NO_SIZE, to_local
@@ -29,6 +35,7 @@ CALLS = (
     "softmax_gradient",
     "softmax_hvp",
     "retrieval",
+    "softmax_statistics",
 )
 BACKENDS = ("reference", "torch", "triton")
 PRECISIONS = (None, *get_args(Precision))
@@ -38,13 +45,13 @@ class Agreement(NamedTuple):
     """What a rank needs for its passes.
 
     Attributes:
-        outputs: (N_r, d), its shard.
+        arguments: of the call, with its shards of outputs and bias.
         backend: of its passes.
         first: number of its first item.
         num_items: of all ranks.
     """
 
-    outputs: Tensor
+    arguments: Arguments
     backend: SoftmaxBackend
     first: int
     num_items: int
@@ -97,7 +104,9 @@ def agree(
         arguments, total = to_local(arguments, group, min_items=0)
         backend, header = _describe(arguments, total)
         kept, ignored = _without_ignored(arguments)
-        own = digest((kept.queries, kept.targets, ignored, kept.weights, kept.directions))
+        options = [each.to(kept.queries.device) for each in arguments.options.shared_bits]
+        tensors = kept.queries, kept.targets, ignored, kept.weights, kept.directions
+        own = digest((*tensors, *options))
     except Exception as error:
         _send(error, arguments, ranks)
         raise
@@ -106,18 +115,20 @@ def agree(
         raise _error_of(_gather_errors(None, ranks))
     _check_agreement(headers)
     num_items = sum(each.items for each in headers)
+    check_all_items(arguments, num_items)
     finite = {"queries": kept.queries}
     if kept.directions is not None:
         finite["directions"] = kept.directions
     check_values(kept.targets, num_items, wait=backend.indexes_targets, **finite)
     first = sum(each.items for each in headers[: ranks.rank()])
-    return Agreement(arguments.outputs, backend, first, num_items)
+    return Agreement(arguments, backend, first, num_items)
 
 
 def _describe(arguments: Arguments, total: int) -> tuple[SoftmaxBackend, Header]:
     """The backend of valid arguments, and what the other ranks have to know."""
     function, queries, outputs, *_ = arguments
-    check_finite(outputs=outputs)
+    bias = arguments.options.bias
+    check_finite(outputs=outputs, **({} if bias is None else {"bias": bias}))
     backend = select_backend(queries, arguments.backend, arguments.precision)
     tracked = torch.is_grad_enabled() and (queries.requires_grad or outputs.requires_grad)
     unreduced = "(reduction='none')" if arguments.reduction == "none" else ""
@@ -151,7 +162,8 @@ def _gather(header: Header, bits: Tensor, ranks: dist.ProcessGroup) -> list[Head
 
 def _send(error: Exception, arguments: Arguments, ranks: dist.ProcessGroup) -> None:
     """Send an error of this rank to the others, unless its call is recorded and not run."""
-    if torch.compiler.is_compiling() or any(isinstance(each, FakeTensor) for each in arguments):
+    tensors = (*arguments, *arguments.options.tensors.values())
+    if torch.compiler.is_compiling() or any(isinstance(each, FakeTensor) for each in tensors):
         return
     with temporarily_clear_interpreter_stack():  # of `torch.func`
         _gather(Header(), torch.zeros((), dtype=torch.int64, device=_device(arguments)), ranks)
@@ -187,8 +199,8 @@ _DIFFERENCES: dict[str, tuple[type[InputError], str]] = {
     "batch": (ShapeError, f"there are {{}} queries on rank {{rank}} and {{}} on rank 0; {_GATHER}"),
     "digest": (
         InputError,
-        "queries, targets, ignore_index, weights or directions on rank {rank} are not those on "
-        f"rank 0, bit for bit; {_GATHER}",
+        "queries, targets, ignore_index, weights, directions or options of the loss on rank "
+        f"{{rank}} are not those on rank 0, bit for bit; {_GATHER}",
     ),
     "backend": (
         BackendError,

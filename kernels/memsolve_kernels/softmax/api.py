@@ -11,25 +11,29 @@ Where the outputs are sharded over ranks, the object that exchanges with the oth
 place of the backend's name (`group.py`).
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from memsolve_kernels.dispatch import BackendName, Precision
-from memsolve_kernels.modes import eager_if_distributed, is_distributed, without_autocast
+from memsolve_kernels.modes import eager_if_distributed, without_autocast
 from memsolve_kernels.softmax import derivatives
-from memsolve_kernels.softmax.checks import Arguments, Reduction, check_arguments, check_finite
+from memsolve_kernels.softmax.checks import Arguments, Reduction, check_finite
+from memsolve_kernels.softmax.differentiation import refuse
+from memsolve_kernels.softmax.losses import default_weights, query_losses
 from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
+from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype
+from memsolve_kernels.softmax.preparation import check, flatten, prepare
+from memsolve_kernels.softmax.rows import losses_of
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
 class Retrieval(NamedTuple):
-    """How each query retrieves its target; every tensor is (B,).
+    """How each query retrieves its target; every tensor has the shape of the targets.
 
     Attributes:
         log_partition: logsumexp of all logits.
@@ -47,6 +51,22 @@ class Retrieval(NamedTuple):
     loss: Tensor
 
 
+class SoftmaxStatistics(NamedTuple):
+    """What one pass says about each query; every tensor has the shape of the targets.
+
+    Attributes:
+        loss: of the query, as `softmax_loss` returns it for `reduction="none"`.
+        log_partition: logsumexp of all logits.
+        entropy: of the softmax, in nats.
+        target_logit: logit of the target.
+    """
+
+    loss: Tensor
+    log_partition: Tensor
+    entropy: Tensor
+    target_logit: Tensor
+
+
 @eager_if_distributed
 def softmax_loss(
     queries: Tensor,
@@ -56,6 +76,12 @@ def softmax_loss(
     *,
     reduction: Reduction = "weighted",
     ignore_index: int | None = None,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    temperature: float | Tensor | None = None,
+    bias: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    logit_cap: float | None = None,
     group: "ProcessGroup | None" = None,
     backend: BackendName | None = None,
     precision: Precision | None = None,
@@ -63,46 +89,97 @@ def softmax_loss(
     """Weighted sum of the cross-entropies, or each of them, without reduction.
 
     Differentiable twice by `queries`, once by `outputs` (in a second pass over the items), and by
-    `weights`.
+    `weights`, `temperature` and `bias`. With label smoothing and class weights a cross-entropy is
+    that of `torch.nn.functional.cross_entropy`.
 
     Args:
-        queries: (B, d), float64, float32, bfloat16 or float16.
+        queries: (B, d), or (..., d), float64, float32, bfloat16 or float16.
         outputs: (N, d), keys and values at once. With a group, this rank's shard (N_r, d) of them,
             which may be empty; a DTensor that is sharded over its rows needs no `group`.
-        targets: (B,), integers in [0, N).
-        weights: (B,), by default 1/B each, where B does not count ignored queries.
+        targets: (B,), or (...), integers in [0, N).
+        weights: (B,), or (...), by default 1/B each, where B does not count ignored queries; with
+            class weights, by default one over the sum of the targets' class weights.
         reduction: "weighted" for the sum, or "none" for the loss of each query, without weights.
         ignore_index: target value of ignored queries. Their loss and gradient are zero, and query
             and weight may be anything, NaN included.
+        z_loss: coefficient of the squared log-partition, which is added to a query's loss, times
+            the class weight of its target.
+        label_smoothing: share of each target, in [0, 1], that is spread over all items.
+        temperature: positive number, or a tensor of one, that divides all logits. In half precision
+            the divided queries are rounded.
+        bias: (N,) in the dtype of queries or sums, added to the logits of the items; with a group,
+            this rank's (N_r,). It costs a copy of the outputs with more dimensions.
+        class_weights: (N,) in the dtype of queries or sums, at least zero; with a group, those of
+            all ranks.
+        logit_cap: refused, with the reason.
         group: process group whose ranks hold the shards of the outputs, in their order. Every rank
-            calls with the same bits in all other arguments, and numbers of items among those of
-            all ranks as targets; each gets the same result, and the gradient of its own outputs.
+            calls with the same bits in all other arguments but the bias, and numbers of items among
+            those of all ranks as targets; each gets the same result, and the gradient of its own
+            outputs.
         backend: "reference", "torch" or "triton"; None selects by device.
         precision: of float32 products on tensor cores; None is "ieee" in the Triton kernels, and
             follows torch's own settings in the torch backend.
 
     Returns:
-        The loss, a scalar, or (B,) for "none"; in float32, or float64 for float64 inputs.
+        The loss, a scalar, or of the targets' shape for "none"; in float32, or float64 for float64
+        inputs.
 
     Raises:
         InputError: a subclass, with the invalid argument and the reason.
     """
-    inputs = queries, outputs, targets, weights
-    options = ignore_index, reduction, backend, precision
-    outputs, backend = _check(Arguments("softmax_loss", *inputs, None, *options), group)
-    ignored = None if ignore_index is None else targets.long() == ignore_index
-    if ignored is not None:
-        queries, targets = queries.masked_fill(ignored[:, None], 0), targets.masked_fill(ignored, 0)
-        weights = None if weights is None else weights.masked_fill(ignored, 0)
-    losses = _loss(derivatives.log_odds(queries, outputs, targets, backend, precision))
-    if ignored is not None:
-        losses = losses.masked_fill(ignored, 0)
+    options = LossOptions(z_loss, label_smoothing, temperature, bias, class_weights, logit_cap)
+    rows, row_targets, row_weights = flatten(queries, targets, weights)
+    inputs = rows, outputs, row_targets, row_weights, None, ignore_index, reduction
+    arguments = Arguments("softmax_loss", *inputs, backend, precision, options)
+    call = prepare(arguments, group)
+    result = query_losses(call)
+    loss = result.loss if call.ignored is None else result.loss.masked_fill(call.ignored, 0)
     if reduction == "none":
-        return losses
-    if weights is None and ignored is not None:
-        kept = (~ignored).to(losses.dtype)
-        weights = kept / kept.sum().clamp_min_(1)
-    return _total(_weights(queries, weights), losses)
+        return loss.view(targets.shape)
+    given = call.weights
+    if given is None and (call.ignored is not None or result.weight is not None):
+        kept = None if call.ignored is None else ~call.ignored
+        given = default_weights(kept, result.weight, loss)
+    return _total(_weights(call.queries, given), loss)
+
+
+@eager_if_distributed
+def softmax_statistics(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    ignore_index: int | None = None,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    temperature: float | Tensor | None = None,
+    bias: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    group: "ProcessGroup | None" = None,
+    backend: BackendName | None = None,
+    precision: Precision | None = None,
+) -> SoftmaxStatistics:
+    """Loss, log-partition, entropy and target's logit of each query, from one pass over the items.
+
+    Differentiable as `softmax_loss` is, whose arguments and errors these are, but for the entropy:
+    that once, and by the queries in a pass of its own. Statistics of ignored queries are zero.
+
+    Returns:
+        Each of the targets' shape, in float32, or float64 for float64 inputs.
+    """
+    options = LossOptions(z_loss, label_smoothing, temperature, bias, class_weights)
+    rows, row_targets, _ = flatten(queries, targets)
+    inputs = rows, outputs, row_targets, None, None, ignore_index
+    given = Arguments("softmax_statistics", *inputs, options=options)
+    call = prepare(given._replace(backend=backend, precision=precision), group)
+    loss, _, statistics = query_losses(call, has_statistics=True)
+    assert statistics is not None
+    assert statistics.entropy is not None
+    log_partition = statistics.target_logit + losses_of(statistics.log_odds)
+    results = loss, log_partition, statistics.entropy, statistics.target_logit
+    if call.ignored is not None:
+        results = tuple(each.masked_fill(call.ignored, 0) for each in results)  # type: ignore[assignment]
+    return SoftmaxStatistics(*(each.view(targets.shape) for each in results))
 
 
 @eager_if_distributed
@@ -126,12 +203,12 @@ def softmax_gradient(
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
     inputs = queries, outputs, targets, weights
-    outputs, backend = _check(
-        Arguments("softmax_gradient", *inputs, backend=backend, precision=precision), group
-    )
+    given = Arguments("softmax_gradient", *inputs, backend=backend, precision=precision)
+    checked, backend = check(given, group)
+    outputs = checked.outputs
     weights = _weights(queries, weights)
     log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
-    loss = _total(weights, _loss(log_odds))
+    loss = _total(weights, losses_of(log_odds))
     return loss, difference.mul_((weights * log_odds.sigmoid())[:, None])
 
 
@@ -160,12 +237,12 @@ def softmax_hvp(
         (B, d) in float32, or float64 for float64 inputs.
     """
     inputs = queries, outputs, targets, weights, directions
-    outputs, backend = _check(
-        Arguments("softmax_hvp", *inputs, backend=backend, precision=precision), group
-    )
+    given = Arguments("softmax_hvp", *inputs, backend=backend, precision=precision)
+    checked, backend = check(given, group)
+    outputs = checked.outputs
     weights = _weights(queries, weights)
     queries, directions, outputs = (
-        derivatives.refuse(each, derivatives.TWICE) for each in (queries, directions, outputs)
+        refuse(each, derivatives.TWICE) for each in (queries, directions, outputs)
     )
     log_odds, difference, product = run(
         softmax_curvature, queries, directions, outputs, targets, backend, precision
@@ -182,36 +259,31 @@ def retrieval(
     outputs: Tensor,
     targets: Tensor,
     *,
+    temperature: float | Tensor | None = None,
+    bias: Tensor | None = None,
     group: "ProcessGroup | None" = None,
     backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Retrieval:
     """Log-partition, target's logit, margin, rank and loss of each query, in one pass.
 
-    Arguments and errors are those of `softmax_loss`; the statistics are in float32, or float64 for
-    float64 inputs.
+    The accuracy is the mean of `rank == 0`. Arguments and errors are those of `softmax_loss`.
+
+    Returns:
+        Each of the targets' shape; in float32, or float64 for float64 inputs.
     """
-    inputs = queries, outputs, targets
-    outputs, backend = _check(
-        Arguments("retrieval", *inputs, backend=backend, precision=precision), group
-    )
+    options = LossOptions(temperature=temperature, bias=bias)
+    rows, row_targets, _ = flatten(queries, targets)
+    given = Arguments("retrieval", rows, outputs, row_targets, options=options)
+    call = prepare(given._replace(backend=backend, precision=precision), group)
     why = "retrieval has no derivative; use that of softmax_loss"
-    queries, outputs = (derivatives.refuse(each, why) for each in (queries, outputs))
+    rows, outputs = (refuse(each, why) for each in (call.queries, call.outputs))
     log_odds, target_logit, margin, rank = run(
-        softmax_rank, queries, outputs, targets, backend, precision
+        softmax_rank, rows, outputs, call.targets, call.backend, call.precision
     )
-    loss = _loss(log_odds)
-    return Retrieval(target_logit + loss, target_logit, margin, rank, loss)
-
-
-def _check(arguments: Arguments, group: "ProcessGroup | None") -> tuple[Tensor, Any]:
-    """Check the arguments; the outputs here, and the backend's name, or `group.Sharded`."""
-    if group is None and not is_distributed(arguments.outputs):
-        check_arguments(arguments)
-        return arguments.outputs, arguments.backend
-    from memsolve_kernels.softmax.group import share
-
-    return share(arguments, group)
+    loss = losses_of(log_odds)
+    results = target_logit + loss, target_logit, margin, rank, loss
+    return Retrieval(*(each.view(targets.shape) for each in results))
 
 
 def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
@@ -221,11 +293,6 @@ def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
         return queries.new_full((batch,), 1 / torch.sym_max(batch, 1), dtype=dtype)
     check_finite(weights=weights)
     return weights.to(dtype)
-
-
-def _loss(log_odds: Tensor) -> Tensor:
-    """`log(1 + exp(log_odds))`, exact to rounding on both sides."""
-    return softplus(log_odds, threshold=40)
 
 
 @without_autocast

@@ -22,6 +22,7 @@ from memsolve_kernels.errors import (
 )
 from memsolve_kernels.modes import is_readable
 from memsolve_kernels.softmax.interface import in_accumulated_parts, in_parts
+from memsolve_kernels.softmax.options import LossOptions, check_class_weights, check_options
 from memsolve_kernels.softmax.partials import accumulation_dtype
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -43,6 +44,7 @@ class Arguments(NamedTuple):
         reduction: of the losses.
         backend: name, or None.
         precision: of the backend.
+        options: of the loss.
     """
 
     function: str
@@ -55,6 +57,7 @@ class Arguments(NamedTuple):
     reduction: Reduction = "weighted"
     backend: BackendName | None = None
     precision: Precision | None = None
+    options: LossOptions = LossOptions()
 
 
 def check_arguments(arguments: Arguments, *, min_items: int = 1) -> None:
@@ -62,6 +65,12 @@ def check_arguments(arguments: Arguments, *, min_items: int = 1) -> None:
     _, queries, outputs, targets, weights, directions, _, reduction, *_ = arguments
     check_inputs(queries, outputs, targets, weights, directions, min_items=min_items)
     check_reduction(reduction, weights)
+    check_options(arguments.options, queries, outputs.shape[0])
+
+
+def check_all_items(arguments: Arguments, num_items: int) -> None:
+    """Raise an InputError unless what belongs to all `num_items`, in a group too, fits them."""
+    check_class_weights(arguments.options.class_weights, arguments.queries, num_items)
 
 
 def check_inputs(
@@ -183,7 +192,8 @@ def _check_dense(**tensors: object) -> None:
 def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor, min_items: int) -> None:
     if queries.ndim != 2 or outputs.ndim != 2 or targets.ndim != 1:
         raise ShapeError(
-            "expected queries (B, d), outputs (N, d) and targets (B,), got "
+            "expected queries (B, d), outputs (N, d) and targets (B,), or several dimensions of "
+            "queries and as many of targets and weights, got "
             f"{_shape(queries)}, {_shape(outputs)} and {_shape(targets)}"
         )
     if outputs.shape[0] < min_items or outputs.shape[1] == 0:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from memsolve_kernels.dispatch import BackendName
 from memsolve_kernels.softmax.agreement import agree
-from memsolve_kernels.softmax.checks import Arguments
-from memsolve_kernels.softmax.partials import Partial
+from memsolve_kernels.softmax.checks import Arguments, check_all_items
+from memsolve_kernels.softmax.partials import LogitWeights, Partial
 from memsolve_kernels.softmax.placement import ranks_of, to_local
+from memsolve_kernels.softmax.rows import entropies
 from memsolve_kernels.softmax.shards import Shard, ShardPasses
 
 GATHERED_BYTES = 2**28  # of the partial results of all ranks at a time
@@ -53,6 +54,12 @@ class GroupPasses(ShardPasses):
         ]
         return type(partial)(*parts)
 
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """The sum of the tensors of all ranks, of one shape, in their order."""
+        gathered = tensor.new_empty(self.group.size(), *tensor.shape)
+        dist.all_gather(list(gathered), tensor.contiguous(), group=self.group)
+        return gathered.sum(0)
+
     def blocks(self, queries: Tensor) -> list[slice]:
         """As many queries as `GATHERED_BYTES` hold of all ranks."""
         row = self.group.size() * (queries.shape[1] + 3) * 8
@@ -83,9 +90,14 @@ class Sharded:
         return self.passes.odds(queries, self._shards(outputs), targets, own)
 
     def softmax_covariance(
-        self, queries: Tensor, directions: Tensor, outputs: Tensor, targets: Tensor, *odds: Tensor
+        self,
+        queries: Tensor,
+        directions: Tensor | None,
+        outputs: Tensor,
+        targets: Tensor,
+        *odds: Tensor,
     ) -> Tensor:
-        """The Hessian of the log-odds times `directions` (B, d)."""
+        """The Hessian of the log-odds times `directions` (B, d), or else the queries."""
         targets, own = targets.long(), self._find_outputs(queries, outputs, targets)
         shards, (log_odds, difference) = self._shards(outputs), odds
         return self.passes.covariance(
@@ -109,13 +121,40 @@ class Sharded:
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        *weights: Tensor | None,
     ) -> Tensor:
         """The gradient (N_r, d) by this rank's outputs, in their dtype."""
         if outputs.shape[0] == 0:
             return torch.zeros_like(outputs)
-        inputs = queries, outputs, targets.long() - self.first, others, by_log_odds
-        return self.passes.backend.rounded_outputs_gradient(*inputs)
+        inputs = queries, outputs, targets.long() - self.first, others
+        by_logits = LogitWeights(*weights)  # type: ignore[arg-type]
+        return self.passes.backend.rounded_outputs_gradient(*inputs, by_logits)
+
+    def softmax_entropy_gradients(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+        others: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The covariance of outputs and logits (B, d), and the gradient (N_r, d)."""
+        odds = log_odds, difference
+        product = self.softmax_covariance(queries, None, outputs, targets, *odds)
+        return product, self.softmax_outputs(queries, outputs, targets, others, *weights)
+
+    def softmax_entropy(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+    ) -> Tensor:
+        """The entropy (B,) of each query's softmax."""
+        return entropies(queries, log_odds, difference)
 
     def softmax_rank(
         self, queries: Tensor, outputs: Tensor, targets: Tensor
@@ -123,6 +162,14 @@ class Sharded:
         """Log-odds, logit of the target, margin and rank: (B,) each."""
         targets, own = targets.long(), self._find_outputs(queries, outputs, targets)
         return self.passes.ranks(queries, self._shards(outputs), targets, own)
+
+    def own_outputs(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The targets' outputs (B, d)."""
+        return self._find_outputs(queries, outputs, targets.long())
+
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """The sum of the tensors of all ranks, of one shape, in their order."""
+        return self.passes.sum_over_ranks(tensor)
 
     def _shards(self, outputs: Tensor) -> list[Shard]:
         return [Shard(self.first, outputs)]
@@ -136,8 +183,8 @@ class Sharded:
 
 def share(
     arguments: Arguments, group: dist.ProcessGroup | None
-) -> tuple[Tensor, BackendName | Sharded | None]:
-    """Check the arguments on all ranks; this rank's outputs, and what serves as their backend.
+) -> tuple[Arguments, BackendName | Sharded | None]:
+    """Check the arguments on all ranks; those with this rank's outputs, and a backend for them.
 
     A group of one exchanges nothing, and its backend is the given one.
 
@@ -152,7 +199,9 @@ def share(
     ranks = ranks_of(arguments.outputs, group)
     if ranks.size() == 1:
         arguments, _ = to_local(arguments, group)
-        return arguments.outputs, arguments.backend
+        check_all_items(arguments, arguments.outputs.shape[0])
+        return arguments, arguments.backend
     agreement = agree(arguments, group, ranks)
     passes = GroupPasses(agreement.backend, ranks)
-    return agreement.outputs, Sharded(passes, agreement.first, agreement.num_items)
+    sharded = Sharded(passes, agreement.first, agreement.num_items)
+    return agreement.arguments, sharded

@@ -1,37 +1,38 @@
 """The classifier of a language model as a module whose result is the loss."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memsolve_kernels.errors import DtypeError, ShapeError
+from memsolve_kernels.modes import is_distributed
 from memsolve_kernels.softmax.api import softmax_loss
 
 
 class SoftmaxHead(nn.Module):
-    """`nn.Linear` without bias, followed by the cross-entropy, which never stores the logits.
+    """`nn.Linear`, followed by the cross-entropy, which never stores the logits.
 
-    It replaces the `lm_head` of a model: without targets it returns the logits. Parameter, initial
-    values and keys of the state are those of `nn.Linear(dim, num_items, bias=False)`, so that a
-    checkpoint of either loads into the other. Under `torch.autocast` hidden states and weight are
-    cast as those of a linear layer. A weight that is sharded, such as a DTensor placed as
-    `Shard(0)`, stays so, with the same tokens on every rank; under FSDP2 the module's call gathers
-    it, and each rank has tokens of its own.
+    It replaces the `lm_head` of a model: without targets it returns the logits. Parameters, initial
+    values and keys of the state are those of `nn.Linear`, so that a checkpoint of either loads into
+    the other. Under `torch.autocast` hidden states and weight are cast as those of a linear layer.
+    Sharded parameters, which are DTensors placed as `Shard(0)`, stay so, and every rank has the
+    same tokens; under FSDP2 a call gathers them, and each rank has tokens of its own.
 
     Args:
         dim: d, of the hidden states.
         num_items: N, of the targets.
         tied_to: a module whose `weight` (N, d) is that of the head, such as an `nn.Embedding`.
+        bias: whether there is one; with `tied_to`, that of that module if it has one.
         ignore_index: target value of ignored tokens; None if there are none, which saves a copy of
             the hidden states.
-        device: of the weight.
-        dtype: of the weight.
+        device: of the parameters.
+        dtype: of the parameters.
         options: further keyword arguments of `softmax_loss`, for every call.
 
     Attributes:
         weight: (N, d).
+        bias: (N,), or None.
 
     Raises:
         ShapeError: the weight of `tied_to` has another shape.
@@ -39,6 +40,7 @@ class SoftmaxHead(nn.Module):
     """
 
     weight: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class SoftmaxHead(nn.Module):
         num_items: int,
         *,
         tied_to: nn.Module | None = None,
+        bias: bool = False,
         ignore_index: int | None = -100,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -54,15 +57,13 @@ class SoftmaxHead(nn.Module):
         super().__init__()
         self.options = {"ignore_index": ignore_index, **options}
         if tied_to is None:
-            self.weight = nn.Parameter(torch.empty(num_items, dim, device=device, dtype=dtype))
-            self.reset_parameters()
-        else:
-            self.weight = _tied_weight(tied_to, (num_items, dim))
-
-    def reset_parameters(self) -> None:
-        """Draw the weight as `nn.Linear` does: uniform within `1 / sqrt(d)`."""
-        bound = 1 / math.sqrt(self.weight.shape[1])
-        nn.init.uniform_(self.weight, -bound, bound)
+            linear = nn.Linear(dim, num_items, bias=bias, device=device, dtype=dtype)
+            self.weight, self.bias = linear.weight, linear.bias
+            return
+        self.weight = _tied_weight(tied_to, (num_items, dim))
+        self.bias = getattr(tied_to, "bias", None)
+        if bias and self.bias is None:
+            self.bias = nn.Parameter(self.weight.new_zeros(num_items))
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None, **options: Any) -> Tensor:
         """The loss of `softmax_loss`; the logits if there are no targets.
@@ -70,33 +71,28 @@ class SoftmaxHead(nn.Module):
         Args:
             hidden: (..., d).
             targets: (...), integers in [0, N), or `ignore_index`.
-            options: keyword arguments of `softmax_loss`, in place of those of the head; `weights`
-                have the shape of the targets.
+            options: keyword arguments of `softmax_loss`, in place of those of the head.
 
         Returns:
             A scalar, or the losses (...) with `reduction="none"`. Without targets, (..., N).
 
         Raises:
-            ShapeError: hidden states and targets that do not fit.
             InputError: as `softmax_loss`.
         """
         if targets is None:
             return self.logits(hidden)
-        if hidden.shape[:-1] != targets.shape:
-            raise ShapeError(
-                f"hidden is {tuple(hidden.shape)} and targets {tuple(targets.shape)}; expected "
-                "(..., d) and (...)"
-            )
         options = self.options | options
-        if options.get("weights") is not None:
-            options["weights"] = options["weights"].reshape(-1)
-        queries, outputs = _autocast(hidden.reshape(-1, hidden.shape[-1]), self.weight)
-        loss = softmax_loss(queries, outputs, targets.reshape(-1), **options)
-        return loss if loss.ndim == 0 else loss.reshape(targets.shape)
+        if self.bias is not None:
+            options["bias"] = self.bias.to_local() if is_distributed(self.bias) else self.bias
+        hidden, weight = _autocast(hidden, self.weight)
+        return softmax_loss(hidden, weight, targets, **options)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """All logits (..., N) of hidden states (..., d), for inference."""
-        return nn.functional.linear(hidden, self.weight)
+        """All logits (..., N) of hidden states (..., d), for inference.
+
+        They are those of the parameters, without a temperature among the options.
+        """
+        return nn.functional.linear(hidden, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """The arguments, for `print`."""

@@ -20,6 +20,7 @@ from memsolve_kernels.dispatch import Precision, torch_honours
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax.partials import (
     HvpContext,
+    LogitWeights,
     Partial,
     RankPartial,
     WeightedPartial,
@@ -79,13 +80,16 @@ class SoftmaxBackend(ABC):
     def hvp_context(
         self,
         queries: Tensor,
-        directions: Tensor,
+        directions: Tensor | None,
         outputs: Tensor,
         targets: Tensor,
         log_odds: Tensor,
         difference: Tensor,
     ) -> HvpContext:
-        """The results of `odds` in the form that the covariance along the directions uses."""
+        """The results of `odds` in the form that the covariance along the directions uses.
+
+        Without directions, those are the queries, and their components the logits.
+        """
 
     @abstractmethod
     def partial_covariance(
@@ -104,9 +108,9 @@ class SoftmaxBackend(ABC):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
-        """The gradient by some outputs (N, d), from the gradient by the log-odds (B,).
+        """The gradient by some outputs (N, d), from that by the logits.
 
         `others` (B, 2) are those of `finish_odds`, of all items.
         """
@@ -117,11 +121,26 @@ class SoftmaxBackend(ABC):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
         """`outputs_gradient` in the dtype of the outputs, as autograd returns it."""
-        gradient = self.outputs_gradient(queries, outputs, targets, others, by_log_odds)
+        gradient = self.outputs_gradient(queries, outputs, targets, others, weights)
         return gradient.to(outputs.dtype)
+
+    def entropy_gradients(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+        others: Tensor,
+        weights: LogitWeights,
+    ) -> tuple[Tensor, Tensor]:
+        """`covariance` with the logits (B, d), and `rounded_outputs_gradient` (N, d)."""
+        product = self.covariance(queries, None, outputs, targets, log_odds, difference)
+        inputs = queries, outputs, targets, others, weights
+        return product, self.rounded_outputs_gradient(*inputs)
 
     @abstractmethod
     def partial_ranks(
@@ -175,17 +194,21 @@ class SoftmaxBackend(ABC):
     def covariance(
         self,
         queries: Tensor,
-        directions: Tensor,
+        directions: Tensor | None,
         outputs: Tensor,
         targets: Tensor,
         log_odds: Tensor,
         difference: Tensor,
     ) -> Tensor:
-        """The covariance of all others along the directions (B, d), from the results of `odds`."""
+        """The covariance of all others along the directions (B, d), from the results of `odds`.
+
+        Without directions, along the queries: the covariance of outputs and logits.
+        """
 
         def run(r: slice) -> Tensor:
+            along = None if directions is None else directions[r]
             context = self.hvp_context(
-                queries[r], directions[r], outputs, targets[r], log_odds[r], difference[r]
+                queries[r], along, outputs, targets[r], log_odds[r], difference[r]
             )
             partial = self.partial_covariance(queries[r], outputs, targets[r], context)
             return self.finish_covariance(partial, context)

@@ -15,7 +15,8 @@ from memsolve_kernels.modes import any_traced, without_autocast
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
 from memsolve_kernels.softmax.checks import check_finite, check_values
-from memsolve_kernels.softmax.partials import accumulation_dtype
+from memsolve_kernels.softmax.partials import LogitWeights, accumulation_dtype
+from memsolve_kernels.softmax.rows import entropies
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 Function = Callable[..., Any]
@@ -63,7 +64,7 @@ def softmax_odds(
 @without_autocast
 def softmax_covariance(
     queries: Tensor,
-    directions: Tensor,
+    directions: Optional[Tensor],  # noqa: UP045
     outputs: Tensor,
     targets: Tensor,
     log_odds: Tensor,
@@ -71,9 +72,13 @@ def softmax_covariance(
     backend: Name,
     precision: Name,
 ) -> Tensor:
-    """The Hessian of the log-odds times `directions` (B, d), from the results of `softmax_odds`."""
+    """The Hessian of the log-odds times `directions` (B, d), from the results of `softmax_odds`.
+
+    Without directions, times the queries: the covariance of the others' outputs and logits.
+    """
     run = select_backend(queries, backend, precision)
-    check_finite(directions=directions)
+    if directions is not None:
+        check_finite(directions=directions)
     return run.covariance(queries, directions, outputs, targets.long(), log_odds, difference)
 
 
@@ -101,13 +106,52 @@ def softmax_outputs(
     outputs: Tensor,
     targets: Tensor,
     others: Tensor,
-    by_log_odds: Tensor,
+    by_others: Tensor,
+    by_target: Optional[Tensor],  # noqa: UP045
+    by_logit: Optional[Tensor],  # noqa: UP045
     backend: Name,
     precision: Name,
 ) -> Tensor:
-    """The gradient (N, d) by the outputs, in their dtype, from `by_log_odds` (B,)."""
+    """The gradient (N, d) by the outputs, in their dtype; see `SoftmaxBackend.outputs_gradient`."""
     run, targets = select_backend(queries, backend, precision), targets.long()
-    return run.rounded_outputs_gradient(queries, outputs, targets, others, by_log_odds)
+    weights = LogitWeights(by_others, by_target, by_logit)
+    return run.rounded_outputs_gradient(queries, outputs, targets, others, weights)
+
+
+@_operator("softmax_entropy_gradients")
+@without_autocast
+def softmax_entropy_gradients(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    log_odds: Tensor,
+    difference: Tensor,
+    others: Tensor,
+    by_others: Tensor,
+    by_target: Tensor,
+    by_logit: Tensor,
+    backend: Name,
+    precision: Name,
+) -> tuple[Tensor, Tensor]:
+    """The results of `softmax_covariance` without directions, and of `softmax_outputs`."""
+    run, targets = select_backend(queries, backend, precision), targets.long()
+    odds, weights = (log_odds, difference, others), LogitWeights(by_others, by_target, by_logit)
+    return run.entropy_gradients(queries, outputs, targets, *odds, weights)
+
+
+@_operator("softmax_entropy")
+@without_autocast
+def softmax_entropy(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    log_odds: Tensor,
+    difference: Tensor,
+    backend: Name,
+    precision: Name,
+) -> Tensor:
+    """The entropy (B,) of each query's softmax, from the results of `softmax_odds`."""
+    return entropies(queries, log_odds, difference)
 
 
 @_operator("softmax_rank")
@@ -133,9 +177,19 @@ def _(queries: Tensor, *_: Any) -> Tensor:
     return _matrix(queries)
 
 
+@softmax_entropy.register_fake
+def _(queries: Tensor, *_: Any) -> Tensor:
+    return _row(queries)
+
+
 @softmax_outputs.register_fake
 def _(queries: Tensor, outputs: Tensor, *_: Any) -> Tensor:
     return outputs.new_empty(outputs.shape)
+
+
+@softmax_entropy_gradients.register_fake
+def _(queries: Tensor, outputs: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _matrix(queries), outputs.new_empty(outputs.shape)
 
 
 @softmax_curvature.register_fake
@@ -160,5 +214,7 @@ def _matrix(queries: Tensor) -> Tensor:
 softmax_odds.register_vmap(by_rows(softmax_odds, outputs_at=1))
 softmax_covariance.register_vmap(by_rows(softmax_covariance, outputs_at=2))
 softmax_curvature.register_vmap(by_rows(softmax_curvature, outputs_at=2))
+softmax_entropy_gradients.register_vmap(one_by_one(softmax_entropy_gradients))
 softmax_outputs.register_vmap(one_by_one(softmax_outputs))
+softmax_entropy.register_vmap(by_rows(softmax_entropy, outputs_at=1))
 softmax_rank.register_vmap(by_rows(softmax_rank, outputs_at=1))

@@ -52,17 +52,39 @@ class RankPartial(NamedTuple):
         return cls(lowest, lowest, torch.zeros_like(lowest, dtype=torch.int64))
 
 
+class LogitWeights(NamedTuple):
+    """A gradient by the logits, in terms of each item's share of the others' exponentials.
+
+    That by the logit `l` of an item with the share `p` is `p (others + logit * l)`.
+
+    Attributes:
+        others: (B,), for a logarithm of the others' sum, its gradient by that.
+        target: (B,), the gradient by the target's logit; None is `-others`, as for the log-odds.
+        logit: (B,); None is zero.
+    """
+
+    others: Tensor
+    target: Tensor | None = None
+    logit: Tensor | None = None
+
+    @property
+    def at_target(self) -> Tensor:
+        """`target`, also where it is None."""
+        return -self.others if self.target is None else self.target
+
+
 class HvpContext(NamedTuple):
     """Statistics of all items that a covariance along directions needs before its pass.
 
     Attributes:
-        directions: (B, d), rows divided by their scale.
+        directions: (B, d), rows divided by their scale; None for a backend's own way to take the
+            queries.
         scale: (B, 1), factor that restores the product.
         shift: (B,), approximate log of the others' sum; zero in a backend that needs none.
         center: (B,), the others' mean along the direction.
     """
 
-    directions: Tensor
+    directions: Tensor | None
     scale: Tensor
     shift: Tensor
     center: Tensor

@@ -57,18 +57,21 @@ def to_local(arguments: Arguments, group: object, *, min_items: int = 1) -> tupl
         if outputs.placements != (Shard(0),):
             raise _placement_error(outputs)
         arguments, total = arguments._replace(outputs=outputs.to_local()), outputs.shape[0]
+    bias = arguments.options.bias
+    if is_distributed(bias):
+        arguments = arguments._replace(options=arguments.options._replace(bias=bias.to_local()))
     check_arguments(arguments, min_items=min_items)
     return arguments, total
 
 
 def _check_eager(arguments: Arguments) -> None:
-    for name, tensor in arguments._asdict().items():
+    for name, tensor in (arguments._asdict() | arguments.options.tensors).items():
         if isinstance(tensor, Tensor) and is_traced(tensor):
             raise NotImplementedError(
                 f"{name} are traced or mapped, which sharded outputs do not support: use "
                 "torch.autograd in place of torch.func, and call outside of torch.export"
             )
-        if name != "outputs" and is_distributed(tensor):
+        if name not in ("outputs", "bias") and is_distributed(tensor):
             raise DtypeError(
                 f"{name} are a DTensor; expected a tensor with the same values on every rank: "
                 f"{name}.full_tensor()"

@@ -19,6 +19,7 @@ from torch import Tensor
 from memsolve_kernels.softmax.interface import SoftmaxBackend
 from memsolve_kernels.softmax.partials import (
     HvpContext,
+    LogitWeights,
     RankPartial,
     WeightedPartial,
     accumulation_dtype,
@@ -59,14 +60,14 @@ class ReferenceBackend(SoftmaxBackend):
     def hvp_context(
         self,
         queries: Tensor,
-        directions: Tensor,
+        directions: Tensor | None,
         outputs: Tensor,
         targets: Tensor,
         log_odds: Tensor,
         difference: Tensor,
     ) -> HvpContext:
         """The others' mean along the directions; no shift."""
-        directions = directions.to(difference.dtype)
+        directions = (queries if directions is None else directions).to(difference.dtype)
         center = (directions * (difference + outputs[targets].to(difference.dtype))).sum(1)
         scale, shift = torch.ones_like(center)[:, None], torch.zeros_like(center)
         return HvpContext(directions, scale, shift, center)
@@ -76,6 +77,7 @@ class ReferenceBackend(SoftmaxBackend):
     ) -> WeightedPartial:
         """One part, its outputs weighted by softmax and centred component."""
         others = _others(queries, outputs, targets)
+        assert context.directions is not None
         along = context.directions @ outputs.to(others.dtype).T - context.center[:, None]
         return _part(others, _softmax(others, 1) * along, outputs)
 
@@ -89,14 +91,18 @@ class ReferenceBackend(SoftmaxBackend):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
-        """The gradient by the outputs (N, d): for a query, its softmax minus one at its target."""
+        """The gradient by the outputs (N, d): queries weighted by the gradient by the logits."""
         top, total = others[:, :1], others[:, 1:]
-        weights = (_others(queries, outputs, targets) - top).exp() / total
+        logits = _logits(queries, outputs)
+        factors = weights.others[:, None]
+        if weights.logit is not None:
+            factors = factors + weights.logit[:, None] * logits
         items = torch.arange(len(outputs), device=outputs.device)
-        weights.masked_fill_(items == targets[:, None], -1)
-        return (weights * by_log_odds[:, None]).T @ queries.to(weights.dtype)
+        by_logits = factors * (logits - top).exp() / total
+        by_logits = torch.where(items == targets[:, None], weights.at_target[:, None], by_logits)
+        return by_logits.T @ queries.to(by_logits.dtype)
 
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor

@@ -77,7 +77,7 @@ class ShardPasses:
     def covariance(
         self,
         queries: Tensor,
-        directions: Tensor,
+        directions: Tensor | None,
         shards: Iterable[Shard],
         targets: Tensor,
         own: Tensor,
@@ -155,7 +155,7 @@ def _join_rows(partials: list[Partial]) -> Partial:
 
 
 def _context_of(context: HvpContext, rows: slice) -> HvpContext:
-    return HvpContext(*(each[rows] for each in context))
+    return HvpContext(*(None if each is None else each[rows] for each in context))  # type: ignore[arg-type]
 
 
 def _count(own: Tensor) -> Tensor:

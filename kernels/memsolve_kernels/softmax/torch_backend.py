@@ -27,6 +27,7 @@ from memsolve_kernels.softmax.interface import (
 )
 from memsolve_kernels.softmax.partials import (
     HvpContext,
+    LogitWeights,
     RankPartial,
     WeightedPartial,
     accumulation_dtype,
@@ -98,17 +99,18 @@ class TorchBackend(SoftmaxBackend):
     def hvp_context(
         self,
         queries: Tensor,
-        directions: Tensor,
+        directions: Tensor | None,
         outputs: Tensor,
         targets: Tensor,
         log_odds: Tensor,
         difference: Tensor,
     ) -> HvpContext:
         """The shift follows from the log-odds, so that one pass suffices."""
-        directions, own = directions.to(difference.dtype), outputs[targets]
-        center = _row_dot(directions, difference + own)
+        own = outputs[targets]
+        center = _row_dot(queries if directions is None else directions, difference + own)
         log_others = log_odds + _row_dot(queries, own)
         shift = log_others.clamp_min_(torch.finfo(center.dtype).min / 2).mul_(LOG2_E)
+        directions = None if directions is None else directions.to(difference.dtype)
         return HvpContext(directions, torch.ones_like(center)[:, None], shift, center)
 
     def partial_covariance(
@@ -120,11 +122,12 @@ class TorchBackend(SoftmaxBackend):
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
         for rows in _row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
-            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
-                weights = logits.sub_(shift[rows]).exp2_()
+            for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+                along = _centred(tile, context.directions, rows, center[rows])
+                weights = tile.logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
-                weights.mul_(torch.mm(context.directions[rows], values.T).sub_(center[rows]))
-                weighted.addmm_(weights, values)
+                weighted.addmm_(weights.mul_(along), tile.values)
+                del along  # before the next
         return WeightedPartial(shift.T, totals.T, totals.T, sums[None])
 
     def finish_covariance(self, partial: WeightedPartial, context: HvpContext) -> Tensor:
@@ -137,25 +140,32 @@ class TorchBackend(SoftmaxBackend):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
         """Tile by tile of the items, each by its softmax minus one at the targets.
 
         The queries are divided by the others' sum. Without a shift (`top` is zero) that sum may be
-        too large or too small, so its power of two becomes the shift.
+        too large or too small, so its power of two becomes the shift. For the log-odds alone the
+        queries carry the weights.
         """
         queries = queries.to(accumulation_dtype(queries.dtype))
-        top, total = others[:, :1], others[:, 1:]
-        exponent = total.frexp().exponent.masked_fill(top != 0, 0)
-        shift, total = top + exponent, torch.ldexp(total, -exponent)
-        total = total.masked_fill(total == 0, 1)  # without others no item has a weight
-        weighted = queries * (by_log_odds[:, None] / total)
+        shift, total = _shift_and_total(others)
+        for_log_odds = weights.target is None and weights.logit is None
+        if for_log_odds:
+            weighted, own = queries * (weights.others[:, None] / total), -total[:, 0]
+        else:
+            weighted, own = queries, weights.at_target
+            weights = _divided(weights, total[:, 0])
         gradient = queries.new_zeros(outputs.shape)
         for rows in _row_blocks(queries):
             for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
-                weights = tile.logits.sub_(shift[rows]).exp2_()
-                weights[tile.own] = -total[rows][tile.own[0], 0]
-                gradient[tile.items].addmm_(weights.T, weighted[rows])
+                factors = None if for_log_odds else _factors(tile, weights, rows)
+                shares = tile.logits.sub_(shift[rows]).exp2_()
+                if factors is not None:
+                    shares.mul_(factors)
+                    del factors  # before the next
+                shares[tile.own] = own[rows][tile.own[0]]
+                gradient[tile.items].addmm_(shares.T, weighted[rows])
         return gradient
 
     def rounded_outputs_gradient(
@@ -164,19 +174,61 @@ class TorchBackend(SoftmaxBackend):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
         """Like the base method; in half precision, a part of the items at a time."""
         if outputs.dtype == others.dtype:
-            return self.outputs_gradient(queries, outputs, targets, others, by_log_odds)
+            return self.outputs_gradient(queries, outputs, targets, others, weights)
         gradient, start = outputs.new_empty(outputs.shape), 0
         for part in in_parts(outputs):
             stop = start + part.shape[0]
             gradient[start:stop] = self.outputs_gradient(
-                queries, part, targets - start, others, by_log_odds
+                queries, part, targets - start, others, weights
             )
             start = stop
         return gradient
+
+    def entropy_gradients(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        log_odds: Tensor,
+        difference: Tensor,
+        others: Tensor,
+        weights: LogitWeights,
+    ) -> tuple[Tensor, Tensor]:
+        """In one pass, whose logits serve both: 6BNd flops."""
+        queries = queries.to(log_odds.dtype)
+        center = _row_dot(queries, difference + outputs[targets])
+        shift, total = _shift_and_total(others)
+        divided = _divided(weights, total[:, 0])
+        assert divided.logit is not None
+        at_center = torch.addcmul(divided.others, divided.logit, center)[:, None]
+        sums, tiles = torch.zeros_like(queries), self._with_small_tiles(queries, outputs)._tiles
+
+        def add_part(first: int, outputs: Tensor) -> Tensor:
+            gradient = queries.new_zeros(outputs.shape)
+            for rows in _row_blocks(queries):
+                inputs = queries[rows], outputs, targets[rows] - first
+                for tile in tiles(*inputs, LOG2_E):
+                    along = _centred(tile, None, rows, center[rows, None])
+                    shares = tile.logits.sub_(shift[rows]).exp2_()
+                    sums[rows].addmm_(along.mul_(shares), tile.values)
+                    shares.mul_(at_center[rows]).addcmul_(along, divided.logit[rows, None])
+                    shares[tile.own] = divided.at_target[rows][tile.own[0]]
+                    gradient[tile.items].addmm_(shares.T, queries[rows])
+                    del along  # before the next
+            return gradient
+
+        if outputs.dtype == queries.dtype:
+            gradient = add_part(0, outputs)
+            return sums.div_(total), gradient
+        gradient, start = outputs.new_empty(outputs.shape), 0
+        for part in in_parts(outputs):
+            gradient[start : start + part.shape[0]] = add_part(start, part)
+            start += part.shape[0]
+        return sums.div_(total), gradient
 
     def partial_ranks(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, target_logit: Tensor
@@ -200,6 +252,11 @@ class TorchBackend(SoftmaxBackend):
                 top = risen
             log_odds[rows], bests[rows] = top + total.log() - ours, best
         return RankPartial(log_odds.T, bests.T, above.T)
+
+    def _with_small_tiles(self, queries: Tensor, outputs: Tensor) -> "TorchBackend":
+        """Tiles of a quarter of the items, where a pass has two and writes two results."""
+        items = self.items or max(MIN_ITEMS, _items_in_tile(queries[:ROWS], outputs) // 4)
+        return TorchBackend(items)
 
     def _tiles(
         self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
@@ -235,7 +292,7 @@ class TorchBackend(SoftmaxBackend):
 def _items_in_tile(queries: Tensor, outputs: Tensor) -> int:
     """Items whose logits, and outputs if converted, have at most `elements_at_once`."""
     rows = queries.shape[0] if _is_operand(outputs, queries) else max(queries.shape)
-    return max(MIN_ITEMS, elements_at_once(queries.device) // rows)
+    return max(MIN_ITEMS, elements_at_once(queries.device) // max(rows, 1))
 
 
 def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
@@ -243,6 +300,36 @@ def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
     (items, dim), (along_items, along_dim) = outputs.shape, outputs.stride()
     readable = (along_dim == 1 and along_items >= dim) or (along_items == 1 and along_dim >= items)
     return readable and outputs.dtype == queries.dtype
+
+
+def _centred(tile: _Tile, directions: Tensor | None, rows: slice, center: Tensor) -> Tensor:
+    """Components of the tile's outputs along the directions, minus their mean (R, T)."""
+    if directions is not None:
+        return torch.mm(directions[rows], tile.values.T).sub_(center)
+    along = tile.logits.div(LOG2_E).sub_(center)
+    along[tile.own] = 0  # of weight zero, which times -inf is NaN
+    return along
+
+
+def _shift_and_total(others: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithm and sum (B, 1) of the others, which neither overflows nor underflows."""
+    top, total = others[:, :1], others[:, 1:]
+    exponent = total.frexp().exponent.masked_fill(top != 0, 0)
+    total = torch.ldexp(total, -exponent)
+    return top + exponent, total.masked_fill(total == 0, 1)  # without others no item has a weight
+
+
+def _divided(weights: LogitWeights, total: Tensor) -> LogitWeights:
+    logit = None if weights.logit is None else weights.logit / total
+    return weights._replace(others=weights.others / total, logit=logit)
+
+
+def _factors(tile: _Tile, weights: LogitWeights, rows: slice) -> Tensor:
+    """Factors of the tile's shares in the gradient by its logits: (R, T), or (R, 1)."""
+    others = weights.others[rows, None]
+    if weights.logit is None:
+        return others
+    return torch.addcmul(others, tile.logits, weights.logit[rows, None], value=1 / LOG2_E)
 
 
 def _mean(single: WeightedPartial) -> Tensor:

@@ -12,7 +12,12 @@ from torch import Tensor
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax.interface import SoftmaxBackend
-from memsolve_kernels.softmax.partials import HvpContext, RankPartial, WeightedPartial
+from memsolve_kernels.softmax.partials import (
+    HvpContext,
+    LogitWeights,
+    RankPartial,
+    WeightedPartial,
+)
 from memsolve_kernels.softmax.plan import Plan
 from memsolve_kernels.softmax.triton_kernels.covariance import launch_covariance
 from memsolve_kernels.softmax.triton_kernels.curvature import launch_curvature
@@ -97,7 +102,7 @@ class TritonBackend(SoftmaxBackend):
     def hvp_context(
         self,
         queries: Tensor,
-        directions: Tensor,
+        directions: Tensor | None,
         outputs: Tensor,
         targets: Tensor,
         log_odds: Tensor,
@@ -105,6 +110,7 @@ class TritonBackend(SoftmaxBackend):
     ) -> HvpContext:
         """Directions near norm 1 in the queries' dtype, so that small ones do not underflow."""
         targets = targets.contiguous()
+        directions = queries if directions is None else directions
         directions, scale = _normalise(directions, queries.dtype)
         center = launch_row_dot(directions, outputs, targets, difference)
         log_others = log_odds + launch_row_dot(queries.contiguous(), outputs, targets)
@@ -136,7 +142,7 @@ class TritonBackend(SoftmaxBackend):
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        by_log_odds: Tensor,
+        weights: LogitWeights,
     ) -> Tensor:
         """In one pass or by a scratch, like `partial_odds`, with queries and items exchanged.
 
@@ -144,20 +150,15 @@ class TritonBackend(SoftmaxBackend):
         those in float16 keep their accuracy.
         """
         targets, order = targets.sort(stable=True)
-        queries, by_log_odds = queries[order], by_log_odds[order]
-        shift, total = others[order].unbind(1)
-        none = total == 0  # without others no item has a weight
-        shift, total = shift.masked_fill(none, 1e30), total.masked_fill(none, 1)
-        unit = _power_of_two(by_log_odds.abs().amax()[None]) / 2**HEADROOM
-        factor = (by_log_odds / unit).float()
-        weights = QueryWeights(shift.contiguous(), factor / total, -factor, unit)
+        queries = queries[order]
+        by_query = _query_weights(others[order], _rows_of(weights, order))
         plan = self._plan(outputs, queries)
         if tile := plan.find_tile("outputs"):
-            inputs = outputs, queries, targets, weights
+            inputs = outputs, queries, targets, by_query
             return plan.one_pass("outputs", tile, launch_outputs_gradient, inputs)
         gradient = outputs.new_empty(outputs.shape, dtype=torch.float32)
         for items in _blocks(len(outputs)):
-            inputs = outputs[items].contiguous(), queries, targets - items.start, weights
+            inputs = outputs[items].contiguous(), queries, targets - items.start, by_query
             plan = self._plan(outputs[items], queries)
             gradient[items] = plan.two_passes("output_weights", outputs_gradient_by_scratch, inputs)
         return gradient
@@ -197,6 +198,36 @@ class TritonBackend(SoftmaxBackend):
 
     def _plan(self, queries: Tensor, outputs: Tensor) -> Plan:
         return Plan.of(queries, outputs, self.preset_arch, self.precision)
+
+
+def _query_weights(others: Tensor, weights: LogitWeights) -> QueryWeights:
+    """The weights relative to the largest, from the others (B, 2) of `finish_odds`."""
+    shift, total = others.unbind(1)
+    none = total == 0  # without others no item has a weight
+    shift, total = shift.masked_fill(none, 1e30), total.masked_fill(none, 1)
+    sizes = weights.at_target.abs()
+    if weights.target is not None:
+        logs = (shift + total.log2()).masked_fill(none, 0) / LOG2_E
+        sizes = torch.maximum(sizes, _size_of_others(weights, logs))
+    unit = _power_of_two(sizes.amax()[None]) / 2**HEADROOM
+    factor, own = ((each / unit).float() for each in (weights.others, weights.at_target))
+    slope = None if weights.logit is None else (weights.logit / unit).float() / total
+    return QueryWeights(shift.contiguous(), factor / total, own, unit, slope)
+
+
+def _size_of_others(weights: LogitWeights, logs: Tensor) -> Tensor:
+    """A bound (B,) of the others' weights, given the logarithms (B,) of their sums.
+
+    Of an item with the share `p`, and so the logit `logs + log p`, it is
+    `p (others + logit * logs) + logit * p log p`, and the second factor is in [-1/e, 0].
+    """
+    if weights.logit is None:
+        return weights.others.abs()
+    return (weights.others + weights.logit * logs).abs() + weights.logit.abs() / math.e
+
+
+def _rows_of(weights: LogitWeights, order: Tensor) -> LogitWeights:
+    return LogitWeights(*(None if each is None else each[order] for each in weights))
 
 
 def _blocks(rows: int) -> list[slice]:

@@ -33,21 +33,28 @@ class QueryWeights(NamedTuple):
         shift: (B,), the base-2 logarithm that the others' exponentials are relative to.
         factor: (B,), weight of a query's softmax, divided by the others' sum.
         own: (B,), weight of a query at its target.
-        unit: (1,), the unit of factor and own.
+        unit: (1,), the unit of factor, own and slope.
+        slope: (B,), what the factor grows by with an item's logit, as the entropy needs it, or
+            None: then the kernels load nothing for it.
     """
 
     shift: Tensor
     factor: Tensor
     own: Tensor
     unit: Tensor
+    slope: Tensor | None = None
 
 
 @triton.jit
-def weigh(logit, rows, shifts, factors, num_queries):
+def weigh(logit, rows, shifts, factors, slopes, num_queries):
     """The weights of queries in the gradients of items, targets not considered."""
     shift = tl.load(shifts + rows, mask=rows < num_queries, other=0.0)
     factor = tl.load(factors + rows, mask=rows < num_queries, other=0.0)
-    return tl.exp2(logit * LOG2_E - shift[None, :]) * factor[None, :]
+    factor = factor[None, :]
+    if slopes is not None:
+        slope = tl.load(slopes + rows, mask=rows < num_queries, other=0.0)
+        factor = tl.fma(logit, slope[None, :], factor)
+    return tl.exp2(logit * LOG2_E - shift[None, :]) * factor
 
 
 @triton.jit
@@ -60,7 +67,7 @@ def weigh_own(weight, items, rows, targets, owns, num_queries, num_items):
 
 @triton.jit(do_not_specialize=COUNTS)
 def outputs_kernel(
-    queries, outputs, targets, bounds, shifts, factors, owns, unit, gradients,
+    queries, outputs, targets, bounds, shifts, factors, slopes, owns, unit, gradients,
     num_queries, num_items, stride_item, stride_dim, items_per_split,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -77,7 +84,7 @@ def outputs_kernel(
         rows = start + tl.arange(0, BLOCK_N)
         query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
         logit = tl.dot(value, tl.trans(query), input_precision=PRECISION)
-        weight = weigh(logit, rows, shifts, factors, num_queries)
+        weight = weigh(logit, rows, shifts, factors, slopes, num_queries)
         if (start < own_end) & (start + BLOCK_N > own_first):
             weight = weigh_own(weight, items, rows, targets, owns, num_queries, num_items)
         weight = weight.to(query.dtype)
@@ -91,7 +98,7 @@ def outputs_kernel(
 
 @triton.jit(do_not_specialize=COUNTS)
 def output_weights_kernel(
-    queries, outputs, targets, shifts, factors, owns, weights, tops, totals,
+    queries, outputs, targets, shifts, factors, slopes, owns, weights, tops, totals,
     num_queries, num_items, stride_item, stride_dim, first_item, chunk,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -106,7 +113,7 @@ def output_weights_kernel(
         value = load_block(queries, items, num_queries, DIM, columns, 1, DIM)
         query = load_block(outputs, rows, num_items, stride_item, columns, stride_dim, DIM)
         logit = tl.dot(value, tl.trans(query), logit, input_precision=PRECISION)
-    weight = weigh(logit, rows, shifts, factors, num_items)
+    weight = weigh(logit, rows, shifts, factors, slopes, num_items)
     weight = weigh_own(weight, items, rows, targets, owns, num_items, num_queries)
     slot = tl.program_id(1).to(tl.int64) * num_queries + items
     zero = tl.zeros((BLOCK_B,), tl.float32)
@@ -128,7 +135,8 @@ def launch_outputs_gradient(
     launch(
         outputs_kernel, config.grid(num_items), **config.tile.compiler_options,
         queries=queries, outputs=outputs, targets=targets, bounds=bounds,
-        shifts=weights.shift, factors=weights.factor, owns=weights.own, unit=weights.unit,
+        shifts=weights.shift, factors=weights.factor, slopes=weights.slope,
+        owns=weights.own, unit=weights.unit,
         gradients=gradients, items_per_split=config.items_per_split(len(queries)),
         **config.arguments(queries, outputs),
     )  # fmt: skip
@@ -146,5 +154,6 @@ def outputs_gradient_by_scratch(
     """Like `launch_outputs_gradient`, for any d; outputs contiguous, targets in any order."""
     inputs = {"queries": outputs, "targets": targets}
     inputs |= {"shifts": weights.shift, "factors": weights.factor, "owns": weights.own}
+    inputs["slopes"] = weights.slope
     partial = launch_by_chunks(output_weights_kernel, inputs, queries, weigh, add)
     return partial.sums.sum(0).mul_(weights.unit)

@@ -1,0 +1,133 @@
+"""Log-probabilities of several given items of each query, as for a policy gradient."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from memsolve_kernels.dispatch import BackendName, Precision
+from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
+from memsolve_kernels.modes import is_distributed, is_readable
+from memsolve_kernels.softmax.checks import INTEGERS, Arguments
+from memsolve_kernels.softmax.losses import query_losses
+from memsolve_kernels.softmax.options import LossOptions
+from memsolve_kernels.softmax.partials import accumulation_dtype
+from memsolve_kernels.softmax.preparation import Call, prepare
+from memsolve_kernels.softmax.rows import own_outputs, row_dot
+
+
+def log_probabilities(
+    queries: Tensor,
+    outputs: Tensor,
+    ids: Tensor,
+    log_partition: Tensor | None = None,
+    *,
+    temperature: float | Tensor | None = None,
+    bias: Tensor | None = None,
+    backend: BackendName | None = None,
+    precision: Precision | None = None,
+) -> Tensor:
+    """Log-probabilities of given items under each query's softmax, differentiable once.
+
+    They keep their relative accuracy also where one of a query's items has nearly all the
+    probability, if there is no `log_partition`.
+
+    Args:
+        queries: (..., d), as for `softmax_loss`.
+        outputs: (N, d).
+        ids: (..., k), integers in [0, N), k >= 1.
+        log_partition: (...), of `softmax_statistics` for the same arguments, in place of a pass
+            over the items; differentiable.
+        temperature: as for `softmax_loss`.
+        bias: as for `softmax_loss`.
+        backend: as for `softmax_loss`.
+        precision: as for `softmax_loss`.
+
+    Returns:
+        (..., k), in float32, or float64 for float64 inputs.
+
+    Raises:
+        InputError: a subclass, with the invalid argument and the reason.
+    """
+    _check_ids(queries, outputs, ids, log_partition)
+    rows, row_ids = queries.reshape(-1, queries.shape[-1]), ids.reshape(-1, ids.shape[-1]).long()
+    options = LossOptions(temperature=temperature, bias=bias)
+    arguments = Arguments(
+        "log_probabilities", rows, outputs, row_ids[:, 0], reduction="none", options=options
+    )
+    call = prepare(arguments._replace(backend=backend, precision=precision), None)
+    logits: Tensor = _Logits.apply(call.queries, call.outputs, row_ids)
+    if log_partition is not None:
+        return (logits - log_partition.reshape(-1, 1)).view(ids.shape)
+    return _relative_to_best(call, logits, row_ids).view(ids.shape)
+
+
+def _relative_to_best(call: Call, logits: Tensor, ids: Tensor) -> Tensor:
+    """By the loss of each query's best item, which nothing cancels, and the gaps to that one."""
+    best = logits.detach().argmax(1, keepdim=True)
+    loss = query_losses(call._replace(targets=ids.gather(1, best)[:, 0])).loss
+    return logits - logits.gather(1, best) - loss[:, None]
+
+
+class _Logits(Function):
+    """The logits (B, k) of items (B, k), one column at a time."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(queries: Tensor, outputs: Tensor, ids: Tensor) -> Tensor:
+        columns = [row_dot(queries, own_outputs(outputs, column)) for column in ids.unbind(1)]
+        return torch.stack(columns, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
+        queries, outputs, ids = ctx.saved_tensors
+        dtype = accumulation_dtype(queries.dtype)
+        by_queries = by_outputs = None
+        if ctx.needs_input_grad[0]:
+            total = torch.zeros_like(queries, dtype=dtype)
+            for column, weight in zip(ids.unbind(1), by.unbind(1), strict=True):
+                total = total + weight[:, None] * own_outputs(outputs, column)
+            by_queries = total.to(queries.dtype)
+        if ctx.needs_input_grad[1]:
+            total = torch.zeros_like(outputs, dtype=dtype)
+            for column, weight in zip(ids.unbind(1), by.unbind(1), strict=True):
+                inside = column.clamp(0, outputs.shape[0] - 1)
+                total = total.index_put((inside,), weight[:, None] * queries, accumulate=True)
+            by_outputs = total.to(outputs.dtype)
+        return by_queries, by_outputs, None
+
+
+def _check_ids(queries: Tensor, outputs: Tensor, ids: Tensor, log_partition: Tensor | None) -> None:
+    if is_distributed(outputs):
+        raise InputError(
+            "log_probabilities takes no outputs that are sharded over ranks: use softmax_loss with "
+            "reduction='none', whose result is minus the log-probability of one item of a query"
+        )
+    for name, tensor in {"queries": queries, "ids": ids}.items():
+        if not isinstance(tensor, Tensor):
+            raise DtypeError(f"{name} has type {type(tensor).__name__}; expected a torch.Tensor")
+    if ids.ndim < 2 or ids.shape[:-1] != queries.shape[:-1] or ids.shape[-1] == 0:
+        raise ShapeError(
+            f"ids {tuple(ids.shape)} must have the dimensions of queries {tuple(queries.shape)}, "
+            "with one or more items in place of the last: (..., k) for (..., d)"
+        )
+    if ids.dtype not in INTEGERS:
+        raise DtypeError(f"ids must be integers, got {ids.dtype}")
+    if log_partition is not None and log_partition.shape != ids.shape[:-1]:
+        raise ShapeError(
+            f"log_partition {tuple(log_partition.shape)} must hold one number for each of the "
+            f"queries {tuple(queries.shape)}"
+        )
+    if is_readable(ids) and ids.numel() and isinstance(outputs, Tensor):
+        smallest, largest = map(int, ids.aminmax())
+        if smallest < 0 or largest >= outputs.shape[0]:
+            wrong = smallest if smallest < 0 else largest
+            raise RangeError(f"ids holds {wrong}; expected items in [0, {outputs.shape[0]})")

@@ -1,0 +1,179 @@
+"""The derivative by the outputs of everything that the softmax functions compute of a query.
+
+One second pass over the items serves all of it: an item's gradient is the sum of the queries,
+weighted by its share of the others' exponentials times a factor, plus a multiple of its logit for
+the entropy; its own queries have a weight apart.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from memsolve_kernels.softmax.differentiation import (
+    BY_QUERIES,
+    ENTROPY_ONCE,
+    apply,
+    expand_zero,
+    is_differentiated,
+    needs_jvp,
+    refuse,
+)
+from memsolve_kernels.softmax.ops import run, softmax_entropy_gradients, softmax_outputs
+from memsolve_kernels.softmax.partials import LogitWeights
+from memsolve_kernels.softmax.rows import entropy_gradient, row_dot, weighted_sum
+
+BY_OUTPUTS = (
+    "the gradient of the softmax loss by the outputs is not differentiable: pass outputs.detach() "
+    "to take a second derivative"
+)
+
+
+class EntropyContext(NamedTuple):
+    """What the derivative of the entropies needs, as constants.
+
+    Attributes:
+        log_odds: (B,).
+        difference: (B, d), their gradient.
+        target_logit: (B,).
+    """
+
+    log_odds: Tensor
+    difference: Tensor
+    target_logit: Tensor
+
+
+class OutputTerms(NamedTuple):
+    """Zeros (B,) that carry the derivatives by the outputs of what they are added to."""
+
+    log_odds: Tensor
+    target_logit: Tensor
+    mean_logit: Tensor
+    entropy: Tensor
+
+
+def output_terms(
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    others: Tensor,
+    options: tuple[str | None, str | None],
+    *,
+    item_weights: Tensor | None = None,
+    entropy: EntropyContext | None = None,
+    by_queries: bool = False,
+) -> OutputTerms | None:
+    """The terms, or None if nothing differentiates by the outputs.
+
+    Args:
+        queries: (B, d).
+        outputs: (N, d), or this rank's.
+        targets: (B,).
+        others: (B, 2), of `softmax_odds`.
+        options: backend and precision.
+        item_weights: (N,), of the items in the mean logit, in the dtype of sums; it is zero
+            without them.
+        entropy: without it, the entropies have no term.
+        by_queries: whether the entropies' term has its derivative by the queries too.
+    """
+    if not (torch.is_grad_enabled() and is_differentiated(outputs)):
+        return None
+    function = _TermsTransformed if needs_jvp() else _Terms
+    context = (None, None, None) if entropy is None else entropy
+    inputs = outputs, queries, targets, others, item_weights, *context, by_queries
+    return OutputTerms(*apply(function, *inputs, *options))
+
+
+class _Terms(Function):
+    """A separate node, so that its pass runs only if the outputs' gradient is needed."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        others: Tensor = args[3]
+        return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.by_queries, ctx.backend, ctx.precision = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor | None, ...]:
+        outputs, queries, targets, others, item_weights, *context = ctx.saved_tensors
+        if not ctx.needs_input_grad[0]:  # a transform by the queries only
+            return expand_zero(outputs), *[None] * 10
+        inputs, options = (queries, outputs, targets), (ctx.backend, ctx.precision)
+        by_queries: Tensor | None = None
+        with torch.no_grad():
+            if by[3] is None:
+                weights = _weights(by, others)
+                gradient = run(softmax_outputs, *inputs, others, *weights, *options)
+            else:
+                entropy = EntropyContext(*context)
+                weights = _weights_of_entropy(_weights(by, others), by[3], queries, entropy)
+                gradient, by_queries = _gradients(ctx, weights, entropy)
+            if by[2] is not None and item_weights is not None:
+                row = weighted_sum(by[2], queries).to(gradient.dtype)
+                gradient.addr_(item_weights.to(gradient.dtype), row)
+        which = [each for each in by if each is not None]
+        if by_queries is not None:
+            by_queries = (by[3][:, None] * by_queries).to(queries.dtype)  # type: ignore[index]
+            by_queries = refuse(by_queries, ENTROPY_ONCE, outputs, queries, *which)
+        return refuse(gradient, BY_OUTPUTS, outputs, queries, *which), by_queries, *[None] * 9
+
+
+class _TermsTransformed(_Terms):
+    """The same for transforms, which need a `jvp` even if only the queries have a tangent."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _Terms.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[3])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
+        if tangents[0] is not None:
+            raise NotImplementedError(BY_QUERIES)
+        others: Tensor = ctx.saved_tensors[0]
+        return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
+
+
+def _gradients(
+    ctx: Any, weights: LogitWeights, entropy: EntropyContext
+) -> tuple[Tensor, Tensor | None]:
+    """The gradient by the outputs (N, d), and that of the entropies by the queries (B, d)."""
+    outputs, queries, targets, others, *_ = ctx.saved_tensors
+    inputs, options = (queries, outputs, targets), (ctx.backend, ctx.precision)
+    if not ctx.by_queries:
+        return run(softmax_outputs, *inputs, others, *weights, *options), None
+    odds = entropy.log_odds, entropy.difference
+    product, gradient = run(softmax_entropy_gradients, *inputs, *odds, others, *weights, *options)
+    return gradient, entropy_gradient(queries, *odds, product)
+
+
+def _weights(by: tuple[Tensor | None, ...], others: Tensor) -> LogitWeights:
+    """By the gradients by all terms but that of the entropies."""
+    by_odds, by_target, *_ = by
+    if by_odds is None:
+        by_odds = others.new_zeros(others.shape[0])
+    return LogitWeights(by_odds, None if by_target is None else by_target - by_odds)
+
+
+def _weights_of_entropy(
+    weights: LogitWeights, by_entropy: Tensor, queries: Tensor, entropy: EntropyContext
+) -> LogitWeights:
+    """With the gradient by the entropies, `-p (l - m)` by the logit `l` of an item.
+
+    Its probability is `p`, and `m` is the mean logit.
+    """
+    log_odds, difference, target_logit = entropy
+    gap, probability = row_dot(queries, difference), log_odds.sigmoid()
+    slope = -by_entropy * probability
+    target = weights.at_target - slope * (-log_odds).sigmoid() * gap
+    return LogitWeights(weights.others - slope * (target_logit + probability * gap), target, slope)
