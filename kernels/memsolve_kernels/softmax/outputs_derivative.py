@@ -109,7 +109,7 @@ class _Terms(Function):
         inputs, options = (queries, outputs, targets), (ctx.backend, ctx.precision)
         by_queries: Tensor | None = None
         with torch.no_grad():
-            if by[3] is None:
+            if by[3] is None or context[0] is None:  # a compiler gives every gradient
                 weights = _weights(by, others)
                 gradient = run(softmax_outputs, *inputs, others, *weights, *options)
             else:
