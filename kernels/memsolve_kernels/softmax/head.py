@@ -39,8 +39,8 @@ class SoftmaxHead(nn.Module):
         DtypeError: `tied_to` has no weight.
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: Tensor
+    bias: Tensor | None
 
     def __init__(
         self,
