@@ -61,10 +61,7 @@ def spectrum(
     ] = None,
     verify: Annotated[
         int,
-        typer.Option(
-            help="Matrices on which rounding is measured; the hardest come first, and each stands "
-            "for those up to the next."
-        ),
+        typer.Option(help="Matrices on which rounding is measured, each for a part of all."),
     ] = 8,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
 ) -> None:
@@ -89,7 +86,7 @@ def spectrum(
         lines.insert(0, f"left out: {format_omissions(contents)}")
     if out is not None:
         lines.insert(0, f"written: {out / TABLE}, {out / FIGURE}")
-    _print([matrices_table(spectra), schedules_table(spectra, target, choice)], lines)
+    _print(spectra, schedules_table(spectra, target, choice), lines)
     if reason is not None:
         raise reason
 
@@ -156,11 +153,12 @@ def _choice_lines(choice: CertifiedSchedule, target: Target, total: int, number:
     return [*certificate_lines(choice, target, verified), muon_line(choice, target)]
 
 
-def _print(tables: Sequence[Table], lines: Sequence[str]) -> None:
+def _print(spectra: Sequence[Spectrum], schedules: Table, lines: Sequence[str]) -> None:
+    """Print both tables, and the lines below them."""
     with terminal() as console:
         if not console.is_terminal:
             console.width = UNBOUNDED
-        for table in tables:
-            console.print(table)
+        console.print(matrices_table(spectra, console.width))
+        console.print(schedules)
         for line in lines:
             console.print(Text(escape_unprintable(line)), soft_wrap=True)

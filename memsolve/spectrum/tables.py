@@ -1,9 +1,10 @@
 """What the command prints and writes: matrices, schedules, and the line for `Muon`."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from memsolve_kernels.matrix_sign import STOCK
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -24,35 +25,60 @@ QUANTILES = 0.01, 0.1, 0.5
 MOST_ROWS = 20
 """Rows of the terminal's table of matrices; the file has all."""
 
+NARROW, MIN_NAME_WIDTH = 80, 16
+"""Letters of a terminal that has no room for all columns, and of a name."""
 
-def matrices_table(spectra: Sequence[Spectrum]) -> Table:
-    """The matrices whose 10% quantiles are smallest, and all together."""
+
+def matrices_table(spectra: Sequence[Spectrum], width: int) -> Table:
+    """The matrices whose 10% quantiles are smallest, and all together.
+
+    Args:
+        spectra: of the matrices.
+        width: of the terminal; a narrow one gets fewer columns, and the file has all.
+    """
     shown = sorted(spectra, key=lambda spectrum: spectrum.quantile(0.1))[:MOST_ROWS]
     hidden = len(spectra) - len(shown)
     caption = "singular values over the Frobenius norm of their matrix"
     if hidden:
         caption += f"; {hidden} matrices with larger 10% quantiles are not shown"
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("matrix", overflow="fold")
-    for title in ("shape", "dtype", *(f"{level:.0%}" for level in QUANTILES), "largest", "noise"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for spectrum in shown:
-        matrix = spectrum.matrix
-        name = Text(escape_unprintable(matrix.name))
-        shape = f"{matrix.rows} x {matrix.columns}"
-        table.add_row(name, shape, format_dtype(matrix.dtype), *_numbers(spectrum))
-    values = pool_values(spectra)
-    everything = spectra[0]._replace(values=values)
+    everything = spectra[0]._replace(values=pool_values(spectra))
     noise = sum(each.noise for each in spectra) / sum(each.matrix.rank for each in spectra)
+    columns = _columns(shown) | {"noise": [f"{_noise(each):.1%}" for each in shown]}
+    last = {title: texts[0] for title, texts in _columns([everything]).items()}
+    last |= {"shape": "", "noise": f"{noise:.1%}"}
+    if width < NARROW:
+        columns = {title: columns[title] for title in ("shape", "1%", "10%")}
+    table = _table("matrix", columns, caption)
+    for row, spectrum in enumerate(shown):
+        name = Text(escape_unprintable(spectrum.matrix.name))
+        table.add_row(name, *(texts[row] for texts in columns.values()))
     table.add_section()
-    table.add_row("all", "", "", *_numbers(everything)[:-1], f"{noise:.1%}")
+    table.add_row("all", *(last[title] for title in columns))
     return table
 
 
-def _numbers(spectrum: Spectrum) -> list[str]:
-    """Quantiles, the largest value, and the share of rounding error, as text."""
-    quantiles = [f"{spectrum.quantile(level):.2g}" for level in (*QUANTILES, 1)]
-    return [*quantiles, f"{spectrum.noise / spectrum.matrix.rank:.1%}"]
+def _columns(spectra: Sequence[Spectrum]) -> dict[str, list[str]]:
+    """Shape, quantiles and the largest value of each matrix, as text, by title."""
+    levels = {f"{level:.0%}": level for level in QUANTILES} | {"largest": 1.0}
+    shapes = [f"{each.matrix.rows} x {each.matrix.columns}" for each in spectra]
+    return {"shape": shapes} | {
+        title: [f"{each.quantile(level):.2g}" for each in spectra]
+        for title, level in levels.items()
+    }
+
+
+def _noise(spectrum: Spectrum) -> float:
+    """The share of singular values that are rounding error."""
+    return spectrum.noise / spectrum.matrix.rank
+
+
+def _table(name: str, titles: Iterable[str], caption: str) -> Table:
+    """An empty table with names on the left, and numbers."""
+    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+    table.add_column(name, overflow="fold", min_width=MIN_NAME_WIDTH)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
 
 
 def schedules_table(
@@ -68,14 +94,11 @@ def schedules_table(
     }
     if choice is not None:
         schedules[choice.option.code] = choice.option.schedule
-    table = Table(
-        caption=f"resolved: ends within {target.tolerance:g} of one, in exact arithmetic; "
-        "flops: relative to five steps of muon, a step in a wider dtype counted twice",
-        caption_justify="left",
+    caption = (
+        f"resolved: ends within {target.tolerance:g} of one, in exact arithmetic; flops: relative "
+        "to five steps of muon, a step in a wider dtype counted twice"
     )
-    table.add_column("schedule", overflow="fold")
-    for title in ("steps", "flops", "resolved"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = _table("schedule", ("steps", "flops", "resolved"), caption)
     table.add_row(*_default_row(spectra, target, unit))
     for name, schedule in schedules.items():
         cost, share = flops(schedule, sizes), resolved_share(schedule, values, target.tolerance)
