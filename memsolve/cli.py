@@ -34,6 +34,7 @@ from memsolve.report.escape import escape_unprintable
 from memsolve.report.ownership import refuse_foreign
 from memsolve.report.page import REPORT
 from memsolve.report.terminal import UNBOUNDED
+from memsolve.spectrum.command import spectrum
 from memsolve.study import find, load, studies
 
 Out = Annotated[
@@ -99,6 +100,7 @@ def commands(arguments: list[str]) -> typer.Typer:
     if arguments and "." in arguments[0]:
         _add_command(app, find(arguments[0]))
     app.command("report")(report)
+    app.command("spectrum")(spectrum)
     return app
 
 

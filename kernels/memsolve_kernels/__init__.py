@@ -3,6 +3,7 @@
 from memsolve_kernels.matrix_sign import matrix_sign
 from memsolve_kernels.softmax import (
     Retrieval,
+    SoftmaxHead,
     SoftmaxStatistics,
     log_probabilities,
     retrieval,
@@ -16,6 +17,7 @@ __version__ = "0.3.0.dev0"  # of both distributions, memsolve and memsolve-kerne
 
 __all__ = [
     "Retrieval",
+    "SoftmaxHead",
     "SoftmaxStatistics",
     "log_probabilities",
     "matrix_sign",

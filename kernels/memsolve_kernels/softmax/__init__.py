@@ -9,10 +9,12 @@ from memsolve_kernels.softmax.api import (
     softmax_loss,
     softmax_statistics,
 )
+from memsolve_kernels.softmax.head import SoftmaxHead
 from memsolve_kernels.softmax.log_probabilities import log_probabilities
 
 __all__ = [
     "Retrieval",
+    "SoftmaxHead",
     "SoftmaxStatistics",
     "log_probabilities",
     "retrieval",

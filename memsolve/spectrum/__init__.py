@@ -1,0 +1,1 @@
+"""`memsolve spectrum`: the singular values in a checkpoint, and a schedule that resolves them."""
