@@ -17,6 +17,7 @@ from memsolve.examples.optimizers import KLSOAP, AdaMuon, Dion, MuonH, NewtonMuo
 from memsolve.objective import Objective
 from memsolve.optim import Muon
 from memsolve.optimizers.registry import builder
+from memsolve.optimizers.requirements import tiny_objective
 from memsolve.training import Trainer
 
 Matrix = NDArray[np.float64]
@@ -24,6 +25,8 @@ Paper = Callable[[list[Matrix], Matrix], Iterator[Matrix]]
 """Weights after each step, from the gradients and the first weight."""
 
 STEPS, LR = 5, 0.3
+
+OBJECTIVE = tiny_objective("cpu", torch.float64)
 
 
 def random_gradients(rows: int = 6, columns: int = 5) -> list[Matrix]:
@@ -347,7 +350,7 @@ def test_without_momentum_newton_muon_is_muon_where_the_inputs_are_orthonormal()
         (lambda params: MuonH(params, radius=-1.0), "radius is -1.0; expected None or"),
         (lambda params: Dion(params, rank_fraction=1.5), "rank_fraction is 1.5; expected"),
         (lambda params: KLSOAP(params, betas=(0.9, 1.0)), r"betas\[1\] is 1.0; expected"),
-        (lambda params: NewtonMuon(params, None, ridge=0.0), "ridge is 0.0; expected"),
+        (lambda params: NewtonMuon(params, OBJECTIVE, ridge=0.0), "ridge is 0.0; expected"),
     ],
 )
 def test_settings_out_of_range_are_refused(
