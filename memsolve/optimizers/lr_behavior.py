@@ -1,6 +1,7 @@
 """How an optimizer treats the learning rate of its parameter groups, inferred from first steps."""
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,11 @@ class Trace(NamedTuple):
         """Whether no step has changed a learning rate."""
         return all(later == self.lrs[0] for later in self.lrs)
 
+    @property
+    def moves(self) -> bool:
+        """Whether any step has moved the weight."""
+        return any(bool(weight.any()) for weight in self.weights)
+
     def moves_as(self, other: "Trace") -> bool:
         """Whether the weights are the same after all steps of the shorter trace."""
         pairs = zip(self.weights, other.weights, strict=False)
@@ -59,19 +65,21 @@ class Trace(NamedTuple):
 def lr_behavior(build: ChoiceBuilder, device: str, dtype: torch.dtype) -> LrBehavior:
     """How an optimizer treats learning rates.
 
-    One that takes no step, or whose steps raise, is taken to obey: there is nothing to compare.
+    One that takes no step, or whose steps raise, is taken to obey: there is nothing to compare. So
+    is one whose steps are random, since another thread may draw from the same generator.
 
     Raises:
         MachineError: the machine failed meanwhile.
     """
-    objective = tiny_objective(device, dtype)
+    tracer = Tracer(tiny_objective(device, dtype), device)
     try:
-        own = _trace(objective, build, device)
-        if not any(weight.any() for weight in own.weights) or _obeys(objective, build, device, own):
+        own = tracer.trace(build)
+        lr = 2 * max((lr for lr in own.lrs[0] if lr), default=0.5)
+        has_lrs = own.keeps_lrs and None not in own.lrs[0]
+        if not own.moves or (has_lrs and tracer.is_other(own, build, lr)):
             return OBEYS
-        lr = _other_lr(own)
         rebuilt = build.with_lr(lr)
-        follows = rebuilt is not None and not own.moves_as(_trace(objective, rebuilt, device))
+        follows = rebuilt is not None and tracer.is_other(own, rebuilt)
     except StepError:
         return OBEYS
     if not own.keeps_lrs:
@@ -81,36 +89,35 @@ def lr_behavior(build: ChoiceBuilder, device: str, dtype: torch.dtype) -> LrBeha
     return LrBehavior(remark, "own" if follows else "fixed")
 
 
-def _obeys(objective: Objective, build: ChoiceBuilder, device: str, own: Trace) -> bool:
-    """Whether it keeps the learning rates of its groups, and steps by those that are set."""
-    if not own.keeps_lrs or None in own.lrs[0]:
-        return False
-    lr = _other_lr(own)
-    traces = (_trace(objective, build, device, lr, steps=steps) for steps in (1, STEPS))
-    return not all(map(own.moves_as, traces))
+@dataclass(frozen=True)
+class Tracer:
+    """Takes first steps.
 
+    Attributes:
+        objective: to step on.
+        device: whose generators are seeded.
+    """
 
-def _other_lr(own: Trace) -> float:
-    """A learning rate that no group has."""
-    return 2 * max((lr for lr in own.lrs[0] if lr), default=0.5)
+    objective: Objective
+    device: str
 
+    def trace(
+        self, build: ChoiceBuilder, lr: float | None = None, steps: int = STEPS, seed: int = 0
+    ) -> Trace:
+        """First steps at a learning rate that is set before each; None keeps the optimizer's."""
+        with seeded(self.device, seed):
+            trainer = Trainer(self.objective, build)
+            trace = Trace([], [trainer.lrs.current()])
+            for _ in range(steps):
+                state = trainer.step(self.objective.batch, lr)
+                if state is None:
+                    break
+                trace.weights.append(state.weight.clone())
+                trace.lrs.append(trainer.lrs.current())
+        return trace
 
-def _trace(
-    objective: Objective,
-    build: ChoiceBuilder,
-    device: str,
-    lr: float | None = None,
-    *,
-    steps: int = STEPS,
-) -> Trace:
-    """First steps with a learning rate that is set before each; None keeps the optimizer's own."""
-    with seeded(device, 0):
-        trainer = Trainer(objective, build)
-        trace = Trace([], [trainer.lrs.current()])
-        for _ in range(steps):
-            state = trainer.step(objective.batch, lr)
-            if state is None:
-                break
-            trace.weights.append(state.weight.clone())
-            trace.lrs.append(trainer.lrs.current())
-    return trace
+    def is_other(self, own: Trace, build: ChoiceBuilder, lr: float | None = None) -> bool:
+        """Whether the steps of a builder at a learning rate differ from `own`, or are random."""
+        if not own.moves_as(self.trace(build, lr, steps=1)):
+            return True
+        return not all(own.moves_as(self.trace(build, lr, seed=seed)) for seed in (0, 1))

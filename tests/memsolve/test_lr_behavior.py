@@ -51,6 +51,15 @@ class Fixed(Hidden):
         super().__init__(params, lr=2.0)
 
 
+class Random(Fixed):
+    """Ignores learning rates, and draws its steps."""
+
+    def step(self, closure: Any = None) -> Any:
+        (param,) = self.param_groups[0]["params"]
+        param.grad.mul_(torch.rand_like(param))
+        return super().step()
+
+
 class Chain:
     """Two optimizers of one weight, with a learning rate each; no `torch.optim.Optimizer`."""
 
@@ -95,6 +104,7 @@ class WithoutLr(torch.optim.Optimizer):
         (f"{HERE}.Hidden", "keeps its first lr", "own"),
         (f"{HERE}.Fixed", "ignores lr", "fixed"),
         (f"{HERE}.WithoutLr", "ignores lr", "fixed"),
+        (f"{HERE}.Random", "", None),
         ("torch.optim.SGD:lr=0", "", None),
     ],
 )
