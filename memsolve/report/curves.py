@@ -1,6 +1,7 @@
 """Curves in a panel, each labeled at its end: there is no legend, however many curves there are."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +25,17 @@ LETTER_WIDTH = 0.6 * FONT_SIZE / 72
 
 LABEL_X = 1.03
 """Left edge of the labels, in widths of the panel."""
+
+OUTLIER = 3.0
+"""Interquartile ranges from a quartile to an outlier."""
+
+LEAST_REACH = {"log": 2.0, "symlog": 6.0}
+LEAST_LINEAR_REACH = 10.0
+"""The least distance from a quartile to an outlier: decades on a logarithmic axis, six units of a
+symmetrical one, which has two a decade, and so many times the median on a linear axis."""
+
+MARGIN = 0.05
+"""Between the outermost point of a panel and its edge, as a share of the range."""
 
 
 class LabeledCurve(NamedTuple):
@@ -94,7 +106,8 @@ def label_ends(axes: Axes) -> None:
     figure = axes.get_figure()
     assert figure is not None
     axes.autoscale_view()
-    ends = np.array([(curve.x[-1], curve.y[-1]) for curve in curves])
+    bottom, top = sorted(axes.get_ylim())
+    ends = np.array([(curve.x[-1], np.clip(curve.y[-1], bottom, top)) for curve in curves])
     heights = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
     # The layout is computed when the figure is drawn; the panel is not lower then than it is now.
     gap = LINE_SPACING * figure.dpi / axes.get_window_extent().height
@@ -120,6 +133,69 @@ def label_ends(axes: Axes) -> None:
             transform=marker_transform,
             clip_on=False,
         )
+
+
+def label_panels(panels: Iterable[Axes]) -> dict[str, dict[str, Any]]:
+    """Label every curve of every panel at its end, on axes that no outlier stretches.
+
+    Panels that share a vertical axis get one scale. Where some curve leaves it, as one of a run
+    that diverged, an arrow at the edge marks where.
+
+    Returns:
+        Entries of `add_legend`: that of the arrow, if there is one.
+    """
+    groups: dict[frozenset[Axes], None] = {}
+    for axes in panels:
+        siblings = axes.get_shared_y_axes().get_siblings(axes)
+        groups.setdefault(frozenset(each for each in siblings if isinstance(each, Axes)))
+    clipped = [clip_outliers(group) for group in groups]  # first: labels need final limits
+    for group in groups:
+        for axes in group:
+            label_ends(axes)
+    return {"beyond the panel": {"marker": "^", "ls": "", "ms": 5}} if any(clipped) else {}
+
+
+def clip_outliers(group: Iterable[Axes]) -> bool:
+    """Limit a vertical axis to what is no outlier, and mark the curves that leave it.
+
+    An outlier is farther than three interquartile ranges outside of the quartiles of all points
+    (Tukey 1977, *Exploratory data analysis*: "far out"), and than `LEAST_REACH`, on the scale of
+    the axis.
+
+    Args:
+        group: panels that share the axis.
+
+    Returns:
+        Whether some curve has an outlier.
+    """
+    curves = [(axes, curve) for axes in group for curve in labeled_curves(axes)]
+    if not curves:
+        return False
+    scale = curves[0][0].yaxis.get_transform()
+    heights = [scale.transform(curve.y) for _, curve in curves]
+    low, high = _fences(np.concatenate(heights), curves[0][0].get_yscale())
+    outliers = [(values < low) | (values > high) for values in heights]
+    if not any(each.any() for each in outliers):
+        return False
+    inside = np.concatenate(heights)[~np.concatenate(outliers)]
+    margin = MARGIN * max(np.ptp(inside), 1e-9)
+    limits = np.array([inside.min() - margin, inside.max() + margin])
+    curves[0][0].set_ylim(*scale.inverted().transform(limits))
+    for (axes, curve), values, outside in zip(curves, heights, outliers, strict=True):
+        for marker, beyond in (("^", values > high), ("v", values < low)):
+            if (outside & beyond).any():
+                place = curve.x[np.argmax(outside & beyond)], 0.98 if marker == "^" else 0.02
+                across = axes.get_xaxis_transform()
+                axes.plot(*place, marker, ms=5, color=curve.color, transform=across)
+    return True
+
+
+def _fences(values: Floats, scale: str) -> tuple[float, float]:
+    """Where outliers begin, below and above."""
+    first, median, third = np.quantile(values, [0.25, 0.5, 0.75])
+    least = LEAST_REACH.get(scale, LEAST_LINEAR_REACH * abs(median))
+    reach = max(OUTLIER * (third - first), least)
+    return float(first - reach), float(third + reach)
 
 
 def spread(heights: Floats, gap: float) -> Floats:

@@ -35,7 +35,7 @@ def power_law_figure(
         summary: is drawn.
         quantity: title of the vertical axis.
         bar: value and error bar of a point, or None where it is not identified.
-        bar_meaning: for the legend, as "mean and range over seeds".
+        bar_meaning: for the legend, as "mean and 95% interval over seeds".
     """
     names = shorten_names(optimizers(summary))
     styles = curve_styles(names)

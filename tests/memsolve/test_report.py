@@ -20,7 +20,7 @@ from rich.console import Console
 
 from memsolve.engine import TableCell
 from memsolve.engine.results.estimate import Estimate
-from memsolve.report import terminal_table, write_report
+from memsolve.report import terminal_tables, write_report
 from memsolve.report.alt_text import describe
 from memsolve.report.curves import labeled_curves, spread
 from memsolve.report.drawing import (
@@ -166,7 +166,7 @@ def test_descriptions_of_figures_have_their_numbers() -> None:
         first, last = (np.mean(fit.points[place].recovered) for place in (0, -1))
         ends = f"from {first:.3g} at {DIMS[0]} to {last:,.0f} at {DIMS[-1]}"
         assert f"{fit.optimizer}: {fit.estimate.value:.2f}, {ends}" in text
-    assert "mean and range over seeds" in text
+    assert "mean and 95% interval over seeds" in text
     for name in STUDIES:
         for figure in figures(name, 9, DESKTOP_WIDTH).values():
             assert re.search(r"\d", describe(figure))
@@ -234,7 +234,7 @@ def printed(name: str, width: int, doubts: list[str]) -> str:
     two = [*fits, *(replace(fit, alpha=2.0) for fit in fits)]
     console = Console(width=width, force_terminal=True, no_color=True)
     with console.capture() as capture:
-        console.print(terminal_table(printed_study, replace(summary, fits=two), width))
+        console.print(terminal_tables(printed_study, replace(summary, fits=two), width))
     return re.sub(r"\x1b\[[\d;]*m", "", capture.get())
 
 

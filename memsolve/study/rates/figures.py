@@ -124,12 +124,11 @@ def items(summary: Summary[RatesPoint]) -> Figure:
         for points in zip(*(fit.points for fit in fits), strict=True):
             color = shade[points[0].dim]
             steps = np.array([point.step for point in points])
-            counts = np.array([point.recovered for point in points])
-            mean = counts.mean(1)
-            axes.plot(steps, mean, "o-", ms=3.5, color=color, label=f"d = {points[0].dim}")
-            axes.fill_between(steps, counts.min(1), counts.max(1), color=color, alpha=0.15, lw=0)
+            means, low, high = np.array([point.items.bar for point in points]).T
+            axes.plot(steps, means, "o-", ms=3.5, color=color, label=f"d = {points[0].dim}")
+            axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
             small = np.array([not point.has_enough_items for point in points])
-            axes.plot(steps[small], mean[small], "o", ms=3.5, mfc="white", color=color)
+            axes.plot(steps[small], means[small], "o", ms=3.5, mfc="white", color=color)
             if len(law):
                 growth = (points[0].dim / fits[0].points[0].dim) ** law
                 axes.plot(steps, smallest * growth, "--", lw=1, color=color)
@@ -140,7 +139,7 @@ def items(summary: Summary[RatesPoint]) -> Figure:
         label_ends(axes)
     meanings: dict[str, dict[str, Any]] = {
         "mean over seeds, best trial at each step": {"marker": "o", "ls": "-", "ms": 3.5},
-        "range over seeds": {"lw": 6, "alpha": 0.3},
+        "95% interval over seeds": {"lw": 6, "alpha": 0.3},
         "law, from the counts at the smallest d": {"ls": "--", "lw": 1},
     }
     if not all(point.has_enough_items for fit in summary.fits for point in fit.points):

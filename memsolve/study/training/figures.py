@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Summary
+from memsolve.engine.results.estimate import mean_bands
 from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     MAX_BANDS,
@@ -37,9 +38,9 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
             if not counts.any():
                 absent.append(f"{name} (alpha = {fit.alpha:g}, d = {point.dim})")
                 continue
-            steps, mean = np.arange(1, len(counts) + 1.0), counts.mean(1)
-            band = (counts.min(1), counts.max(1)) if few else None
-            draw_curve(axes, name, look, steps, mean, band)
+            steps = np.arange(1, len(counts) + 1.0)
+            means, low, high = mean_bands(counts)
+            draw_curve(axes, name, look, steps, means, (low, high) if few else None)
             if few:
                 axes.plot(steps, point.best_recovered[: len(steps)], ":", lw=1, color=look.color)
     limits = {point.dim: point.limit for fit in summary.fits for point in fit.points}
@@ -49,7 +50,7 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
     next(iter(panel_of.values())).set_ylim(0.7, 2 * max(limits.values()))
     meanings: dict[str, dict[str, Any]] = {"mean over seeds": {"ls": "-"}}
     if few:
-        meanings["range over seeds"] = {"lw": 6, "alpha": 0.3}
+        meanings["95% interval over seeds"] = {"lw": 6, "alpha": 0.3}
         meanings["best trial after each step"] = {"ls": ":", "lw": 1}
     meanings["d² / (2 ln N), about what any weight can store"] = {"color": "black", "lw": 0.8}
     _label(figure, panel_of, meanings | missing_legend(absent))
@@ -87,9 +88,9 @@ def margins(summary: Summary[DynamicsPoint]) -> Figure:
             )
             axes.axhline(0, color="black", lw=0.8)
             axes.set(xscale="log", yscale="symlog")
-    meanings: dict[str, dict[str, Any]] = {"median, mean over seeds": {"ls": "-"}}
+    meanings: dict[str, dict[str, Any]] = {"median of the items, mean over seeds": {"ls": "-"}}
     if few:
-        meanings["interquartile range"] = {"lw": 6, "alpha": 0.3}
+        meanings["quartiles of the items, mean over seeds"] = {"lw": 6, "alpha": 0.3}
     _label(figure, panel_of, meanings)
     return figure
 
