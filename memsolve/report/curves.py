@@ -1,6 +1,6 @@
 """Curves in a panel, each labeled at its end: there is no legend, however many curves there are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from memsolve.report.drawing import CurveStyle
+from memsolve.report.drawing import GRAY, MUTED, CurveStyle
 
 Floats = NDArray[np.float64]
 
@@ -30,9 +30,9 @@ OUTLIER = 3.0
 """Interquartile ranges from a quartile to an outlier."""
 
 LEAST_REACH = {"log": 2.0, "symlog": 6.0}
-LEAST_LINEAR_REACH = 10.0
-"""The least distance from a quartile to an outlier: decades on a logarithmic axis, six units of a
-symmetrical one, which has two a decade, and so many times the median on a linear axis."""
+LEAST_LINEAR_REACH = 100.0
+"""The least distance from a quartile to an outlier: decades on a logarithmic axis, units on a
+symmetrical one, which has two a decade, and multiples of the median size on a linear axis."""
 
 MARGIN = 0.05
 """Between the outermost point of a panel and its edge, as a share of the range."""
@@ -89,7 +89,17 @@ def draw_curve(
         middle: (T,).
         band: its lower and upper edge, each (T,); None draws no band.
     """
-    axes.plot(x, middle, color=style.color, marker=style.marker, ms=4, markevery=0.3, label=name)
+    zorder = 1.8 if style.color == MUTED else 2
+    axes.plot(
+        x,
+        middle,
+        color=style.color,
+        marker=style.marker,
+        ms=4,
+        markevery=0.3,
+        label=name,
+        zorder=zorder,
+    )
     if band is not None:
         axes.fill_between(x, *band, color=style.color, alpha=0.15, lw=0)
 
@@ -121,6 +131,7 @@ def label_ends(axes: Axes) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=FONT_SIZE,
+            color=GRAY if curve.color == MUTED else "black",
             annotation_clip=False,
             arrowprops=leader | {"color": curve.color},
         )
@@ -144,23 +155,23 @@ def label_panels(panels: Iterable[Axes]) -> dict[str, dict[str, Any]]:
     Returns:
         Entries of `add_legend`: that of the arrow, if there is one.
     """
-    groups: dict[frozenset[Axes], None] = {}
-    for axes in panels:
-        siblings = axes.get_shared_y_axes().get_siblings(axes)
-        groups.setdefault(frozenset(each for each in siblings if isinstance(each, Axes)))
-    clipped = [clip_outliers(group) for group in groups]  # first: labels need final limits
-    for group in groups:
-        for axes in group:
-            label_ends(axes)
+    every = list(panels)
+    groups: dict[frozenset[Axes], list[Axes]] = {}
+    for axes in every:
+        siblings = frozenset(axes.get_shared_y_axes().get_siblings(axes))
+        groups.setdefault(siblings, []).append(axes)
+    clipped = [clip_outliers(group) for group in groups.values()]  # labels need final limits
+    for axes in every:
+        label_ends(axes)
     return {"beyond the panel": {"marker": "^", "ls": "", "ms": 5}} if any(clipped) else {}
 
 
-def clip_outliers(group: Iterable[Axes]) -> bool:
+def clip_outliers(group: Sequence[Axes]) -> bool:
     """Limit a vertical axis to what is no outlier, and mark the curves that leave it.
 
     An outlier is farther than three interquartile ranges outside of the quartiles of all points
     (Tukey 1977, *Exploratory data analysis*: "far out"), and than `LEAST_REACH`, on the scale of
-    the axis.
+    the axis. An axis whose limits were set is left as it is.
 
     Args:
         group: panels that share the axis.
@@ -169,7 +180,7 @@ def clip_outliers(group: Iterable[Axes]) -> bool:
         Whether some curve has an outlier.
     """
     curves = [(axes, curve) for axes in group for curve in labeled_curves(axes)]
-    if not curves:
+    if not curves or not curves[0][0].get_autoscaley_on():
         return False
     scale = curves[0][0].yaxis.get_transform()
     heights = [scale.transform(curve.y) for _, curve in curves]
@@ -192,8 +203,10 @@ def clip_outliers(group: Iterable[Axes]) -> bool:
 
 def _fences(values: Floats, scale: str) -> tuple[float, float]:
     """Where outliers begin, below and above."""
-    first, median, third = np.quantile(values, [0.25, 0.5, 0.75])
-    least = LEAST_REACH.get(scale, LEAST_LINEAR_REACH * abs(median))
+    first, third = np.quantile(values, [0.25, 0.75])
+    sizes = np.abs(values[values != 0])
+    typical = float(np.median(sizes)) if sizes.size else 0.0
+    least = LEAST_REACH.get(scale, LEAST_LINEAR_REACH * typical)
     reach = max(OUTLIER * (third - first), least)
     return float(first - reach), float(third + reach)
 

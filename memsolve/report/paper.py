@@ -22,6 +22,9 @@ METADATA: dict[str, dict[str, Any]] = {
 }
 """By format: the mark of ownership, and no date."""
 
+NONE = "-"
+"""The text of a cell without a value, which is empty in CSV."""
+
 LATEX = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -100,7 +103,7 @@ def csv_table(columns: Columns, caption: str) -> str:
     writer = csv.writer(lines, lineterminator="\r\n")
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
-        writer.writerow(escape_formula(cell.text) for cell in row)
+        writer.writerow(escape_formula("" if cell.text == NONE else cell.text) for cell in row)
     return lines.getvalue()
 
 

@@ -13,6 +13,7 @@ from memsolve.study.leaderboard.comparison import (
     Difference,
     blocks,
     differences,
+    groups,
     holm,
     letters,
     pair_test,
@@ -129,13 +130,15 @@ def test_two_optimizers_share_a_letter_exactly_if_they_are_not_distinguished(
         pair._replace(p=data.draw(st.sampled_from([0.001, 0.5, None])))
         for pair in differences(made)
     ]
-    groups = letters(made, pairs)
-    assert list(groups) == made.order
-    assert all(groups.values())
+    grouped = groups(made, pairs)
+    display = letters(made, grouped)
+    assert list(display) == made.order
+    assert all(display.values())
+    assert {name for group in grouped for name in group} == set(made.names)
     for pair in pairs:
-        shared = set(groups[pair.first]) & set(groups[pair.second])
+        shared = set(display[pair.first]) & set(display[pair.second])
         assert bool(shared) != pair.is_significant
-    assert groups[made.order[0]].startswith("a")
+    assert display[made.order[0]].startswith("a")
 
 
 def test_probabilities_of_ranks() -> None:

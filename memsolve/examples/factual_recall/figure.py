@@ -14,17 +14,17 @@ from memsolve.report.drawing import (
     MAX_BANDS,
     add_legend,
     create_panels,
-    curve_styles,
     escape_mathtext,
     optimizers,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 
 
 def recall_figure(summary: Summary[RecallPoint]) -> Figure:
     """The share of each bucket that is recovered, and the share that the prompts contained."""
     names = shorten_names(optimizers(summary))
-    styles, with_bands = curve_styles(names), len(names) <= MAX_BANDS
+    styles, with_bands = optimizer_styles(summary), len(names) <= MAX_BANDS
     figure, panels = create_panels(
         _titles(summary),
         size=(panel_width([*names.values()], 2), panel_height(len(names), 3.4)),

@@ -165,32 +165,42 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def letters(track: Blocks, compared: Iterable[Difference]) -> dict[str, str]:
-    """Groups as a compact letter display: two optimizers that share a letter are not distinguished.
+def groups(track: Blocks, compared: Iterable[Difference]) -> list[list[str]]:
+    """The largest groups of optimizers no two of which are distinguished.
 
     By insertion and absorption (Piepho 2004, *An algorithm for a letter-based representation of
-    all-pairwise comparisons*). The letters begin with the best optimizer.
+    all-pairwise comparisons*).
 
     Args:
         track: the blocks.
         compared: all pairs.
 
     Returns:
-        By name, the largest score first.
+        Names, the largest score first, in each group and of the groups.
     """
     order = track.order
-    groups = [set(order)]
+    largest = [set(order)]
     for difference in compared:
         if difference.is_significant:
             pair = {difference.first, difference.second}
-            split = [
-                group - {name} if pair <= group else group for group in groups for name in pair
-            ]
-            groups = _largest(split)
-    groups.sort(key=lambda group: sorted(map(order.index, group)))
+            largest = _largest(
+                group - {name} if pair <= group else group for group in largest for name in pair
+            )
+    return sorted(
+        (sorted(group, key=order.index) for group in largest),
+        key=lambda group: [order.index(name) for name in group],
+    )
+
+
+def letters(track: Blocks, grouped: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Groups as a compact letter display: who shares a letter is not distinguished.
+
+    Returns:
+        By name, the largest score first.
+    """
     return {
-        name: "".join(_letter(index) for index, group in enumerate(groups) if name in group)
-        for name in order
+        name: "".join(_letter(index) for index, group in enumerate(grouped) if name in group)
+        for name in track.order
     }
 
 

@@ -34,11 +34,15 @@ class CountStudy(OneStepStudy[C]):
         return f"{self.value(point)} (99% of the top {np.mean(point.top_rank):.0f})"
 
     def figures(self, summary: Summary[C]) -> dict[str, "Figure"]:
-        """Items recovered against `d`; bars are 95% intervals over seeds."""
+        """Items recovered against `d`, and against settings that vary."""
         from memsolve.report.power_law import power_law_figure
+        from memsolve.report.sweep_figure import sweep_figures
 
         def bar(point: C) -> ErrorBar | None:
             return mean(point.recovered).bar
 
         bars = "mean and 95% interval over seeds"
-        return {"capacity-against-d": power_law_figure(summary, self.quantity, bar, bars)}
+        return {
+            "capacity-against-d": power_law_figure(summary, self.quantity, bar, bars),
+            **sweep_figures("capacity", summary, self.quantity, bar),
+        }

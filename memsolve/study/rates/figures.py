@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from memsolve.engine import Fit, Summary
-from memsolve.report.curves import label_ends, panel_height, panel_width
+from memsolve.report.curves import label_ends, label_panels, panel_height, panel_width
 from memsolve.report.drawing import (
     add_legend,
     create_panels,
-    curve_styles,
     dims,
     escape_mathtext,
     missing_legend,
     optimizers,
     shades,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 from memsolve.study.rates.point import RatesPoint
 
@@ -47,7 +47,7 @@ def by_curve(summary: Summary[RatesPoint]) -> Iterator[tuple[str, float, str, Fi
 def exponents(summary: Summary[RatesPoint]) -> Figure:
     """The exponents in `d` with their intervals, and the laws: a panel an alpha and gradient."""
     names = shorten_names(optimizers(summary))
-    styles = curve_styles(names)
+    styles = optimizer_styles(summary)
     titles = {
         (alpha, gradient): f"alpha = {alpha:g}, {gradient} gradient"
         for _, alpha, gradient, _ in sorted(by_curve(summary), key=lambda curve: curve[1])
@@ -135,8 +135,7 @@ def items(summary: Summary[RatesPoint]) -> Figure:
         axes.set(yscale="log")
         axes.minorticks_off()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in panel_of.values():
-        label_ends(axes)
+    beyond = label_panels(panel_of.values())
     meanings: dict[str, dict[str, Any]] = {
         "mean over seeds, best trial at each step": {"marker": "o", "ls": "-", "ms": 3.5},
         "95% interval over seeds": {"lw": 6, "alpha": 0.3},
@@ -144,5 +143,5 @@ def items(summary: Summary[RatesPoint]) -> Figure:
     }
     if not all(point.has_enough_items for fit in summary.fits for point in fit.points):
         meanings["N too small"] = {"marker": "o", "ls": "", "ms": 3.5, "mfc": "white"}
-    add_legend(figure, meanings)
+    add_legend(figure, meanings | beyond)
     return figure

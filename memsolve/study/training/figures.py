@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import mean_bands
-from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
+from memsolve.report.curves import draw_curve, label_panels, panel_height, panel_width
 from memsolve.report.drawing import (
     MAX_BANDS,
     CurveStyle,
     add_legend,
     create_panels,
-    curve_styles,
     escape_mathtext,
     missing_legend,
     optimizers,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 from memsolve.study.training.point import DynamicsPoint
 
@@ -113,7 +113,7 @@ def _fits_with_looks(
 ) -> list[tuple[Fit[DynamicsPoint], str, CurveStyle]]:
     """Every fit with the short name and the look of its optimizer."""
     names = shorten_names(optimizers(summary))
-    look = curve_styles(names)
+    look = optimizer_styles(summary)
     return [
         (fit, escape_mathtext(names[fit.optimizer]), look[fit.optimizer]) for fit in summary.fits
     ]
@@ -121,6 +121,4 @@ def _fits_with_looks(
 
 def _label(figure: Figure, panel_of: Panels, meanings: dict[str, dict[str, Any]]) -> None:
     """Name the curves at their ends, and add the key."""
-    for axes in panel_of.values():
-        label_ends(axes)
-    add_legend(figure, meanings)
+    add_legend(figure, meanings | label_panels(panel_of.values()))

@@ -1,0 +1,147 @@
+"""A quantity against a setting of the optimizers that a study varies."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memsolve.engine import Summary
+from memsolve.engine.results.estimate import ErrorBar
+from memsolve.engine.results.summary import P
+from memsolve.optimizers.choices import OptimizerError
+from memsolve.optimizers.registry import parse
+from memsolve.report.curves import label_panels, panel_height, panel_width
+from memsolve.report.drawing import (
+    CurveStyle,
+    add_legend,
+    alpha_titles,
+    create_panels,
+    curve_styles,
+    dims,
+    escape_mathtext,
+    optimizers,
+)
+from memsolve.report.names import shorten_names
+
+LEAST_VALUES = 3
+"""Values of a setting that make a curve."""
+
+DECADE = 10
+"""From this ratio of the largest to the smallest value on the axis is logarithmic."""
+
+Curves = dict[str, dict[float, str]]
+"""By name of a curve, the optimizer at each value of the setting."""
+
+
+class SweptSetting(NamedTuple):
+    """A numeric setting that optimizers differ in.
+
+    Attributes:
+        key: its name, as `lr`.
+        curves: optimizers that differ in it alone.
+    """
+
+    key: str
+    curves: Curves
+
+
+def swept_settings(names: list[str]) -> list[SweptSetting]:
+    """Settings that take at least three numeric values while all others are the same."""
+    curves: dict[str, dict[str, dict[float, str]]] = {}
+    for name in names:
+        with suppress(OptimizerError):
+            path, settings = parse(name)
+            for key, value in settings.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    others = [f"{other}={settings[other]}" for other in settings if other != key]
+                    curve = ":".join([path, *others])
+                    curves.setdefault(key, {}).setdefault(curve, {})[float(value)] = name
+    long = {
+        key: {curve: by_value for curve, by_value in each.items() if len(by_value) >= LEAST_VALUES}
+        for key, each in curves.items()
+    }
+    return [SweptSetting(key, each) for key, each in long.items() if each]
+
+
+def sweep_figures(
+    study: str, summary: Summary[P], quantity: str, bar: Callable[[P], ErrorBar | None]
+) -> dict[str, Figure]:
+    """A figure for each swept setting, by file name; none without one.
+
+    Args:
+        study: its name, the beginning of file names.
+        summary: is drawn.
+        quantity: title of the vertical axis.
+        bar: the mean and 95% interval of a point, or None where it is not identified.
+    """
+    return {
+        f"{study}-against-{setting.key}": _sweep_figure(setting, summary, quantity, bar)
+        for setting in swept_settings(optimizers(summary))
+    }
+
+
+def _sweep_figure(
+    setting: SweptSetting,
+    summary: Summary[P],
+    quantity: str,
+    bar: Callable[[P], ErrorBar | None],
+) -> Figure:
+    """A panel for each alpha and `d`, a curve for optimizers that differ in the setting alone."""
+    names = shorten_names(setting.curves)
+    styles = curve_styles(names)
+    titles = {
+        (alpha, dim): f"{title}, d = {dim}"
+        for alpha, title in alpha_titles(summary).items()
+        for dim in dims(summary)
+    }
+    figure, panels = create_panels(
+        titles,
+        size=(panel_width([*names.values()], 2.2), panel_height(len(names), 3)),
+        axes=(setting.key, quantity),
+    )
+    bars = {
+        (fit.alpha, point.dim, fit.optimizer): each
+        for fit in summary.fits
+        for point in fit.points
+        if (each := bar(point)) is not None
+    }
+    for (alpha, dim), axes in panels.items():
+        for name, by_value in setting.curves.items():
+            points = {
+                value: bars[alpha, dim, optimizer]
+                for value, optimizer in sorted(by_value.items())
+                if (alpha, dim, optimizer) in bars
+            }
+            if points:
+                _draw(axes, escape_mathtext(names[name]), styles[name], points)
+        _set_scale(axes, [value for each in setting.curves.values() for value in each])
+    meanings: dict[str, dict[str, Any]] = {
+        "mean and 95% interval over seeds": {"marker": "o", "ls": "-"}
+    }
+    add_legend(figure, meanings | label_panels(panels.values()))
+    return figure
+
+
+def _draw(axes: Axes, name: str, style: CurveStyle, points: Mapping[float, ErrorBar]) -> None:
+    values, lows, highs = np.array([*points.values()]).T
+    errors = np.clip([values - lows, highs - values], 0, None)
+    axes.errorbar(
+        [*points],
+        values,
+        errors,
+        marker=style.marker,
+        ms=4,
+        capsize=2,
+        color=style.color,
+        label=name,
+    )
+
+
+def _set_scale(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis for positive values of more than a decade; counts from 0."""
+    if min(values) > 0 and max(values) >= DECADE * min(values):
+        axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
