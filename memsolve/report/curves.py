@@ -12,6 +12,7 @@ from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from memsolve.engine.results.estimate import COUNT, Scale, mean_bands
 from memsolve.report.drawing import GRAY, MUTED, CurveStyle
 
 Floats = NDArray[np.float64]
@@ -33,6 +34,9 @@ LEAST_REACH = {"log": 2.0, "symlog": 6.0}
 LEAST_LINEAR_REACH = 100.0
 """The least distance from a quartile to an outlier: decades on a logarithmic axis, units on a
 symmetrical one, which has two a decade, and multiples of the median size on a linear axis."""
+
+LEAST_BAND_SEEDS = 3
+"""The interval of fewer seeds is so wide that its band would hide the curves."""
 
 MARGIN = 0.05
 """Between the outermost point of a panel and its edge, as a share of the range."""
@@ -102,6 +106,39 @@ def draw_curve(
     )
     if band is not None:
         axes.fill_between(x, *band, color=style.color, alpha=0.15, lw=0)
+
+
+def draw_mean(
+    axes: Axes,
+    name: str,
+    style: CurveStyle,
+    x: Floats,
+    samples: Floats,
+    *,
+    scale: Scale = COUNT,
+    with_band: bool = True,
+) -> None:
+    """Draw the mean over seeds, and its 95% interval as a band.
+
+    Args:
+        axes: the panel.
+        name: the label.
+        style: color and marker.
+        x: (T,).
+        samples: (T, S) by seed.
+        scale: of the interval.
+        with_band: whether there is room for a band; fewer than `LEAST_BAND_SEEDS` have none.
+    """
+    means, low, high = mean_bands(samples, scale)
+    with_band = with_band and samples.shape[1] >= LEAST_BAND_SEEDS
+    draw_curve(axes, name, style, x, means, (low, high) if with_band else None)
+
+
+def band_legend(seeds: int) -> dict[str, dict[str, Any]]:
+    """The entry of `add_legend` for the band of `draw_mean`, or why there is none."""
+    if seeds >= LEAST_BAND_SEEDS:
+        return {"95% interval over seeds": {"lw": 6, "alpha": 0.3}}
+    return {f"no intervals: seeds {seeds}": {"ls": ""}}
 
 
 def label_ends(axes: Axes) -> None:

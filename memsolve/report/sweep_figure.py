@@ -117,7 +117,9 @@ def _sweep_figure(
             }
             if points:
                 _draw(axes, escape_mathtext(names[name]), styles[name], points)
-        _set_scale(axes, [value for each in setting.curves.values() for value in each])
+    values = [value for by_value in setting.curves.values() for value in by_value]
+    for axes in panels.values():  # after all curves: the panels share their limits
+        _set_scale(axes, values)
     meanings: dict[str, dict[str, Any]] = {
         "mean and 95% interval over seeds": {"marker": "o", "ls": "-"}
     }

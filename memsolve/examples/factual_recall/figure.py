@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
-from memsolve.engine.results.estimate import SHARE, mean_bands
+from memsolve.engine.results.estimate import SHARE
 from memsolve.examples.factual_recall.facts import BUCKETS
 from memsolve.examples.factual_recall.point import RecallPoint
-from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
+from memsolve.report.curves import band_legend, draw_mean, label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     MAX_BANDS,
     add_legend,
@@ -38,9 +38,8 @@ def recall_figure(summary: Summary[RecallPoint]) -> Figure:
             expected = np.array(point.expected_distinct) / point.bucket_sizes
             for bucket in range(len(BUCKETS)):
                 axes = panels[fit.alpha, fit.batch_size, point.dim, bucket]
-                means, low, high = mean_bands(shares[:, :, bucket], SHARE)
-                band = (low, high) if with_bands else None
-                draw_curve(axes, name, style, marks, means, band)
+                seeds = shares[:, :, bucket]
+                draw_mean(axes, name, style, marks, seeds, scale=SHARE, with_band=with_bands)
                 axes.plot(marks, expected[:, bucket], color="black", ls="--", lw=0.8)
                 axes.set(xscale="log", ylim=(0, 1.02))
     for axes in panels.values():
@@ -50,7 +49,7 @@ def recall_figure(summary: Summary[RecallPoint]) -> Figure:
         "in the prompts so far, expected": {"ls": "--", "lw": 0.8, "color": "black"},
     }
     if with_bands:
-        entries["95% interval over seeds"] = {"lw": 6, "alpha": 0.3}
+        entries |= band_legend(len(summary.fits[0].points[0].totals))
     add_legend(figure, entries)
     return figure
 

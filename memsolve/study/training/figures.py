@@ -7,8 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Summary
-from memsolve.engine.results.estimate import mean_bands
-from memsolve.report.curves import draw_curve, label_panels, panel_height, panel_width
+from memsolve.report.curves import (
+    band_legend,
+    draw_curve,
+    draw_mean,
+    label_panels,
+    panel_height,
+    panel_width,
+)
 from memsolve.report.drawing import (
     MAX_BANDS,
     CurveStyle,
@@ -39,8 +45,7 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
                 absent.append(f"{name} (alpha = {fit.alpha:g}, d = {point.dim})")
                 continue
             steps = np.arange(1, len(counts) + 1.0)
-            means, low, high = mean_bands(counts)
-            draw_curve(axes, name, look, steps, means, (low, high) if few else None)
+            draw_mean(axes, name, look, steps, counts, with_band=few)
             if few:
                 axes.plot(steps, point.best_recovered[: len(steps)], ":", lw=1, color=look.color)
     limits = {point.dim: point.limit for fit in summary.fits for point in fit.points}
@@ -50,7 +55,7 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
     next(iter(panel_of.values())).set_ylim(0.7, 2 * max(limits.values()))
     meanings: dict[str, dict[str, Any]] = {"mean over seeds": {"ls": "-"}}
     if few:
-        meanings["95% interval over seeds"] = {"lw": 6, "alpha": 0.3}
+        meanings |= band_legend(len(summary.fits[0].points[0].plateau))
         meanings["best trial after each step"] = {"ls": ":", "lw": 1}
     meanings["d² / (2 ln N), about what any weight can store"] = {"color": "black", "lw": 0.8}
     _label(figure, panel_of, meanings | missing_legend(absent))
