@@ -157,7 +157,10 @@ def _grid_parameters(grid: Grid) -> Parameters:
         (
             name,
             option.format(getattr(grid, name)),
-            Annotated[str | None, typer.Option(option.flag, help=option.help)],
+            Annotated[
+                bool if option.kind is bool else str | None,
+                typer.Option(option.flag, help=option.help),
+            ],
         )
         for name, option in options(grid)
     ]
@@ -176,7 +179,7 @@ def _run(
 
 def _run_added(
     study: AnyStudy,
-    texts: Mapping[str, str | None],
+    texts: Mapping[str, str | bool | None],
     optimizers: Sequence[str],
     out: Path | None,
     finished: Path | None,
