@@ -22,7 +22,6 @@ from memsolve.report.drawing import (
     curve_styles,
     dims,
     escape_mathtext,
-    optimizers,
 )
 from memsolve.report.names import shorten_names
 
@@ -31,6 +30,9 @@ LEAST_VALUES = 3
 
 DECADE = 10
 """From this ratio of the largest to the smallest value on the axis is logarithmic."""
+
+Panels = Mapping[str, Mapping[str, ErrorBar]]
+"""By title of a panel and optimizer, a mean with its 95% interval."""
 
 Curves = dict[str, dict[float, str]]
 """By name of a curve, the optimizer at each value of the setting."""
@@ -66,54 +68,54 @@ def swept_settings(names: list[str]) -> list[SweptSetting]:
     return [SweptSetting(key, each) for key, each in long.items() if each]
 
 
-def sweep_figures(
-    study: str, summary: Summary[P], quantity: str, bar: Callable[[P], ErrorBar | None]
-) -> dict[str, Figure]:
+def sweep_figures(study: str, quantity: str, panels: Panels) -> dict[str, Figure]:
     """A figure for each swept setting, by file name; none without one.
 
     Args:
         study: its name, the beginning of file names.
-        summary: is drawn.
         quantity: title of the vertical axis.
-        bar: the mean and 95% interval of a point, or None where it is not identified.
+        panels: the estimates to be drawn.
     """
+    names = dict.fromkeys(name for bars in panels.values() for name in bars)
     return {
-        f"{study}-against-{setting.key}": _sweep_figure(setting, summary, quantity, bar)
-        for setting in swept_settings(optimizers(summary))
+        f"{study}-against-{setting.key}": _sweep_figure(setting, quantity, panels)
+        for setting in swept_settings(list(names))
     }
 
 
-def _sweep_figure(
-    setting: SweptSetting,
-    summary: Summary[P],
-    quantity: str,
-    bar: Callable[[P], ErrorBar | None],
-) -> Figure:
-    """A panel for each alpha and `d`, a curve for optimizers that differ in the setting alone."""
+def point_bars(summary: Summary[P], bar: Callable[[P], ErrorBar | None]) -> Panels:
+    """A panel for each alpha and `d`.
+
+    Args:
+        summary: of a study.
+        bar: mean and 95% interval of a point, or None where it is not identified.
+    """
+    panels: dict[str, dict[str, ErrorBar]] = {}
+    for alpha, title in alpha_titles(summary).items():
+        for dim in dims(summary):
+            bars = panels[f"{title}, d = {dim}"] = {}
+            for fit in summary.fits:
+                for point in fit.points:
+                    if (fit.alpha, point.dim) == (alpha, dim) and (each := bar(point)) is not None:
+                        bars[fit.optimizer] = each
+    return panels
+
+
+def _sweep_figure(setting: SweptSetting, quantity: str, bars: Panels) -> Figure:
+    """In each panel a curve for optimizers that differ in the setting alone."""
     names = shorten_names(setting.curves)
     styles = curve_styles(names)
-    titles = {
-        (alpha, dim): f"{title}, d = {dim}"
-        for alpha, title in alpha_titles(summary).items()
-        for dim in dims(summary)
-    }
     figure, panels = create_panels(
-        titles,
+        {title: title for title in bars},
         size=(panel_width([*names.values()], 2.2), panel_height(len(names), 3)),
         axes=(setting.key, quantity),
     )
-    bars = {
-        (fit.alpha, point.dim, fit.optimizer): each
-        for fit in summary.fits
-        for point in fit.points
-        if (each := bar(point)) is not None
-    }
-    for (alpha, dim), axes in panels.items():
+    for title, axes in panels.items():
         for name, by_value in setting.curves.items():
             points = {
-                value: bars[alpha, dim, optimizer]
+                value: bars[title][optimizer]
                 for value, optimizer in sorted(by_value.items())
-                if (alpha, dim, optimizer) in bars
+                if optimizer in bars[title]
             }
             if points:
                 _draw(axes, escape_mathtext(names[name]), styles[name], points)

@@ -48,8 +48,9 @@ def terminal_tables(study: AnyStudy, summary: Summary[Any], width: int) -> list[
 
     Doubts that all rows share are shown once, below the table. What follows is done in this order,
     as far as the width requires it: names are shortened, and columns with one value in all rows
-    move below the table; each `d` has a line of its own; the last columns before the points move to
-    a second table; its last columns are left to the report, and named.
+    move below the table; each `d` has a line of its own; points wider than half of the terminal are
+    left to the report; the last columns before the points move to a second table; its last columns
+    are left to the report. What is left to the report is named.
     """
     summary, caveats = _without_shared_doubts(study, escape_all(summary))
     caption = [*([study.legend] if study.legend else []), *caveats]
@@ -124,7 +125,10 @@ def _without_constant_columns(columns: Columns) -> tuple[dict[str, list[str]], l
 
 
 def _fold(columns: Columns, width: int) -> tuple[Columns, Columns, list[str]]:
-    """The columns that fit beside the points, those of a second table, and titles of the rest."""
+    """The columns that fit, points included, those of a second table, and titles of the rest."""
+    *_, points = columns
+    if wide := [points] * (2 * _longest_line((points, columns[points])) > width):
+        columns = {head: texts for head, texts in columns.items() if head != points}
     overflowing = _overflowing(columns, width)
     first = {head: texts for head, texts in columns.items() if head not in overflowing}
     keys = {head: columns[head] for head in KEYS if head in first}
@@ -132,18 +136,19 @@ def _fold(columns: Columns, width: int) -> tuple[Columns, Columns, list[str]]:
     second = dict(rest)
     while len(second) > len(keys) and _least_width(second) > width:
         second.popitem()
-    left_out = [head for head in overflowing if head not in second]
+    left_out = [*(head for head in overflowing if head not in second), *wide]
     return first, second if len(second) > len(keys) else {}, left_out
 
 
 def _overflowing(columns: Columns, width: int) -> list[str]:
-    """The last columns between names and points whose longest words do not fit."""
+    """The last columns between names and points, if there are any, that do not fit."""
     kept = dict(columns)
     left_out: list[str] = []
-    while len(kept) > 2 and _least_width(kept) > width:
-        *_, last, _ = kept
-        del kept[last]
-        left_out.insert(0, last)
+    while (
+        middle := [head for head in kept if head not in KEYS and not head.startswith(POINTS)]
+    ) and (_least_width(kept) > width):
+        del kept[middle[-1]]
+        left_out.insert(0, middle[-1])
     return left_out
 
 

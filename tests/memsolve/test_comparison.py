@@ -16,7 +16,7 @@ from memsolve.study.leaderboard.comparison import (
     groups,
     holm,
     letters,
-    pair_test,
+    pair_tests,
     rank_probabilities,
 )
 from memsolve.study.leaderboard.sentences import sentences
@@ -54,7 +54,7 @@ def test_shares_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 def test_at_one_dimension_the_test_is_that_of_paired_samples() -> None:
     made = track(0.5, 0.45, dims=[32])
     expected = stats.ttest_rel(made.column("o0")[0], made.column("o1")[0])
-    assert pair_test(made, "o0", "o1").p == pytest.approx(expected.pvalue)
+    assert pair_tests(made, [("o0", "o1")])[0].p == pytest.approx(expected.pvalue)
     (difference,) = differences(made)
     own, other = made.column("o0")[0], made.column("o1")[0]
     by_jackknife = mean(own - other)
@@ -66,7 +66,7 @@ def test_a_difference_between_dimensions_is_no_noise() -> None:
     """Between d = 32 and 64 the difference grows tenfold; only its variation over seeds counts."""
     scores = np.zeros((2, 5, 2))
     scores[:, :, 0] = np.array([[0.01], [0.10]]) + 1e-3 * np.arange(5)
-    test = pair_test(Blocks(["a", "b"], np.array([0.5, 0.5]), scores), "a", "b")
+    (test,) = pair_tests(Blocks(["a", "b"], np.array([0.5, 0.5]), scores), [("a", "b")])
     assert test.value == pytest.approx(0.057)
     assert test.error == pytest.approx(1e-3 * np.sqrt(2.5 / 10))
     assert test.freedom == pytest.approx(8)

@@ -123,32 +123,44 @@ def differences(track: Blocks, pairs: Iterable[tuple[str, str]] | None = None) -
         pairs: to be compared; by default all, the better optimizer first. The correction is for
             their number.
     """
-    chosen = list(combinations(track.order, 2) if pairs is None else pairs)
-    tests = [pair_test(track, first, second) for first, second in chosen]
-    corrected = holm([test.p for test in tests])
-    reach = SIGNIFICANCE / 2 / max(1, len(chosen))
+    compared = list(combinations(track.order, 2) if pairs is None else pairs)
+    tests = pair_tests(track, compared)
+    reach = SIGNIFICANCE / 2 / max(1, len(compared))
     return [
         Difference(first, second, _estimate(test, reach), p)
-        for (first, second), test, p in zip(chosen, tests, corrected, strict=True)
+        for (first, second), test, p in zip(
+            compared, tests, holm([test.p for test in tests]), strict=True
+        )
     ]
 
 
-def pair_test(track: Blocks, first: str, second: str) -> PairTest:
-    """Student's paired test of one pair, stratified by `d`."""
+def pair_tests(track: Blocks, pairs: Sequence[tuple[str, str]]) -> list[PairTest]:
+    """Student's paired test of each pair, stratified by `d`."""
     from scipy import special  # late: a worker estimates nothing
 
-    paired = track.column(first) - track.column(second)
+    if not pairs:
+        return []
+    first, second = (
+        [track.names.index(name) for name in names] for names in zip(*pairs, strict=True)
+    )
+    paired = track.scores[:, :, first] - track.scores[:, :, second]
     seeds = paired.shape[1]
-    value = float(track.weights @ paired.mean(1))
+    values = track.weights @ paired.mean(1)
     if seeds < 2:
-        return PairTest(value, np.nan, 0, None)
-    variances = np.square(track.weights) * paired.var(1, ddof=1) / seeds
-    error = float(np.sqrt(variances.sum()))
-    if error <= ROUNDING:
-        return PairTest(value, 0.0, 0, 1.0 if abs(value) <= ROUNDING else None)
-    freedom = float(variances.sum() ** 2 / (np.square(variances).sum() / (seeds - 1)))
-    p = 2 * float(special.stdtr(freedom, -abs(value) / error))
-    return PairTest(value, error, freedom, p)
+        return [PairTest(float(value), np.nan, 0, None) for value in values]
+    variances = np.square(track.weights)[:, None] * paired.var(1, ddof=1) / seeds
+    errors = np.sqrt(variances.sum(0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedoms = variances.sum(0) ** 2 / (np.square(variances).sum(0) / (seeds - 1))
+        p_values = 2 * special.stdtr(freedoms, -abs(values) / errors)
+    return [
+        PairTest(value, error, freedom, p)
+        if error > ROUNDING
+        else PairTest(value, 0.0, 0, 1.0 if abs(value) <= ROUNDING else None)
+        for value, error, freedom, p in np.column_stack(
+            [values, errors, freedoms, p_values]
+        ).tolist()
+    ]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

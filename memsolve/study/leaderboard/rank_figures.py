@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memsolve.engine.results.estimate import Estimate
 from memsolve.report.curves import LETTER_WIDTH
 from memsolve.report.drawing import COLORS, GRAY, add_legend, create_panels, escape_mathtext
 from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.comparison import (
     Blocks,
-    Difference,
     differences,
     groups,
     letters,
@@ -73,24 +73,38 @@ def rank_figure(tracks: Tracks, own: Collection[str] = ()) -> Figure:
     return figure
 
 
-def group_figure(tracks: Tracks, own: Collection[str] = ()) -> Figure:
-    """Scores, and a bar over the optimizers of each group that cannot be distinguished."""
+def group_figure(
+    tracks: Tracks,
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    own: Collection[str] = (),
+) -> Figure:
+    """Scores, and a bar over the optimizers of each group that cannot be distinguished.
+
+    Args:
+        tracks: to be drawn.
+        estimates: the scores with their intervals, by track and optimizer.
+        own: optimizers whose names are in color.
+    """
     figure, panels = _panels(tracks, "score, share of d² / (2 ln N)", own)
     texts = []
     for words, track in tracks.items():
         axes, order = panels[words], track.order
         grouped = groups(track, differences(track))
         display = letters(track, grouped)
-        means = dict(zip(track.names, track.means, strict=True))
         for row, name in enumerate(order):
-            axes.plot(means[name], row, "o", ms=5, color="black")
+            _draw_estimate(axes, row, estimates[words][name], "black")
         axes.set_xlim(left=0)
         _draw_groups(axes, order, grouped)
-        texts.append(f"{words}: {'; '.join(f'{name} {display[name]}' for name in order)}")
+        scores = (f"{name} {estimates[words][name]} {display[name]}" for name in order)
+        texts.append(f"{words}: {'; '.join(scores)}")
     add_legend(
         figure,
         {
-            "score, mean over problems and seeds": {"marker": "o", "ls": "", "color": "black"},
+            "score, mean over problems, with its 95% interval over seeds": {
+                "marker": "o",
+                "ls": "-",
+                "color": "black",
+            },
             "optimizers that cannot be distinguished (p at least 0.05, Holm)": {
                 "marker": "s",
                 "ls": ":",
@@ -119,7 +133,8 @@ def difference_figure(tracks: Tracks, baseline: str, own: Collection[str] = ()) 
         compared = {each.first: each for each in differences(track, pairs)}
         for row, name in enumerate(track.order):
             if name in compared:
-                _draw_difference(panels[words], row, compared[name])
+                fill = "black" if compared[name].is_significant else "white"
+                _draw_estimate(panels[words], row, compared[name].estimate, fill)
         panels[words].axvline(0, color="black", lw=0.8)
         described = (f"{name} {compared[name].estimate}" for name in compared)
         texts.append(f"{words}: {'; '.join(described)}")
@@ -187,10 +202,8 @@ def _draw_groups(axes: Axes, order: list[str], grouped: Sequence[Sequence[str]])
         axes.plot([x] * len(rows), rows, "s", ms=3.5, **style)
 
 
-def _draw_difference(axes: Axes, row: int, difference: Difference) -> None:
-    if (bar := difference.estimate.bar) is None:
-        return
-    value, low, high = bar
-    filled = "black" if difference.is_significant else "white"
-    axes.plot([low, high], [row, row], color="black", lw=1)
-    axes.plot(value, row, "o", ms=5, color="black", mfc=filled)
+def _draw_estimate(axes: Axes, row: int, estimate: Estimate, fill: str) -> None:
+    if (bar := estimate.bar) is not None:
+        value, low, high = bar
+        axes.plot([low, high], [row, row], color="black", lw=1)
+        axes.plot(value, row, "o", ms=5, color="black", mfc=fill)

@@ -36,7 +36,7 @@ class CountStudy(OneStepStudy[C]):
     def figures(self, summary: Summary[C]) -> dict[str, "Figure"]:
         """Items recovered against `d`, and against settings that vary."""
         from memsolve.report.power_law import power_law_figure
-        from memsolve.report.sweep_figure import sweep_figures
+        from memsolve.report.sweep_figure import point_bars, sweep_figures
 
         def bar(point: C) -> ErrorBar | None:
             return mean(point.recovered).bar
@@ -44,5 +44,5 @@ class CountStudy(OneStepStudy[C]):
         bars = "mean and 95% interval over seeds"
         return {
             "capacity-against-d": power_law_figure(summary, self.quantity, bar, bars),
-            **sweep_figures("capacity", summary, self.quantity, bar),
+            **sweep_figures("capacity", self.quantity, point_bars(summary, bar)),
         }

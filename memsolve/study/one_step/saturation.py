@@ -87,7 +87,7 @@ class SaturationStudy(OneStepStudy[SaturationPoint]):
     def figures(self, summary: Summary[SaturationPoint]) -> dict[str, "Figure"]:
         """Recovered items against the batch size, and the saturation batch size against `d`."""
         from memsolve.report.power_law import power_law_figure
-        from memsolve.report.sweep_figure import sweep_figures
+        from memsolve.report.sweep_figure import point_bars, sweep_figures
         from memsolve.study.one_step.figures import saturation_curves
 
         return {
@@ -98,7 +98,9 @@ class SaturationStudy(OneStepStudy[SaturationPoint]):
                 lambda point: point.estimate.bar,
                 "estimate and 95% interval over seeds",
             ),
-            **sweep_figures(self.name, summary, self.quantity, lambda point: point.estimate.bar),
+            **sweep_figures(
+                self.name, self.quantity, point_bars(summary, lambda point: point.estimate.bar)
+            ),
         }
 
 

@@ -148,7 +148,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
 
     def figures(self, summary: Summary[DynamicsPoint]) -> dict[str, "Figure"]:
         """Recovered items and loss against steps, margins, and the tuning curves."""
-        from memsolve.report.sweep_figure import sweep_figures
+        from memsolve.report.sweep_figure import point_bars, sweep_figures
         from memsolve.study.training import figures
         from memsolve.study.training.tuning_figures import tuning_figures
 
@@ -157,7 +157,9 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
             "dynamics-loss": figures.loss(summary),
             "dynamics-margins": figures.margins(summary),
             **sweep_figures(
-                self.name, summary, "recovered items", lambda point: mean(point.plateau).bar
+                self.name,
+                "recovered items",
+                point_bars(summary, lambda point: mean(point.plateau).bar),
             ),
         } | tuning_figures(summary)
 
