@@ -1,7 +1,7 @@
 """Colors of optimizers: of all in a small figure, of the most relevant ones in a large one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from memsolve.engine import Summary
 from memsolve.engine.results.summary import P
@@ -19,16 +19,23 @@ SHIPPED = "torch", "memsolve"
 """Packages whose optimizers are not the user's own."""
 
 
-def optimizer_styles(summary: Summary[P]) -> dict[str, CurveStyle]:
+def optimizer_styles(
+    summary: Summary[P], own: Sequence[str] | None = None
+) -> dict[str, CurveStyle]:
     """A style for every optimizer of a study, by its position.
 
     Up to eight have a color each. Of more, the user's own and the references have one, as many as
     there are colors, and the others are gray.
+
+    Args:
+        summary: of the study.
+        own: the user's optimizers (default: those of `is_own`).
     """
     names = optimizers(summary)
     if len(names) <= MAX_COLORS:
         return curve_styles(names)
-    own = [name for name in names if is_own(name, summary.environment)]
+    if own is None:
+        own = [name for name in names if is_own(name, summary.environment)]
     references = [name for name in REFERENCES if name in names and name not in own]
     emphasized = [*own[: MAX_COLORS - len(references)], *references]
     colors = dict(zip(emphasized, COLORS, strict=False))
@@ -38,7 +45,7 @@ def optimizer_styles(summary: Summary[P]) -> dict[str, CurveStyle]:
     }
 
 
-def is_own(name: str, environment: Environment | Mapping[str, object]) -> bool:
+def is_own(name: str, environment: Environment) -> bool:
     """Whether an optimizer is the user's: neither built in nor of torch or an installed package.
 
     Args:

@@ -53,7 +53,7 @@ def against_steps(summary: Summary[LeaderboardPoint]) -> Figure:
     If no problem has several steps, all are drawn.
     """
     names = shorten_names(optimizers(summary))
-    styles = optimizer_styles(summary)
+    styles = optimizer_styles(summary, own_optimizers(summary.fits))
     titles = _titles(summary)
     figure, panels = create_panels(
         titles,
@@ -79,12 +79,14 @@ def against_steps(summary: Summary[LeaderboardPoint]) -> Figure:
 
 def _titles(summary: Summary[LeaderboardPoint]) -> dict[Problem, str]:
     """The problems of several steps, or all, with their titles."""
-    titles = {
-        problem: f"{problem.track}, {problem}"
+    problems = {
+        problem
         for fit in summary.fits
         for point in fit.points
         for problem in point.problems(fit.alpha)
     }
+    ordered = sorted(problems, key=lambda problem: (problem.dim, problem.track, str(problem)))
+    titles = {problem: f"{problem.track}, {problem}" for problem in ordered}
     of_several_steps = {problem: titles[problem] for problem in titles if problem.steps > 1}
     return of_several_steps or titles
 
