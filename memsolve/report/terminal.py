@@ -56,7 +56,7 @@ def terminal_tables(study: AnyStudy, summary: Summary[Any], width: int) -> list[
     caption = [*([study.legend] if study.legend else []), *caveats]
     columns, points = _fit_columns(study, summary), _points(study, summary)
     title = f"{POINTS}{', '.join(map(str, dims(summary)))}"
-    table = columns | {title: [", ".join(texts) for texts in points]}
+    table: Columns = columns | {title: [", ".join(texts) for texts in points]}
     folded: Columns = {}
     if _table_width(table, _longest_line) > width:
         columns, constant = _without_constant_columns(_with_short_names(columns))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from memsolve.engine.results.estimate import COUNT, SHARE, mean, mean_bands
+from memsolve.environment import Environment
 from memsolve.report.curves import band_legend, draw_mean, label_panels
 from memsolve.report.drawing import COLORS, DESKTOP_WIDTH, MUTED, CurveStyle, figure_style
 from memsolve.report.emphasis import is_own, optimizer_styles
@@ -35,7 +36,7 @@ def test_up_to_eight_optimizers_have_a_color_each() -> None:
 
 def test_of_many_optimizers_the_users_own_and_references_are_in_color() -> None:
     _, summary = study("capacity", 12)
-    packages = dict.fromkeys(["heavyball", "pytorch-optimizer", "schedulefree"], "1.0")
+    packages: Environment = dict.fromkeys(["heavyball", "pytorch-optimizer", "schedulefree"], 1)
     fits = [
         replace(fit, optimizer={0: "my_module.Mine"}.get(i, fit.optimizer))
         for i, fit in enumerate(summary.fits)

@@ -47,8 +47,7 @@ class Blocks(NamedTuple):
     @property
     def memories(self) -> int:
         """How many blocks there are."""
-        dims, seeds, _ = self.scores.shape
-        return dims * seeds
+        return int(np.prod(self.scores.shape[:2]))
 
     @property
     def order(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Figures of a comparison: ranks, groups, and differences to a baseline, a panel for each track."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -197,7 +198,11 @@ def _draw_groups(axes: Axes, order: list[str], grouped: Sequence[Sequence[str]])
     bars = [[order.index(name) for name in group] for group in grouped if len(group) > 1]
     for index, rows in enumerate(bars):
         x = 1.02 + BAR * index
-        style = {"color": GRAY, "transform": axes.get_yaxis_transform(), "clip_on": False}
+        style: dict[str, Any] = {
+            "color": GRAY,
+            "transform": axes.get_yaxis_transform(),
+            "clip_on": False,
+        }
         axes.plot([x, x], [rows[0], rows[-1]], ":", lw=0.8, **style)
         axes.plot([x] * len(rows), rows, "s", ms=3.5, **style)
 
