@@ -15,7 +15,8 @@ import torch
 
 from memsolve.engine.prepare import RefusedError
 from memsolve.faults import StepError, attribute_errors
-from memsolve.optimizers.registry import resolve
+from memsolve.optimizers.lr_behavior import lr_behavior
+from memsolve.optimizers.registry import builder
 from memsolve.optimizers.requirements import tiny_objective
 from memsolve.study.leaderboard.candidates import (
     LeaderboardCandidate,
@@ -29,7 +30,7 @@ from memsolve.study.leaderboard.momentum import NAMES, momentum_of
 from memsolve.study.leaderboard.tracks import Problem
 from memsolve.study.leaderboard.trial_run import LeaderboardRun, Runs
 from memsolve.study.training.tuning import unit_lr
-from memsolve.training import Trainer
+from memsolve.training import Schedule, Trainer
 
 FINALISTS = 4
 """Candidates that run on all seeds of the tuning."""
@@ -100,16 +101,15 @@ def first_trials(grid: LeaderboardGrid) -> list[LeaderboardTrial]:
 
 
 def _first_trials(grid: LeaderboardGrid, label: str) -> list[LeaderboardTrial]:
-    lr, is_default = grid.lr_of(label), label.endswith(DEFAULTS)
-    tunes_lr = lr is None and not is_default
-    tunes_momentum = not is_default and has_free_momentum(grid, label)
+    schedule, lr = schedule_of(grid, label), grid.lr_of(label)
+    has_momentum = schedule != "fixed" and has_free_momentum(grid, label)
     units: dict[tuple[float, int], float] = {}
     trials: list[LeaderboardTrial] = []
     for problem in grid.problems_of(label):
         memory = problem.alpha, problem.dim
-        if tunes_lr and memory not in units:
+        space = space_of(schedule, problem.steps, lr, has_momentum=has_momentum)
+        if "learning rate" in space.coordinates and memory not in units:
             units[memory] = unit_of(grid, label, *memory)
-        space = space_of(problem.steps, lr, tunes_lr=tunes_lr, tunes_momentum=tunes_momentum)
         candidates = first_candidates(space, units.get(memory, 1.0), grid.candidates)
         key = LeaderboardKey(label, problem)
         for candidate in candidates:
@@ -118,6 +118,21 @@ def _first_trials(grid: LeaderboardGrid, label: str) -> list[LeaderboardTrial]:
             else:
                 trials += trials_of(key, candidate, grid.seeds_of_tuning[:1], shown=False)
     return trials
+
+
+def schedule_of(grid: LeaderboardGrid, label: str) -> Schedule:
+    """The schedule of an optimizer's candidates.
+
+    `fixed` with the settings of its package, or if it ignores learning rates; `own` if it sets its
+    learning rate itself; `constant` with a learning rate in its name; else `geometric`.
+    """
+    if label.endswith(DEFAULTS):
+        return "fixed"
+    build = builder(grid.choices[label])
+    own = lr_behavior(build, grid.device, getattr(torch, grid.dtype)).schedule
+    if grid.lr_of(label) is None:
+        return own or "geometric"
+    return "fixed" if own else "constant"
 
 
 def has_free_momentum(grid: LeaderboardGrid, label: str) -> bool:
@@ -129,7 +144,7 @@ def has_free_momentum(grid: LeaderboardGrid, label: str) -> bool:
     if any(name in grid.settings_of(label) for name in NAMES):
         return False
     objective = tiny_objective(grid.device, getattr(torch, grid.dtype))
-    trainer = Trainer(objective, resolve({label: grid.choices[label]})[label])
+    trainer = Trainer(objective, builder(grid.choices[label]))
     with attribute_errors("its momentum cannot be read"):
         return momentum_of(trainer.optimizer) is not None
 
