@@ -7,17 +7,18 @@ runs on the seeds that are shown. Ties are broken by the lower loss.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from memsolve.engine import Cell
 from memsolve.engine.prepare import RefusedError
 from memsolve.faults import StepError, attribute_errors
 from memsolve.optimizers.lr_behavior import lr_behavior
 from memsolve.optimizers.registry import builder
 from memsolve.optimizers.requirements import tiny_objective
+from memsolve.seeds import seeded
 from memsolve.study.leaderboard.candidates import (
     LeaderboardCandidate,
     edges_of,
@@ -29,7 +30,9 @@ from memsolve.study.leaderboard.grid import DEFAULTS, LeaderboardGrid, Leaderboa
 from memsolve.study.leaderboard.momentum import NAMES, momentum_of
 from memsolve.study.leaderboard.tracks import Problem
 from memsolve.study.leaderboard.trial_run import LeaderboardRun, Runs
-from memsolve.study.training.tuning import unit_lr
+from memsolve.study.memory import memory_of
+from memsolve.study.training.tuning import first_moved_weight
+from memsolve.theory import weight_norm
 from memsolve.training import Schedule, Trainer
 
 FINALISTS = 4
@@ -150,13 +153,29 @@ def has_free_momentum(grid: LeaderboardGrid, label: str) -> bool:
 
 
 def unit_of(grid: LeaderboardGrid, label: str, alpha: float, dim: int) -> float:
-    """`unit_lr` of an optimizer on a memory of at most `UNIT_ITEMS` facts.
+    """The learning rate whose first step has the norm of a weight that stores all that `d` can.
+
+    As `training.tuning.unit_lr`, on a memory of at most `UNIT_ITEMS` facts; an optimizer that
+    steps uphill has one, too.
 
     Raises:
         StepError: there is none.
+        MachineError: the machine failed meanwhile.
     """
     num_items = max(dim + 1, min(grid.items_of(dim), UNIT_ITEMS))
-    return unit_lr(replace(grid, num_items=num_items, dims=[dim]), label, alpha, dim)
+    memory = memory_of(grid, Cell(label, alpha, dim, num_items, None, 0))
+    build = builder(grid.choices[label])
+    if schedule_of(grid, label) == "own":
+        build = build.with_lr(1.0) or build
+    with seeded(grid.device, 0, dim):
+        weight = first_moved_weight(memory, build)
+    norm = 0.0 if weight is None else float(weight.norm())
+    if not 0 < norm < math.inf:
+        raise StepError(
+            f"optimizer {label!r} takes no finite step at a learning rate of 1, so learning rates "
+            "cannot be inferred; expected one in its name, as :lr=0.01"
+        )
+    return weight_norm(dim, num_items) / norm
 
 
 def next_trials(grid: LeaderboardGrid, runs: Runs) -> list[LeaderboardTrial]:
