@@ -65,7 +65,10 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         "counts 0. A seed has collapsed if its count is below a quarter of the median over seeds, "
         "where that is at least 4. Seconds are those of one run's steps, with their gradients and "
         "without evaluations, if nothing else ran beside it. State is the size of the optimizer's "
-        "state, per number in the weight. The exponent is that of the items after one step in d."
+        "state, per number in the weight. The exponent is that of the items after one step in d. "
+        "Two optimizers are compared on the same memories by Student's test of the differences of "
+        "their scores, stratified by d and corrected by Holm for all pairs of a track; one is "
+        "better if p < 0.05."
     )
     legend = (
         "rank, groups and score in a track: share of d^2 / (2 ln N), mean over its problems; "
