@@ -51,9 +51,10 @@ def _clauses(track: Blocks, short: dict[str, str], compared: Sequence[Difference
     clauses = [
         f"recovers {_factor(each, means[each.second])} {short[each.second]} ({format_p(each.p)})"
         for each in decided
-    ] + [
-        f"cannot be distinguished from {short[each.second]} ({_reason(each)})" for each in undecided
     ]
+    if undecided:
+        names = (f"{short[each.second]} ({_reason(each)})" for each in undecided)
+        clauses.append(f"cannot be distinguished from {' or '.join(names)}")
     return "; it ".join(clauses)
 
 
