@@ -362,11 +362,10 @@ def test_a_collapsed_seed_is_far_below_the_median() -> None:
     assert leaderboard.value(counted[0]).startswith("28.7 (1 of 3 collapsed) / 9.0")
 
 
-def test_the_estimated_loss_is_that_of_the_population(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memsolve.study.leaderboard.loss.LOSS_ITEMS", 128)
+def test_the_estimated_loss_is_that_of_the_population() -> None:
     memory = AssociativeMemory(4096, 8, 1.5, seed=0)
     weight = -30 * memory.gradient_at_zero(memory.population())
-    items = loss_items(memory)
+    items = loss_items(memory, 128)
     assert len(items.items) == 128
     assert float(items.weights.sum()) == pytest.approx(1)
     exact = float(memory.loss(weight, memory.population()))
