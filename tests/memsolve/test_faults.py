@@ -274,7 +274,7 @@ STUDIES: dict[str, tuple[Any, Any]] = {
     "leaderboard": (
         leaderboard,
         LeaderboardGrid(
-            [f"{HERE}.Flaky", "sgd"],
+            {f"{HERE}.Flaky": f"{HERE}.Flaky:lr=4.0", "sgd": "sgd:lr=4.0:momentum=0"},
             alphas=(1.5,),
             dims=(16,),
             num_items=64,
