@@ -18,6 +18,9 @@ from memsolve.study.leaderboard.tracks import marks_of
 from memsolve.study.training.trajectory import batch_of_step
 from memsolve.training import Builder, State, Trainer, lr_of_step
 
+WAITING = 0.1
+"""Share of the time of its steps that a run may wait for a core; else they are not timed."""
+
 
 @dataclass(frozen=True)
 class LeaderboardRun:
@@ -31,8 +34,8 @@ class LeaderboardRun:
         diverged: whether the weight became too large for finite logits, or that loss is not below
             `ln N`, the loss of `W = 0`.
         failed: why a step failed, which ended the run; empty if none did.
-        seconds: of all steps with their gradients; None if the run ended early, or others ran
-            beside it.
+        seconds: of all steps with their gradients; None if the run ended early, or was not alone:
+            other cells ran beside it, or it waited for a core (`WAITING`).
         core_seconds: processor time, with all evaluations.
         state: numbers in the optimizer's state per number in the weight; None without a state.
     """
@@ -107,7 +110,7 @@ def _run(
     """
     memory, marks = context.memory, set(marks_of(trial.steps))
     trainer = Trainer(Objective(memory, memory.population()), build)
-    seconds = 0.0
+    seconds, start, evaluation = 0.0, time.process_time(), 0.0
     for step in range(trial.steps):
         lr = lr_of_step(trial.schedule, trial.lr or 0.0, step, trial.steps, trial.ratio)
         state = trainer.step(context.batch(trial, step), lr)
@@ -115,14 +118,17 @@ def _run(
             return replace(run, diverged=True)
         seconds += state.seconds
         if state.step in marks:
+            evaluation -= time.process_time()
             run.marks.append(state.step)
             run.curve.append(memory.recall(state.weight).count)
+            evaluation += time.process_time()
+    busy = time.process_time() - start - evaluation
     loss = context.loss(state)
     return replace(
         run,
         loss=loss if math.isfinite(loss) else None,
         diverged=not loss < math.log(memory.num_items),
-        seconds=seconds,
+        seconds=seconds if busy >= (1 - WAITING) * seconds else None,
         state=state_numbers(trainer),
     )
 
