@@ -43,7 +43,7 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         "The problems form tracks, each with a ranking of its own: one step on the gradient of the "
         "population; 10 and 50 such steps; and 300 steps on batches of B* / 16 and of B* = "
         "d^(alpha + 1/2) items. Problems whose run takes more than 39 Gflop are at the alpha "
-        "nearest to 1.5 only, and those above 400 Gflop are left out. The score on a problem is "
+        "nearest to 1.5 only, and those above 300 Gflop are left out. The score on a problem is "
         "the share of d^2 / (2 ln N), about what any weight can store, that is recovered; the "
         "score in a track is the mean over its problems, with a 95% interval over seeds. It does "
         "not depend on who else is compared. A problem is saturated, and does not count, if the "

@@ -17,7 +17,7 @@ ITEMS_PER_SQUARE = 2
 CENTRAL_ALPHA = 1.5
 """Problems that cost more than `CHEAP` are measured at the alpha of a grid nearest to this."""
 
-CHEAP, DEAR = 3.9e10, 4e11
+CHEAP, DEAR = 3.9e10, 3e11
 """Flops of a run: up to `CHEAP` at every alpha, up to `DEAR` at one; dearer ones are left out."""
 
 LOSS_ITEMS = 2048

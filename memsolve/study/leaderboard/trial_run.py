@@ -3,11 +3,12 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from memsolve.faults import StepError
+from memsolve.faults import StepError, attribute_errors
 from memsolve.frequencies import Batch
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory
@@ -135,8 +136,10 @@ def _run(
 
 def state_numbers(trainer: Trainer) -> float | None:
     """Numbers in an optimizer's state per number in the weight; None where it has no state."""
-    state = getattr(trainer.optimizer, "state", None)
-    return None if state is None else count_numbers(state) / trainer.weight.numel()
+    with suppress(StepError), attribute_errors("its state cannot be counted"):
+        state = getattr(trainer.optimizer, "state", None)
+        return None if state is None else count_numbers(state) / trainer.weight.numel()
+    return None
 
 
 def count_numbers(state: object) -> int:
