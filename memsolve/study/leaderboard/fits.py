@@ -56,7 +56,7 @@ def leaderboard_point(
         ratios=[candidate.ratio for candidate in candidates],
         momenta=[candidate.momentum for candidate in candidates],
         at_edge=[bool(selection.edges) for selection in selections],
-        candidates=[selection.count for selection in selections],
+        candidates=[selection.num_candidates for selection in selections],
         recovered=[[run.recovered for run in seeds] for seeds in shown],
         loss=[[run.loss for run in seeds] for seeds in shown],
         diverged=[[run.diverged for run in seeds] for seeds in shown],

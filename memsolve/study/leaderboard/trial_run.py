@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from memsolve.faults import StepError, attribute_errors
 from memsolve.frequencies import Batch
@@ -17,7 +18,7 @@ from memsolve.study.leaderboard.loss import loss_items, population_loss
 from memsolve.study.leaderboard.momentum import MomentumBuilder
 from memsolve.study.leaderboard.tracks import marks_of
 from memsolve.study.training.trajectory import batch_of_step
-from memsolve.training import Builder, State, Trainer, lr_of_step
+from memsolve.training import Builder, Trainer, lr_of_step
 
 WAITING = 0.1
 """Share of the time of its steps that a run may wait for a core; else they are not timed."""
@@ -85,9 +86,9 @@ class RunContext:
             self._batches[key] = batch_of_step(self.memory, trial, step)
         return self._batches[key]
 
-    def loss(self, state: State) -> float:
-        """The population loss after a step."""
-        return population_loss(self.memory, state.weight, self._loss_items)
+    def loss(self, weight: Tensor) -> float:
+        """The population loss of a weight (d, d)."""
+        return population_loss(self.memory, weight, self._loss_items)
 
 
 def run_trial(context: RunContext, build: Builder, trial: LeaderboardTrial) -> LeaderboardRun:
@@ -124,7 +125,7 @@ def _run(
             run.curve.append(memory.recall(state.weight).count)
             evaluation += time.process_time()
     busy = time.process_time() - start - evaluation
-    loss = context.loss(state)
+    loss = context.loss(trainer.weight.detach().to(memory.dtype))
     return replace(
         run,
         loss=loss if math.isfinite(loss) else None,

@@ -55,12 +55,12 @@ class LeaderboardSelection(NamedTuple):
     Attributes:
         candidate: the best.
         edges: directions in which it is outermost, as in `candidates.edges_of`.
-        count: number of candidates that were tried.
+        num_candidates: number of candidates that were tried.
     """
 
     candidate: LeaderboardCandidate
     edges: list[str]
-    count: int
+    num_candidates: int
 
 
 def key_of(trial: LeaderboardTrial) -> LeaderboardKey:
