@@ -343,7 +343,7 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
 def board_fit(name: str, alpha: float, recovered: list[list[int]]) -> Fit[LeaderboardPoint]:
     """A fit with the counts after 1 and 10 steps, by seed."""
     point = leaderboard_point(8, 6.0)
-    lists = {
+    lists: dict[str, Any] = {
         name: [entry[:2] for entry in getattr(point, name)[:2]]
         if axes == "h S"
         else getattr(point, name)[:2]
