@@ -29,7 +29,7 @@ from memsolve.engine.study import AnyStudy
 from memsolve.faults import MachineError
 from memsolve.importing import FOLDER
 from memsolve.output import terminal
-from memsolve.report import notes, terminal_table, write_report
+from memsolve.report import notes, terminal_tables, write_report
 from memsolve.report.escape import escape_unprintable
 from memsolve.report.ownership import refuse_foreign
 from memsolve.report.page import REPORT
@@ -159,7 +159,10 @@ def _grid_parameters(grid: Grid) -> Parameters:
         (
             name,
             option.format(getattr(grid, name)),
-            Annotated[str | None, typer.Option(option.flag, help=option.help)],
+            Annotated[
+                bool if option.kind is bool else str | None,
+                typer.Option(option.flag, help=option.help),
+            ],
         )
         for name, option in options(grid)
     ]
@@ -178,7 +181,7 @@ def _run(
 
 def _run_added(
     study: AnyStudy,
-    texts: Mapping[str, str | None],
+    texts: Mapping[str, str | bool | None],
     optimizers: Sequence[str],
     out: Path | None,
     finished: Path | None,
@@ -268,7 +271,10 @@ def _print(finished: Sequence[Finished], report_path: Path) -> None:
         if not console.is_terminal:
             console.width = UNBOUNDED
         for study, summary in finished:
-            console.print(terminal_table(study, summary, console.width))
+            for table in terminal_tables(study, summary, console.width):
+                console.print(table)
+            for line in study.conclusions(summary):
+                console.print(Text(escape_unprintable(line)), soft_wrap=True)
             for line in notes(summary):
                 console.print(Text(line), soft_wrap=True)
         console.print(Text(escape_unprintable(f"report: {report_path}")), soft_wrap=True)

@@ -13,7 +13,7 @@ from memsolve.engine.study import AnyStudy
 
 
 def grid_like(
-    study: AnyStudy, folder: Path, optimizers: Sequence[str], texts: Mapping[str, str | None]
+    study: AnyStudy, folder: Path, optimizers: Sequence[str], texts: Mapping[str, str | bool | None]
 ) -> Grid:
     """The grid of a finished study with other optimizers, and another device.
 
@@ -37,5 +37,5 @@ def grid_like(
         grid: Grid = type(study.grid).from_json(recorded)
     except (TypeError, InputError) as error:
         raise InputError(f"{folder} does not say how it was measured: {error}") from error
-    device = texts.get("device") or study.grid.device
+    device = str(texts.get("device") or study.grid.device)
     return replace(grid, optimizers=list(optimizers), device=device, sweep=())

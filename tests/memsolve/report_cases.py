@@ -25,6 +25,8 @@ from memsolve.study import (
 from memsolve.study.critical_batch.noise_scale import NoisePoint
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.leaderboard.tracks import RANKED, marks_of
+from memsolve.study.leaderboard.tracks import problems as problems_of
 from memsolve.study.one_step.points import (
     AnisotropyPoint,
     CapacityPoint,
@@ -149,24 +151,44 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
 
 
 def leaderboard_point(dim: int, mean: float) -> LeaderboardPoint:
-    curve = [float(mean * (1 - math.exp(-step / 10))) for step in range(1, STEPS + 1)]
+    """Fewer items after one step than after several; memories have an effect on all of them."""
+    problems = problems_of(RANKED, [1.5], [dim])
+    levels = [mean * (0.7 if problem.steps == 1 else 1.0) for problem in problems]
+    generator = np.random.default_rng(dim)
+    memories = generator.normal(1, 0.05, 3)
+    recovered = [
+        [
+            round(level * memory * noise)
+            for memory, noise in zip(memories, generator.normal(1, 0.02, 3), strict=True)
+        ]
+        for level in levels
+    ]
+    count = len(problems)
+    constant: Schedule = "constant"
     return LeaderboardPoint(
         dim=dim,
-        num_items=64 * dim,
-        limit=theory.limit(dim, 64 * dim),
-        horizons=[1, 10, STEPS],
-        schedules=["inverse", "constant", "constant"],
-        lrs=[1.0, 4.0, 16.0],
-        ratios=[1.0, 1.0, 1.0],
-        at_edge=[False, False, dim == 32],
-        recovered=[[round(0.9 * curve[step]), round(1.1 * curve[step])] for step in (0, 9, -1)],
-        curve=curve,
-        time=[1.1, 1.2],
+        seeds=[2, 3, 4],
+        tracks=[problem.track for problem in problems],
+        num_items=[problem.num_items for problem in problems],
+        batch_sizes=[problem.batch_size for problem in problems],
+        steps=[problem.steps for problem in problems],
+        schedules=[constant] * count,
+        lrs=[1.0] * count,
+        ratios=[1.0] * count,
+        momenta=[None] * count,
+        at_edge=[dim == 32] * count,
+        candidates=[24] * count,
+        recovered=recovered,
+        loss=[[2.0] * 3] * count,
+        diverged=[[False] * 3] * count,
+        failed=[[False] * 3] * count,
+        curves=[
+            [level * step / problem.steps for step in marks_of(problem.steps)]
+            for level, problem in zip(levels, problems, strict=True)
+        ],
+        seconds=[1.0] * count,
         state=2.0,
-        saturating_batch_size=(
-            interval(mean) if dim == 32 else Estimate(None, note="measured at d = 32 only")
-        ),
-        total_seconds=1.0,
+        core_seconds=60.0,
     )
 
 

@@ -1,109 +1,110 @@
-"""The figures of a leaderboard: shares of the best, items against steps, and the profile."""
+"""The figures of a leaderboard: the comparison on each track, and items against steps."""
 
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memsolve.engine import Summary
-from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
-from memsolve.report.drawing import (
-    add_legend,
-    create_panels,
-    curve_styles,
-    escape_mathtext,
-    optimizers,
-    shades,
-)
+from memsolve.engine import Fit, Summary
+from memsolve.report.curves import draw_curve, label_panels, panel_height, panel_width
+from memsolve.report.drawing import add_legend, create_panels, escape_mathtext, optimizers
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
-from memsolve.report.performance_profile import performance_profile
+from memsolve.report.sweep_figure import sweep_figures
+from memsolve.study.leaderboard.conclusions import own_optimizers, track_blocks
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.ranking import ranking, scores
+from memsolve.study.leaderboard.rank_figures import difference_figure, group_figure, rank_figure
+from memsolve.study.leaderboard.ranking import scores
+from memsolve.study.leaderboard.sentences import BASELINES
+from memsolve.study.leaderboard.tracks import CENTRAL_ALPHA, Problem, marks_of
 
 
-def shares(summary: Summary[LeaderboardPoint]) -> Figure:
-    """Every optimizer's share of the best, over all alphas and at each, the best at the top."""
-    overall = ranking(summary.fits)
-    names = shorten_names(overall)
-    alphas = sorted({fit.alpha for fit in summary.fits})
-    title = f"{len(scores(summary.fits))} problems: alpha, d, and number of steps"
-    size = 6.0, 0.28 * len(names) + 1.2
-    figure, panel_of = create_panels({"all": title}, size=size, axes=("share of the best", ""))
-    axes, rows = panel_of["all"], np.arange(len(overall))
-    for alpha, color in shades(alphas).items():
-        at_alpha = ranking([fit for fit in summary.fits if fit.alpha == alpha])
-        points = [
-            (at_alpha[name].value, row)
-            for name, row in zip(overall, rows, strict=True)
-            if name in at_alpha
-        ]
-        axes.plot(*zip(*points, strict=True), "|", ms=9, mew=2, color=color)
-    bars = np.array([estimate.bar or (0, 0, 0) for estimate in overall.values()])
-    errors = np.clip([bars[:, 0] - bars[:, 1], bars[:, 2] - bars[:, 0]], 0, None)
-    axes.errorbar(bars[:, 0], rows, xerr=errors, fmt="o", ms=5, capsize=3, color="black")
-    axes.set_yticks(rows, labels=[escape_mathtext(name) for name in names.values()])
-    axes.set(xlim=(0, 1.02), ylim=(len(names) - 0.5, -0.5))
-    meanings: dict[str, dict[str, Any]] = {
-        "mean over all problems, with its 95% interval over seeds": {
-            "marker": "o",
-            "ls": "",
-            "color": "black",
-        }
+def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
+    """Scores with groups, ranks, differences to a baseline, and scores against swept settings.
+
+    The baseline is Muon, else AdamW, else the best optimizer.
+
+    Returns:
+        By file name.
+    """
+    tracks, own = track_blocks(summary.fits), own_optimizers(summary.fits)
+    if not tracks:
+        return {}
+    estimates = {track: scores(summary.fits, track) for track in tracks}
+    bars = {
+        track: {name: each.bar for name, each in by_name.items() if each.bar is not None}
+        for track, by_name in estimates.items()
     }
-    for alpha, color in shades(alphas).items():
-        mark = {"marker": "|", "ls": "", "ms": 9, "mew": 2, "color": color}
-        meanings[f"alpha = {alpha:g}"] = mark
-    add_legend(figure, meanings)
-    texts = [f"{names[name]} {estimate}" for name, estimate in overall.items()]
-    figure.set_label(f"Share of the best, mean over {title}: {'; '.join(texts)}.")
-    return figure
+    names = {name for table in tracks.values() for name in table.names}
+    best = next(iter(tracks.values())).order[0]
+    baseline = next((name for name in BASELINES if name in names), best)
+    return {
+        "leaderboard": group_figure(tracks, estimates, own),
+        "leaderboard-ranks": rank_figure(tracks, own),
+        "leaderboard-differences": difference_figure(tracks, baseline, own),
+        **sweep_figures("leaderboard", "score", bars),
+    }
 
 
 def against_steps(summary: Summary[LeaderboardPoint]) -> Figure:
-    """Items against steps, of the candidates tuned for the last step."""
+    """Items against steps on each problem, of the candidate tuned for it.
+
+    Problems are those of several steps, if there are any, at the alpha nearest to 1.5.
+    """
     names = shorten_names(optimizers(summary))
-    look = curve_styles(names)
-    titles = {
-        (fit.alpha, point.dim): f"alpha = {fit.alpha:g}, d = {point.dim}"
-        for fit in summary.fits
-        for point in fit.points
-    }
-    size = panel_width([*names.values()], 2.6), panel_height(len(names), 3.4)
-    axis_labels = "step", "items recovered"
-    figure, panel_of = create_panels(titles, size=size, axes=axis_labels, share=(False, False))
+    styles = optimizer_styles(summary, own_optimizers(summary.fits))
+    titles = _titles(summary)
+    figure, panels = create_panels(
+        titles,
+        size=(panel_width([*names.values()], 2.6), panel_height(len(names), 3.4)),
+        axes=("step", "items recovered"),
+        share=(False, "row"),
+    )
     for fit in summary.fits:
-        for point in fit.points:
-            counts = np.array(point.curve)
-            steps, axes = np.arange(1, len(counts) + 1.0), panel_of[fit.alpha, point.dim]
-            if counts.any():
-                draw_curve(
-                    axes,
-                    escape_mathtext(names[fit.optimizer]),
-                    look[fit.optimizer],
-                    steps,
-                    counts,
-                    None,
-                )
-            axes.axhline(point.limit, color="black", lw=0.8)
-            axes.set(xscale="log", yscale="log")
-    for axes in panel_of.values():
-        label_ends(axes)
+        label = escape_mathtext(names[fit.optimizer])
+        for problem, marks, counts, limit in _curves(fit):
+            if problem in panels:
+                axes = panels[problem]
+                if counts.any():
+                    draw_curve(axes, label, styles[fit.optimizer], marks, counts, None)
+                _mark_limit(axes, limit)
     meanings: dict[str, dict[str, Any]] = {
         "mean over seeds, tuned for the last step": {"ls": "-"},
         "d² / (2 ln N), about what any weight can store": {"color": "black", "lw": 0.8},
     }
-    add_legend(figure, meanings)
+    add_legend(figure, meanings | label_panels(panels.values()))
     return figure
 
 
-def profile(summary: Summary[LeaderboardPoint]) -> Figure:
-    """The performance profile over alphas, d and numbers of steps."""
-    problems = scores(summary.fits).values()
-    table = {
-        name: [
-            float(np.mean(by_optimizer[name])) if name in by_optimizer else None
-            for by_optimizer in problems
-        ]
-        for name in ranking(summary.fits)
+def _titles(summary: Summary[LeaderboardPoint]) -> dict[Problem, str]:
+    """The problems that are drawn, with their titles."""
+    alphas = {fit.alpha for fit in summary.fits}
+    central = min(alphas, key=lambda alpha: abs(alpha - CENTRAL_ALPHA))
+    problems = {
+        problem
+        for fit in summary.fits
+        if fit.alpha == central
+        for point in fit.points
+        for problem in point.problems(fit.alpha)
     }
-    return performance_profile(table, "items recovered")
+    ordered = sorted(problems, key=lambda problem: (problem.dim, problem.track, str(problem)))
+    titles = {problem: f"{problem.track}, {problem}" for problem in ordered}
+    of_several_steps = {problem: titles[problem] for problem in titles if problem.steps > 1}
+    return of_several_steps or titles
+
+
+def _curves(fit: Fit[LeaderboardPoint]) -> list[tuple[Problem, Any, Any, float]]:
+    """Each problem with its steps, counts and limit."""
+    return [
+        (problem, np.array(marks_of(problem.steps)[: len(curve)], float), np.array(curve), limit)
+        for point in fit.points
+        for problem, curve, limit in zip(
+            point.problems(fit.alpha), point.curves, point.limits, strict=True
+        )
+    ]
+
+
+def _mark_limit(axes: Axes, limit: float) -> None:
+    axes.axhline(limit, color="black", lw=0.8)
+    axes.set(xscale="log", yscale="log")
