@@ -202,7 +202,10 @@ def _grid_parameters(grid: Grid) -> Parameters:
 def _parameter(grid: Grid, name: str, option: Option) -> tuple[str, Any, Any]:
     """The option of a field of a grid."""
     default = option.format(getattr(grid, name))
-    return name, default, Annotated[str | None, typer.Option(option.flag, help=option.help)]
+    annotation = Annotated[
+        bool if option.kind is bool else str | None, typer.Option(option.flag, help=option.help)
+    ]
+    return name, default, annotation
 
 
 SUBCOMMANDS: dict[str, list[tuple[str, Callable[..., None], Parameters]]] = {
@@ -231,7 +234,7 @@ def _run(
 
 def _run_added(
     study: AnyStudy,
-    texts: Mapping[str, str | None],
+    texts: Mapping[str, str | bool | None],
     optimizers: Sequence[str],
     out: Path | None,
     finished: Path | None,

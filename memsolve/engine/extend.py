@@ -13,7 +13,7 @@ from memsolve.engine.study import AnyStudy
 
 
 def grid_like(
-    study: AnyStudy, folder: Path, optimizers: Sequence[str], texts: Mapping[str, str | None]
+    study: AnyStudy, folder: Path, optimizers: Sequence[str], texts: Mapping[str, str | bool | None]
 ) -> Grid:
     """The grid of a finished study with other optimizers, and another device.
 

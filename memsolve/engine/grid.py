@@ -203,7 +203,7 @@ class Grid:
         return shlex.join(["memsolve", study, *words])
 
     @classmethod
-    def parse(cls, texts: Mapping[str, str | None]) -> Self:
+    def parse(cls, texts: Mapping[str, str | bool | None]) -> Self:
         """The grid of texts by field, as a command line gives them."""
         return cls(
             **{

@@ -12,7 +12,7 @@ class Option(NamedTuple):
 
     Attributes:
         flag: as "--dims".
-        kind: of a value: `int`, `float` or `str`.
+        kind: of a value: `int`, `float` or `str`; `bool` for a flag without a value.
         help: one line for the command's help.
         many: whether it takes several values, separated by commas.
         in_cells: whether each cell carries its value, so that results of other values stay valid.
@@ -24,12 +24,14 @@ class Option(NamedTuple):
     many: bool = True
     in_cells: bool = False
 
-    def parse(self, text: str) -> Any:
+    def parse(self, text: str | bool) -> Any:
         """The value of the field.
 
         Raises:
             RangeError: the text holds no such values.
         """
+        if isinstance(text, bool):
+            return text
         try:
             values = [self.kind(part) for part in split(text)]
         except ValueError as error:
@@ -41,8 +43,10 @@ class Option(NamedTuple):
             raise RangeError(f"{self.flag} is {text!r}; expected one value")
         return values if self.many else values[0]
 
-    def format(self, value: Any) -> str | None:
+    def format(self, value: Any) -> str | bool | None:
         """A value as a command line has it; None where the option is left out."""
+        if self.kind is bool:
+            return bool(value)
         if value is None:
             return None
         return (",".join(map(str, value)) if self.many else str(value)) or None
@@ -50,6 +54,8 @@ class Option(NamedTuple):
     def arguments(self, value: Any) -> list[str]:
         """The option with its value as arguments of a command; none for None."""
         text = self.format(value)
+        if isinstance(text, bool):
+            return [self.flag] if text else []
         return [] if text is None else [self.flag, text]
 
 

@@ -1,28 +1,38 @@
-"""The grid of a leaderboard: popular optimizers on the same memories."""
+"""The grid of a leaderboard: popular optimizers, on the problems of the tracks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from typing import Any
 
 from memsolve_kernels.errors import RangeError
 
-from memsolve.engine import option
-from memsolve.optimizers.choices import Optimizers
-from memsolve.study.training.grid import TrainingGrid, Trial, check_horizon_free
-from memsolve.study.training.tuning import TUNING_SEEDS
-from memsolve.training import HORIZON_FREE, Schedule
+from memsolve.checks import check_list, is_int_between, is_positive
+from memsolve.engine import Cell, Grid, option
+from memsolve.optimizers.choices import Choice, Optimizers
+from memsolve.optimizers.registry import parse
+from memsolve.study.leaderboard.candidates import ROUNDS, LeaderboardCandidate
+from memsolve.study.leaderboard.references import REFERENCES
+from memsolve.study.leaderboard.tracks import (
+    ITEMS_PER_SQUARE,
+    RANKED,
+    TRACKS,
+    Problem,
+    problems,
+)
+from memsolve.training import Schedule
 
-BATCH_STEPS = 10
-"""Steps of the runs on batches, which give the saturating batch size."""
+DEFAULTS = " (defaults)"
+"""At the end of the name of an optimizer that runs with its package's own learning rate."""
 
 POPULAR = (
     "sgd",
-    "torch.optim.SGD:momentum=0.9",
+    "sgd:momentum=0",
     "torch.optim.AdamW",
     "torch.optim.Muon",
     "torch.optim.Muon:weight_decay=0",
     "torch.optim.LBFGS:lr=1:max_iter=1",
     "muon",
-    "muon:momentum=0.95",
+    "muon:momentum=0",
     "newton:lr=1",
     "pytorch_optimizer.AdaFactor:scale_parameter=False:relative_step=False",
     "pytorch_optimizer.Kron",
@@ -32,26 +42,42 @@ POPULAR = (
     "pytorch_optimizer.ScheduleFreeAdamW",
     "pytorch_optimizer.Shampoo",
     "pytorch_optimizer.SOAP",
+    f"torch.optim.AdamW{DEFAULTS}",
+    f"torch.optim.Muon{DEFAULTS}",
+    f"pytorch_optimizer.SOAP{DEFAULTS}",
 )
-"""With the default settings of their packages unless named: Newton's method and L-BFGS with their
-natural learning rate of 1, L-BFGS with one gradient per step, and Adafactor with the learning rate
-of the tuning instead of its own."""
+"""With the settings of their packages unless named, but for the learning rate and the momentum,
+which are tuned. Newton's method and L-BFGS have their natural learning rate of 1, L-BFGS one
+gradient a step, and Adafactor the learning rate of the tuning instead of its own."""
+
+QUICK: dict[str, Any] = {
+    "alphas": [1.5],
+    "dims": [32],
+    "candidates": 12,
+    "tuning_seeds": 1,
+    "seeds": 3,
+}
+"""What `--quick` sets where the grid has the default."""
 
 
 @dataclass(frozen=True)
-class LeaderboardGrid(TrainingGrid):
+class LeaderboardGrid(Grid):
     """A grid of optimizers to rank.
 
     Args:
-        seeds: number of evaluation seeds, in addition to the tuning seed.
-        schedules: of `memsolve.training.HORIZON_FREE`, so that the first steps of a run are also
-            a shorter run.
-        batch_sizes: of the runs for the saturating batch size, at the smallest `d` only; default
-            powers of 4 up to `d^(alpha + 1/2)`.
+        optimizers: as in other studies. A name that ends in ` (defaults)`, as
+            `torch.optim.AdamW (defaults)`, stands for the optimizer with the learning rate and the
+            settings of its package, which is not tuned.
+        tracks: names of `tracks.TRACKS`.
+        seeds: number of seeds that are shown, in addition to those of the tuning.
+        tuning_seeds: number of seeds on which candidates are selected; none of them is shown.
+        first_seed: the first seed of the tuning; the others follow. Boards whose seeds are
+            disjoint show how much a ranking depends on them.
+        candidates: of the tuning of an optimizer on a problem, a multiple of 6.
+        quick: a smaller board, in minutes: sets `QUICK` wherever the grid has the default.
 
-    Other arguments are those of `TrainingGrid`. By default `N = 2048` at every `d`, in float32: a
-    step takes `6 N^2 d` flops and its exponentials, and at d <= 128 Muon recovers as many items in
-    float32 as in float64, up to the variation between seeds (measured).
+    Other arguments are those of `Grid`. By default `N = 2 d^2`, in float32: at d <= 128 Muon
+    recovers as many items in float32 as in float64, up to the variation between seeds (measured).
     """
 
     optimizers: Optimizers = option(
@@ -61,68 +87,171 @@ class LeaderboardGrid(TrainingGrid):
         "Optimizers to rank, as in the other studies (default: popular ones).",
         in_cells=True,
     )
-    dims: Sequence[int] = option((32, 64), "--dims", int, "Embedding dimensions d.", in_cells=True)
+    alphas: Sequence[float] = option(
+        (1.2, 1.5, 2.0),
+        "--alpha",
+        float,
+        "Exponents of the item frequencies; dear problems have the one nearest to 1.5 only.",
+        in_cells=True,
+    )
+    dims: Sequence[int] = option(
+        (32, 64, 128), "--dims", int, "Embedding dimensions d.", in_cells=True
+    )
     seeds: int = option(
-        3,
+        5,
         "--seeds",
         int,
-        "Number of seeds, in addition to the one for tuning.",
+        "Number of seeds that are shown, besides those of the tuning.",
         many=False,
         in_cells=True,
     )
     num_items: int | None = option(
-        2048, "--num-items", int, "Facts N of every memory.", many=False, in_cells=True
-    )
-    schedules: Sequence[Schedule] = option(
-        ("constant", "inverse"),
-        "--schedules",
-        str,
-        f"How the learning rate changes: {', '.join(HORIZON_FREE)}.",
+        None,
+        "--num-items",
+        int,
+        "Facts N of every memory (default: 2 d^2).",
+        many=False,
         in_cells=True,
     )
     dtype: str = option("float32", "--dtype", str, "float64 or float32.", many=False)
+    tracks: Sequence[str] = option(
+        RANKED, "--tracks", str, f"Tracks: {', '.join(TRACKS)}.", in_cells=True
+    )
+    tuning_seeds: int = option(
+        2, "--tuning-seeds", int, "Number of seeds of the tuning.", many=False, in_cells=True
+    )
+    first_seed: int = option(
+        0, "--first-seed", int, "The first seed of the tuning.", many=False, in_cells=True
+    )
+    candidates: int = option(
+        24,
+        "--candidates",
+        int,
+        "Candidates that are tried for every optimizer on every problem.",
+        many=False,
+        in_cells=True,
+    )
+    quick: bool = option(
+        False, "--quick", bool, "A smaller board, in minutes: d = 32, fewer seeds and candidates."
+    )
 
     def __post_init__(self) -> None:
+        if self.quick:
+            defaults = {each.name: each.default for each in fields(LeaderboardGrid)}
+            for name, value in QUICK.items():
+                own = getattr(self, name)
+                if own == defaults[name] or (
+                    isinstance(own, list) and tuple(own) == defaults[name]
+                ):
+                    object.__setattr__(self, name, value)
         super().__post_init__()
-        check_horizon_free(self.schedules)
-        if self.gradient != "exact":
+        check_list("tracks", self.tracks, f"names of {tuple(TRACKS)}", TRACKS.__contains__)
+        object.__setattr__(self, "tracks", list(self.tracks))
+        for name, least in (("tuning_seeds", 1), ("first_seed", 0)):
+            value = getattr(self, name)
+            if not is_int_between(value, least, 31):
+                raise RangeError(f"{name} is {value!r}; expected a whole number, at least {least}")
+        step = 2 * ROUNDS
+        if not is_int_between(self.candidates, step) or self.candidates % step:
             raise RangeError(
-                f"gradient is {self.gradient!r}; expected 'exact', since a leaderboard compares "
-                "optimizers on the gradient of the population and of batches"
+                f"candidates is {self.candidates!r}; expected a multiple of {step}: half of them "
+                f"are tried at once, and the others in {ROUNDS} rounds"
             )
+        if self.batch_sizes is not None:
+            raise RangeError(
+                f"batch_sizes is {list(self.batch_sizes)}, but the tracks of a leaderboard have "
+                "batch sizes of their own; leave it out, or choose tracks by --tracks"
+            )
+        if not self.problems:
+            raise RangeError(
+                f"dims is {self.dims}, where every problem of the tracks {self.tracks} takes too "
+                "long; expected smaller ones"
+            )
+        for label in self.labels:
+            self.lr_of(label)
 
     @property
-    def evaluation_seeds(self) -> range:
-        """Seeds of the reported numbers, none of which is a tuning seed."""
-        return range(len(TUNING_SEEDS), len(TUNING_SEEDS) + self.seeds)
+    def choices(self) -> dict[str, Choice]:
+        """Optimizers by label; labels of those with the settings of their packages end so."""
+        return {
+            label: choice.removesuffix(DEFAULTS) if isinstance(choice, str) else choice
+            for label, choice in super().choices.items()
+        }
 
     @property
-    def horizons(self) -> list[int]:
-        """The numbers of steps that are reported: 1, 10, and all."""
-        return [*(steps for steps in (1, BATCH_STEPS) if steps < self.steps), self.steps]
+    def problems(self) -> list[Problem]:
+        """The problems of the tracks."""
+        return problems(self.tracks, self.alphas, self.dims, self.num_items)
+
+    def problems_of(self, label: str) -> list[Problem]:
+        """The problems on which an optimizer is measured.
+
+        Those of a track without a ranking are for the reference optimizers.
+        """
+        return [
+            problem
+            for problem in self.problems
+            if TRACKS[problem.track].is_ranked or label in REFERENCES
+        ]
+
+    def items_of(self, dim: int) -> int:
+        """Number of facts of a memory, in the tracks with a ranking."""
+        return ITEMS_PER_SQUARE * dim**2 if self.num_items is None else self.num_items
+
+    def lr_of(self, label: str) -> float | None:
+        """The learning rate in an optimizer's name; None where there is none.
+
+        Raises:
+            RangeError: it is no learning rate.
+        """
+        lr = self.settings_of(label).get("lr")
+        if lr is not None and not is_positive(lr):
+            raise RangeError(f"lr is {lr!r} in {label!r}; expected a number above 0")
+        return None if lr is None else float(lr)
+
+    def settings_of(self, label: str) -> dict[str, Any]:
+        """The settings in an optimizer's name."""
+        choice = self.choices[label]
+        return parse(choice)[1] if isinstance(choice, str) else {}
 
     @property
-    def batch_steps(self) -> int:
-        """Number of steps of a run on batches: at most 10."""
-        return min(self.steps, BATCH_STEPS)
+    def seeds_of_tuning(self) -> range:
+        """Seeds on which candidates are selected."""
+        return range(self.first_seed, self.first_seed + self.tuning_seeds)
 
-    def batch_sizes_of(self, alpha: float, dim: int) -> list[int]:
-        """Batch sizes, increasing: every other power of two by default."""
-        sizes = super().batch_sizes_of(alpha, dim)
-        return sizes if self.batch_sizes is not None else sizes[::2]
+    @property
+    def seeds_shown(self) -> range:
+        """Seeds of the numbers that are shown, none of which is of the tuning."""
+        first = self.first_seed + self.tuning_seeds
+        return range(first, first + self.seeds)
 
 
 @dataclass(frozen=True)
-class LeaderboardTrial(Trial):
-    """A training run of a leaderboard, for tuning or for evaluation.
+class LeaderboardTrial(Cell):
+    """A run of a candidate on a problem, with one seed.
 
     Attributes:
-        steps: number of steps.
+        track, steps: of the problem.
+        schedule, lr, ratio, momentum: of the candidate.
+        shown: whether the run is shown; else it tunes.
     """
 
-    steps: int = field(kw_only=True)
+    track: str
+    steps: int
+    schedule: Schedule
+    lr: float | None
+    ratio: float
+    momentum: float | None
+    shown: bool
 
     @property
-    def is_for_tuning(self) -> bool:
-        """Whether it only tunes; else it is reported."""
-        return self.seed in TUNING_SEEDS
+    def candidate(self) -> LeaderboardCandidate:
+        """The schedule, the learning rate, the ratio and the momentum."""
+        return LeaderboardCandidate(self.schedule, self.lr, self.ratio, self.momentum)
+
+    @property
+    def problem(self) -> Problem:
+        """The problem of the run."""
+        return Problem(
+            self.track, self.alpha, self.dim, self.num_items, self.batch_size, self.steps
+        )

@@ -1,82 +1,73 @@
 """The leaderboard: optimizers ranked by the items they recover, tuned with one budget."""
 
-import math
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from memsolve import theory
-from memsolve.engine import Fit, Summary, TableCell
-from memsolve.engine.results.estimate import ErrorBar, Estimate, mean, power_law_exponent
-from memsolve.engine.results.tidy import Measured, measured
-from memsolve.faults import StepError
-from memsolve.problem import AssociativeMemory
+from memsolve.engine import Fit, Study, Summary, TableCell
+from memsolve.engine.peak import Peak
+from memsolve.engine.results.estimate import mean
+from memsolve.engine.results.tidy import Measured
+from memsolve.optimizers.registry import resolve
 from memsolve.report.formatting import format_count
+from memsolve.seeds import seeded
+from memsolve.study import peak
 from memsolve.study.formatting import format_estimate
-from memsolve.study.leaderboard.cost import cost
+from memsolve.study.leaderboard.candidates import LeaderboardCandidate
+from memsolve.study.leaderboard.fits import leaderboard_point, one_step_exponent
 from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
-from memsolve.study.leaderboard.point import (
-    LeaderboardPoint,
-    LeaderboardRun,
-    Runs,
-    evaluation_trials,
-    leaderboard_point,
-    select_at,
-)
-from memsolve.study.leaderboard.ranking import gaps, rank, ranking
+from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.leaderboard.ranking import rank, scores, tracks_of
 from memsolve.study.leaderboard.records import recorded
-from memsolve.study.training.early_ends import format_early_ends
-from memsolve.study.training.grid import Candidate, TuningKey, by_tuning_key
-from memsolve.study.training.selection import Selection, select
-from memsolve.study.training.trajectory import trajectory
-from memsolve.study.training.tuned_study import TrainingStudy
-from memsolve.study.training.tuning import TUNING_SEEDS
-from memsolve.training import Builder
+from memsolve.study.leaderboard.tracks import RANKED, flops
+from memsolve.study.leaderboard.trial_run import LeaderboardRun, RunContext, Runs, run_trial
+from memsolve.study.leaderboard.tuning import by_key, first_trials, key_of, next_trials
+from memsolve.study.memory import memory_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+OVERHEAD_FLOPS = 3e7
+"""Of a step, as if it took so many flops: that of the optimizer, and of calls."""
 
-class LeaderboardStudy(
-    TrainingStudy[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, LeaderboardPoint]
-):
-    """Items recovered after 1, 10 and all steps, saturating batch size, time and state."""
+
+class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, LeaderboardPoint]):
+    """Items recovered on the problems of each track, with a ranking for each track."""
 
     name = "leaderboard"
-    question = "Which optimizer recovers the most items after 1, 10 and 50 steps?"
-    quantity = "items recovered after 1 / 10 / all steps"
+    question = "Which optimizer recovers the most items, on problems of three kinds?"
+    quantity = "items recovered"
     definition = (
-        "Items, of all N, whose own logit is the largest after 1, 10 and all steps on the "
-        "population gradient from W = 0. Every optimizer has the default settings of its package, "
-        "unless its name states others, and the same tuning budget. On seed 0, which is not "
-        "reported, a constant and an inverse schedule get five learning rates each by the rule of "
-        "dynamics, and up to four more while the best one after all steps is at an end, unless "
-        "the user sets learning rates or schedules. Learning rates that grow, which SGD needs, "
-        "are not tried by default. For each number of steps the candidate that had recovered the "
-        "most by then is run again on other seeds, and these runs are reported. A run that ends "
-        "early, because it diverges or a step fails, counts 0 from then on. The ranking is by the "
-        "share of the best: the items that an optimizer recovers, divided by the most that any of "
-        "those compared recovers, mean over alphas, d and numbers of steps; its interval is over "
-        "seeds. The gap is the difference between that share and the next better one, on the same "
-        "seeds; it is within noise if its interval contains 0. The saturating batch size B_80%, "
-        "measured at the smallest d, is the smallest with which 10 steps recover 80% of the items "
-        "of 10 steps on the population, tuned in the same way. Time is that of a step with its "
-        "gradient, relative to a step of SGD measured in alternation; state is the size of the "
-        "optimizer's state, per number in the weight. The leaderboard ranks how well optimizers "
-        "store facts in one linear layer, by steps. It does not rank them by time at another "
-        "size, on deep networks, or with other settings: momentum, decay and the like are not "
-        "tuned, and batches only enter the saturating batch size."
+        "Items, of all N = 2 d^2, whose own logit is the largest after the last step from W = 0. "
+        "The problems form tracks, each with a ranking of its own: one step on the gradient of the "
+        "population; 10 and 50 such steps; and 300 steps on batches of B* / 16 and of B* = "
+        "d^(alpha + 1/2) items. Problems whose run takes more than 39 Gflop are at the alpha nearest to 1.5 "
+        "only, and those above 400 Gflop are left out. The score on a problem is the number of "
+        "items recovered as a share of d^2 / (2 ln N), about what any weight can store; the score "
+        "in a track is the mean over its problems, with a 95% interval over seeds. It does not "
+        "depend on who else is compared. A problem is saturated, and does not count, if the "
+        "recorded counts of SGD, AdamW, Muon and Newton's method are all within 10% of the best of "
+        "them. Every optimizer is tuned on every problem by itself, with one budget: 24 "
+        "candidates, which differ in the mean learning rate, in its growth over the steps, and in "
+        "the momentum of an optimizer that has one. Half of them are points of a Sobol sequence, "
+        "the others come in three rounds around the best so far; after one step, which the "
+        "learning rate does not affect but for the loss, there are no rounds. They run on one "
+        "seed, the best four of them on a second one, and the best of these by the mean over both "
+        "seeds runs on five further seeds, which are shown. A learning rate or momentum in an "
+        "optimizer's name is not tuned, and a learning rate in it is that of every step. An entry "
+        "(defaults) has all settings of its package, the learning rate too. The loss is that of "
+        "the population after the last step, in nats; where N > 2048 it is estimated from the 1024 "
+        "most frequent items and 1024 others. A run has diverged if that loss is not below ln N, "
+        "where it began, or if its weight is not finite; then it counts 0. A run whose step fails "
+        "counts 0. A seed has collapsed if its count is below a quarter of the median over seeds. "
+        "Seconds are those of one run's steps, with their gradients and without evaluations, if "
+        "nothing else ran beside it. State is the size of the optimizer's state, per number in the "
+        "weight. The exponent is that of the items after one step in d."
     )
     legend = (
-        "share: of the best, mean over alphas, d and numbers of steps; time: of a step, relative "
-        "to SGD's; state: numbers in the optimizer's state per weight; B_80%: the smallest batch "
-        "size that recovers 80% of the population's items in 10 steps (?: not identified, the "
-        "report says why)"
+        "rank and score in a track: share of d^2 / (2 ln N), mean over its problems; state: "
+        "numbers in the optimizer's state per weight; edge: a coordinate of the best candidate is "
+        "the smallest or largest tried"
     )
     record = recorded("leaderboard")
     grid = LeaderboardGrid()
@@ -85,184 +76,183 @@ class LeaderboardStudy(
     point = LeaderboardPoint
 
     def batch_sizes(self, grid: LeaderboardGrid, alpha: float, dim: int) -> list[int | None]:
-        """The population; at the smallest `d` also the batch sizes of the grid."""
-        sizes = grid.batch_sizes_of(alpha, dim) if dim == min(grid.dims) else []
-        return [*sizes, None]
+        """Those of the problems at one alpha and `d`."""
+        return list(
+            dict.fromkeys(
+                problem.batch_size
+                for problem in grid.problems
+                if (problem.alpha, problem.dim) == (alpha, dim)
+            )
+        )
 
-    def trial(
-        self, grid: LeaderboardGrid, key: TuningKey, seed: int, candidate: Candidate
-    ) -> LeaderboardTrial:
-        """A trial of the tuning."""
-        name, alpha, dim, batch_size = key
-        steps = grid.steps if batch_size is None else grid.batch_steps
-        cell = name, alpha, dim, grid.items_of(dim), batch_size, seed
-        return LeaderboardTrial(*cell, *candidate, steps=steps)
+    def cells(self, grid: LeaderboardGrid) -> list[LeaderboardTrial]:
+        """The first trials on every problem.
 
-    def tuning_seeds(self, grid: LeaderboardGrid) -> range:
-        """Seeds that are not reported."""
-        return TUNING_SEEDS
+        Raises:
+            RefusedError: optimizers whose learning rates cannot be inferred, and why.
+        """
+        return by_memory(first_trials(grid))
 
     def next_cells(self, grid: LeaderboardGrid, results: Runs) -> list[LeaderboardTrial]:
-        """The next trials of the tuning; once it has ended, the trials that are reported."""
-        tuning = {trial: run for trial, run in results.items() if trial.is_for_tuning}
-        if trials := super().next_cells(grid, tuning):
-            return trials
-        reported = {
-            trial
-            for key, runs in by_tuning_key(tuning).items()
-            for steps in (grid.horizons if key.batch_size is None else [grid.batch_steps])
-            for trial in evaluation_trials(grid, key, select_at(runs, steps).candidate, steps)
-        }
-        return sorted(reported - set(results), key=lambda trial: (trial.memory, str(trial)))
+        """The next trials of the tuning; once it has ended at a key, those that are shown."""
+        trials = [trial for runs in by_key(results).values() for trial in next_trials(grid, runs)]
+        return by_memory(trial for trial in trials if trial not in results)
 
-    def run(
-        self,
-        grid: LeaderboardGrid,
-        memory: AssociativeMemory,
-        build: Builder,
-        cell: LeaderboardTrial,
-    ) -> LeaderboardRun:
-        """The run, with its costs if it is reported and takes all steps."""
-        start = time.perf_counter()
-        result = trajectory(replace(grid, steps=cell.steps), memory, build, cell)
-        run = LeaderboardRun(**vars(result), total_seconds=time.perf_counter() - start)
-        if self.is_timed(grid, cell):
-            with suppress(StepError):  # as the run itself may have ended
-                return replace(run, **cost(memory, build, cell.lr)._asdict())
-        return run
+    def measure(
+        self, grid: LeaderboardGrid, cells: Sequence[LeaderboardTrial]
+    ) -> Iterator[LeaderboardRun]:
+        """The run of each trial."""
+        context = RunContext(memory_of(grid, cells[0]))
+        builders = resolve(grid.choices)
+        for cell in cells:
+            with seeded(grid.device, cell.seed, cell.dim):
+                run = run_trial(context, builders[cell.optimizer], cell)
+            yield run if self.is_timed(grid, cell) else self.without_times(run)
 
-    def is_timed(self, grid: LeaderboardGrid, cell: LeaderboardTrial) -> bool:
-        """Whether it is reported, on the population, and takes all steps."""
-        is_reported = not cell.is_for_tuning and cell.batch_size is None
-        return is_reported and cell.steps == grid.steps
+    def group(self, cell: LeaderboardTrial) -> Hashable:
+        """Trials of one optimizer on one memory share the batches of a problem."""
+        return cell.memory, key_of(cell)
 
-    def without_times(self, result: LeaderboardRun) -> LeaderboardRun:
-        """Only the runs whose costs are reported are timed."""
-        return replace(result, seconds=math.nan, total_seconds=math.nan)
+    def part(self, cell: LeaderboardTrial) -> Hashable:
+        """Trials at one key decide on its further trials."""
+        return key_of(cell)
 
     def cost(self, grid: LeaderboardGrid, cell: LeaderboardTrial) -> float:
-        """That of the logits of all items, after each step."""
-        return float(cell.num_items) ** 2 * cell.dim * cell.steps
+        """The flops of its steps and evaluations."""
+        return flops(cell.problem) + OVERHEAD_FLOPS * cell.steps
 
-    def select(self, grid: LeaderboardGrid, runs: Runs) -> Selection:
-        """The candidate with the most items recovered after all steps."""
-        return select(runs, grid.steps)
+    def is_timed(self, grid: LeaderboardGrid, cell: LeaderboardTrial) -> bool:
+        """Whether it is the first run that is shown, whose seconds are reported."""
+        return cell.shown and cell.seed == grid.seeds_shown[0]
+
+    def without_times(self, result: LeaderboardRun) -> LeaderboardRun:
+        """The run without the seconds of its steps; its processor time stays."""
+        return replace(result, seconds=None)
+
+    def peak(self, grid: LeaderboardGrid) -> Peak | None:
+        """The bytes of training."""
+        return peak.largest_of_training(self, grid)
 
     def fits(self, grid: LeaderboardGrid, results: Runs) -> list[Fit[LeaderboardPoint]]:
-        """One fit for each optimizer and alpha, the best first; the exponent after all steps."""
-        by_key: Mapping[TuningKey, Runs] = by_tuning_key(results)
+        """One fit for each optimizer and alpha, the best first; the exponent after one step."""
+        runs = by_key(results)
 
-        def fit(name: str, alpha: float) -> Fit[LeaderboardPoint]:
-            keys = [TuningKey(name, alpha, dim, None) for dim in grid.dims]
-            points = [leaderboard_point(grid, key, by_key) for key in keys]
-            counts = [np.array(point.recovered[-1], dtype=float) for point in points]
-            slope = power_law_exponent(
-                grid.dims, counts, [lambda draws: draws.mean(1)] * len(counts)
-            )
-            law = theory.limit_law(isotropic=grid.is_isotropic)
-            return Fit(name, alpha, f"recovered after {grid.steps} steps", slope, law, points)
+        def fit(label: str, alpha: float) -> Fit[LeaderboardPoint]:
+            points = [leaderboard_point(grid, label, alpha, dim, runs) for dim in grid.dims]
+            estimate = one_step_exponent(points, alpha)
+            return Fit(label, alpha, "recovered after one step", estimate, None, points)
 
         return self.ranked([fit(name, alpha) for alpha in grid.alphas for name in grid.labels])
 
     def ranked(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[Fit[LeaderboardPoint]]:
-        """By alpha, then by the share of the best over all alphas."""
-        order = list(ranking(fits))
-        return sorted(fits, key=lambda fit: (fit.alpha, order.index(fit.optimizer)))
+        """By alpha, then by the mean rank over the tracks."""
+        by_track = [scores(fits, track) for track in tracks_of(fits) if track in RANKED]
+        ranks = {
+            fit.optimizer: sum(list(by_name).index(fit.optimizer) for by_name in by_track)
+            for fit in fits
+        }
+        return sorted(fits, key=lambda fit: (fit.alpha, ranks[fit.optimizer]))
 
     def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, TableCell]]:
-        """Rank, share of the best, gap, exponent, saturating batch size, and costs."""
-        overall, gap = ranking(fits), gaps(fits)
-        gap_keys = _differences(overall)
-        shares = {
-            alpha: ranking([fit for fit in fits if fit.alpha == alpha])
-            for alpha in {fit.alpha for fit in fits}
-        }
+        """Rank and score in each track, and the state."""
+        by_track = {track: scores(fits, track) for track in tracks_of(fits) if track in RANKED}
 
         def row(fit: Fit[LeaderboardPoint]) -> dict[str, TableCell]:
-            name, first, last = fit.optimizer, fit.points[0], fit.points[-1]
-            share, batch_size = overall[name], first.saturating_batch_size
-            time = float(np.median(last.time)) if last.time else None
-            return {
-                "rank": TableCell(rank(overall, name), share.value and -share.value),
-                "share [95%]": TableCell.of_estimate(share),
-                "gap to the next better [95%]": TableCell(gap[name], gap_keys.get(name)),
-                "at this alpha": TableCell.of_estimate(shares[fit.alpha][name]),
-                "exponent in d [95%]": TableCell.of_estimate(fit.estimate),
-                f"B_80% at d = {first.dim}": TableCell(
-                    _format_or_mark(batch_size), batch_size.value
-                ),
-                "time": TableCell("-" if time is None else f"{time:.1f}", time),
-                "state": TableCell(f"{last.state:.1f}", last.state),
+            cells = {}
+            for track, by_name in by_track.items():
+                score, place = by_name[fit.optimizer], rank(by_name, fit.optimizer)
+                text = score.format() if score.value is None else f"{place}: {score.format()}"
+                cells[f"{track} [95%]"] = TableCell(text, score.value)
+            state = fit.points[-1].state
+            return cells | {
+                "state": TableCell("-" if state is None else f"{state:.1f}", state),
+                "one-step exponent in d [95%]": TableCell.of_estimate(fit.estimate),
             }
 
         return [row(fit) for fit in fits]
 
     def value(self, point: LeaderboardPoint) -> str:
-        """Items recovered after 1, 10 and all steps."""
-        return ", ".join([" / ".join(map(format_count, point.mean)), *point.early_ends])
+        """Items recovered on each problem, and what to know of them."""
+        remarks = remarks_of(point)
+        counts = zip(map(format_count, point.mean), remarks, strict=True)
+        return " / ".join(
+            f"{count} ({', '.join(words)})" if words else count for count, words in counts
+        )
 
     def score(self, point: LeaderboardPoint) -> float:
-        """The most items recovered after any number of steps."""
-        return max(point.mean)
+        """The largest share of `theory.limit` on any problem."""
+        return max(
+            (count / limit for count, limit in zip(point.mean, point.limits, strict=True)),
+            default=0.0,
+        )
 
     def detail(self, point: LeaderboardPoint) -> str:
-        """Items recovered, with intervals; the selected candidates; and the costs of a step."""
-        ratios = point.ratios or [1.0] * len(point.lrs)
-        candidates = map(Candidate, point.schedules, point.lrs, ratios)
-        parts = [
-            f"after {steps} {format_estimate(mean(seeds))} ({candidate}"
-            f"{', at the edge' if at_edge else ''})"
-            for steps, seeds, candidate, at_edge in zip(
-                point.horizons, point.recovered, candidates, point.at_edge, strict=True
-            )
-        ]
-        if point.early_ends:
-            parts.append(format_early_ends(point.early_ends, len(point.recovered[-1])))
-        parts.append(f"of {point.limit:.0f}, d^2 / (2 ln N)")
-        if point.time:
-            lowest, highest = min(point.time), max(point.time)
-            parts.append(f"{lowest:.2f} to {highest:.2f} times the time of a step of SGD")
-        parts.append(f"state of {point.state:.2f} numbers per weight")
-        parts.append(f"B_80% {format_estimate(point.saturating_batch_size)}")
+        """Items and loss on each problem, with the candidate, and the costs."""
+        parts = [describe(point, index) for index in range(len(point.tracks))]
+        if point.state is not None:
+            parts.append(f"state of {point.state:.2f} numbers per weight")
+        parts.append(f"{point.core_seconds / 60:.1f} core minutes")
         return "; ".join(parts)
 
     def tidy(self, result: LeaderboardRun) -> Iterable[Measured]:
-        """Counts after each step, and the costs of a step."""
-        names = ("recovered", "seconds", "time", "state")
-        yield from measured([(name, getattr(result, name)) for name in names], step=0)
+        """Counts after powers of two and the last step, and numbers of the whole run (step 0)."""
+        for mark, count in zip(result.marks, result.curve, strict=True):
+            yield Measured(mark, "recovered", count)
+        for name in ("recovered", "loss", "seconds", "core_seconds", "state"):
+            if (value := getattr(result, name)) is not None:
+                yield Measured(0, name, value)
 
     def figures(self, summary: Summary[LeaderboardPoint]) -> dict[str, "Figure"]:
-        """The ranking, items against steps, the performance profile, and items against `d`."""
-        from memsolve.report.power_law import power_law_figure
+        """The scores in each track, and items against steps."""
         from memsolve.study.leaderboard import figures
 
         return {
-            "leaderboard": figures.shares(summary),
+            "leaderboard": figures.track_scores(summary),
             "leaderboard-steps": figures.against_steps(summary),
-            "leaderboard-profile": figures.profile(summary),
-            "leaderboard-against-d": power_law_figure(
-                summary, "items recovered", after_all_steps, "mean and range over seeds"
-            ),
         }
 
 
-def _differences(shares: Mapping[str, Estimate]) -> dict[str, float]:
-    """The difference between each share and the next better one, by name."""
-    return {
-        name: better.value - share.value
-        for (_, better), (name, share) in pairwise(shares.items())
-        if better.value is not None and share.value is not None
-    }
+def by_memory(trials: Iterable[LeaderboardTrial]) -> list[LeaderboardTrial]:
+    """Trials with those of one memory next to each other."""
+    return sorted(trials, key=lambda trial: (trial.memory, trial.steps, trial.batch_size or 0))
 
 
-def _format_or_mark(estimate: Estimate) -> str:
-    return "?" if estimate.value is None else format_estimate(estimate)
+def remarks_of(point: LeaderboardPoint) -> list[list[str]]:
+    """Of each problem: seeds that diverged, failed or collapsed, and whether tuning has an edge."""
+    seeds = len(point.seeds)
+    columns = point.diverged, point.failed, point.collapsed, point.at_edge
+    return [
+        [
+            *[f"{sum(diverged)} of {seeds} diverged"] * any(diverged),
+            *[f"{sum(failed)} of {seeds} failed"] * any(failed),
+            *[f"{collapsed} of {seeds} collapsed"] * bool(collapsed),
+            *["edge"] * at_edge,
+        ]
+        for diverged, failed, collapsed, at_edge in zip(*columns, strict=True)
+    ]
 
 
-def after_all_steps(point: LeaderboardPoint) -> ErrorBar:
-    """Items recovered after all steps, mean and range."""
-    seeds = point.recovered[-1]
-    return float(np.mean(seeds)), float(min(seeds)), float(max(seeds))
+def describe(point: LeaderboardPoint, index: int) -> str:
+    """One problem of a point as text: `minibatch, B = 64, 300 steps: 120 [110, 130] items, ...`."""
+    batch = point.batch_sizes[index]
+    losses = [loss for loss in point.loss[index] if loss is not None]
+    candidate = LeaderboardCandidate(
+        point.schedules[index], point.lrs[index], point.ratios[index], point.momenta[index]
+    )
+    facts = [
+        point.tracks[index],
+        *([] if batch is None else [f"B = {batch}"]),
+        f"N = {point.num_items[index]}",
+        f"{point.steps[index]} step{'s' if point.steps[index] > 1 else ''}",
+    ]
+    results = [
+        f"{format_estimate(mean(point.recovered[index]))} of {point.limits[index]:.0f}",
+        *([f"loss {sum(losses) / len(losses):.2f}"] if losses else []),
+        *remarks_of(point)[index],
+        f"{candidate}, of {point.candidates[index]}",
+        *([] if point.seconds[index] is None else [f"{point.seconds[index]:.2g} s"]),
+    ]
+    return f"{', '.join(facts)}: {', '.join(results)}"
 
 
 leaderboard = LeaderboardStudy()

@@ -1,169 +1,109 @@
-"""The point of a leaderboard: one optimizer at one `d`, at each number of steps."""
+"""The point of a leaderboard: one optimizer at one alpha and `d`, on each of their problems."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from memsolve import theory
 from memsolve.engine import Point
-from memsolve.engine.results.estimate import Estimate
-from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
-from memsolve.study.leaderboard.saturating_batch import saturating_batch_size
-from memsolve.study.training.early_ends import EarlyEnds, early_ends
-from memsolve.study.training.grid import Candidate, TuningKey
-from memsolve.study.training.point import by_step, pad
-from memsolve.study.training.selection import Selection, select
-from memsolve.study.training.trajectory import Trajectory
+from memsolve.study.leaderboard.tracks import Problem
 from memsolve.training import Schedule
 
-
-@dataclass(frozen=True)
-class LeaderboardRun(Trajectory):
-    """A run, with its costs if it is reported.
-
-    Attributes:
-        total_seconds: of the run, with all evaluations; NaN if it ran beside others.
-        time, state: see `cost.Cost`; None of tuning runs and of runs on batches.
-    """
-
-    total_seconds: float = 0.0
-    time: float | None = None
-    state: float | None = None
-
-
-Runs = Mapping[LeaderboardTrial, LeaderboardRun]
-"""The runs at one tuning key, for tuning and for evaluation."""
+COLLAPSED = 0.25
+"""A seed has collapsed if its count is below this share of the median over seeds."""
 
 
 @dataclass(frozen=True)
 class LeaderboardPoint(Point):
-    """One optimizer at one `d`.
+    """One optimizer at one alpha and `d`, on `H` problems, shown on `S` seeds.
 
     Attributes:
-        num_items: number of facts `N`.
-        limit: about how many items any weight can store, `theory.limit`.
-        horizons: (H,) numbers of steps.
-        schedules, lrs, ratios: (H,) of the candidate that had recovered the most after so many
-            steps of tuning.
-        at_edge: (H,) whether its learning rate or ratio is the smallest or largest of the trials.
-        recovered: (H, S) items recovered after so many steps, by seed.
-        curve: (T,) items after each step of the last horizon's candidate, mean over seeds.
-        time: (S,) of a step, relative to SGD's; see `cost.Cost`.
-        state: numbers in the optimizer's state, per number in the weight.
-        saturating_batch_size: `B_80%`, see `saturating_batch.saturating_batch_size`.
-        total_seconds: of all its runs, with tuning and batches, on this machine; None if some ran
-            beside others.
-        early_ends: reported runs of the last horizon that ended early.
+        seeds: (S,) on which no candidate was selected.
+        tracks, num_items, batch_sizes, steps: (H,) of the problems, as in `tracks.Problem`.
+        schedules, lrs, ratios, momenta: (H,) of the selected candidates; see
+            `candidates.LeaderboardCandidate`.
+        at_edge: (H,) whether a coordinate of the candidate is the smallest or largest tried.
+        candidates: (H,) number of candidates that were tried; 1 where nothing was tuned.
+        recovered: (H, S) items recovered after the last step.
+        loss: (H, S) population loss after the last step, in nats; None where the weight is not
+            finite. See `loss.population_loss`.
+        diverged: (H, S) whether that loss is not below `ln N`, the loss of `W = 0`, or does not
+            exist. The items of such a run count if its weight is finite.
+        failed: (H, S) whether a step failed; such a run counts 0 items.
+        curves: (H,) of lists: items after powers of two and the last step (`tracks.marks_of`), mean
+            over seeds.
+        seconds: (H,) of the steps of a run with their gradients, on this machine, alone; None
+            where it was not alone.
+        state: numbers in the optimizer's state per number in the weight; None without a state.
+        core_seconds: processor time of all runs, with those of the tuning.
     """
 
     axes: ClassVar = {
-        "horizons": "H",
-        "schedules": "H",
-        "lrs": "H",
-        "ratios": "H?",
-        "at_edge": "H",
-        "recovered": "H S",
-        "curve": "T",
+        "seeds": "S",
+        "tracks": "h",
+        "num_items": "h",
+        "batch_sizes": "h",
+        "steps": "h",
+        "schedules": "h",
+        "lrs": "h",
+        "ratios": "h",
+        "momenta": "h",
+        "at_edge": "h",
+        "candidates": "h",
+        "recovered": "h S",
+        "loss": "h S",
+        "diverged": "h S",
+        "failed": "h S",
+        "curves": "h",
+        "seconds": "h",
     }
 
-    num_items: int
-    limit: float
-    horizons: list[int]
+    seeds: list[int]
+    tracks: list[str]
+    num_items: list[int]
+    batch_sizes: list[int | None]
+    steps: list[int]
     schedules: list[Schedule]
-    lrs: list[float]
+    lrs: list[float | None]
+    ratios: list[float]
+    momenta: list[float | None]
     at_edge: list[bool]
+    candidates: list[int]
     recovered: list[list[int]]
-    curve: list[float]
-    time: list[float]
-    state: float
-    saturating_batch_size: Estimate
-    total_seconds: float | None
-    early_ends: EarlyEnds = field(default_factory=dict)
-    ratios: list[float] = field(default_factory=list)
+    loss: list[list[float | None]]
+    diverged: list[list[bool]]
+    failed: list[list[bool]]
+    curves: list[list[float]]
+    seconds: list[float | None]
+    state: float | None
+    core_seconds: float
+
+    def problems(self, alpha: float) -> list[Problem]:
+        """(H,) the problems; `alpha` is that of the fit."""
+        columns = self.tracks, self.num_items, self.batch_sizes, self.steps
+        return [
+            Problem(track, alpha, self.dim, num_items, batch_size, steps)
+            for track, num_items, batch_size, steps in zip(*columns, strict=True)
+        ]
 
     @property
     def mean(self) -> list[float]:
         """(H,) items recovered, mean over seeds."""
         return [float(np.mean(seeds)) for seeds in self.recovered]
 
+    @property
+    def limits(self) -> list[float]:
+        """(H,) about how many items any weight can store, `theory.limit`."""
+        return [theory.limit(self.dim, num_items) for num_items in self.num_items]
 
-def select_at(runs: Runs, steps: int) -> Selection:
-    """The candidate that had recovered the most after so many steps of tuning."""
-    tuning = {trial: run.after(steps) for trial, run in runs.items() if trial.is_for_tuning}
-    return select(tuning, steps)
-
-
-def evaluation_trials(
-    grid: LeaderboardGrid, key: TuningKey, candidate: Candidate, steps: int
-) -> list[LeaderboardTrial]:
-    """The trials that evaluate a candidate, one for each evaluation seed."""
-    name, alpha, dim, batch_size = key
-    cell = name, alpha, dim, grid.items_of(dim), batch_size
-    return [
-        LeaderboardTrial(*cell, seed, *candidate, steps=steps) for seed in grid.evaluation_seeds
-    ]
+    @property
+    def collapsed(self) -> list[int]:
+        """(H,) number of seeds whose count is below a quarter of the median over seeds."""
+        return [collapsed_seeds(seeds) for seeds in self.recovered]
 
 
-def leaderboard_point(
-    grid: LeaderboardGrid, key: TuningKey, by_key: Mapping[TuningKey, Runs]
-) -> LeaderboardPoint:
-    """The point of an optimizer at one alpha and `d`; `key` is that of the population."""
-    num_items = grid.items_of(key.dim)
-    selections = [select_at(by_key[key], steps) for steps in grid.horizons]
-    total_seconds = sum(
-        run.total_seconds
-        for other, by_trial in by_key.items()
-        if other[:3] == key[:3]
-        for run in by_trial.values()
-    )
-    runs = [
-        [by_key[key][trial] for trial in evaluation_trials(grid, key, selection.candidate, steps)]
-        for selection, steps in zip(selections, grid.horizons, strict=True)
-    ]
-    last = [pad(run.recovered, grid.steps) for run in runs[-1]]
-    return LeaderboardPoint(
-        dim=key.dim,
-        num_items=num_items,
-        limit=theory.limit(key.dim, num_items),
-        horizons=grid.horizons,
-        schedules=[selection.schedule for selection in selections],
-        lrs=[selection.lr for selection in selections],
-        at_edge=[selection.at_edge for selection in selections],
-        recovered=[
-            [pad(run.recovered, steps)[-1] for run in seeds]
-            for seeds, steps in zip(runs, grid.horizons, strict=True)
-        ],
-        curve=[float(np.mean(seeds)) for seeds in by_step(last)],
-        time=[run.time for run in runs[-1] if run.time is not None],
-        state=max(run.state or 0.0 for run in runs[-1]),
-        saturating_batch_size=saturating_batch_size_at(grid, key, by_key),
-        total_seconds=None if math.isnan(total_seconds) else total_seconds,
-        early_ends=early_ends(runs[-1]),
-        ratios=[selection.ratio for selection in selections],
-    )
-
-
-def saturating_batch_size_at(
-    grid: LeaderboardGrid, key: TuningKey, by_key: Mapping[TuningKey, Runs]
-) -> Estimate:
-    """`B_80%` of an optimizer and alpha, which is measured at the smallest `d`."""
-    if key.dim != min(grid.dims):
-        return Estimate(None, note=f"measured at d = {min(grid.dims)} only")
-    sizes = [*grid.batch_sizes_of(key.alpha, key.dim), None]
-    counts = [recovered_with(grid, key._replace(batch_size=size), by_key) for size in sizes]
-    return saturating_batch_size(
-        [size or math.inf for size in sizes], np.array(counts, dtype=float).T
-    )
-
-
-def recovered_with(
-    grid: LeaderboardGrid, key: TuningKey, by_key: Mapping[TuningKey, Runs]
-) -> list[int]:
-    """(S,) items recovered with batches of one size, after the number of steps of all sizes."""
-    steps, runs = grid.batch_steps, by_key[key]
-    candidate = select_at(runs, steps).candidate
-    trials = evaluation_trials(grid, key, candidate, steps)
-    return [pad(runs[trial].recovered, steps)[-1] for trial in trials]
+def collapsed_seeds(recovered: Sequence[int]) -> int:
+    """Number of seeds whose count is below `COLLAPSED` times the median over seeds."""
+    return int(np.sum(np.array(recovered) < COLLAPSED * float(np.median(recovered))))

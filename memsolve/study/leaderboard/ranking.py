@@ -1,116 +1,98 @@
-"""The ranking of a leaderboard: shares of the best, over all memories and numbers of steps."""
+"""The score of an optimizer on a track, and the ranking by it."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from itertools import chain
 
 import numpy as np
 
+from memsolve import theory
 from memsolve.engine import Fit
-from memsolve.engine.results.estimate import SHARE, Estimate, Floats, jackknife
+from memsolve.engine.results.estimate import COUNT, Estimate, Floats, jackknife
 from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.leaderboard.references import is_saturated
+from memsolve.study.leaderboard.tracks import Problem
+
+Fits = Sequence[Fit[LeaderboardPoint]]
+
+OTHER_PROBLEMS = "measured on other problems"
+"""Why an optimizer has no rank among others."""
 
 
-class Problem(NamedTuple):
-    """A kind of memory, and a number of steps."""
-
-    alpha: float
-    dim: int
-    num_items: int
-    steps: int
-
-
-Scores = dict[Problem, dict[str, list[int]]]
-"""For each problem, the items that each optimizer has recovered, by seed."""
-
-
-def scores(fits: Sequence[Fit[LeaderboardPoint]]) -> Scores:
-    """Items recovered by problem and optimizer, of the problems that all optimizers have."""
-    by_problem: Scores = {}
+def counts_by_problem(fits: Fits, track: str) -> dict[str, dict[Problem, list[int]]]:
+    """Items recovered by optimizer, problem of a track, and seed."""
+    counts: dict[str, dict[Problem, list[int]]] = {fit.optimizer: {} for fit in fits}
     for fit in fits:
         for point in fit.points:
-            for steps, counts in zip(point.horizons, point.recovered, strict=True):
-                problem = Problem(fit.alpha, point.dim, point.num_items, steps)
-                by_problem.setdefault(problem, {})[fit.optimizer] = counts
-    names = {fit.optimizer for fit in fits}
-    return {
-        problem: by_optimizer
-        for problem, by_optimizer in by_problem.items()
-        if by_optimizer.keys() == names
+            for problem, recovered in zip(point.problems(fit.alpha), point.recovered, strict=True):
+                if problem.track == track:
+                    counts[fit.optimizer][problem] = recovered
+    return counts
+
+
+def shares_of(fits: Fits, track: str) -> tuple[list[str], list[Problem], Floats]:
+    """Items recovered as a share of `theory.limit`, by seed, problem and optimizer.
+
+    Saturated problems are left out, as are optimizers that were measured on other problems of the
+    track or with other seeds than most.
+
+    Returns:
+        Names (O,), problems (P,) and shares (S, P, O).
+    """
+    counts = counts_by_problem(fits, track)
+    seeds = {fit.optimizer: tuple(fit.points[0].seeds) for fit in fits}
+    kinds = {
+        name: (frozenset(by_problem), seeds[name])
+        for name, by_problem in counts.items()
+        if by_problem
     }
+    if not kinds:
+        return [], [], np.zeros((0, 0, 0))
+    values = list(kinds.values())
+    # of several kinds with as many optimizers the one with most problems, then the first
+    common = max(dict.fromkeys(values), key=lambda kind: (values.count(kind), len(kind[0])))
+    names = [name for name, kind in kinds.items() if kind == common]
+    problems = [problem for problem in counts[names[0]] if not is_saturated(problem)]
+    table = [
+        [np.array(counts[name][problem]) / _limit(problem) for name in names]
+        for problem in problems
+    ]
+    shares = np.array(table, dtype=float).reshape(len(problems), len(names), len(common[1]))
+    return names, problems, shares.transpose(2, 0, 1)
 
 
-def ranking(fits: Sequence[Fit[LeaderboardPoint]]) -> dict[str, Estimate]:
-    """Each optimizer's share of the best, mean over problems, the largest first.
+def scores(fits: Fits, track: str) -> dict[str, Estimate]:
+    """The score of every optimizer on a track, the largest first.
 
-    On a problem the share is the number of items that an optimizer recovers, mean over seeds,
-    divided by the largest such number of any optimizer. The interval is over seeds; all optimizers
-    have the same ones, so numerator and denominator are resampled as pairs.
-    Studies without a common problem have no ranking.
+    The score is the share of `theory.limit` that the optimizer recovers, mean over the problems of
+    the track that are not saturated, with an interval over seeds. It depends on no other
+    optimizer. One that was measured on other problems than most has a note in place of a score.
     """
-    names, recovered = _recovered(fits)
-    if not recovered.size:
-        return dict.fromkeys(names, Estimate(None, note="no problem in common"))
+    names, problems, shares = shares_of(fits, track)
+    others = dict.fromkeys(fit.optimizer for fit in fits if fit.optimizer not in names)
+    if not problems:
+        note = "all problems saturated" if names else OTHER_PROBLEMS
+        return dict.fromkeys([*names, *others], Estimate(None, note=note))
 
-    def share(column: int) -> Estimate:
-        return jackknife([recovered], lambda draws: _shares(draws[0])[:, column], SHARE)
+    def score(column: int) -> Estimate:
+        return jackknife([shares[..., column]], lambda draws: draws[0].mean((1, 2)), COUNT)
 
-    shares = {name: share(column) for column, name in enumerate(names)}
-    return dict(sorted(shares.items(), key=lambda entry: -(entry[1].value or 0)))
-
-
-def gaps(fits: Sequence[Fit[LeaderboardPoint]]) -> dict[str, str]:
-    """The gap between each optimizer's share and that of the next better one, as text.
-
-    `0.07 [0.04, 0.10]`: the interval is of the difference on the same seeds, which varies less
-    from seed to seed than the shares do. A difference is *within noise* if its interval contains
-    0: the seeds do not decide which of the two is better. Without an interval the text says why.
-    The intervals are not corrected for multiple comparisons.
-    """
-    order = list(ranking(fits))
-    names, recovered = _recovered(fits)
-    if not recovered.size:
-        return dict.fromkeys(names, "-")
-
-    def gap(name: str, better: str) -> str:
-        own, other = names.index(name), names.index(better)
-
-        def statistic(draws: list[Floats]) -> Floats:
-            shares = _shares(draws[0])
-            return np.asarray(shares[:, other] - shares[:, own])
-
-        estimate = jackknife([recovered], statistic)
-        if estimate.low is None or estimate.high is None or not estimate.low <= 0 <= estimate.high:
-            return str(estimate)
-        return f"{estimate}, within noise"
-
-    return {order[0]: "-"} | {name: gap(name, better) for better, name in pairwise(order)}
+    estimates = {name: score(column) for column, name in enumerate(names)}
+    ranked = sorted(estimates.items(), key=lambda entry: -(entry[1].value or 0.0))
+    return dict(ranked) | dict.fromkeys(others, Estimate(None, note=OTHER_PROBLEMS))
 
 
-def _recovered(fits: Sequence[Fit[LeaderboardPoint]]) -> tuple[list[str], Floats]:
-    """Names (O,), and the items that they have recovered, (S, P, O), by seed and problem."""
-    names = list(dict.fromkeys(fit.optimizer for fit in fits))
-    problems = scores(fits).values()
-    seeds = min(
-        (len(counts) for by_optimizer in problems for counts in by_optimizer.values()), default=0
-    )
-    table = [[by_optimizer[name][:seeds] for name in names] for by_optimizer in problems]
-    recovered = np.array(table, dtype=float).reshape(len(problems), len(names), seeds)
-    return names, recovered.transpose(2, 0, 1)
-
-
-def _shares(recovered: Floats) -> Floats:
-    """(R, O) shares of the best, of (R, S, P, O) items recovered."""
-    means = recovered.mean(1)
-    best = np.maximum(
-        means.max(axis=2, keepdims=True), 1
-    )  # at least 1: some problem may have no item recovered
-    return np.asarray((means / best).mean(1))
-
-
-def rank(shares: Mapping[str, Estimate], name: str) -> str:
-    """The rank of an optimizer, the same for equal shares; `-` if there is no ranking."""
-    own = shares[name].value
+def rank(estimates: Mapping[str, Estimate], name: str) -> str:
+    """The rank of an optimizer, the same for equal scores; `-` without a score."""
+    own = estimates[name].value
     if own is None:
         return "-"
-    return str(1 + sum((other.value or 0) > own for other in shares.values()))
+    return str(1 + sum((other.value or 0.0) > own for other in estimates.values()))
+
+
+def tracks_of(fits: Fits) -> list[str]:
+    """The tracks that were measured, in order."""
+    return list(dict.fromkeys(chain.from_iterable(p.tracks for fit in fits for p in fit.points)))
+
+
+def _limit(problem: Problem) -> float:
+    return theory.limit(problem.dim, problem.num_items)
