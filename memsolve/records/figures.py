@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 
 import numpy as np
+from markupsafe import escape
 from matplotlib.figure import Figure
 
 from memsolve import theory
 from memsolve.engine.results.estimate import mean
 from memsolve.records.tables import Entry, counts, format_setting
+from memsolve.report.alt_text import describe
 from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     COLORS,
@@ -43,7 +45,11 @@ def _draw(
             ),
             ("Items against steps, mean over seeds.", _draw_curves(entry)),
         ]
-        return [(caption, to_svg(figure)) for caption, figure in figures if figure is not None]
+        return [
+            (caption, to_svg(figure, f"{width:g}-{number}-"))
+            for number, (caption, figure) in enumerate(figures)
+            if figure is not None
+        ]
 
 
 def _draw_problems(entry: Entry, others: Sequence[Mapping[Problem, list[int]]]) -> Figure:
@@ -103,9 +109,18 @@ def _draw_curves(entry: Entry) -> Figure | None:
     return figure
 
 
-def to_svg(figure: Figure) -> str:
-    """A figure as an SVG element, the same for the same figure."""
+def to_svg(figure: Figure, prefix: str) -> str:
+    """A figure as an SVG element with its description, the same for the same figure.
+
+    Args:
+        figure: to be drawn.
+        prefix: of its ids, unique on the page.
+    """
     buffer = StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=metadata)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :]
+    for reference in (' id="', "url(#", 'xlink:href="#'):
+        text = text.replace(reference, reference + prefix)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(describe(figure))}"', 1)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -10,45 +11,39 @@ from typing import Any
 
 import pytest
 
-from memsolve.records.record import Record
+from memsolve.records.record import read_record, read_records
 from memsolve.records.site import main, write_site
 from memsolve.records.submit import file_name, write_record
 from memsolve.records.tables import make_entries, problem_rows, track_tables
 from tests import browser
 from tests.memsolve.record_cases import measure
 
-OPTIMIZERS = "sgd", "muon", "torch.optim.AdamW", "torch.optim.SGD:lr=1:momentum=0.9"
+OPTIMIZERS = "sgd", "muon", "torch.optim.SGD:lr=1:momentum=0.9"
 HOSTILE = "<script>alert(1)</script>\u202e"
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of records: four entries, one of them verified in part, and a sceptical result."""
+    """A folder of records: four entries, one of them measured in part, and a sceptical result."""
     folder = tmp_path_factory.mktemp("site")
     for record in measure(folder / "board", *OPTIMIZERS):
         write_record(record, folder / f"{file_name(record.name)}.json")
     (first,) = measure(folder / "part", "newton:lr=1", tracks=("one-step",))
     write_record(replace(first, author=HOSTILE), folder / "newton.json")
     (again,) = measure(folder / "again", "muon", first_seed=7)
-    muon = hashed(record_of(folder / "muon.json"))
-    sceptical = replace(again, kind="sceptical", of=muon, claim="It recovers fewer.")
+    muon = read_record(folder / "muon.json")
+    sceptical = replace(again, kind="sceptical", of=muon.sha256, claim="It recovers fewer.")
     write_record(sceptical, folder / "muon-sceptical.json")
     return folder
 
 
-def record_of(path: Path) -> Record:
-    from memsolve.records.record import read_record
-
-    return read_record(path)
-
-
-def hashed(record: Record) -> str:
-    return str(record.as_json()["sha256"])
+@pytest.fixture(scope="module")
+def site(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site of the records."""
+    return write_site(records, tmp_path_factory.mktemp("pages")).parent
 
 
 def entries_of(folder: Path) -> dict[str, Any]:
-    from memsolve.records.record import read_records
-
     return {entry.slug: entry for entry in make_entries(read_records(folder))}
 
 
@@ -95,9 +90,8 @@ class Page(HTMLParser):
             self.fetched += [values[name] or "" for name in ("src", "href") if name in values]
 
 
-def test_pages_fetch_nothing_and_link_to_pages_that_exist(records: Path, tmp_path: Path) -> None:
-    index = write_site(records, tmp_path)
-    pages = [index, *(tmp_path / "optimizers").iterdir()]
+def test_pages_fetch_nothing_and_link_to_pages_that_exist(records: Path, site: Path) -> None:
+    pages = [site / "index.html", *(site / "optimizers").iterdir()]
     assert len(pages) == 1 + len(list(records.glob("*.json")))
     for path in pages:
         page = Page()
@@ -107,20 +101,23 @@ def test_pages_fetch_nothing_and_link_to_pages_that_exist(records: Path, tmp_pat
         for link in page.links:
             target = link.partition("#")[0]
             assert not target or (path.parent / target).is_file(), link
-    page_of_newton = (tmp_path / "optimizers" / "newton.html").read_text()
+    page_of_newton = (site / "optimizers" / "newton.html").read_text()
     assert "&lt;script&gt;alert(1)" in page_of_newton
     assert "\\u202e" in page_of_newton
 
 
 def test_the_site_is_deterministic_and_overwrites_no_other_page(
-    records: Path, tmp_path: Path
+    records: Path, site: Path, tmp_path: Path
 ) -> None:
-    assert main([str(records), str(tmp_path / "a")]) == 0
-    assert main([str(records), str(tmp_path / "b")]) == 0
-    for path in (tmp_path / "a").rglob("*.html"):
-        assert path.read_text() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_text()
+    (tmp_path / "one").mkdir()
+    shutil.copy(records / "newton.json", tmp_path / "one")
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        assert main([str(tmp_path / "one"), str(folder)]) == 0
+    for name in ("index.html", "optimizers/newton.html"):
+        assert len({(folder / name).read_text() for folder in folders}) == 1
     (tmp_path / "a" / "index.html").write_text("<title>mine</title>")
-    assert main([str(records), str(tmp_path / "a")]) == 2
+    assert main([str(tmp_path / "one"), str(tmp_path / "a")]) == 2
     assert main([]) == 2
 
 
@@ -169,12 +166,12 @@ addEventListener("message", (event) => document.body.append(JSON.stringify(event
 """
 
 
-def view(page: Path, width: int, *options: str, fragment: str = "") -> dict[str, Any]:
+def view(folder: Path, page: Path, width: int, *options: str, fragment: str = "") -> dict[str, Any]:
     """What a browser shows of a page, on a screen of that many pixels."""
-    look, frame = page.with_name("look.html"), page.with_name("frame.html")
+    look, frame = folder / "look.html", folder / "frame.html"
     look.write_text(page.read_text() + LOOK)
     frame.write_text(FRAME.format(page=look.name + fragment, width=width))
-    shown = browser.seen(frame.as_uri(), page.parent / "profile", *options)
+    shown = browser.seen(frame.as_uri(), folder / "profile", *options)
     message = shown[shown.index('{"width') : shown.rindex("</body>")]
     properties: dict[str, Any] = json.loads(unescape(message))
     return properties
@@ -182,10 +179,10 @@ def view(page: Path, width: int, *options: str, fragment: str = "") -> dict[str,
 
 @browser.needs_browser
 def test_the_front_page_sorts_filters_and_keeps_its_state_in_the_address(
-    records: Path, tmp_path: Path
+    site: Path, tmp_path: Path
 ) -> None:
-    page = write_site(records, tmp_path)
-    desk = view(page, 1280)
+    page = site / "index.html"
+    desk = view(tmp_path, page, 1280)
     assert [track for track, _ in desk["first"]] == ["one-step", "full-gradient"]
     ((track, names),) = desk["track"][0]
     assert (track, set(names)) == ("full-gradient", set(OPTIMIZERS))
@@ -196,29 +193,26 @@ def test_the_front_page_sorts_filters_and_keeps_its_state_in_the_address(
     ((_, matching),) = desk["matching"][0]
     assert set(matching) == {"sgd", "torch.optim.SGD:lr=1:momentum=0.9"}
     assert desk["reset"] == [desk["first"], ""]
-    again = view(page, 1280, fragment=desk["matching"][1].replace("&", "&amp;"))
+    again = view(tmp_path, page, 1280, fragment=desk["matching"][1].replace("&", "&amp;"))
     assert again["first"] == desk["matching"][0]
     assert desk["background"] == "rgb(255, 255, 255)"
-    night = view(page, 320, "--blink-settings=preferredColorScheme=0")
+    night = view(tmp_path, page, 320, "--blink-settings=preferredColorScheme=0")
     assert night["background"] == "rgb(22, 22, 22)"
     assert (night["width"], night["page"]) == (320, 320)  # only tables scroll sideways
 
 
 @browser.needs_browser
 @pytest.mark.parametrize("width", [320, 1280])
-def test_an_optimizers_page_fits(records: Path, tmp_path: Path, width: int) -> None:
-    write_site(records, tmp_path)
-    shown = view(tmp_path / "optimizers" / "muon.html", width)
+def test_an_optimizers_page_fits(site: Path, tmp_path: Path, width: int) -> None:
+    shown = view(tmp_path, site / "optimizers" / "muon.html", width)
     assert shown["page"] <= width
     visible = [figure for figure in shown["figures"] if figure]
     assert len(visible) == len(shown["figures"]) // 2 == 2
     assert all(figure <= width for figure in visible)
 
 
-def test_no_two_figures_of_a_page_share_an_id(records: Path, tmp_path: Path) -> None:
-    write_site(records, tmp_path)
-    text = (tmp_path / "optimizers" / "muon.html").read_text()
-    used = set(re.findall(r"url\(#([^)]+)\)", text))
-    defined = re.findall(r'<clipPath id="([^"]+)"', text)
-    assert used <= set(defined)
+def test_every_id_of_a_page_is_unique(site: Path) -> None:
+    text = (site / "optimizers" / "muon.html").read_text()
+    defined = re.findall(r' id="([^"]+)"', text)
     assert len(defined) == len(set(defined))
+    assert set(re.findall(r"""(?:url\(|xlink:href=")#([^")]+)""", text)) <= set(defined)
