@@ -190,4 +190,4 @@ def _summarize(measurement: Measurement[G, C, Any, P], prepared: Prepared[G]) ->
 def _write_points(study: AnyStudy, results: Mapping[Any, Any], folder: Path) -> None:
     """Write `points.csv`."""
     numbers = ((cell, number) for cell in results for number in study.tidy(results[cell]))
-    tidy.write(folder / "points.csv", numbers)
+    tidy.write(folder / "points.csv", numbers, study.csv_fields)

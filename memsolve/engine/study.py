@@ -37,6 +37,7 @@ class Study(Presentation[P], Generic[G, C, R, P]):
         point: class of what is shown at one `d`, derived from `Point`. All three are frozen
             dataclasses of JSON values.
         record: folder of a recorded run, against which others are compared; None without one.
+        csv_fields: further fields of cells that have a column in `points.csv`.
     """
 
     grid: G
@@ -44,6 +45,7 @@ class Study(Presentation[P], Generic[G, C, R, P]):
     result: type[R]
     point: type[P]
     record: ClassVar[Path | None] = None
+    csv_fields: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def measure(self, grid: G, cells: Sequence[C]) -> Iterator[R]:

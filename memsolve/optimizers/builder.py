@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.optim import Optimizer
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from memsolve.faults import format_repr
 from memsolve.objective import Objective
 from memsolve.optimizers.choices import OptimizerError
-from memsolve.optimizers.construct import Make, construct
+from memsolve.optimizers.construct import Make, argument_names, construct
 from memsolve.optimizers.requirements import infer_requirements
 from memsolve.training import OptimizerRequirements, Parameters
 
@@ -50,6 +50,11 @@ class ChoiceBuilder:
     def requirements(self, device: torch.device, dtype: torch.dtype) -> OptimizerRequirements:
         """The requirements of the optimizer, inferred once in a process."""
         return infer_requirements(self, device, dtype)
+
+    def with_lr(self, lr: float) -> Self | None:
+        """The builder with another `lr`; None if the class or factory has no such argument."""
+        takes_lr = "lr" in argument_names(self._make)
+        return type(self)(self._make, {**self._settings, "lr": lr}) if takes_lr else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ChoiceBuilder) and self._key == other._key

@@ -74,7 +74,7 @@ def construct(
 def _construct(
     make: Make, params: Parameters, objective: Objective, settings: Mapping[str, Any]
 ) -> Optimizer:
-    names = _argument_names(make)
+    names = argument_names(make)
     available: dict[str, Any] = {
         "model": MemoryModule(params[0], objective),
         "objective": objective,
@@ -94,7 +94,7 @@ def _construct(
     return make(**arguments) if first == "model" else make(parameters, **arguments)
 
 
-def _argument_names(make: Make) -> list[str]:
+def argument_names(make: Make) -> list[str]:
     """Names of the arguments; none if there is no signature."""
     try:
         return list(inspect.signature(make).parameters)

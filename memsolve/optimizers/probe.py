@@ -13,6 +13,7 @@ from memsolve.faults import MachineError, StepError, attribute_errors
 from memsolve.objective import Objective
 from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.identity import Identity, identity
+from memsolve.optimizers.lr_behavior import lr_behavior
 from memsolve.optimizers.registry import builder
 from memsolve.optimizers.requirements import tiny_objective
 from memsolve.seeds import seeded
@@ -29,7 +30,8 @@ class ProbeResult(NamedTuple):
     """An optimizer before it is measured.
 
     Attributes:
-        remark: a peculiarity of its first step, in a few words; empty without one.
+        remark: peculiarities of its first steps and of its learning rate, in a few words; empty
+            without one.
         identity: its code, settings and packages.
     """
 
@@ -42,13 +44,13 @@ class FirstSteps(NamedTuple):
 
     Attributes:
         weights: (d, d) after each step.
-        lrs: learning rate of each group before the first step.
+        lrs: learning rate of each group before the first step; None where it has none.
         method: of the theory, if it is one.
         requirements: of the optimizer.
     """
 
     weights: list[Tensor]
-    lrs: list[object]
+    lrs: list[float | None]
     method: theory.Method | None
     requirements: OptimizerRequirements
 
@@ -68,7 +70,7 @@ def identify(label: str, choice: Choice, device: str, dtype: torch.dtype) -> Ide
 
 
 def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> str:
-    """A remark on the first step of an optimizer, in a few words; empty if there is none.
+    """A remark on the first steps of an optimizer, in a few words; empty if there is none.
 
     Raises:
         InputError: it cannot be used; says which one, and why in its own words.
@@ -88,6 +90,10 @@ def probe(label: str, choice: Choice, device: str, dtype: torch.dtype) -> str:
         remarks.append("random")
     if first.requirements.needs_float32:
         remarks.append("in float32")
+    with _labelled_errors(label):
+        behavior = lr_behavior(builder(choice), device, dtype)
+    remarks.append(behavior.remark)
+    remarks += ["an lr for each group"] if len(set(first.lrs)) > 1 else []
     return ", ".join(filter(None, remarks))
 
 
@@ -113,7 +119,7 @@ def _first_steps(objective: Objective, choice: Choice, device: str, seed: int) -
     with seeded(device, seed):
         trainer = Trainer(objective, build)
         with attribute_errors("it cannot be made"):
-            lrs = [group.get("lr") for group in trainer.optimizer.param_groups]
+            lrs = trainer.lrs.current()
             method = theory.method_of(trainer.optimizer)
         try:
             for _ in range(PROBE_STEPS):

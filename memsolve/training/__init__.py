@@ -2,12 +2,14 @@
 
 from memsolve.training.schedules import (
     HORIZON_FREE,
+    OWN_SCHEDULES,
     SCHEDULES,
     Schedule,
+    lr_of_step,
     mean_factor,
     schedule_factor,
 )
-from memsolve.training.step import take_step
+from memsolve.training.step import GroupLrs, take_step
 from memsolve.training.trainer import (
     Builder,
     OptimizerRequirements,
@@ -19,13 +21,16 @@ from memsolve.training.trainer import (
 
 __all__ = [
     "HORIZON_FREE",
+    "OWN_SCHEDULES",
     "SCHEDULES",
     "Builder",
+    "GroupLrs",
     "OptimizerRequirements",
     "Parameters",
     "Schedule",
     "State",
     "Trainer",
+    "lr_of_step",
     "mean_factor",
     "schedule_factor",
     "step_from_zero",

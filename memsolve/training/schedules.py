@@ -5,16 +5,23 @@ from typing import Literal, get_args
 
 from memsolve_kernels.errors import RangeError
 
-Schedule = Literal["geometric", "constant", "inverse", "cosine", "linear"]
+Schedule = Literal["geometric", "constant", "inverse", "cosine", "linear", "own", "fixed"]
 
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+OWN_SCHEDULES: tuple[Schedule, ...] = ("own", "fixed")
+"""Schedules of optimizers whose learning rate the trainer leaves alone, see
+`memsolve.optimizers.lr_behavior`: `own` starts from one that is tuned, `fixed` from their own."""
+
+SCHEDULES: tuple[Schedule, ...] = tuple(
+    name for name in get_args(Schedule) if name not in OWN_SCHEDULES
+)
+"""Schedules that a study can apply to an optimizer."""
 
 HORIZON_FREE: tuple[Schedule, ...] = ("geometric", "constant", "inverse")
 """Schedules that do not depend on the number of steps: a run contains all shorter runs."""
 
 
 def schedule_factor(schedule: Schedule, step: int, steps: int, ratio: float = 1.0) -> float:
-    """The factor of the learning rate at `step`, from 0 to `steps - 1`.
+    """The factor of the learning rate at `step`, from 0 to `steps - 1`; 1 if the optimizer sets it.
 
     Args:
         schedule: its name.
@@ -28,7 +35,7 @@ def schedule_factor(schedule: Schedule, step: int, steps: int, ratio: float = 1.
     """
     if schedule == "geometric":
         return ratio**step
-    if schedule == "constant":
+    if schedule == "constant" or schedule in OWN_SCHEDULES:
         return 1.0
     if schedule == "inverse":
         return 1 / (1 + step)
@@ -37,6 +44,18 @@ def schedule_factor(schedule: Schedule, step: int, steps: int, ratio: float = 1.
     if schedule == "linear":
         return 1 - step / steps
     raise RangeError(f"schedule is {schedule!r}; expected one of {SCHEDULES}")
+
+
+def lr_of_step(
+    schedule: Schedule, lr: float, step: int, steps: int, ratio: float = 1.0
+) -> float | None:
+    """The learning rate that a schedule sets at `step`; None leaves it to the optimizer.
+
+    Arguments are those of `schedule_factor`, and `lr` is the learning rate that it multiplies.
+    """
+    if schedule in OWN_SCHEDULES:
+        return None
+    return lr * schedule_factor(schedule, step, steps, ratio)
 
 
 def mean_factor(schedule: Schedule, steps: int, ratio: float = 1.0) -> float:

@@ -1,9 +1,10 @@
-"""One step of any optimizer: its closure, its learning rate and its modes."""
+"""One step of any optimizer: its closure, its learning rates and its modes."""
 
 import inspect
 import math
 import warnings
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -60,7 +61,42 @@ class Closure:
         return memory.loss_and_gradient(self._weight.detach().to(self._dtype), batch)
 
 
-def take_step(optimizer: Optimizer, closure: Callable[[], Tensor], lr: float | None) -> float:
+class GroupLrs:
+    """The learning rates of an optimizer's parameter groups, whose ratios are kept.
+
+    Args:
+        optimizer: before its first step.
+
+    Attributes:
+        ratios: learning rate of each group, relative to the largest; 1 where there is none.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        lrs = self.current()
+        largest = max((lr for lr in lrs if lr is not None), default=0.0)
+        self.ratios = [1.0 if lr is None or lr == largest else lr / largest for lr in lrs]
+
+    def current(self) -> list[float | None]:
+        """The learning rate of each group; None where it has none that is a finite number."""
+        lrs = [group.get("lr") for group in self._optimizer.param_groups]
+        numbers = [float(lr) if isinstance(lr, Real | Tensor) else math.nan for lr in lrs]
+        return [lr if math.isfinite(lr) else None for lr in numbers]
+
+    def set(self, lr: float) -> None:
+        """Set the largest learning rate to `lr`, and the others in their ratios to it.
+
+        Raises:
+            StepError: a group has no learning rate.
+        """
+        for index, group in enumerate(self._optimizer.param_groups):
+            if "lr" not in group:
+                raise StepError("it has no `lr` in its param_groups, so its learning rate is fixed")
+            ratio = self.ratios[index] if index < len(self.ratios) else 1.0
+            group["lr"] = lr * ratio
+
+
+def take_step(optimizer: Optimizer, closure: Callable[[], Tensor]) -> float:
     """Take one step, and return the loss before it.
 
     Args:
@@ -68,14 +104,10 @@ def take_step(optimizer: Optimizer, closure: Callable[[], Tensor], lr: float | N
             step and in `eval` afterwards.
         closure: sets the gradients at the current parameters and returns the loss, a scalar. It is
             called once before the step, and passed to an optimizer whose `step` takes a closure.
-        lr: learning rate of every group; None keeps the optimizer's own.
 
     Raises:
-        StepError: the optimizer has no learning rate.
         BaseException: whatever the optimizer raises.
     """
-    if lr is not None:
-        _set_lr(optimizer, lr)
     takes_closure = "closure" in inspect.signature(optimizer.step).parameters
     _set_mode(optimizer, "train")
     loss = float(closure().detach())
@@ -84,13 +116,6 @@ def take_step(optimizer: Optimizer, closure: Callable[[], Tensor], lr: float | N
         optimizer.step(*([closure] if takes_closure else []))  # type: ignore[arg-type]
     _set_mode(optimizer, "eval")
     return loss
-
-
-def _set_lr(optimizer: Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        if "lr" not in group:
-            raise StepError("it has no `lr` in its param_groups, so its learning rate is fixed")
-        group["lr"] = lr
 
 
 def _set_mode(optimizer: Optimizer, mode: str) -> None:

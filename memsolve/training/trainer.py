@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from memsolve.faults import StepError, attribute_errors
 from memsolve.frequencies import Batch
 from memsolve.objective import Objective
-from memsolve.training.step import Closure, take_step
+from memsolve.training.step import Closure, GroupLrs, take_step
 
 HEADROOM = 2.0**20
 """Between the largest number and a weight's: its products with embeddings are sums."""
@@ -77,6 +77,7 @@ class Trainer:
         optimizer: built by the builder.
         requirements: under which the optimizer runs.
         weight: (d, d), the parameter; in float32 if the optimizer needs that.
+        lrs: learning rates of the optimizer's parameter groups.
 
     Raises:
         StepError: the optimizer cannot be made.
@@ -101,6 +102,7 @@ class Trainer:
         with attribute_errors("it cannot be made"):
             self.optimizer = builder([self.weight], objective)
             self._holds_weight = self._is_weight_in_groups()
+            self.lrs = GroupLrs(self.optimizer)
         self._check_weight()
 
     def step(self, batch: Batch, lr: float | None = None) -> State | None:
@@ -108,7 +110,8 @@ class Trainer:
 
         Args:
             batch: of this step.
-            lr: learning rate of the step; None keeps the optimizer's own.
+            lr: learning rate of the step, of the group with the largest if there are several (see
+                `GroupLrs`); None keeps the optimizer's own.
 
         Returns:
             The state after the step. None if the weight has diverged: it is not finite, or so
@@ -128,7 +131,9 @@ class Trainer:
         )
         self._steps += 1
         with attribute_errors("its step failed"):
-            loss = take_step(self.optimizer, closure, lr)
+            if lr is not None:
+                self.lrs.set(lr)
+            loss = take_step(self.optimizer, closure)
             self._check_weight()
             if self._holds_weight and not self._is_weight_in_groups():
                 raise StepError("it has replaced the weight in its param_groups by another tensor")

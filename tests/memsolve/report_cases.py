@@ -25,6 +25,7 @@ from memsolve.study import (
 from memsolve.study.critical_batch.noise_scale import NoisePoint
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.leaderboard.tracks import marks_of
 from memsolve.study.one_step.points import (
     AnisotropyPoint,
     CapacityPoint,
@@ -149,24 +150,32 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
 
 
 def leaderboard_point(dim: int, mean: float) -> LeaderboardPoint:
-    curve = [float(mean * (1 - math.exp(-step / 10))) for step in range(1, STEPS + 1)]
+    curves = [
+        [float(mean * (1 - math.exp(-step / 10))) for step in marks_of(steps)]
+        for steps in (1, 10, STEPS)
+    ]
+    geometric: Schedule = "geometric"
     return LeaderboardPoint(
         dim=dim,
-        num_items=64 * dim,
-        limit=theory.limit(dim, 64 * dim),
-        horizons=[1, 10, STEPS],
-        schedules=["inverse", "constant", "constant"],
+        seeds=[2, 3],
+        tracks=["one-step", "full-gradient", "minibatch"],
+        num_items=[64 * dim] * 3,
+        batch_sizes=[None, None, dim],
+        steps=[1, 10, STEPS],
+        schedules=[geometric] * 3,
         lrs=[1.0, 4.0, 16.0],
-        ratios=[1.0, 1.0, 1.0],
+        ratios=[1.0, 1.1, 0.9],
+        momenta=[None, 0.5, 0.9],
         at_edge=[False, False, dim == 32],
-        recovered=[[round(0.9 * curve[step]), round(1.1 * curve[step])] for step in (0, 9, -1)],
-        curve=curve,
-        time=[1.1, 1.2],
+        candidates=[12, 24, 24],
+        recovered=[[round(0.9 * curve[-1]), round(1.1 * curve[-1])] for curve in curves],
+        loss=[[4.0, 5.0], [2.0, 3.0], [1.0, 9.0]],
+        diverged=[[False, False], [False, False], [False, True]],
+        failed=[[False, False]] * 3,
+        curves=curves,
+        seconds=[0.1, 1.0, None],
         state=2.0,
-        saturating_batch_size=(
-            interval(mean) if dim == 32 else Estimate(None, note="measured at d = 32 only")
-        ),
-        total_seconds=1.0,
+        core_seconds=60.0,
     )
 
 

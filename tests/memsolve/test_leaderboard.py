@@ -1,7 +1,9 @@
-"""The leaderboard: its trials, its ranking, and adding an optimizer to a finished one."""
+"""The leaderboard: its problems, tuning and ranking, and adding an optimizer to a finished one."""
 
+import csv
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,66 +11,60 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from memsolve import AssociativeMemory, InputError
+from memsolve import AssociativeMemory
 from memsolve.cli import run_command
 from memsolve.engine import Fit, Summary
-from memsolve.engine.results.estimate import EQUAL_SEEDS, Estimate
+from memsolve.engine.results.estimate import Estimate
+from memsolve.engine.results.merge import merge
 from memsolve.engine.run import run
 from memsolve.optimizers.registry import builder
-from memsolve.report.table import format_point
 from memsolve.study import find, load
-from memsolve.study.leaderboard.cost import cost, numbers
-from memsolve.study.leaderboard.grid import POPULAR, LeaderboardGrid, LeaderboardTrial
+from memsolve.study.leaderboard import references, tracks
+from memsolve.study.leaderboard.candidates import (
+    LeaderboardCandidate,
+    edges_of,
+    first_candidates,
+    momentum_at,
+    next_candidates,
+    space_of,
+)
+from memsolve.study.leaderboard.grid import DEFAULTS, POPULAR, QUICK, LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
-from memsolve.study.leaderboard.point import LeaderboardPoint, LeaderboardRun, select_at
-from memsolve.study.leaderboard.ranking import gaps, rank, ranking, scores
-from memsolve.study.leaderboard.saturating_batch import SHARE, saturating_batch_size
-from memsolve.study.training.tuning import BUDGET, WIDENINGS
+from memsolve.study.leaderboard.loss import loss_items, population_loss
+from memsolve.study.leaderboard.point import LeaderboardPoint, collapsed_seeds
+from memsolve.study.leaderboard.ranking import OTHER_PROBLEMS, rank, scores, shares_of
+from memsolve.study.leaderboard.tracks import Problem, Setting, Track, flops, problems
+from memsolve.study.leaderboard.trial_run import RunContext, count_numbers, run_trial
+from memsolve.study.leaderboard.tuning import LeaderboardKey, trials_of
+from tests.memsolve.report_cases import leaderboard_point
+
+HERE = "tests.memsolve.planted_optimizers"
+ADAM_DEFAULTS = f"torch.optim.Adam{DEFAULTS}"
 
 SMALL = LeaderboardGrid(
-    ("sgd", "muon"),
-    dims=(8, 12),
-    num_items=128,
+    ("sgd", "newton:lr=1", ADAM_DEFAULTS),
+    alphas=(1.5,),
+    dims=(4, 6),
+    num_items=64,
     seeds=2,
-    steps=12,
-    schedules=("inverse",),
-    batch_sizes=(16, 64),
+    candidates=6,
+    tracks=("one-step", "minibatch"),
 )
 
 
-def trial(lr: float, *, seed: int = 0) -> LeaderboardTrial:
-    return LeaderboardTrial("sgd", 1.5, 8, 128, None, seed, "constant", lr, steps=3)
-
-
-def reaching(*recovered: int) -> LeaderboardRun:
-    counts = list(recovered)
-    return LeaderboardRun(counts, counts, [1.0] * len(counts), 0.0, [], [])
-
-
-def point(*recovered: list[int], dim: int = 8) -> LeaderboardPoint:
-    horizons = [1, 10, 50][: len(recovered)]
-    return LeaderboardPoint(
-        dim=dim,
-        num_items=128,
-        limit=6.6,
-        horizons=horizons,
-        schedules=["constant"] * len(recovered),
-        lrs=[1.0] * len(recovered),
-        at_edge=[False] * len(recovered),
-        recovered=[*recovered],
-        curve=[float(np.mean(recovered[-1]))],
-        time=[1.0],
-        state=1.0,
-        saturating_batch_size=Estimate(None, note="not identified"),
-        total_seconds=1.0,
-    )
-
-
-def fit(name: str, *points: LeaderboardPoint, alpha: float = 1.5) -> Fit[LeaderboardPoint]:
-    return Fit(name, alpha, "recovered", Estimate(1.0), None, [*points])
+@pytest.fixture(scope="module", autouse=True)
+def short_runs() -> Iterator[None]:
+    """Tracks with few steps, in place of the real ones."""
+    short = {
+        "full-gradient": Track("full-gradient", "", (Setting(5),)),
+        "minibatch": Track("minibatch", "", (Setting(3, 1 / 4), Setting(3, 1.0))),
+        "facts": Track("facts", "", (Setting(2, None, 0.5),), is_ranked=False),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, track in short.items():
+            patch.setitem(tracks.TRACKS, name, track)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -82,38 +78,72 @@ def cells(folder: Path) -> list[dict[str, Any]]:
     return [line["cell"] for line in lines if "cell" in line]
 
 
-def test_no_reported_number_is_of_a_tuning_seed(
+def fit(name: str, recovered: list[list[int]], **changes: Any) -> Fit[LeaderboardPoint]:
+    """A fit with one point at d = 8: counts by problem and seed."""
+    count, seeds = len(recovered), len(recovered[0])
+    point = replace(
+        leaderboard_point(8, 6.0),
+        seeds=[*range(2, 2 + seeds)],
+        tracks=["full-gradient"] * count,
+        num_items=[128] * count,
+        batch_sizes=[None] * count,
+        steps=[10, 50, 100][:count],
+        schedules=["geometric"] * count,
+        lrs=[1.0] * count,
+        ratios=[1.0] * count,
+        momenta=[None] * count,
+        at_edge=[False] * count,
+        candidates=[24] * count,
+        recovered=recovered,
+        loss=[[1.0] * seeds] * count,
+        diverged=[[False] * seeds] * count,
+        failed=[[False] * seeds] * count,
+        curves=[[1.0]] * count,
+        seconds=[None] * count,
+    )
+    return Fit(name, 1.5, "", Estimate(1.0), None, [replace(point, **changes)])
+
+
+def test_no_number_that_is_shown_is_of_a_tuning_seed(
     finished: tuple[Path, Summary[LeaderboardPoint]],
 ) -> None:
     measured = cells(finished[0])
-    assert {cell["seed"] for cell in measured} == {0, 1, 2}
+    assert {cell["seed"] for cell in measured if not cell["shown"]} == {0, 1}
+    assert {cell["seed"] for cell in measured if cell["shown"]} == {2, 3}
     for fit in finished[1].fits:
         for point in fit.points:
-            assert [len(seeds) for seeds in point.recovered] == [2, 2, 2]
-    tuning = [cell for cell in measured if cell["seed"] == 0]
-    assert all(cell["steps"] == (10 if cell["batch_size"] else 12) for cell in tuning)
-    assert {cell["steps"] for cell in measured if cell["seed"]} == {1, 10, 12}
+            assert point.seeds == [2, 3]
+            assert point.tracks == ["one-step", "minibatch", "minibatch"]
+            assert point.batch_sizes[1:] == [dim_ // 4 for dim_ in [point.dim**2]] + [point.dim**2]
 
 
-def test_batches_are_measured_at_the_smallest_dimension_only(
+def test_every_problem_is_tuned_by_itself_with_one_budget(
     finished: tuple[Path, Summary[LeaderboardPoint]],
 ) -> None:
-    batches = {(cell["dim"], cell["batch_size"]) for cell in cells(finished[0])}
-    assert batches == {(8, 16), (8, 64), (8, None), (12, None)}
-    for fit in finished[1].fits:
-        assert "measured at d = 8 only" in fit.points[1].saturating_batch_size.note
-
-
-def test_every_optimizer_has_the_same_budget(
-    finished: tuple[Path, Summary[LeaderboardPoint]],
-) -> None:
-    trials: dict[tuple[object, ...], int] = {}
+    """Half of the candidates at once and three rounds; the best four on a second seed."""
+    trials: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for cell in cells(finished[0]):
-        if cell["seed"] == 0:
-            key = tuple(cell[name] for name in ("optimizer", "dim", "batch_size"))
-            trials[key] = trials.get(key, 0) + 1
-    assert len(trials) == 8
-    assert all(BUDGET <= count <= BUDGET + WIDENINGS for count in trials.values())
+        key = cell["optimizer"], cell["dim"], cell["batch_size"], cell["steps"]
+        trials.setdefault(key, []).append(cell)
+    assert len(trials) == 3 * 2 * 3
+    for (optimizer, _, _, steps), group in trials.items():
+        first = [cell for cell in group if cell["seed"] == 0]
+        second = [cell for cell in group if cell["seed"] == 1]
+        shown = [cell for cell in group if cell["shown"]]
+        assert len(shown) == 2
+        tuned = optimizer == "sgd"
+        assert len(first) == (0 if not tuned else 3 if steps == 1 else 6)
+        assert len(second) == min(len(first), 4)
+
+
+def test_an_entry_of_defaults_keeps_the_settings_of_its_package(
+    finished: tuple[Path, Summary[LeaderboardPoint]],
+) -> None:
+    (fit,) = [fit for fit in finished[1].fits if fit.optimizer == ADAM_DEFAULTS]
+    for point in fit.points:
+        assert (point.schedules, point.lrs) == (["fixed"] * 3, [None] * 3)
+        assert point.candidates == [1] * 3
+    assert "the optimizer's own learning rates" in leaderboard.detail(fit.points[0])
 
 
 def test_a_resumed_leaderboard_measures_nothing_again(
@@ -127,174 +157,243 @@ def test_a_resumed_leaderboard_measures_nothing_again(
     assert load(folder)[1].fits == summary.fits
 
 
-def test_another_run_gives_the_same_counts(
+def test_the_counts_do_not_depend_on_who_else_is_measured(
+    finished: tuple[Path, Summary[LeaderboardPoint]],
+) -> None:
+    alone = run(leaderboard, replace(SMALL, optimizers=["sgd"]))
+    (sgd,) = [fit for fit in finished[1].fits if fit.optimizer == "sgd"]
+    for point, again in zip(sgd.points, alone.fits[0].points, strict=True):
+        assert (point.recovered, point.loss) == (again.recovered, again.loss)
+    for track in ("one-step", "minibatch"):
+        assert scores(finished[1].fits, track)["sgd"] == scores(alone.fits, track)["sgd"]
+
+
+def test_the_table_follows_from_the_csv(finished: tuple[Path, Summary[LeaderboardPoint]]) -> None:
+    folder, summary = finished
+    with (folder / "points.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    keys = [tuple(value for name, value in line.items() if name != "value") for line in lines]
+    assert len(set(keys)) == len(keys)
+    shares: dict[tuple[str, str], list[float]] = {}
+    for line in lines:
+        if line["shown"] == "True" and (line["step"], line["quantity"]) == ("0", "recovered"):
+            limit = int(line["d"]) ** 2 / (2 * math.log(int(line["N"])))
+            key = line["track"], line["optimizer"]
+            shares.setdefault(key, []).append(int(line["value"]) / limit)
+    for track in ("one-step", "minibatch"):
+        for name, score in scores(summary.fits, track).items():
+            assert score.value == pytest.approx(np.mean(shares[track, name]))
+
+
+def test_planted_optimizers_are_ranked_equal_worse_and_worse() -> None:
+    same, damaged, rotated = (f"{HERE}.{name}" for name in ("SameSGD", "DamagedSGD", "RotatedMuon"))
+    grid = LeaderboardGrid(
+        ("sgd", same, damaged, "muon", rotated),
+        alphas=(1.5,),
+        dims=(16,),
+        seeds=4,
+        candidates=6,
+        tracks=("one-step", "full-gradient"),
+    )
+    fits = run(leaderboard, grid).fits
+    for track in grid.tracks:
+        estimates = scores(fits, track)
+        values = {name: estimate.value or 0 for name, estimate in estimates.items()}
+        assert values[same] == values["sgd"]
+        assert rank(estimates, same) == rank(estimates, "sgd")
+        assert values[damaged] < values["sgd"]
+        assert values[rotated] < values["muon"]
+
+
+def test_an_optimizer_without_a_state_is_measured() -> None:
+    grid = replace(SMALL, optimizers=[f"{HERE}.WithoutState"], dims=[4], tracks=["one-step"])
+    (fit,) = run(leaderboard, grid).fits
+    assert fit.points[0].state is None
+    assert leaderboard.rows([fit])[0]["state"].text == "-"
+
+
+def test_dear_problems_are_at_one_alpha_and_the_dearest_left_out() -> None:
+    at = {
+        (problem.steps, problem.dim): problem.alpha
+        for problem in problems(["one-step"], (1.2, 1.5, 2.0), (32, 64))
+    }
+    assert len(at) == 2
+    dear = Problem("full-gradient", 1.5, 64, 8192, None, 10)
+    assert tracks.CHEAP < flops(dear) < tracks.DEAR < flops(dear._replace(dim=128, num_items=32768))
+    patched = Track("full-gradient", "", (Setting(10),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tracks.TRACKS, "full-gradient", patched)
+        measured = problems(["full-gradient"], (1.2, 2.0, 1.5), (32, 64, 128))
+    assert {(each.alpha, each.dim) for each in measured} == {
+        (1.2, 32),
+        (1.5, 32),
+        (2.0, 32),
+        (1.5, 64),
+    }
+
+
+def test_a_track_without_a_ranking_is_for_the_references_at_the_smallest_dimension() -> None:
+    grid = LeaderboardGrid(("sgd", "muon:momentum=0.9"), dims=(8, 16), tracks=("facts", "one-step"))
+    facts = [problem for problem in grid.problems_of("sgd") if problem.track == "facts"]
+    assert {(problem.dim, problem.num_items) for problem in facts} == {(8, 64)}
+    assert all(problem.track == "one-step" for problem in grid.problems_of("muon:momentum=0.9"))
+
+
+def test_the_score_is_a_share_of_the_limit_and_depends_on_no_other() -> None:
+    fits = [fit("a", [[5, 6], [3, 3]]), fit("b", [[1, 2], [6, 6]]), fit("c", [[4, 4], [2, 2]])]
+    limit = 64 / (2 * math.log(128))
+    estimates = scores(fits, "full-gradient")
+    assert estimates["a"].value == pytest.approx((5.5 + 3) / 2 / limit)
+    assert list(estimates) == ["a", "b", "c"]
+    for name in "abc":
+        others = [each for each in fits if each.optimizer in ("a", name)]
+        assert scores(others, "full-gradient")[name] == estimates[name]
+
+
+def test_saturated_problems_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = [fit("a", [[5, 6], [3, 3]]), fit("b", [[1, 2], [6, 6]])]
+    first = Problem("full-gradient", 1.5, 8, 128, None, 10)
+    for counts, left in (((10, 9.5, 9, 10), 1), ((10, 9.5, 8.9, 10), 2)):
+        monkeypatch.setattr(references, "RECOVERED", {first: counts})
+        assert len(shares_of(fits, "full-gradient")[1]) == left
+    monkeypatch.setattr(
+        references, "RECOVERED", {first._replace(steps=steps): (1.0,) * 4 for steps in (10, 50)}
+    )
+    assert scores(fits, "full-gradient")["a"].note == "all problems saturated"
+
+
+def test_optimizers_of_other_problems_or_seeds_are_not_ranked() -> None:
+    fits = [
+        fit("a", [[5, 6], [3, 3]]),
+        fit("b", [[1, 2], [6, 6]]),
+        fit("other seeds", [[9, 9], [9, 9]], seeds=[7, 8]),
+        fit("fewer problems", [[9, 9]]),
+    ]
+    names, kinds, shares = shares_of(fits, "full-gradient")
+    assert names == ["a", "b"]
+    assert shares.shape == (2, len(kinds), 2)
+    estimates = scores(fits, "full-gradient")
+    assert list(estimates)[:2] == ["a", "b"]
+    for name in ("other seeds", "fewer problems"):
+        assert (estimates[name].note, rank(estimates, name)) == (OTHER_PROBLEMS, "-")
+    assert len(leaderboard.rows(leaderboard.ranked(fits))) == 4
+
+
+def test_leaderboards_of_other_dimensions_are_merged(
     finished: tuple[Path, Summary[LeaderboardPoint]], tmp_path: Path
 ) -> None:
-    only_muon = replace(SMALL, optimizers=["muon"], dims=[8])
-    again = run(leaderboard, only_muon, tmp_path)
-    (muon,) = [fit for fit in finished[1].fits if fit.optimizer == "muon"]
-    first, second = muon.points[0], again.fits[0].points[0]
-    assert first.recovered == second.recovered
-    assert first.saturating_batch_size == second.saturating_batch_size
+    other = run(leaderboard, replace(SMALL, dims=[8], tracks=["one-step"]), tmp_path)
+    loaded = [(path, leaderboard, summary) for path, summary in (finished, (tmp_path, other))]
+    ((study, summary),) = merge(loaded)
+    assert len(summary.fits) == 6
+    assert len(study.rows(summary.fits)) == 6
+    assert "settings differ" in summary.differences
 
 
-def test_each_number_of_steps_has_its_own_best_candidate() -> None:
-    runs = {
-        trial(1.0): reaching(5, 6, 7),
-        trial(2.0): reaching(4, 8, 9),
-        trial(4.0): reaching(9, 1, 1),
-        trial(8.0, seed=1): reaching(99, 99, 99),  # is for evaluation, not for tuning
-    }
-    assert [select_at(runs, steps).lr for steps in (1, 2, 3)] == [4.0, 2.0, 2.0]
+def test_the_search_starts_in_its_box_and_halves_it() -> None:
+    space = space_of("geometric", 10, has_momentum=True)
+    first = first_candidates(space, 3.0, 24)
+    assert len(set(first)) == 12
+    positions = np.array([[*space.position(each).values()] for each in first])
+    low, high = positions.min(0), positions.max(0)
+    unit = math.log2(3.0)
+    assert (low > [unit - 2.1, -6.1, -0.1]).all()
+    assert (high < [unit + 6.1, 10.1, 7.1]).all()
+    assert any(each.momentum == 0 for each in first)
+    tried, best = [*first], first[5]
+    for sides in (4, 2, 1):
+        following = next_candidates(best, tried, 10, 24)
+        assert len(following) == 4
+        for each in following:
+            distance = space.position(each)["learning rate"] - space.position(best)["learning rate"]
+            assert abs(distance) < sides / 2 + 0.1
+        tried += following
+    assert next_candidates(best, tried, 10, 24) == []
 
 
-def test_a_run_that_diverged_later_counts_where_it_had_not() -> None:
-    late = replace(reaching(9, 9), diverged=True)
-    runs = {trial(1.0): reaching(5, 6, 7), trial(2.0): late, trial(4.0): reaching(1, 1, 1)}
-    assert [select_at(runs, steps).lr for steps in (1, 2, 3)] == [2.0, 2.0, 1.0]
-
-
-SIZES = [4.0**power for power in range(6)] + [math.inf]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.floats(1.1, 1000), st.integers(20, 500))
-def test_the_saturating_batch_size_is_exact_if_counts_grow_as_its_logarithm(
-    at: float, most: int
-) -> None:
-    rising = [most * SHARE * math.log(size) / math.log(at) for size in SIZES[:-1]]
-    estimate = saturating_batch_size(SIZES, np.array([[*rising, most]] * 3))
-    assert estimate.value == pytest.approx(at)
-
-
-def test_a_batch_size_at_the_edge_is_not_identified() -> None:
-    flat, poor = [10.0] * len(SIZES), [1.0] * (len(SIZES) - 1) + [10.0]
-    for counts in (flat, poor, [0.0] * len(SIZES)):
-        assert saturating_batch_size(SIZES, np.array([counts] * 3)).value is None
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
-def test_the_interval_of_the_saturating_batch_size_covers(seeds: int) -> None:
-    """91 to 95% of those that are identified, whatever their width (800 trials each)."""
-    generator = np.random.default_rng(0)
-    means = np.array([40 * (size / (size + 60)) ** 0.5 for size in SIZES[:-1]] + [40])
-    truth = saturating_batch_size(SIZES, np.array([means])).value
-    samples = [
-        np.round(means * generator.lognormal(0, 0.15, (seeds, len(SIZES)))) for _ in range(200)
-    ]
-    bars = [saturating_batch_size(SIZES, sample).bar for sample in samples]
-    identified = [bar for bar in bars if bar is not None]
-    assert truth is not None
-    assert len(identified) > 140
-    assert np.mean([low <= truth <= high for _, low, high in identified]) > 0.88
-
-
-counts = st.lists(st.integers(0, 50), min_size=2, max_size=2)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(counts, counts), min_size=1, max_size=4), st.integers(1, 5))
-def test_shares_are_of_the_best_in_any_unit(
-    recovered: list[tuple[list[int], list[int]]], unit: int
-) -> None:
-    fits = [fit(f"o{index}", point(*counts)) for index, counts in enumerate(recovered)]
-    shares = ranking(fits)
-    values = [estimate.value or 0 for estimate in shares.values()]
-    assert values == sorted(values, reverse=True)
-    assert all(0 <= value <= 1 for value in values)
-    larger = [
-        fit(f"o{index}", point(*([unit * count for count in seeds] for seeds in counts)))
-        for index, counts in enumerate(recovered)
-    ]
-    again = ranking(larger)
-    for name, estimate in shares.items():
-        if all(any(sum(counts[problem]) >= 2 for counts in recovered) for problem in (0, 1)):
-            assert again[name].value == pytest.approx(estimate.value)
-
-
-def test_the_share_is_the_mean_over_the_problems_that_all_have() -> None:
-    fits = [
-        fit("a", point([10, 10], [4, 4]), alpha=1.5),
-        fit("b", point([5, 5], [6, 6]), alpha=1.5),
-        fit("c", point([5, 5], [6, 6]), alpha=1.5),
-        fit("b", point([1, 1], [1, 1]), alpha=2.0),  # on which no other was measured
-    ]
-    assert len(scores(fits)) == 2
-    shares = ranking(fits)
-    assert shares["a"].value == pytest.approx((1 + 4 / 6) / 2)
-    assert shares["b"].value == pytest.approx((0.5 + 1) / 2)
-    assert shares["a"].note == EQUAL_SEEDS
-    assert [rank(shares, name) for name in "abc"] == ["1", "2", "2"]
-    assert [one.optimizer for one in leaderboard.ranked(fits)] == ["a", "b", "c", "b"]
-
-
-def test_two_optimizers_are_compared_on_the_same_seeds() -> None:
-    """The intervals of the shares overlap widely; the gap is of the differences on each seed."""
-    fits = [
-        fit("best", point([100, 100, 100])),
-        fit("a", point([50, 60, 40])),
-        fit("b", point([45, 54, 36])),
-        fit("c", point([36, 52, 44])),
-    ]
-    shares, gap = ranking(fits), gaps(fits)
-    assert shares["a"].low is not None
-    assert shares["b"].high is not None
-    assert shares["a"].low < shares["b"].high
-    assert list(gap) == list(shares)
-    assert gap["best"] == "-"
-    assert gap["b"] == "0.05 [0.03, 0.07]"
-    assert gap["c"].startswith("0.01 [-")
-    assert gap["c"].endswith("within noise")
-    cells = [row["gap to the next better [95%]"] for row in leaderboard.rows(fits)]
-    assert [cell.text for cell in cells] == [*gap.values()]
-    assert [cell.key for cell in cells] == [
-        None,
-        *(pytest.approx(key) for key in (0.5, 0.05, 0.01)),
+def test_what_a_name_sets_is_not_tuned() -> None:
+    assert space_of("constant", 10, 0.1, has_momentum=False).coordinates == ()
+    assert space_of("constant", 10, 0.1, has_momentum=True).coordinates == ("momentum",)
+    assert space_of("geometric", 1, has_momentum=True).coordinates == ("learning rate",)
+    assert space_of("own", 10, has_momentum=True).coordinates == ("learning rate", "momentum")
+    assert first_candidates(space_of("fixed", 10, has_momentum=False), 1.0, 24) == [
+        LeaderboardCandidate("fixed", None)
     ]
 
 
-def test_a_difference_without_an_interval_is_not_called_noise() -> None:
-    agreeing = gaps([fit("a", point([100] * 3)), fit("b", point([50] * 3))])
-    assert agreeing["b"] == f"0.50 ({EQUAL_SEEDS})"
-    single = gaps([fit("a", point([100])), fit("b", point([50]))])
-    assert single["b"] == "0.50 (one seed, no interval)"
+def test_a_momentum_of_zero_is_no_edge() -> None:
+    candidates = [
+        LeaderboardCandidate("geometric", lr, 1.0, momentum)
+        for lr, momentum in ((1.0, 0.9), (2.0, 0.0), (4.0, 0.5))
+    ]
+    edges = [edges_of(each, candidates, 10) for each in candidates]
+    assert edges == [["smallest learning rate", "largest momentum"], [], ["largest learning rate"]]
+    assert (momentum_at(-1.0), momentum_at(1.0), momentum_at(99.0)) == (0.0, 0.5, 0.999)
 
 
-def test_leaderboards_without_a_common_problem_have_no_ranking() -> None:
-    other = replace(point([9, 9]), num_items=256)
-    shares = ranking([fit("a", point([1, 1])), fit("b", other)])
-    assert {estimate.note for estimate in shares.values()} == {"no problem in common"}
-    assert rank(shares, "a") == "-"
-    assert gaps([fit("a", point([1, 1])), fit("b", other)]) == {"a": "-", "b": "-"}
+def context(num_items: int = 128) -> RunContext:
+    return RunContext(AssociativeMemory(num_items, 8, 1.5, seed=0, dtype=torch.float32))
 
 
-def test_items_recovered_after_an_earlier_step_are_shown() -> None:
-    """The remark on the first step replaces the counts only if all of them are 0."""
-    summary = Summary("leaderboard", "", {}, [fit("a", point([3, 3], [0, 0]))], {"a": "random"})
-    assert format_point(leaderboard, summary.fits[0].points[0], "random") == "3.0 / 0.0"
-    assert format_point(leaderboard, point([0, 0], [0, 0]), "random") == "random"
+def one_run(name: str, lr: float, steps: int = 4) -> Any:
+    key = LeaderboardKey(name, Problem("full-gradient", 1.5, 8, 128, None, steps))
+    (trial,) = trials_of(key, LeaderboardCandidate("constant", lr), [0], shown=False)
+    return run_trial(context(), builder(name), trial)
 
 
-def test_costs_are_relative_to_sgd() -> None:
-    memory = AssociativeMemory(128, 8, 1.5, seed=0)
-    assert cost(memory, builder("sgd"), 1.0).state == 0
-    adam = cost(memory, builder("torch.optim.Adam"), 0.01)
-    assert 2 <= adam.state < 2.1  # two moments, and the number of the step
-    assert adam.time > 0
+def test_a_run_whose_loss_ends_above_its_beginning_has_diverged() -> None:
+    fine, large, overflow = (one_run("sgd", lr) for lr in (1.0, 1e6, 1e37))
+    assert not fine.diverged
+    assert fine.loss < math.log(128)
+    assert fine.marks == [1, 2, 4]
+    assert fine.recovered == fine.curve[-1]
+    assert large.diverged
+    assert large.loss > math.log(128)
+    assert large.recovered == large.curve[-1]
+    assert overflow.diverged
+    assert (overflow.loss, overflow.recovered) == (None, 0)
+
+
+def test_a_collapsed_seed_is_far_below_the_median() -> None:
+    assert collapsed_seeds([40, 29, 5, 38, 41]) == 1
+    assert collapsed_seeds([40, 29, 10, 38, 41]) == 0
+    assert collapsed_seeds([0, 1, 2]) == 0  # by chance
+    (counted,) = [fit("a", [[40, 41, 5], [9, 9, 9]]).points]
+    assert leaderboard.value(counted[0]).startswith("28.7 (1 of 3 collapsed) / 9.0")
+
+
+def test_the_estimated_loss_is_that_of_the_population(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memsolve.study.leaderboard.loss.LOSS_ITEMS", 128)
+    memory = AssociativeMemory(4096, 8, 1.5, seed=0)
+    weight = -30 * memory.gradient_at_zero(memory.population())
+    items = loss_items(memory)
+    assert len(items.items) == 128
+    assert float(items.weights.sum()) == pytest.approx(1)
+    exact = float(memory.loss(weight, memory.population()))
+    assert population_loss(memory, weight, items) == pytest.approx(exact, rel=0.01)
 
 
 def test_the_numbers_of_a_nested_state_are_counted() -> None:
     three = torch.zeros(3)
-    assert numbers({"a": three, "b": [three, {"c": three}], "d": "word", "e": 1.0}) == 9
+    assert count_numbers({"a": three, "b": [three, {"c": three}], "d": "word", "e": 1.0}) == 9
 
 
-def test_schedules_that_depend_on_the_number_of_steps_are_refused() -> None:
-    with pytest.raises(InputError, match="depends on the number of steps"):
-        LeaderboardGrid(schedules=["cosine"])
+def test_a_quick_grid_sets_what_is_not_set() -> None:
+    quick = LeaderboardGrid(quick=True)
+    assert {name: getattr(quick, name) for name in QUICK} == QUICK
+    other = LeaderboardGrid(quick=True, dims=(16,), seeds=2)
+    assert (other.dims, other.seeds, other.candidates) == ([16], 2, QUICK["candidates"])
+    assert LeaderboardGrid.from_json(quick.as_json()) == quick
+    assert "--quick" in quick.command("leaderboard").split()
+    assert "--quick" not in LeaderboardGrid().command("leaderboard").split()
 
 
-def test_the_popular_optimizers_are_distinct_and_about_fifteen() -> None:
+def test_the_popular_optimizers_are_distinct_and_some_have_defaults() -> None:
     assert len(set(POPULAR)) == len(POPULAR) >= 15
+    grid = LeaderboardGrid()
+    defaults = [label for label in grid.labels if label.endswith(DEFAULTS)]
+    assert defaults
+    assert all(grid.choices[label] == label.removesuffix(DEFAULTS) for label in defaults)
     assert find("leaderboard") is leaderboard
 
 
@@ -305,15 +404,15 @@ def test_an_added_optimizer_is_measured_as_the_others_were(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(type(leaderboard), "figures", lambda self, summary: {})  # to save time
-    words = ["leaderboard", "--add", "torch.optim.Adam", "--to", str(finished[0])]
+    words = ["leaderboard", "--add", "muon:lr=1:momentum=0", "--to", str(finished[0])]
     assert run_command([*words, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("muon", "sgd", "torch.optim.Adam"))
+    assert all(name in printed for name in ("sgd", "newton", "muon"))
     assert "settings differ" not in printed
     summary = load(tmp_path)[1]
-    assert {fit.optimizer for fit in summary.fits} == {"torch.optim.Adam"}
-    assert [point.dim for point in summary.fits[0].points] == [8, 12]
-    assert summary.fits[0].points[0].num_items == 128
+    assert {fit.optimizer for fit in summary.fits} == {"muon:lr=1:momentum=0"}
+    assert [point.dim for point in summary.fits[0].points] == [4, 6]
+    assert summary.fits[0].points[0].num_items == [64] * 3
 
 
 def test_adding_an_optimizer_does_not_overwrite_the_finished_study(
@@ -335,9 +434,11 @@ def test_adding_an_optimizer_does_not_overwrite_the_finished_study(
         ("capacity --add torch.optim.Adam", "--to FOLDER"),
         ("leaderboard --add torch.optim.Adam --to nowhere", "holds no summary.json"),
         ("leaderboard --to nowhere", "--to is the finished study of --add"),
-        ("leaderboard --gradient thresholded", "expected 'exact'"),
-        ("leaderboard --schedules linear", "depends on the number of steps"),
-        ("leaderboard --dims 4096", "above the largest dimension"),
+        ("leaderboard --tracks sprint", "expected names of"),
+        ("leaderboard --batch-sizes 8", "batch sizes of their own"),
+        ("leaderboard --candidates 7", "a multiple of 6"),
+        ("leaderboard --tracks full-gradient --dims 4096", "takes too long"),
+        ("leaderboard --optimizers sgd:lr=0", "expected a number above 0"),
     ],
 )
 def test_nonsense_is_refused_in_a_line(

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,20 +71,21 @@ def measured(fields: Iterable[tuple[str, object]], step: int) -> Iterator[Measur
                 yield Measured(place, name, entry)
 
 
-def write(path: Path, rows: Iterable[tuple[Cell, Measured]]) -> None:
-    """Write `HEADER` and the rows; the batch size of the population is `inf`.
+def write(path: Path, rows: Iterable[tuple[Cell, Measured]], fields: Sequence[str] = ()) -> None:
+    """Write `HEADER`, further fields of cells, and the rows; the population's batch is `inf`.
 
     `OPTIONAL` fields are empty where cells have none. Texts that a spreadsheet would take for a
     formula are escaped, see `FORMULA`; numbers are not.
     """
     text = UnixLines()
     table = csv.writer(text, lineterminator="\r\n")
-    table.writerow(HEADER)
+    table.writerow((*HEADER, *fields))
     for cell, (step, quantity, value) in rows:
         batch = "inf" if cell.batch_size is None else cell.batch_size
         optional = (getattr(cell, name, "") for name in OPTIONAL)
+        further = (getattr(cell, name) for name in fields)
         made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *optional
-        table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value)))
+        table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value, *further)))
     folder.write(path, text.getvalue())
 
 

@@ -18,7 +18,7 @@ from memsolve.frequencies import Batch
 from memsolve.objective import Objective
 from memsolve.optimizers.construct import GROUP
 from memsolve.problem import AssociativeMemory
-from memsolve.training import Builder, Parameters, take_step
+from memsolve.training import Builder, GroupLrs, Parameters, take_step
 
 UNIT_STEP = 1 / 32
 """Norm of a first step of unit size, relative to that of the parameters."""
@@ -84,6 +84,7 @@ class OptimizerGroup:
             ids = set(map(id, matrices))
             rest = [param for param in params if id(param) not in ids]
             self.optimizers = [_build_checked(build, matrices), AdamW(rest)]
+        self._main_lrs = GroupLrs(self.optimizers[0])
 
     def step(self, closure: Callable[[], Tensor], lrs: Sequence[float]) -> float:
         """Take a step with a learning rate for each optimizer; the loss before it.
@@ -93,7 +94,8 @@ class OptimizerGroup:
         """
         (main, *others), (main_lr, *other_lrs) = self.optimizers, lrs
         with attribute_errors("its step failed"):
-            loss = take_step(main, closure, main_lr)
+            self._main_lrs.set(main_lr)
+            loss = take_step(main, closure)
         for other, lr in zip(others, other_lrs, strict=True):
             other.param_groups[0]["lr"] = lr
             other.step()  # with the last gradients of the main optimizer

@@ -22,7 +22,8 @@ from memsolve.examples.factual_recall.comparison import study
 from memsolve.examples.factual_recall.point import RecallPoint
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.ranking import Problem, scores
+from memsolve.study.leaderboard.ranking import counts_by_problem, tracks_of
+from memsolve.study.leaderboard.tracks import Problem
 
 
 class Agreement(NamedTuple):
@@ -70,11 +71,8 @@ def agreement_by_problem(
     for fit in recall.fits:
         totals.setdefault(fit.alpha, {})[fit.optimizer] = float(fit.points[-1].totals.mean())
     agreements = {
-        problem: order_agreement(
-            totals[problem.alpha],
-            {name: float(np.mean(counts)) for name, counts in by_optimizer.items()},
-        )
-        for problem, by_optimizer in scores(board.fits).items()
+        problem: order_agreement(totals[problem.alpha], means)
+        for problem, means in means_by_problem(board).items()
         if problem.alpha in totals
     }
     if not agreements:
@@ -82,17 +80,27 @@ def agreement_by_problem(
     return agreements
 
 
+def means_by_problem(board: Summary[LeaderboardPoint]) -> dict[Problem, dict[str, float]]:
+    """Items recovered by problem and optimizer, mean over seeds."""
+    means: dict[Problem, dict[str, float]] = {}
+    for track in tracks_of(board.fits):
+        for name, by_problem in counts_by_problem(board.fits, track).items():
+            for problem, counts in by_problem.items():
+                means.setdefault(problem, {})[name] = float(np.mean(counts))
+    return means
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run of the example.")],
     board: Annotated[Path, typer.Option(help="Folder of a leaderboard.")] = leaderboard.record,
 ) -> None:
     """Print the agreement of the orders for every problem of the leaderboard."""
-    table = Table("alpha", "d", "N", "steps", "optimizers", "tau", "p")
+    table = Table("track", "problem", "optimizers", "tau", "p")
     agreements = agreement_by_problem(load_summary(study, folder), load_summary(leaderboard, board))
     for problem, agreement in agreements.items():
-        coordinates = [f"{number:g}" for number in problem]
         table.add_row(
-            *coordinates,
+            problem.track,
+            str(problem),
             str(agreement.num_common),
             f"{agreement.tau:.2f}",
             f"{agreement.p:.2g}",

@@ -34,8 +34,10 @@ class LeaderboardCandidate(NamedTuple):
     """A schedule of learning rates, and a momentum.
 
     Attributes:
-        schedule: its name.
-        lr: the learning rate that it multiplies; None is the optimizer's own at every step.
+        schedule: its name; `geometric`, `constant` of a learning rate that is set, or one of
+            `memsolve.training.OWN_SCHEDULES`.
+        lr: the learning rate that it multiplies, or with which an optimizer of the schedule `own`
+            is made; None for the schedule `fixed`.
         ratio: of the learning rates of successive steps.
         momentum: `momentum` or `betas[0]` of the optimizer; None is its own.
     """
@@ -47,10 +49,8 @@ class LeaderboardCandidate(NamedTuple):
 
     def __str__(self) -> str:
         """`geometric, learning rate 0.1, ratio 1.35, momentum 0.9`."""
-        lr = "the package's learning rate" if self.lr is None else f"learning rate {self.lr:g}"
-        ratio = f", ratio {self.ratio:g}" if self.schedule == "geometric" else ""
-        momentum = "" if self.momentum is None else f", momentum {self.momentum:g}"
-        return f"{self.schedule}, {lr}{ratio}{momentum}"
+        schedule = Candidate(self.schedule, self.lr or 0.0, self.ratio)
+        return f"{schedule}{'' if self.momentum is None else f', momentum {self.momentum:g}'}"
 
 
 class SearchSpace(NamedTuple):
@@ -58,11 +58,13 @@ class SearchSpace(NamedTuple):
 
     Attributes:
         coordinates: names of `BOXES`.
+        schedule: of all candidates.
         steps: number of steps of a run.
-        lr: where the learning rate is not tuned: that of every step; None is the optimizer's own.
+        lr: of the schedule `constant`.
     """
 
     coordinates: tuple[str, ...]
+    schedule: Schedule
     steps: int
     lr: float | None = None
 
@@ -70,10 +72,10 @@ class SearchSpace(NamedTuple):
         """The candidate at a position."""
         momentum = momentum_at(position["momentum"]) if "momentum" in position else None
         if "learning rate" not in position:
-            return LeaderboardCandidate("constant", self.lr, momentum=momentum)
+            return LeaderboardCandidate(self.schedule, self.lr, momentum=momentum)
         mean = 2 ** position["learning rate"]
-        schedule = geometric(mean, position.get("ratio", 0.0), self.steps)
-        return LeaderboardCandidate(*schedule, momentum=momentum)
+        _, lr, ratio = geometric(mean, position.get("ratio", 0.0), self.steps)
+        return LeaderboardCandidate(self.schedule, lr, ratio, momentum)
 
     def position(self, candidate: LeaderboardCandidate) -> dict[str, float]:
         """The position of a candidate, by coordinate."""
@@ -88,23 +90,29 @@ class SearchSpace(NamedTuple):
 
 
 def space_of(
-    steps: int, lr: float | None = None, *, tunes_lr: bool, tunes_momentum: bool
+    schedule: Schedule, steps: int, lr: float | None = None, *, has_momentum: bool
 ) -> SearchSpace:
-    """The space of an optimizer; one step has no ratio, and no momentum that matters."""
+    """The space of an optimizer; after one step no ratio and no momentum matters.
+
+    Args:
+        schedule: `geometric` and `own` have a learning rate that is tuned.
+        steps: number of steps of a run.
+        lr: of the schedule `constant`.
+        has_momentum: whether the optimizer has a momentum to be tuned.
+    """
     several = steps > 1
     coordinates = [
-        *["learning rate"] * tunes_lr,
-        *["ratio"] * (tunes_lr and several),
-        *["momentum"] * (tunes_momentum and several),
+        *["learning rate"] * (schedule in ("geometric", "own")),
+        *["ratio"] * (schedule == "geometric" and several),
+        *["momentum"] * (has_momentum and several),
     ]
-    return SearchSpace(tuple(coordinates), steps, lr)
+    return SearchSpace(tuple(coordinates), schedule, steps, lr)
 
 
 def space_of_candidate(candidate: LeaderboardCandidate, steps: int) -> SearchSpace:
     """The space that a candidate is from."""
-    tunes_lr = candidate.schedule == "geometric"
-    lr = None if tunes_lr else candidate.lr
-    return space_of(steps, lr, tunes_lr=tunes_lr, tunes_momentum=candidate.momentum is not None)
+    schedule, lr, _, momentum = candidate
+    return space_of(schedule, steps, lr, has_momentum=momentum is not None)
 
 
 def momentum_at(coordinate: float) -> float:

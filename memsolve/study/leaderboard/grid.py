@@ -132,7 +132,12 @@ class LeaderboardGrid(Grid):
         in_cells=True,
     )
     quick: bool = option(
-        False, "--quick", bool, "A smaller board, in minutes: d = 32, fewer seeds and candidates."
+        False,
+        "--quick",
+        bool,
+        "A smaller board, in minutes: d = 32, fewer seeds and candidates.",
+        many=False,
+        in_cells=True,
     )
 
     def __post_init__(self) -> None:
@@ -140,9 +145,7 @@ class LeaderboardGrid(Grid):
             defaults = {each.name: each.default for each in fields(LeaderboardGrid)}
             for name, value in QUICK.items():
                 own = getattr(self, name)
-                if own == defaults[name] or (
-                    isinstance(own, list) and tuple(own) == defaults[name]
-                ):
+                if (tuple(own) if isinstance(own, list) else own) == defaults[name]:
                     object.__setattr__(self, name, value)
         super().__post_init__()
         check_list("tracks", self.tracks, f"names of {tuple(TRACKS)}", TRACKS.__contains__)

@@ -41,28 +41,30 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         "Items, of all N = 2 d^2, whose own logit is the largest after the last step from W = 0. "
         "The problems form tracks, each with a ranking of its own: one step on the gradient of the "
         "population; 10 and 50 such steps; and 300 steps on batches of B* / 16 and of B* = "
-        "d^(alpha + 1/2) items. Problems whose run takes more than 39 Gflop are at the alpha nearest to 1.5 "
-        "only, and those above 400 Gflop are left out. The score on a problem is the number of "
-        "items recovered as a share of d^2 / (2 ln N), about what any weight can store; the score "
-        "in a track is the mean over its problems, with a 95% interval over seeds. It does not "
-        "depend on who else is compared. A problem is saturated, and does not count, if the "
+        "d^(alpha + 1/2) items. Problems whose run takes more than 39 Gflop are at the alpha "
+        "nearest to 1.5 only, and those above 400 Gflop are left out. The score on a problem is "
+        "the share of d^2 / (2 ln N), about what any weight can store, that is recovered; the "
+        "score in a track is the mean over its problems, with a 95% interval over seeds. It does "
+        "not depend on who else is compared. A problem is saturated, and does not count, if the "
         "recorded counts of SGD, AdamW, Muon and Newton's method are all within 10% of the best of "
         "them. Every optimizer is tuned on every problem by itself, with one budget: 24 "
         "candidates, which differ in the mean learning rate, in its growth over the steps, and in "
         "the momentum of an optimizer that has one. Half of them are points of a Sobol sequence, "
-        "the others come in three rounds around the best so far; after one step, which the "
-        "learning rate does not affect but for the loss, there are no rounds. They run on one "
-        "seed, the best four of them on a second one, and the best of these by the mean over both "
-        "seeds runs on five further seeds, which are shown. A learning rate or momentum in an "
-        "optimizer's name is not tuned, and a learning rate in it is that of every step. An entry "
-        "(defaults) has all settings of its package, the learning rate too. The loss is that of "
-        "the population after the last step, in nats; where N > 2048 it is estimated from the 1024 "
+        "the others come in three rounds around the best so far; after one step, where the "
+        "learning rate decides on the loss alone, there are no rounds. They run on one seed, the "
+        "best four of them on a second one, and the best of these by the mean over both seeds "
+        "runs on five further seeds, which are shown. Ties are broken by the lower loss. A "
+        "learning rate or momentum in an optimizer's name is not tuned, and a learning rate in it "
+        "is that of every step. An entry (defaults) has all settings of its package, the learning "
+        "rate too. Of an optimizer that sets its learning rate itself the initial one is tuned, "
+        "and one that ignores learning rates has a single candidate. The loss is that of the "
+        "population after the last step, in nats; where N > 2048 it is estimated from the 1024 "
         "most frequent items and 1024 others. A run has diverged if that loss is not below ln N, "
         "where it began, or if its weight is not finite; then it counts 0. A run whose step fails "
-        "counts 0. A seed has collapsed if its count is below a quarter of the median over seeds. "
-        "Seconds are those of one run's steps, with their gradients and without evaluations, if "
-        "nothing else ran beside it. State is the size of the optimizer's state, per number in the "
-        "weight. The exponent is that of the items after one step in d."
+        "counts 0. A seed has collapsed if its count is below a quarter of the median over seeds, "
+        "where that is at least 4. Seconds are those of one run's steps, with their gradients and "
+        "without evaluations, if nothing else ran beside it. State is the size of the optimizer's "
+        "state, per number in the weight. The exponent is that of the items after one step in d."
     )
     legend = (
         "rank and score in a track: share of d^2 / (2 ln N), mean over its problems; state: "
@@ -74,6 +76,7 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
     cell = LeaderboardTrial
     result = LeaderboardRun
     point = LeaderboardPoint
+    csv_fields = "track", "steps", "momentum", "shown"
 
     def batch_sizes(self, grid: LeaderboardGrid, alpha: float, dim: int) -> list[int | None]:
         """Those of the problems at one alpha and `d`."""
@@ -105,8 +108,11 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         context = RunContext(memory_of(grid, cells[0]))
         builders = resolve(grid.choices)
         for cell in cells:
+            build = builders[cell.optimizer]
+            if cell.schedule == "own" and cell.lr is not None:
+                build = build.with_lr(cell.lr) or build
             with seeded(grid.device, cell.seed, cell.dim):
-                run = run_trial(context, builders[cell.optimizer], cell)
+                run = run_trial(context, build, cell)
             yield run if self.is_timed(grid, cell) else self.without_times(run)
 
     def group(self, cell: LeaderboardTrial) -> Hashable:

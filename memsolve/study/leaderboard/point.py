@@ -11,8 +11,11 @@ from memsolve.engine import Point
 from memsolve.study.leaderboard.tracks import Problem
 from memsolve.training import Schedule
 
-COLLAPSED = 0.25
-"""A seed has collapsed if its count is below this share of the median over seeds."""
+COLLAPSED, LEAST_MEDIAN = 0.25, 4
+"""A seed has collapsed if its count is below this share of a median over seeds of at least so many.
+
+Smaller counts vary so much by chance.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,11 @@ class LeaderboardPoint(Point):
 
     @property
     def collapsed(self) -> list[int]:
-        """(H,) number of seeds whose count is below a quarter of the median over seeds."""
+        """(H,) number of seeds that have collapsed, see `collapsed_seeds`."""
         return [collapsed_seeds(seeds) for seeds in self.recovered]
 
 
 def collapsed_seeds(recovered: Sequence[int]) -> int:
-    """Number of seeds whose count is below `COLLAPSED` times the median over seeds."""
-    return int(np.sum(np.array(recovered) < COLLAPSED * float(np.median(recovered))))
+    """Number of seeds with less than a quarter of the median over seeds, if that is 4 or more."""
+    median = float(np.median(recovered))
+    return int(np.sum(np.array(recovered) < COLLAPSED * median)) if median >= LEAST_MEDIAN else 0

@@ -16,7 +16,7 @@ from memsolve.study.leaderboard.loss import loss_items, population_loss
 from memsolve.study.leaderboard.momentum import MomentumBuilder
 from memsolve.study.leaderboard.tracks import marks_of
 from memsolve.study.training.trajectory import batch_of_step
-from memsolve.training import Builder, State, Trainer, schedule_factor
+from memsolve.training import Builder, State, Trainer, lr_of_step
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def _run(
     trainer = Trainer(Objective(memory, memory.population()), build)
     seconds = 0.0
     for step in range(trial.steps):
-        state = trainer.step(context.batch(trial, step), lr_of_step(trial, step))
+        lr = lr_of_step(trial.schedule, trial.lr or 0.0, step, trial.steps, trial.ratio)
+        state = trainer.step(context.batch(trial, step), lr)
         if state is None:
             return replace(run, diverged=True)
         seconds += state.seconds
@@ -124,13 +125,6 @@ def _run(
         seconds=seconds,
         state=state_numbers(trainer),
     )
-
-
-def lr_of_step(trial: LeaderboardTrial, step: int) -> float | None:
-    """The learning rate of a step; None leaves it to the optimizer."""
-    if trial.lr is None:
-        return None
-    return trial.lr * schedule_factor(trial.schedule, step, trial.steps, trial.ratio)
 
 
 def state_numbers(trainer: Trainer) -> float | None:

@@ -7,16 +7,18 @@ runs on the seeds that are shown. Ties are broken by the lower loss.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from memsolve.engine import Cell
 from memsolve.engine.prepare import RefusedError
 from memsolve.faults import StepError, attribute_errors
-from memsolve.optimizers.registry import resolve
+from memsolve.optimizers.lr_behavior import lr_behavior
+from memsolve.optimizers.registry import builder
 from memsolve.optimizers.requirements import tiny_objective
+from memsolve.seeds import seeded
 from memsolve.study.leaderboard.candidates import (
     LeaderboardCandidate,
     edges_of,
@@ -28,8 +30,10 @@ from memsolve.study.leaderboard.grid import DEFAULTS, LeaderboardGrid, Leaderboa
 from memsolve.study.leaderboard.momentum import NAMES, momentum_of
 from memsolve.study.leaderboard.tracks import Problem
 from memsolve.study.leaderboard.trial_run import LeaderboardRun, Runs
-from memsolve.study.training.tuning import unit_lr
-from memsolve.training import Trainer
+from memsolve.study.memory import memory_of
+from memsolve.study.training.tuning import first_moved_weight
+from memsolve.theory import weight_norm
+from memsolve.training import Schedule, Trainer
 
 FINALISTS = 4
 """Candidates that run on all seeds of the tuning."""
@@ -100,16 +104,15 @@ def first_trials(grid: LeaderboardGrid) -> list[LeaderboardTrial]:
 
 
 def _first_trials(grid: LeaderboardGrid, label: str) -> list[LeaderboardTrial]:
-    lr, is_default = grid.lr_of(label), label.endswith(DEFAULTS)
-    tunes_lr = lr is None and not is_default
-    tunes_momentum = not is_default and has_free_momentum(grid, label)
+    schedule, lr = schedule_of(grid, label), grid.lr_of(label)
+    has_momentum = schedule != "fixed" and has_free_momentum(grid, label)
     units: dict[tuple[float, int], float] = {}
     trials: list[LeaderboardTrial] = []
     for problem in grid.problems_of(label):
         memory = problem.alpha, problem.dim
-        if tunes_lr and memory not in units:
+        space = space_of(schedule, problem.steps, lr, has_momentum=has_momentum)
+        if "learning rate" in space.coordinates and memory not in units:
             units[memory] = unit_of(grid, label, *memory)
-        space = space_of(problem.steps, lr, tunes_lr=tunes_lr, tunes_momentum=tunes_momentum)
         candidates = first_candidates(space, units.get(memory, 1.0), grid.candidates)
         key = LeaderboardKey(label, problem)
         for candidate in candidates:
@@ -118,6 +121,21 @@ def _first_trials(grid: LeaderboardGrid, label: str) -> list[LeaderboardTrial]:
             else:
                 trials += trials_of(key, candidate, grid.seeds_of_tuning[:1], shown=False)
     return trials
+
+
+def schedule_of(grid: LeaderboardGrid, label: str) -> Schedule:
+    """The schedule of an optimizer's candidates.
+
+    `fixed` with the settings of its package, or if it ignores learning rates; `own` if it sets its
+    learning rate itself; `constant` with a learning rate in its name; else `geometric`.
+    """
+    if label.endswith(DEFAULTS):
+        return "fixed"
+    build = builder(grid.choices[label])
+    own = lr_behavior(build, grid.device, getattr(torch, grid.dtype)).schedule
+    if grid.lr_of(label) is None:
+        return own or "geometric"
+    return "fixed" if own else "constant"
 
 
 def has_free_momentum(grid: LeaderboardGrid, label: str) -> bool:
@@ -129,19 +147,35 @@ def has_free_momentum(grid: LeaderboardGrid, label: str) -> bool:
     if any(name in grid.settings_of(label) for name in NAMES):
         return False
     objective = tiny_objective(grid.device, getattr(torch, grid.dtype))
-    trainer = Trainer(objective, resolve({label: grid.choices[label]})[label])
+    trainer = Trainer(objective, builder(grid.choices[label]))
     with attribute_errors("its momentum cannot be read"):
         return momentum_of(trainer.optimizer) is not None
 
 
 def unit_of(grid: LeaderboardGrid, label: str, alpha: float, dim: int) -> float:
-    """`unit_lr` of an optimizer on a memory of at most `UNIT_ITEMS` facts.
+    """The learning rate whose first step has the norm of a weight that stores all that `d` can.
+
+    As `training.tuning.unit_lr`, on a memory of at most `UNIT_ITEMS` facts; an optimizer that
+    steps uphill has one, too.
 
     Raises:
         StepError: there is none.
+        MachineError: the machine failed meanwhile.
     """
     num_items = max(dim + 1, min(grid.items_of(dim), UNIT_ITEMS))
-    return unit_lr(replace(grid, num_items=num_items, dims=[dim]), label, alpha, dim)
+    memory = memory_of(grid, Cell(label, alpha, dim, num_items, None, 0))
+    build = builder(grid.choices[label])
+    if schedule_of(grid, label) == "own":
+        build = build.with_lr(1.0) or build
+    with seeded(grid.device, 0, dim):
+        weight = first_moved_weight(memory, build)
+    norm = 0.0 if weight is None else float(weight.norm())
+    if not 0 < norm < math.inf:
+        raise StepError(
+            f"optimizer {label!r} takes no finite step at a learning rate of 1, so learning rates "
+            "cannot be inferred; expected one in its name, as :lr=0.01"
+        )
+    return weight_norm(dim, num_items) / norm
 
 
 def next_trials(grid: LeaderboardGrid, runs: Runs) -> list[LeaderboardTrial]:

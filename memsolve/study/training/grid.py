@@ -10,7 +10,7 @@ from memsolve.checks import check_list, is_int_between, is_positive
 from memsolve.engine import Cell, Grid, option
 from memsolve.optimizers.registry import parse
 from memsolve.optimizers.sweep import parse_value
-from memsolve.training import HORIZON_FREE, SCHEDULES, Schedule, mean_factor
+from memsolve.training import HORIZON_FREE, OWN_SCHEDULES, SCHEDULES, Schedule, mean_factor
 
 GradientKind = Literal["exact", "thresholded"]
 
@@ -119,6 +119,9 @@ class Candidate(NamedTuple):
 
     def __str__(self) -> str:
         """`constant, learning rate 0.1`, or `geometric, learning rate 0.1, ratio 1.35`."""
+        if self.schedule in OWN_SCHEDULES:
+            start = f", from learning rate {self.lr:g}" if self.schedule == "own" else ""
+            return f"the optimizer's own learning rates{start}"
         ratio = f", ratio {self.ratio:g}" if self.schedule == "geometric" else ""
         return f"{self.schedule}, learning rate {self.lr:g}{ratio}"
 

@@ -15,7 +15,7 @@ from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory
 from memsolve.recall import Recall
 from memsolve.study.training.grid import GradientKind, TrainingGrid, Trial
-from memsolve.training import Builder, State, Trainer, schedule_factor
+from memsolve.training import Builder, State, Trainer, lr_of_step
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -73,8 +73,7 @@ def walk(
         batch = batch_of_step(memory, cell, step)
         if gradient == "thresholded":
             batch = remaining(batch, recovered)
-        factor = schedule_factor(cell.schedule, step, steps, cell.ratio)
-        state = trainer.step(batch, cell.lr * factor)
+        state = trainer.step(batch, lr_of_step(cell.schedule, cell.lr, step, steps, cell.ratio))
         if state is None:
             return
         recall = memory.recall(state.weight)

@@ -5,11 +5,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
+
 from memsolve.engine import Point, Study
 from memsolve.engine.peak import Peak
 from memsolve.engine.prepare import RefusedError
 from memsolve.faults import StepError
-from memsolve.optimizers.registry import resolve
+from memsolve.optimizers.lr_behavior import lr_behavior
+from memsolve.optimizers.registry import builder, resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
 from memsolve.study import peak
@@ -31,7 +34,7 @@ from memsolve.study.training.tuning import (
     next_lr,
     unit_lr,
 )
-from memsolve.training import Builder
+from memsolve.training import Builder, Schedule
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -43,6 +46,9 @@ P = TypeVar("P", bound=Point)
 UnitLr = Callable[[TG, str, float, int], float]
 """`TunedStudy.unit_lr` of a study."""
 
+OwnSchedule = Callable[[TG, str], Schedule | None]
+"""`TunedStudy.own_schedule` of a study."""
+
 
 class TunedStudy(Study[TG, T, R, P]):
     """A study whose schedules and learning rates are tuned, separately at each `TuningKey`.
@@ -53,6 +59,9 @@ class TunedStudy(Study[TG, T, R, P]):
     then gets up to `WIDENINGS` more while its best learning rate is the smallest or the largest.
     Learning rates that the user sets are all tried instead, with several ratios of the geometric
     schedule; those of other schedules are only widened, a single one not even that.
+
+    Of an optimizer that sets its learning rate itself, the initial one is tuned in the same way as
+    that of another schedule; one that ignores learning rates gets a single trial (`own_schedule`).
     """
 
     @abstractmethod
@@ -66,6 +75,13 @@ class TunedStudy(Study[TG, T, R, P]):
             StepError: no such learning rate can be inferred.
         """
         return unit_lr(grid, optimizer, alpha, dim)
+
+    def own_schedule(self, grid: TG, optimizer: str) -> Schedule | None:
+        """The schedule of an optimizer that sets its learning rate itself, see `OWN_SCHEDULES`.
+
+        None where those of the grid apply: by default everywhere.
+        """
+        return None
 
     def trial(self, grid: TG, key: TuningKey, seed: int, candidate: Candidate) -> T:
         """The trial of a candidate at a tuning key, with one seed."""
@@ -86,7 +102,7 @@ class TunedStudy(Study[TG, T, R, P]):
         Raises:
             RefusedError: optimizers whose first learning rates cannot be inferred, and why.
         """
-        candidates = all_first_candidates(grid, self.unit_lr)
+        candidates = all_first_candidates(grid, self.unit_lr, self.own_schedule)
         return [
             self.trial(grid, TuningKey(name, alpha, dim, batch_size), seed, candidate)
             for alpha, dim, seed in product(grid.alphas, grid.dims, self.tuning_seeds(grid))
@@ -99,10 +115,12 @@ class TunedStudy(Study[TG, T, R, P]):
         trials = []
         for key, runs in by_tuning_key(results).items():
             selection = self.select(grid, runs)
-            for schedule in grid.schedules:
+            for schedule in (*grid.schedules, "own"):
                 of_schedule = {
                     trial: run for trial, run in runs.items() if trial.schedule == schedule
                 }
+                if not of_schedule:
+                    continue
                 following = self._search if schedule == "geometric" else self._next_lr
                 trials += [
                     self.trial(grid, key, seed, candidate)
@@ -153,6 +171,11 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
     def run(self, grid: TG, memory: AssociativeMemory, build: Builder, cell: T) -> R:
         """One trial's run."""
 
+    def own_schedule(self, grid: TG, optimizer: str) -> Schedule | None:
+        """As its first steps show."""
+        build, dtype = builder(grid.choices[optimizer]), getattr(torch, grid.dtype)
+        return lr_behavior(build, grid.device, dtype).schedule
+
     def peak(self, grid: TG) -> Peak | None:
         """The bytes of training."""
         return peak.largest_of_training(self, grid)
@@ -163,12 +186,15 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
         builders = resolve(grid.choices)
         for cell in cells:
             with seeded(grid.device, cell.seed, cell.dim):
-                result = self.run(grid, memory, builders[cell.optimizer], cell)
+                build = builders[cell.optimizer]
+                if cell.schedule == "own":
+                    build = build.with_lr(cell.lr) or build
+                result = self.run(grid, memory, build, cell)
             yield result
 
 
 def all_first_candidates(
-    grid: TG, unit_lr: UnitLr[TG]
+    grid: TG, unit_lr: UnitLr[TG], own_schedule: OwnSchedule[TG]
 ) -> dict[tuple[str, float, int], list[Candidate]]:
     """`first_candidates` of every optimizer, alpha and `d`.
 
@@ -179,7 +205,12 @@ def all_first_candidates(
     refused: dict[str, str] = {}
     for name, alpha, dim in product(grid.labels, grid.alphas, grid.dims):
         try:
-            candidates[name, alpha, dim] = first_candidates(grid, name, alpha, dim, unit_lr)
+            own = own_schedule(grid, name)
+            candidates[name, alpha, dim] = (
+                first_candidates(grid, name, alpha, dim, unit_lr)
+                if own is None
+                else own_candidates(grid, name, alpha, dim, unit_lr, own)
+            )
         except StepError as error:
             refused[name] = str(error)
     if refused:
@@ -202,3 +233,16 @@ def first_candidates(
     candidates = {name: [Candidate(name, lr) for lr in lrs[name]] for name in grid.schedules}
     candidates["geometric"] = geometric
     return [candidate for schedule in grid.schedules for candidate in candidates[schedule]]
+
+
+def own_candidates(
+    grid: TG, optimizer: str, alpha: float, dim: int, unit_lr: UnitLr[TG], schedule: Schedule
+) -> list[Candidate]:
+    """The first candidates of an optimizer that sets its learning rate itself."""
+    if schedule == "fixed":
+        return [Candidate(schedule, 1.0)]
+    user_lrs = grid.lrs_of(optimizer)
+    if user_lrs is None:
+        unit = unit_lr(grid, optimizer, alpha, dim)
+        user_lrs = first_lrs(unit, schedule, grid.steps)
+    return [Candidate(schedule, lr) for lr in user_lrs]

@@ -10,6 +10,7 @@ from memsolve.engine import Cell, Grid
 from memsolve.engine.execution.memory_errors import sized_memory_errors
 from memsolve.faults import StepError
 from memsolve.objective import Objective
+from memsolve.optimizers.lr_behavior import lr_behavior
 from memsolve.optimizers.probe import PROBE_STEPS, probe
 from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
@@ -76,9 +77,11 @@ def _unit_lr(grid: Grid, cell: Cell) -> float:
     optimizer, dim = cell.optimizer, cell.dim
     memory = memory_of(grid, cell)
     build = resolve(grid.choices)[optimizer]
+    if lr_behavior(build, grid.device, memory.dtype).schedule == "own":
+        build = build.with_lr(1.0) or build
     try:
         with seeded(grid.device, 0, dim):
-            weight = _first_moved_weight(memory, build)
+            weight = first_moved_weight(memory, build)
     except StepError as error:
         raise StepError(f"optimizer {optimizer!r} cannot be trained with: {error}") from error
     if weight is None or not raises_first_logit(memory, weight):
@@ -98,7 +101,7 @@ def raises_first_logit(memory: AssociativeMemory, weight: Tensor) -> bool:
     return bool(memory.retrieval(weight, first).target_logit > 0)
 
 
-def _first_moved_weight(memory: AssociativeMemory, build: Builder) -> Tensor | None:
+def first_moved_weight(memory: AssociativeMemory, build: Builder) -> Tensor | None:
     """The weight after the first step that moves it, if any; None if the first step diverged."""
     batch = memory.population()
     trainer = Trainer(Objective(memory, batch), build)
