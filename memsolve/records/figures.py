@@ -76,6 +76,8 @@ def _draw_problems(entry: Entry, others: Sequence[Mapping[Problem, list[int]]]) 
         axes.set_yticks(range(len(rows)), labels=[format_setting(problem) for problem in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(left=0)
+    texts = [f"{each}: {mean(seeds)}" for each, seeds in recovered.items() if each.track in panels]
+    figure.set_label(f"Items recovered, mean over seeds: {'; '.join(texts)}.")
     return figure
 
 

@@ -81,6 +81,13 @@ def recorded_problems(record: Record) -> list[RecordedProblem]:
     ]
 
 
+def selected_candidate(point: LeaderboardPoint, index: int) -> LeaderboardCandidate:
+    """The candidate that was selected on a problem of a point."""
+    return LeaderboardCandidate(
+        point.schedules[index], point.lrs[index], point.ratios[index], point.momenta[index]
+    )
+
+
 def smallest(problems: Sequence[RecordedProblem], budget: float = BUDGET) -> list[RecordedProblem]:
     """The cheapest problem of each track, and further ones, by cost, within a budget of flops."""
     by_cost = sorted(problems, key=lambda each: each.flops)
@@ -124,8 +131,6 @@ def rerun(
 def _recorded_problem(
     name: str, point: LeaderboardPoint, index: int, problem: Problem
 ) -> RecordedProblem:
-    candidate = LeaderboardCandidate(
-        point.schedules[index], point.lrs[index], point.ratios[index], point.momenta[index]
-    )
+    candidate = selected_candidate(point, index)
     trials = trials_of(LeaderboardKey(name, problem), candidate, point.seeds, shown=True)
     return RecordedProblem(problem, trials, point.recovered[index], point.loss[index])

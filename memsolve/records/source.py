@@ -16,7 +16,8 @@ from memsolve.optimizers.identity.origin import BY_VERSION, own_file
 from memsolve.optimizers.registry import BUILT_IN, load_named, parse
 
 EXAMPLES = "memsolve.examples."
-"""Modules of memsolve whose text a record holds; other modules count by memsolve's version."""
+"""Modules of memsolve whose text a record holds, but for those of packages; the others count by
+memsolve's version."""
 
 FILE = re.compile(r"(?:[^\W\d]\w*/)*[^\W\d]\w*\.py")
 """The path of a module's file."""
@@ -78,10 +79,11 @@ def write_files(files: dict[str, list[str]], folder: Path) -> None:
 
 
 def _root_modules(optimizer: str) -> Iterator[str]:
-    """The modules of an optimizer and of those that it wraps."""
+    """The modules of an optimizer and of those that it wraps: by name, and where it is defined."""
     path, settings = parse(optimizer)
     if path not in BUILT_IN:
         yield path.replace(":", ".").rpartition(".")[0]
+        yield str(getattr(load_named(optimizer)[0], "__module__", ""))
     for name in WRAPPED:
         if isinstance(settings.get(name), str):
             yield from _root_modules(settings[name])
@@ -95,14 +97,24 @@ def _packages(module: str) -> list[str]:
 
 def _file_of(module: str) -> Path | None:
     """The file of a local module that is written in Python, or of an example of memsolve."""
-    if module.startswith(EXAMPLES):
-        spec = find_spec(module)
-        file = None if spec is None or spec.origin is None else Path(spec.origin)
-    elif module.partition(".")[0] in BY_VERSION:
-        return None
-    else:
+    if module.partition(".")[0] not in BY_VERSION:
         file = own_file(module)
+    elif module.startswith(EXAMPLES):
+        file = _example(module)
+    else:
+        return None
     return file if file is not None and file.suffix == ".py" else None
+
+
+def _example(module: str) -> Path | None:
+    """The file of a module of memsolve's examples; None for a package."""
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # a name in a module
+        return None
+    if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
+        return None
+    return Path(spec.origin)
 
 
 def _path_of(module: str, file: Path) -> str:

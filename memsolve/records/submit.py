@@ -77,7 +77,7 @@ def make_records(folder: Path, statement: Statement) -> list[Record]:
     records = []
     for name in dict.fromkeys(fit.optimizer for fit in summary.fits):
         code = read_code(name, _grid_of(grid, name))
-        if code.digest not in {"", *measured.get(name, set())}:
+        if code.digest not in {"", *measured.get(str(grid.choices[name]), set())}:
             raise InputError(
                 f"the code of optimizer {name!r} is not the one that {folder} was measured with; "
                 f"measure it again: --resume continues {folder}"
@@ -160,7 +160,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _measured_digests(folder: Path) -> Mapping[str, set[str]]:
-    """The digests of the code that has results in a folder, by optimizer."""
+    """The digests of the code that has results in a folder, by choice of an optimizer."""
     digests: dict[str, set[str]] = {}
     for raw in (read(folder / CELLS) or b"").splitlines():
         line = from_line(raw)

@@ -8,6 +8,7 @@ from memsolve import theory
 from memsolve.engine import Fit, TableCell
 from memsolve.engine.results.estimate import Estimate, mean
 from memsolve.records.record import Record
+from memsolve.records.rerun import selected_candidate
 from memsolve.report.escape import escape_all
 from memsolve.report.formatting import format_number
 from memsolve.report.names import shorten_names
@@ -261,25 +262,13 @@ def _problem_row(point: LeaderboardPoint, index: int, problem: Problem) -> Probl
     return ProblemRow(
         problem,
         str(problem),
-        _format_candidate(point, index),
+        str(selected_candidate(point, index)),
         format_estimate(recovered),
         ", ".join(map(str, point.recovered[index])),
         format_number(sum(losses) / len(losses)) if losses else "not finite",
         "" if recovered.value is None else f"{recovered.value / limit:.2f}",
         ", ".join(_remarks(point, index, problem)),
     )
-
-
-def _format_candidate(point: LeaderboardPoint, index: int) -> str:
-    """`geometric, lr 0.12, ratio 1.3, momentum 0.9`."""
-    lr, ratio, momentum = point.lrs[index], point.ratios[index], point.momenta[index]
-    parts = [
-        point.schedules[index],
-        *([] if lr is None else [f"lr {lr:g}"]),
-        *([] if ratio == 1 else [f"ratio {ratio:.4g}"]),
-        *([] if momentum is None else [f"momentum {momentum:.4g}"]),
-    ]
-    return ", ".join(map(str, parts))
 
 
 def _remarks(point: LeaderboardPoint, index: int, problem: Problem) -> list[str]:
