@@ -30,7 +30,7 @@ from memsolve.faults import MachineError
 from memsolve.importing import FOLDER
 from memsolve.output import terminal
 from memsolve.records import commands as records
-from memsolve.report import notes, terminal_table, write_report
+from memsolve.report import notes, terminal_tables, write_report
 from memsolve.report.escape import escape_unprintable
 from memsolve.report.ownership import refuse_foreign
 from memsolve.report.page import REPORT
@@ -324,7 +324,10 @@ def _print(finished: Sequence[Finished], report_path: Path) -> None:
         if not console.is_terminal:
             console.width = UNBOUNDED
         for study, summary in finished:
-            console.print(terminal_table(study, summary, console.width))
+            for table in terminal_tables(study, summary, console.width):
+                console.print(table)
+            for line in study.conclusions(summary):
+                console.print(Text(escape_unprintable(line)), soft_wrap=True)
             for line in notes(summary):
                 console.print(Text(line), soft_wrap=True)
         console.print(Text(escape_unprintable(f"report: {report_path}")), soft_wrap=True)

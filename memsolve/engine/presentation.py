@@ -66,6 +66,10 @@ class Presentation(ABC, Generic[P]):
         Import what draws inside of this method: a worker imports the study, and draws nothing.
         """
 
+    def conclusions(self, summary: Summary[P]) -> list[str]:
+        """What follows from the fits, in sentences below the table; none by default."""
+        return []
+
     def score(self, point: P) -> float | None:
         """The number by which points are sorted and merged studies ranked, the largest first.
 

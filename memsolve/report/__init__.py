@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memsolve.report.page import write_report
     from memsolve.report.table import notes
-    from memsolve.report.terminal import terminal_table
+    from memsolve.report.terminal import terminal_tables
 
-__all__ = ["notes", "terminal_table", "write_report"]
+__all__ = ["notes", "terminal_tables", "write_report"]
 
-_HOMES = {"notes": "table", "terminal_table": "terminal", "write_report": "page"}
+_HOMES = {"notes": "table", "terminal_tables": "terminal", "write_report": "page"}
 
 
 def __getattr__(name: str) -> Any:

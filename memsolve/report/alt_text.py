@@ -22,18 +22,33 @@ def describe(figure: Figure) -> str:
     """
     if label := figure.get_label():
         return str(label)
-    x, y = (
-        _first_nonempty(getattr(axes, getter)() for axes in figure.axes) for getter in LABEL_GETTERS
-    )
+    x, y = axis_titles(figure)
     panels = [text for axes in figure.axes if (text := _describe_panel(axes))]
     if len(panels) > MAX_PANELS:
         panels[MAX_PANELS:] = [
             f"{len(panels) - MAX_PANELS} more panels; the table has their numbers."
         ]
-    entries = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    marks = f"Marks: {'; '.join(entries)}." if entries else ""
-    description = " ".join([f"{y} against {x}." if x and y else "", *panels, marks])
-    return " ".join(description.replace(r"\$", "$").split())
+    entries = f"Marks: {explained}." if (explained := marks(figure)) else ""
+    description = " ".join([f"{y} against {x}." if x and y else "", *panels, entries])
+    return _on_one_line(description)
+
+
+def axis_titles(figure: Figure) -> tuple[str, str]:
+    """The first title of a horizontal and of a vertical axis; empty without any."""
+    x, y = (
+        _first_nonempty(getattr(axes, getter)() for axes in figure.axes) for getter in LABEL_GETTERS
+    )
+    return _on_one_line(x), _on_one_line(y)
+
+
+def marks(figure: Figure) -> str:
+    """The entries of the legend of a figure; empty without one."""
+    entries = (text.get_text() for legend in figure.legends for text in legend.get_texts())
+    return _on_one_line("; ".join(entries))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.replace(r"\$", "$").split())
 
 
 def _first_nonempty(texts: Iterable[str]) -> str:

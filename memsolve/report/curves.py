@@ -1,6 +1,7 @@
 """Curves in a panel, each labeled at its end: there is no legend, however many curves there are."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,8 @@ from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from memsolve.report.drawing import CurveStyle
+from memsolve.engine.results.estimate import COUNT, Scale, mean_bands
+from memsolve.report.drawing import GRAY, MUTED, CurveStyle
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +26,20 @@ LETTER_WIDTH = 0.6 * FONT_SIZE / 72
 
 LABEL_X = 1.03
 """Left edge of the labels, in widths of the panel."""
+
+OUTLIER = 3.0
+"""Interquartile ranges from a quartile to an outlier."""
+
+LEAST_REACH = {"log": 2.0, "symlog": 6.0}
+LEAST_LINEAR_REACH = 100.0
+"""The least distance from a quartile to an outlier: decades on a logarithmic axis, units on a
+symmetrical one, which has two a decade, and multiples of the median size on a linear axis."""
+
+LEAST_BAND_SEEDS = 3
+"""The interval of fewer seeds is so wide that its band would hide the curves."""
+
+MARGIN = 0.05
+"""Between the outermost point of a panel and its edge, as a share of the range."""
 
 
 class LabeledCurve(NamedTuple):
@@ -77,9 +93,52 @@ def draw_curve(
         middle: (T,).
         band: its lower and upper edge, each (T,); None draws no band.
     """
-    axes.plot(x, middle, color=style.color, marker=style.marker, ms=4, markevery=0.3, label=name)
+    zorder = 1.8 if style.color == MUTED else 2
+    axes.plot(
+        x,
+        middle,
+        color=style.color,
+        marker=style.marker,
+        ms=4,
+        markevery=0.3,
+        label=name,
+        zorder=zorder,
+    )
     if band is not None:
         axes.fill_between(x, *band, color=style.color, alpha=0.15, lw=0)
+
+
+def draw_mean(
+    axes: Axes,
+    name: str,
+    style: CurveStyle,
+    x: Floats,
+    samples: Floats,
+    *,
+    scale: Scale = COUNT,
+    with_band: bool = True,
+) -> None:
+    """Draw the mean over seeds, and its 95% interval as a band.
+
+    Args:
+        axes: the panel.
+        name: the label.
+        style: color and marker.
+        x: (T,).
+        samples: (T, S) by seed.
+        scale: of the interval.
+        with_band: whether there is room for a band; fewer than `LEAST_BAND_SEEDS` have none.
+    """
+    means, low, high = mean_bands(samples, scale)
+    with_band = with_band and samples.shape[1] >= LEAST_BAND_SEEDS
+    draw_curve(axes, name, style, x, means, (low, high) if with_band else None)
+
+
+def band_legend(seeds: int) -> dict[str, dict[str, Any]]:
+    """The entry of `add_legend` for the band of `draw_mean`, or why there is none."""
+    if seeds >= LEAST_BAND_SEEDS:
+        return {"95% interval over seeds": {"lw": 6, "alpha": 0.3}}
+    return {f"no intervals: seeds {seeds}": {"ls": ""}}
 
 
 def label_ends(axes: Axes) -> None:
@@ -94,7 +153,8 @@ def label_ends(axes: Axes) -> None:
     figure = axes.get_figure()
     assert figure is not None
     axes.autoscale_view()
-    ends = np.array([(curve.x[-1], curve.y[-1]) for curve in curves])
+    bottom, top = sorted(axes.get_ylim())
+    ends = np.array([(curve.x[-1], np.clip(curve.y[-1], bottom, top)) for curve in curves])
     heights = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
     # The layout is computed when the figure is drawn; the panel is not lower then than it is now.
     gap = LINE_SPACING * figure.dpi / axes.get_window_extent().height
@@ -108,6 +168,7 @@ def label_ends(axes: Axes) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=FONT_SIZE,
+            color=GRAY if curve.color == MUTED else "black",
             annotation_clip=False,
             arrowprops=leader | {"color": curve.color},
         )
@@ -120,6 +181,71 @@ def label_ends(axes: Axes) -> None:
             transform=marker_transform,
             clip_on=False,
         )
+
+
+def label_panels(panels: Iterable[Axes]) -> dict[str, dict[str, Any]]:
+    """Label every curve of every panel at its end, on axes that no outlier stretches.
+
+    Panels that share a vertical axis get one scale. Where some curve leaves it, as one of a run
+    that diverged, an arrow at the edge marks where.
+
+    Returns:
+        Entries of `add_legend`: that of the arrow, if there is one.
+    """
+    every = list(panels)
+    groups: dict[frozenset[Axes], list[Axes]] = {}
+    for axes in every:
+        siblings = frozenset(axes.get_shared_y_axes().get_siblings(axes))
+        groups.setdefault(siblings, []).append(axes)
+    clipped = [clip_outliers(group) for group in groups.values()]  # labels need final limits
+    for axes in every:
+        label_ends(axes)
+    return {"beyond the panel": {"marker": "^", "ls": "", "ms": 5}} if any(clipped) else {}
+
+
+def clip_outliers(group: Sequence[Axes]) -> bool:
+    """Limit a vertical axis to what is no outlier, and mark the curves that leave it.
+
+    An outlier is farther than three interquartile ranges outside of the quartiles of all points
+    (Tukey 1977, *Exploratory data analysis*: "far out"), and than `LEAST_REACH`, on the scale of
+    the axis. An axis whose limits were set is left as it is.
+
+    Args:
+        group: panels that share the axis.
+
+    Returns:
+        Whether some curve has an outlier.
+    """
+    curves = [(axes, curve) for axes in group for curve in labeled_curves(axes)]
+    if not curves or not curves[0][0].get_autoscaley_on():
+        return False
+    scale = curves[0][0].yaxis.get_transform()
+    heights = [scale.transform(curve.y) for _, curve in curves]
+    low, high = _fences(np.concatenate(heights), curves[0][0].get_yscale())
+    outliers = [(values < low) | (values > high) for values in heights]
+    if not any(each.any() for each in outliers):
+        return False
+    inside = np.concatenate(heights)[~np.concatenate(outliers)]
+    margin = MARGIN * max(np.ptp(inside), 1e-9)
+    limits = np.array([inside.min() - margin, inside.max() + margin])
+    curves[0][0].set_ylim(*scale.inverted().transform(limits))
+    for (axes, curve), values, outside in zip(curves, heights, outliers, strict=True):
+        for marker, beyond in (("^", values > high), ("v", values < low)):
+            if (outside & beyond).any():
+                place = curve.x[np.argmax(outside & beyond)], 0.98 if marker == "^" else 0.02
+                across = axes.get_xaxis_transform()
+                axes.plot(*place, marker, ms=5, color=curve.color, transform=across)
+    return True
+
+
+def _fences(values: Floats, scale: str) -> tuple[float, float]:
+    """Where outliers begin, below and above."""
+    first, third = np.quantile(values, [0.25, 0.75])
+    sizes = np.abs(values[values != 0])
+    typical = float(np.median(sizes)) if sizes.size else 0.0
+    least = LEAST_REACH.get(scale, LEAST_LINEAR_REACH * typical)
+    reach = max(OUTLIER * (third - first), least)
+    return float(first - reach), float(third + reach)
 
 
 def spread(heights: Floats, gap: float) -> Floats:

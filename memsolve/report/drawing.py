@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from textwrap import fill
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -34,6 +34,8 @@ MARKERS = "os^Dv<>PXp*"
 """Their number is coprime to the number of colors, so that 88 pairs of both differ."""
 
 GRAY = "#595959"
+MUTED = "#a6a6a6"
+"""Of the curves that a large figure does not emphasize."""
 STYLE: Any = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -124,7 +126,7 @@ def create_panels(
     *,
     size: tuple[float, float],
     axes: tuple[str, str],
-    share: tuple[bool, bool] = (False, True),
+    share: tuple[bool, bool | Literal["row"]] = (False, True),
 ) -> tuple[Figure, dict[K, Axes]]:
     """A figure with a panel for each title, as many in a row as fit on the page.
 
@@ -132,7 +134,8 @@ def create_panels(
         titles: of the panels, in order.
         size: least width of a panel, unless the page is narrower, and height, both in inches.
         axes: titles of the horizontal and of the vertical axis.
-        share: whether the panels share their horizontal, and their vertical, axis.
+        share: whether the panels share their horizontal, and their vertical, axis; the latter also
+            only within a row.
     """
     width, height = size
     page_width = float(mpl.rcParams["figure.figsize"][0])

@@ -1,4 +1,4 @@
-"""Figures on disk, and the report: one self-contained HTML file."""
+"""Files of a report: figures, tables, captions, and one self-contained HTML file."""
 
 import base64
 from collections import Counter
@@ -15,14 +15,17 @@ from memsolve.engine.results.merge import Finished
 from memsolve.engine.storage.folder import alone, write
 from memsolve.engine.study import AnyStudy
 from memsolve.report.alt_text import describe
+from memsolve.report.captions import figure_caption, table_caption
 from memsolve.report.drawing import DESKTOP_WIDTH, PHONE_WIDTH, figure_style, optimizers
 from memsolve.report.escape import escape_all
 from memsolve.report.names import shorten_names
 from memsolve.report.ownership import GENERATOR, refuse_foreign
+from memsolve.report.paper import captions_file, table_files, vector_files
 from memsolve.report.table import Columns, columns, notes
 
 DPI = 160
 REPORT = "report.html"
+CAPTIONS = "captions.txt"
 CSS_DPI = 96
 """Pixels of CSS in an inch, on every screen."""
 
@@ -55,8 +58,11 @@ class Section(NamedTuple):
         study, summary: of the section.
         columns: of the table.
         notes: below the table.
+        conclusions: likewise, in sentences.
         short_names: by optimizer.
         figures: by file name (without suffix), for a desktop and for a phone.
+        captions: by the name of a figure or a table.
+        files: further files, by name.
     """
 
     id: str
@@ -64,14 +70,18 @@ class Section(NamedTuple):
     summary: Summary[Any]
     columns: Columns
     notes: list[str]
+    conclusions: list[str]
     short_names: dict[str, str]
     figures: dict[str, tuple[Picture, Picture]]
+    captions: dict[str, str]
+    files: dict[str, bytes]
 
 
 def write_report(finished: Sequence[Finished], folder: Path) -> Path:
-    """Write every figure (PNG), and `report.html`, which contains the figures, into `folder`.
+    """Write `report.html`, which contains all figures, and the files of figures and tables.
 
-    The page contains each figure twice: as on disk, and narrow, for a phone.
+    The page contains each figure twice: as on disk, and narrow, for a phone. Beside it are each
+    figure as PNG, PDF and SVG, each table as LaTeX and CSV, and their captions.
 
     Returns:
         The path of the report.
@@ -83,12 +93,12 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
     with alone(folder):
         refuse_foreign(folder, [REPORT])
         sections = _sections([(study, escape_all(summary)) for study, summary in finished])
-        files = {
-            f"{name}.png": wide.png
-            for section in sections
-            for name, (wide, _) in section.figures.items()
-        }
-        files[REPORT] = _render_page(sections).encode()
+        files: dict[str, bytes] = {}
+        captions: dict[str, str] = {}
+        for section in sections:
+            files |= section.files
+            captions |= section.captions
+        files |= {CAPTIONS: captions_file(captions), REPORT: _render_page(sections).encode()}
         refuse_foreign(folder, files)
         for name, content in files.items():
             write(folder / name, content)
@@ -96,27 +106,42 @@ def write_report(finished: Sequence[Finished], folder: Path) -> Path:
 
 
 def _sections(finished: Sequence[Finished]) -> list[Section]:
-    """A section for each study; the second of one name, and its figures, have a suffix."""
+    """A section for each study; the second of one name, and its files, have a suffix."""
     sections = []
     times: Counter[str] = Counter()
     for study, summary in finished:
         times[study.name] += 1
         suffix = f"-{times[study.name]}" if times[study.name] > 1 else ""
-        wide, narrow = (
-            render_figures(study, summary, width) for width in (DESKTOP_WIDTH, PHONE_WIDTH)
-        )
-        sections.append(
-            Section(
-                f"{study.name}{suffix}",
-                study,
-                summary,
-                columns(study, summary),
-                notes(summary),
-                shorten_names(optimizers(summary)),
-                {f"{name}{suffix}": (wide[name], narrow[name]) for name in wide},
-            )
-        )
+        sections.append(_section(study, summary, suffix))
     return sections
+
+
+def _section(study: AnyStudy, summary: Summary[Any], suffix: str) -> Section:
+    """What the page shows of one study, and its files."""
+    narrow = render_figures(study, summary, PHONE_WIDTH)
+    cells, table = columns(study, summary), f"{study.name}{suffix}-table"
+    captions = {table: table_caption(study, summary)}
+    figures: dict[str, tuple[Picture, Picture]] = {}
+    files = table_files(table, cells, captions[table])
+    with figure_style(DESKTOP_WIDTH):
+        for short_name, figure in study.figures(summary).items():
+            name = f"{short_name}{suffix}"
+            wide = render(figure)
+            figures[name] = wide, narrow[short_name]
+            captions[name] = figure_caption(study, summary, figure)
+            files |= {f"{name}.png": wide.png, **vector_files(name, figure)}
+    return Section(
+        f"{study.name}{suffix}",
+        study,
+        summary,
+        cells,
+        notes(summary),
+        study.conclusions(summary),
+        shorten_names(optimizers(summary)),
+        figures,
+        captions,
+        files,
+    )
 
 
 def _render_page(sections: Sequence[Section]) -> str:

@@ -11,18 +11,18 @@ from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import ErrorBar
 from memsolve.engine.results.summary import P
-from memsolve.report.curves import label_ends, panel_height, panel_width
+from memsolve.report.curves import label_panels, panel_height, panel_width
 from memsolve.report.drawing import (
     CurveStyle,
     add_legend,
     alpha_titles,
     create_panels,
-    curve_styles,
     dims,
     escape_mathtext,
     missing_legend,
     optimizers,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 
 
@@ -35,10 +35,10 @@ def power_law_figure(
         summary: is drawn.
         quantity: title of the vertical axis.
         bar: value and error bar of a point, or None where it is not identified.
-        bar_meaning: for the legend, as "mean and range over seeds".
+        bar_meaning: for the legend, as "mean and 95% interval over seeds".
     """
     names = shorten_names(optimizers(summary))
-    styles = curve_styles(names)
+    styles = optimizer_styles(summary)
     labels = [f"{name}: 1.00" for name in names.values()]
     figure, panels = create_panels(
         alpha_titles(summary),
@@ -60,10 +60,9 @@ def power_law_figure(
                 missing = not_positive if bars else unidentified
                 missing.append(f"{name} (alpha = {alpha:g})")
         set_log_axes(axes, dims(summary))
-    for axes in panels.values():  # which share their limits
-        label_ends(axes)
+    beyond = label_panels(panels.values())
     missing_entries = missing_legend(not_positive) | missing_legend(unidentified, "not identified")
-    add_legend(figure, _legend(drawn, bar_meaning) | missing_entries)
+    add_legend(figure, _legend(drawn, bar_meaning) | beyond | missing_entries)
     return figure
 
 

@@ -1,5 +1,9 @@
-"""The table of fits for a terminal: complete if it fits, otherwise shortened; no word is broken."""
+"""The table of fits for a terminal: complete if it fits, otherwise folded into two tables.
 
+No word and no interval is broken over lines.
+"""
+
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -27,32 +31,46 @@ POINTS = "at d = "
 COLUMN_FRAME = 3
 """Width of the frame of a column."""
 
+KEYS = "optimizer", "alpha"
+"""Columns that name a row; a second table repeats them."""
+
+INTERVAL = re.compile(r"\S+ \[[^\[\]]*\]")
+"""A value with its interval, as `1.36 [1.33, 1.39]`."""
+
+BLANK = "\N{NO-BREAK SPACE}"
+
 Columns = Mapping[str, list[str]]
 """Texts by title, the names of optimizers first and the points last."""
 
 
-def terminal_table(study: AnyStudy, summary: Summary[Any], width: int) -> Table:
-    """The table for a terminal of so many columns, without a broken word.
+def terminal_tables(study: AnyStudy, summary: Summary[Any], width: int) -> list[Table]:
+    """The table for a terminal of so many columns, folded into two if it is too wide.
 
-    Doubts that all rows share are shown once, below the table. If the table is too wide, names are
-    shortened, and columns with one value in all rows move below it. If it still is too wide, each
-    `d` has a line of its own, and the last columns are left to the report.
+    Doubts that all rows share are shown once, below the table. What follows is done in this order,
+    as far as the width requires it: names are shortened, and columns with one value in all rows
+    move below the table; each `d` has a line of its own; points wider than half of the terminal are
+    left to the report; the last columns before the points move to a second table; its last columns
+    are left to the report. What is left to the report is named.
     """
     summary, caveats = _without_shared_doubts(study, escape_all(summary))
     caption = [*([study.legend] if study.legend else []), *caveats]
     columns, points = _fit_columns(study, summary), _points(study, summary)
     title = f"{POINTS}{', '.join(map(str, dims(summary)))}"
-    table = columns | {title: [", ".join(texts) for texts in points]}
+    table: Columns = columns | {title: [", ".join(texts) for texts in points]}
+    folded: Columns = {}
     if _table_width(table, _longest_line) > width:
         columns, constant = _without_constant_columns(_with_short_names(columns))
         caption += [f"in every row: {'; '.join(constant)}"] if constant else []
         table = columns | {title: table[title]}
         if _table_width(table, _longest_word) > width:
             table = columns | {title: ["\n".join(texts) for texts in points]}
-            left_out = _overflowing(table, width)
-            table = {head: texts for head, texts in table.items() if head not in left_out}
+            table, folded, left_out = _fold(table, width)
             caption += [f"in the report: {', '.join(left_out)}"] if left_out else []
-    return _build(f"{study.name}: {study.quantity}", table, caption, width)
+    heading = f"{study.name}: {study.quantity}"
+    if not folded:
+        return [_build(heading, table, caption, width)]
+    more = _build(f"{study.name}, further columns", folded, caption, width)
+    return [_build(heading, table, [], width), more]
 
 
 def _without_shared_doubts(
@@ -68,16 +86,25 @@ def _without_shared_doubts(
 
 
 def _fit_columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
-    texts = map(list, zip(*rows(study, summary), strict=True))
-    return dict(zip(header(study, summary), texts, strict=True))
+    columns = zip(*rows(study, summary), strict=True)
+    unbroken = [[_unbroken(text) for text in texts] for texts in columns]
+    return dict(zip(header(study, summary), unbroken, strict=True))
 
 
 def _points(study: AnyStudy, summary: Summary[Any]) -> list[list[str]]:
     """The values of the points of each fit."""
     return [
-        [format_point(study, point, summary.remarks.get(fit.optimizer, "")) for point in fit.points]
+        [
+            _unbroken(format_point(study, point, summary.remarks.get(fit.optimizer, "")))
+            for point in fit.points
+        ]
         for fit in summary.fits
     ]
+
+
+def _unbroken(text: str) -> str:
+    """A text whose intervals are not broken over lines."""
+    return INTERVAL.sub(lambda match: match[0].replace(" ", BLANK), text)
 
 
 def _with_short_names(columns: Columns) -> dict[str, list[str]]:
@@ -94,19 +121,41 @@ def _without_constant_columns(columns: Columns) -> tuple[dict[str, list[str]], l
         if head != "optimizer" and len(set(texts)) == 1 < len(texts)
     ]
     varying = {head: texts for head, texts in columns.items() if head not in constant}
-    return varying, [f"{head} {columns[head][0]}" for head in constant]
+    return varying, [f"{head} {columns[head][0].replace(BLANK, ' ')}" for head in constant]
+
+
+def _fold(columns: Columns, width: int) -> tuple[Columns, Columns, list[str]]:
+    """The columns that fit, points included, those of a second table, and titles of the rest."""
+    *_, points = columns
+    if wide := [points] * (2 * _longest_line((points, columns[points])) > width):
+        columns = {head: texts for head, texts in columns.items() if head != points}
+    overflowing = _overflowing(columns, width)
+    first = {head: texts for head, texts in columns.items() if head not in overflowing}
+    keys = {head: columns[head] for head in KEYS if head in first}
+    rest = keys | {head: columns[head] for head in overflowing if head not in KEYS}
+    second = dict(rest)
+    while len(second) > len(keys) and _least_width(second) > width:
+        second.popitem()
+    left_out = [*(head for head in overflowing if head not in second), *wide]
+    return first, second if len(second) > len(keys) else {}, left_out
 
 
 def _overflowing(columns: Columns, width: int) -> list[str]:
-    """The last columns between names and points whose longest words do not fit."""
-    names, *middle, points = columns.items()
-    room = width - _frame_width(columns)
-    room -= min(_longest_word(names), MIN_NAME_WIDTH) + _longest_word(points)
+    """The last columns between names and points, if there are any, that do not fit."""
+    kept = dict(columns)
     left_out: list[str] = []
-    while middle and sum(map(_longest_word, middle)) > room:
-        left_out.insert(0, middle.pop()[0])
-        room += COLUMN_FRAME
+    while (
+        middle := [head for head in kept if head not in KEYS and not head.startswith(POINTS)]
+    ) and (_least_width(kept) > width):
+        del kept[middle[-1]]
+        left_out.insert(0, middle[-1])
     return left_out
+
+
+def _least_width(columns: Columns) -> int:
+    """The width of a table whose names are truncated and whose texts are wrapped."""
+    names = _longest_word(("optimizer", columns["optimizer"]))
+    return _table_width(columns, _longest_word) - max(0, names - MIN_NAME_WIDTH)
 
 
 def _build(title: str, columns: Columns, caption: list[str], width: int) -> Table:
@@ -116,13 +165,31 @@ def _build(title: str, columns: Columns, caption: list[str], width: int) -> Tabl
         title_justify="left",
         caption_justify="left",
     )
-    for head, column_width in zip(columns, _column_widths(columns, width), strict=True):
+    widths = _column_widths(columns, width)
+    for head, column_width in zip(columns, widths, strict=True):
         justify: Literal["left", "right"] = "right" if head.startswith(POINTS) else "left"
-        no_wrap = head == "optimizer"
-        table.add_column(Text(head), width=column_width, no_wrap=no_wrap, justify=justify)
-    for texts in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, texts))  # rich would take some labels for markup
+        title_text = Text(_wrap(head, column_width))
+        table.add_column(title_text, width=column_width, no_wrap=True, justify=justify)
+    for texts in zip(*columns.values(), strict=True):  # as Text: rich would take labels for markup
+        name, *others = texts
+        wrapped = map(_wrap, others, widths[1:])
+        table.add_row(Text(name), *map(Text, wrapped))
     return table
+
+
+def _wrap(text: str, width: int) -> str:
+    """The text in lines of a width, broken at spaces alone."""
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line, *words = paragraph.split(" ")
+        for word in words:
+            if cell_len(line) + 1 + cell_len(word) <= width:
+                line = f"{line} {word}"
+            else:
+                lines.append(line)
+                line = word
+        lines.append(line)
+    return "\n".join(lines).replace(BLANK, " ")
 
 
 def _column_widths(columns: Columns, width: int) -> list[int]:
@@ -149,7 +216,7 @@ def _frame_width(columns: Columns) -> int:
 
 def _longest_line(column: tuple[str, list[str]]) -> int:
     head, texts = column
-    return max(cell_len(line) for text in (head, *texts) for line in text.splitlines() or [""])
+    return max(cell_len(line) for text in (head, *texts) for line in text.split("\n"))
 
 
 def _longest_word(column: tuple[str, list[str]]) -> int:
@@ -157,4 +224,5 @@ def _longest_word(column: tuple[str, list[str]]) -> int:
     head, texts = column
     unbroken = head == "optimizer" or head.startswith(POINTS)
     longest = _longest_line(("", texts)) if unbroken else 0
-    return max(longest, *(cell_len(word) for text in (head, *texts) for word in text.split()))
+    words = (word for text in (head, *texts) for word in re.split("[ \n]", text))
+    return max(longest, *map(cell_len, words))

@@ -25,7 +25,7 @@ from memsolve.study import (
 from memsolve.study.critical_batch.noise_scale import NoisePoint
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.tracks import marks_of
+from memsolve.study.leaderboard.tracks import RANKED, TRACKS, marks_of
 from memsolve.study.one_step.points import (
     AnisotropyPoint,
     CapacityPoint,
@@ -150,30 +150,42 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
 
 
 def leaderboard_point(dim: int, mean: float) -> LeaderboardPoint:
-    curves = [
-        [float(mean * (1 - math.exp(-step / 10))) for step in marks_of(steps)]
-        for steps in (1, 10, STEPS)
+    """Fewer items after one step than after several; memories have an effect on all of them."""
+    problems = [problem for name in RANKED for problem in TRACKS[name].problems(1.5, dim)]
+    levels = [mean * (0.7 if problem.steps == 1 else 1.0) for problem in problems]
+    generator = np.random.default_rng(dim)
+    memories = generator.normal(1, 0.05, 3)
+    recovered = [
+        [
+            round(level * memory * noise)
+            for memory, noise in zip(memories, generator.normal(1, 0.02, 3), strict=True)
+        ]
+        for level in levels
     ]
-    geometric: Schedule = "geometric"
+    count = len(problems)
+    constant: Schedule = "constant"
     return LeaderboardPoint(
         dim=dim,
-        seeds=[2, 3],
-        tracks=["one-step", "full-gradient", "minibatch"],
-        num_items=[64 * dim] * 3,
-        batch_sizes=[None, None, dim],
-        steps=[1, 10, STEPS],
-        schedules=[geometric] * 3,
-        lrs=[1.0, 4.0, 16.0],
-        ratios=[1.0, 1.1, 0.9],
-        momenta=[None, 0.5, 0.9],
-        at_edge=[False, False, dim == 32],
-        candidates=[12, 24, 24],
-        recovered=[[round(0.9 * curve[-1]), round(1.1 * curve[-1])] for curve in curves],
-        loss=[[4.0, 5.0], [2.0, 3.0], [1.0, 9.0]],
-        diverged=[[False, False], [False, False], [False, True]],
-        failed=[[False, False]] * 3,
-        curves=curves,
-        seconds=[0.1, 1.0, None],
+        seeds=[2, 3, 4],
+        tracks=[problem.track for problem in problems],
+        num_items=[problem.num_items for problem in problems],
+        batch_sizes=[problem.batch_size for problem in problems],
+        steps=[problem.steps for problem in problems],
+        schedules=[constant] * count,
+        lrs=[1.0] * count,
+        ratios=[1.0] * count,
+        momenta=[None] * count,
+        at_edge=[dim == 32] * count,
+        candidates=[24] * count,
+        recovered=recovered,
+        loss=[[2.0] * 3] * count,
+        diverged=[[False] * 3] * count,
+        failed=[[False] * 3] * count,
+        curves=[
+            [level * step / problem.steps for step in marks_of(problem.steps)]
+            for level, problem in zip(levels, problems, strict=True)
+        ],
+        seconds=[1.0] * count,
         state=2.0,
         core_seconds=60.0,
     )

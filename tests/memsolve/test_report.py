@@ -20,7 +20,7 @@ from rich.console import Console
 
 from memsolve.engine import TableCell
 from memsolve.engine.results.estimate import Estimate
-from memsolve.report import terminal_table, write_report
+from memsolve.report import terminal_tables, write_report
 from memsolve.report.alt_text import describe
 from memsolve.report.curves import labeled_curves, spread
 from memsolve.report.drawing import (
@@ -166,7 +166,7 @@ def test_descriptions_of_figures_have_their_numbers() -> None:
         first, last = (np.mean(fit.points[place].recovered) for place in (0, -1))
         ends = f"from {first:.3g} at {DIMS[0]} to {last:,.0f} at {DIMS[-1]}"
         assert f"{fit.optimizer}: {fit.estimate.value:.2f}, {ends}" in text
-    assert "mean and range over seeds" in text
+    assert "mean and 95% interval over seeds" in text
     for name in STUDIES:
         for figure in figures(name, 9, DESKTOP_WIDTH).values():
             assert re.search(r"\d", describe(figure))
@@ -234,7 +234,8 @@ def printed(name: str, width: int, doubts: list[str]) -> str:
     two = [*fits, *(replace(fit, alpha=2.0) for fit in fits)]
     console = Console(width=width, force_terminal=True, no_color=True)
     with console.capture() as capture:
-        console.print(terminal_table(printed_study, replace(summary, fits=two), width))
+        for table in terminal_tables(printed_study, replace(summary, fits=two), width):
+            console.print(table)
     return re.sub(r"\x1b\[[\d;]*m", "", capture.get())
 
 
@@ -251,10 +252,29 @@ def test_the_terminal_breaks_no_word_and_cuts_no_value(name: str, width: int) ->
     texts += ["two dimensions, values below 10"] * (name != "precision")  # it has no exponents
     complete = {word.strip(",") for each in texts for word in each.split()}
     assert words <= complete
-    assert {word.strip(",") for value in values for word in value.split()} <= words
+    if "at d = 32, 64, 128" not in text.partition("in the report:")[2]:
+        assert {word.strip(",") for value in values for word in value.split()} <= words
     if width > 1000:
         assert all(label in text for label in names(6))
         assert all(title in text for title in header(printed_study, summary))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_interval_is_broken_in_a_terminal_of_80_columns(name: str) -> None:
+    """The table holds every column that it does not name as left to the report."""
+    text = printed(name, 80, ["two dimensions", "two dimensions, values below 10"])
+    printed_study, summary = study(name, 6)
+    assert max(map(len, text.splitlines())) <= 80
+    for line in text.splitlines():
+        for cell in line.split("│")[1:-1]:
+            assert cell.count("[") == cell.count("]"), line
+            assert not cell.strip().startswith("["), line
+    flat = " ".join(text.split())
+    left_out = flat.partition("in the report: ")[2]
+    for title, cells in columns(printed_study, summary).items():
+        intervals = {part for cell in cells for part in re.findall(r"\S+ \[[^]]*\]", cell.text)}
+        if title not in left_out and not title.startswith("d = "):
+            assert all(interval in text for interval in intervals), title
 
 
 def test_doubts_that_all_rows_share_are_shown_once_below_the_table() -> None:

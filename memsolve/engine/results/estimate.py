@@ -173,6 +173,26 @@ def mean(values: Sequence[float] | Floats, scale: Scale = COUNT) -> Estimate:
     return jackknife([np.array(values, dtype=float)], lambda draws: draws[0].mean(1), scale)
 
 
+def mean_bands(values: Floats, scale: Scale = COUNT) -> tuple[Floats, Floats, Floats]:
+    """`mean` of every row: means and both ends of their intervals, each (T,).
+
+    Where there is no interval both ends are the mean.
+
+    Args:
+        values: (T, S) by row, as a step, and seed.
+        scale: a symmetric one with bounds.
+    """
+    means, seeds = values.mean(1), values.shape[1]
+    if seeds < 2:
+        return means, means, means
+    reach = _student(seeds - 1) * values.std(1, ddof=1) / np.sqrt(seeds)
+    return (
+        means,
+        np.clip(means - reach, np.minimum(scale.least, means), None),
+        np.clip(means + reach, None, np.maximum(scale.most, means)),
+    )
+
+
 def power_law_exponent(
     dims: Sequence[int], samples: Sequence[Floats], values: Sequence[Callable[[Floats], Floats]]
 ) -> Estimate:

@@ -85,9 +85,10 @@ def write(path: Path, rows: Iterable[tuple[Cell, Measured]], fields: Sequence[st
         optional = (getattr(cell, name, "") for name in OPTIONAL)
         further = (getattr(cell, name) for name in fields)
         made_of = cell.optimizer, cell.alpha, cell.dim, cell.num_items, batch, *optional
-        table.writerow(map(_escaped, (*made_of, cell.seed, step, quantity, value, *further)))
+        table.writerow(map(escape_formula, (*made_of, cell.seed, step, quantity, value, *further)))
     folder.write(path, text.getvalue())
 
 
-def _escaped(value: object) -> object:
+def escape_formula(value: object) -> object:
+    """A text that no spreadsheet takes for a formula; other values as they are."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -6,24 +6,25 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
+from memsolve.engine.results.estimate import SHARE
 from memsolve.examples.factual_recall.facts import BUCKETS
 from memsolve.examples.factual_recall.point import RecallPoint
-from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
+from memsolve.report.curves import band_legend, draw_mean, label_ends, panel_height, panel_width
 from memsolve.report.drawing import (
     MAX_BANDS,
     add_legend,
     create_panels,
-    curve_styles,
     escape_mathtext,
     optimizers,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 
 
 def recall_figure(summary: Summary[RecallPoint]) -> Figure:
     """The share of each bucket that is recovered, and the share that the prompts contained."""
     names = shorten_names(optimizers(summary))
-    styles, with_bands = curve_styles(names), len(names) <= MAX_BANDS
+    styles, with_bands = optimizer_styles(summary), len(names) <= MAX_BANDS
     figure, panels = create_panels(
         _titles(summary),
         size=(panel_width([*names.values()], 2), panel_height(len(names), 3.4)),
@@ -38,8 +39,7 @@ def recall_figure(summary: Summary[RecallPoint]) -> Figure:
             for bucket in range(len(BUCKETS)):
                 axes = panels[fit.alpha, fit.batch_size, point.dim, bucket]
                 seeds = shares[:, :, bucket]
-                band = (seeds.min(1), seeds.max(1)) if with_bands else None
-                draw_curve(axes, name, style, marks, seeds.mean(1), band)
+                draw_mean(axes, name, style, marks, seeds, scale=SHARE, with_band=with_bands)
                 axes.plot(marks, expected[:, bucket], color="black", ls="--", lw=0.8)
                 axes.set(xscale="log", ylim=(0, 1.02))
     for axes in panels.values():
@@ -49,7 +49,7 @@ def recall_figure(summary: Summary[RecallPoint]) -> Figure:
         "in the prompts so far, expected": {"ls": "--", "lw": 0.8, "color": "black"},
     }
     if with_bands:
-        entries["range over seeds"] = {"lw": 6, "alpha": 0.3}
+        entries |= band_legend(len(summary.fits[0].points[0].totals))
     add_legend(figure, entries)
     return figure
 

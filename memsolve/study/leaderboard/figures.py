@@ -1,98 +1,107 @@
-"""The figures of a leaderboard: scores in each track, and items against steps."""
+"""The figures of a leaderboard: the comparison on each track, and items against steps."""
 
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memsolve.engine import Summary
-from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
-from memsolve.report.drawing import (
-    add_legend,
-    create_panels,
-    curve_styles,
-    escape_mathtext,
-    optimizers,
-)
+from memsolve.engine import Fit, Summary
+from memsolve.report.curves import draw_curve, label_panels, panel_height, panel_width
+from memsolve.report.drawing import add_legend, create_panels, escape_mathtext, optimizers
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
+from memsolve.report.sweep_figure import sweep_figures
+from memsolve.study.leaderboard.conclusions import own_optimizers, track_blocks
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.ranking import scores, tracks_of
-from memsolve.study.leaderboard.tracks import RANKED, marks_of
+from memsolve.study.leaderboard.rank_figures import difference_figure, group_figure, rank_figure
+from memsolve.study.leaderboard.ranking import scores
+from memsolve.study.leaderboard.sentences import BASELINES
+from memsolve.study.leaderboard.tracks import Problem, marks_of
 
 
-def track_scores(summary: Summary[LeaderboardPoint]) -> Figure:
-    """Every optimizer's score in each track with its interval, the best at the top."""
-    tracks = [track for track in tracks_of(summary.fits) if track in RANKED]
-    short = shorten_names(optimizers(summary))
-    size = 4.0, 0.24 * len(short) + 1.2
-    figure, panel_of = create_panels(
-        {track: track for track in tracks}, size=size, axes=("score", ""), share=(False, False)
-    )
-    texts = []
-    for track, axes in panel_of.items():
-        estimates = scores(summary.fits, track)
-        rows = np.arange(len(estimates))
-        for row, estimate in zip(rows, estimates.values(), strict=True):
-            if estimate.bar is not None:
-                value, low, high = estimate.bar
-                axes.plot([low, high], [row, row], color="black", lw=1)
-                axes.plot(value, row, "o", ms=5, color="black")
-        axes.set_yticks(rows, labels=[escape_mathtext(short[name]) for name in estimates])
-        axes.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
-        named = [f"{short[name]} {estimate}" for name, estimate in estimates.items()]
-        texts.append(f"{track}: {'; '.join(named)}")
-    meanings: dict[str, dict[str, Any]] = {
-        "share of d² / (2 ln N), mean over problems, with its 95% interval over seeds": {
-            "marker": "o",
-            "ls": "-",
-            "color": "black",
-        }
+def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
+    """Scores with groups, ranks, differences to a baseline, and scores against swept settings.
+
+    The baseline is Muon, else AdamW, else the best optimizer.
+
+    Returns:
+        By file name.
+    """
+    tracks, own = track_blocks(summary.fits), own_optimizers(summary.fits)
+    if not tracks:
+        return {}
+    estimates = {track: scores(summary.fits, track) for track in tracks}
+    bars = {
+        track: {name: each.bar for name, each in by_name.items() if each.bar is not None}
+        for track, by_name in estimates.items()
     }
-    add_legend(figure, meanings)
-    figure.set_label(f"Scores. {'. '.join(texts)}.")
-    return figure
+    names = {name for table in tracks.values() for name in table.names}
+    best = next(iter(tracks.values())).order[0]
+    baseline = next((name for name in BASELINES if name in names), best)
+    return {
+        "leaderboard": group_figure(tracks, estimates, own),
+        "leaderboard-ranks": rank_figure(tracks, own),
+        "leaderboard-differences": difference_figure(tracks, baseline, own),
+        **sweep_figures("leaderboard", "score", bars),
+    }
 
 
 def against_steps(summary: Summary[LeaderboardPoint]) -> Figure:
-    """Items against steps on every problem of several steps, of the candidate tuned for it."""
+    """Items against steps on every problem of several steps, of the candidate tuned for it.
+
+    If no problem has several steps, all are drawn.
+    """
     names = shorten_names(optimizers(summary))
-    look = curve_styles(names)
-    titles = {
-        problem: f"{problem.track}, {problem}"
-        for fit in summary.fits
-        for point in fit.points
-        for problem in point.problems(fit.alpha)
-        if problem.steps > 1
-    }
-    if not titles:
-        titles = {
-            problem: f"{problem.track}, {problem}"
-            for fit in summary.fits
-            for point in fit.points
-            for problem in point.problems(fit.alpha)
-        }
-    size = panel_width([*names.values()], 2.6), panel_height(len(names), 3.4)
-    axis_labels = "step", "items recovered"
-    figure, panel_of = create_panels(titles, size=size, axes=axis_labels, share=(False, False))
+    styles = optimizer_styles(summary, own_optimizers(summary.fits))
+    titles = _titles(summary)
+    figure, panels = create_panels(
+        titles,
+        size=(panel_width([*names.values()], 2.6), panel_height(len(names), 3.4)),
+        axes=("step", "items recovered"),
+        share=(False, "row"),
+    )
     for fit in summary.fits:
-        for point in fit.points:
-            for problem, curve, limit in zip(
-                point.problems(fit.alpha), point.curves, point.limits, strict=True
-            ):
-                if problem not in panel_of:
-                    continue
-                axes, counts = panel_of[problem], np.array(curve)
-                marks = np.array(marks_of(problem.steps)[: len(counts)], dtype=float)
+        label = escape_mathtext(names[fit.optimizer])
+        for problem, marks, counts, limit in _curves(fit):
+            if problem in panels:
+                axes = panels[problem]
                 if counts.any():
-                    label = escape_mathtext(names[fit.optimizer])
-                    draw_curve(axes, label, look[fit.optimizer], marks, counts, None)
-                axes.axhline(limit, color="black", lw=0.8)
-                axes.set(xscale="log", yscale="log")
-    for axes in panel_of.values():
-        label_ends(axes)
+                    draw_curve(axes, label, styles[fit.optimizer], marks, counts, None)
+                _mark_limit(axes, limit)
     meanings: dict[str, dict[str, Any]] = {
         "mean over seeds, tuned for the last step": {"ls": "-"},
         "d² / (2 ln N), about what any weight can store": {"color": "black", "lw": 0.8},
     }
-    add_legend(figure, meanings)
+    add_legend(figure, meanings | label_panels(panels.values()))
     return figure
+
+
+def _titles(summary: Summary[LeaderboardPoint]) -> dict[Problem, str]:
+    """The problems of several steps, or all, with their titles."""
+    problems = {
+        problem
+        for fit in summary.fits
+        for point in fit.points
+        for problem in point.problems(fit.alpha)
+    }
+    ordered = sorted(problems, key=lambda problem: (problem.dim, problem.track, str(problem)))
+    titles = {problem: f"{problem.track}, {problem}" for problem in ordered}
+    of_several_steps = {problem: titles[problem] for problem in titles if problem.steps > 1}
+    return of_several_steps or titles
+
+
+def _curves(fit: Fit[LeaderboardPoint]) -> list[tuple[Problem, Any, Any, float]]:
+    """Each problem with its steps, counts and limit."""
+    return [
+        (problem, np.array(marks_of(problem.steps)[: len(curve)], float), np.array(curve), limit)
+        for point in fit.points
+        for problem, curve, limit in zip(
+            point.problems(fit.alpha), point.curves, point.limits, strict=True
+        )
+    ]
+
+
+def _mark_limit(axes: Axes, limit: float) -> None:
+    axes.axhline(limit, color="black", lw=0.8)
+    axes.set(xscale="log", yscale="log")

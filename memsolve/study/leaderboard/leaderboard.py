@@ -14,6 +14,7 @@ from memsolve.seeds import seeded
 from memsolve.study import peak
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard.candidates import LeaderboardCandidate
+from memsolve.study.leaderboard.conclusions import conclusions, group_letters
 from memsolve.study.leaderboard.fits import leaderboard_point, one_step_exponent
 from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
 from memsolve.study.leaderboard.point import LeaderboardPoint
@@ -64,10 +65,14 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         "counts 0. A seed has collapsed if its count is below a quarter of the median over seeds, "
         "where that is at least 4. Seconds are those of one run's steps, with their gradients and "
         "without evaluations, if nothing else ran beside it. State is the size of the optimizer's "
-        "state, per number in the weight. The exponent is that of the items after one step in d."
+        "state, per number in the weight. The exponent is that of the items after one step in d. "
+        "Two optimizers are compared on the same memories by Student's test of the differences of "
+        "their scores, stratified by d and corrected by Holm for all pairs of a track; one is "
+        "better if p < 0.05."
     )
     legend = (
-        "rank and score in a track: share of d^2 / (2 ln N), mean over its problems; state: "
+        "rank, groups and score in a track: share of d^2 / (2 ln N), mean over its problems; "
+        "optimizers that share a letter cannot be distinguished; state: "
         "numbers in the optimizer's state per weight; edge: a coordinate of the best candidate is "
         "the smallest or largest tried"
     )
@@ -162,12 +167,15 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
     def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, TableCell]]:
         """Rank and score in each track, and the state."""
         by_track = {track: scores(fits, track) for track in tracks_of(fits) if track in RANKED}
+        groups = group_letters(fits)
 
         def row(fit: Fit[LeaderboardPoint]) -> dict[str, TableCell]:
             cells = {}
             for track, by_name in by_track.items():
                 score, place = by_name[fit.optimizer], rank(by_name, fit.optimizer)
-                text = score.format() if score.value is None else f"{place}: {score.format()}"
+                letters = groups.get(track, {}).get(fit.optimizer, "")
+                head = f"{place} {letters}".strip()
+                text = score.format() if score.value is None else f"{head}: {score.format()}"
                 cells[f"{track} [95%]"] = TableCell(text, score.value)
             state = fit.points[-1].state
             return cells | {
@@ -208,12 +216,16 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
             if (value := getattr(result, name)) is not None:
                 yield Measured(0, name, value)
 
+    def conclusions(self, summary: Summary[LeaderboardPoint]) -> list[str]:
+        """How the user's optimizers compare with Muon and AdamW on each track."""
+        return conclusions(summary.fits)
+
     def figures(self, summary: Summary[LeaderboardPoint]) -> dict[str, "Figure"]:
-        """The scores in each track, and items against steps."""
+        """Scores with groups, ranks, differences to Muon, and items against steps."""
         from memsolve.study.leaderboard import figures
 
         return {
-            "leaderboard": figures.track_scores(summary),
+            **figures.comparison_figures(summary),
             "leaderboard-steps": figures.against_steps(summary),
         }
 

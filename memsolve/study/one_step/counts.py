@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from memsolve.engine import Summary
-from memsolve.engine.results.estimate import ErrorBar
+from memsolve.engine.results.estimate import ErrorBar, mean
 from memsolve.report.formatting import format_count
 from memsolve.study.one_step.base import OneStepStudy
 from memsolve.study.one_step.points import CapacityPoint
@@ -34,11 +34,15 @@ class CountStudy(OneStepStudy[C]):
         return f"{self.value(point)} (99% of the top {np.mean(point.top_rank):.0f})"
 
     def figures(self, summary: Summary[C]) -> dict[str, "Figure"]:
-        """Items recovered against `d`; bars are the range over seeds."""
+        """Items recovered against `d`, and against settings that vary."""
         from memsolve.report.power_law import power_law_figure
+        from memsolve.report.sweep_figure import point_bars, sweep_figures
 
-        def bar(point: C) -> ErrorBar:
-            return point.mean, min(point.recovered), max(point.recovered)
+        def bar(point: C) -> ErrorBar | None:
+            return mean(point.recovered).bar
 
-        bars = "mean and range over seeds"
-        return {"capacity-against-d": power_law_figure(summary, self.quantity, bar, bars)}
+        bars = "mean and 95% interval over seeds"
+        return {
+            "capacity-against-d": power_law_figure(summary, self.quantity, bar, bars),
+            **sweep_figures("capacity", self.quantity, point_bars(summary, bar)),
+        }

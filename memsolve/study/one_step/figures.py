@@ -12,7 +12,6 @@ from memsolve.report.drawing import (
     add_legend,
     alpha_titles,
     create_panels,
-    curve_styles,
     dims,
     dims_legend,
     draw_estimate,
@@ -23,6 +22,7 @@ from memsolve.report.drawing import (
     panel_size,
     shades,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 from memsolve.study.formatting import format_value
 from memsolve.study.one_step.points import AnisotropyPoint, PrecisionPoint, SaturationPoint
@@ -132,7 +132,7 @@ def _draw_saturation(axes: Axes, point: SaturationPoint, color: Any) -> None:
 def counts_against_kappa(summary: Summary[AnisotropyPoint]) -> Figure:
     """Recovered items against kappa: a panel for each alpha and `d`, a curve for each optimizer."""
     names = shorten_names(optimizers(summary))
-    styles = curve_styles(names)
+    styles = optimizer_styles(summary)
     titles = {
         (alpha, dim): f"{title}, d = {dim}"
         for alpha, title in alpha_titles(summary).items()

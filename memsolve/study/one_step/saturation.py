@@ -87,6 +87,7 @@ class SaturationStudy(OneStepStudy[SaturationPoint]):
     def figures(self, summary: Summary[SaturationPoint]) -> dict[str, "Figure"]:
         """Recovered items against the batch size, and the saturation batch size against `d`."""
         from memsolve.report.power_law import power_law_figure
+        from memsolve.report.sweep_figure import point_bars, sweep_figures
         from memsolve.study.one_step.figures import saturation_curves
 
         return {
@@ -96,6 +97,9 @@ class SaturationStudy(OneStepStudy[SaturationPoint]):
                 self.quantity,
                 lambda point: point.estimate.bar,
                 "estimate and 95% interval over seeds",
+            ),
+            **sweep_figures(
+                self.name, self.quantity, point_bars(summary, lambda point: point.estimate.bar)
             ),
         }
 

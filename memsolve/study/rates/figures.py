@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from memsolve.engine import Fit, Summary
-from memsolve.report.curves import label_ends, panel_height, panel_width
+from memsolve.report.curves import label_ends, label_panels, panel_height, panel_width
 from memsolve.report.drawing import (
     add_legend,
     create_panels,
-    curve_styles,
     dims,
     escape_mathtext,
     missing_legend,
     optimizers,
     shades,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 from memsolve.study.rates.point import RatesPoint
 
@@ -47,7 +47,7 @@ def by_curve(summary: Summary[RatesPoint]) -> Iterator[tuple[str, float, str, Fi
 def exponents(summary: Summary[RatesPoint]) -> Figure:
     """The exponents in `d` with their intervals, and the laws: a panel an alpha and gradient."""
     names = shorten_names(optimizers(summary))
-    styles = curve_styles(names)
+    styles = optimizer_styles(summary)
     titles = {
         (alpha, gradient): f"alpha = {alpha:g}, {gradient} gradient"
         for _, alpha, gradient, _ in sorted(by_curve(summary), key=lambda curve: curve[1])
@@ -124,26 +124,24 @@ def items(summary: Summary[RatesPoint]) -> Figure:
         for points in zip(*(fit.points for fit in fits), strict=True):
             color = shade[points[0].dim]
             steps = np.array([point.step for point in points])
-            counts = np.array([point.recovered for point in points])
-            mean = counts.mean(1)
-            axes.plot(steps, mean, "o-", ms=3.5, color=color, label=f"d = {points[0].dim}")
-            axes.fill_between(steps, counts.min(1), counts.max(1), color=color, alpha=0.15, lw=0)
+            means, low, high = np.array([point.items.bar for point in points]).T
+            axes.plot(steps, means, "o-", ms=3.5, color=color, label=f"d = {points[0].dim}")
+            axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
             small = np.array([not point.has_enough_items for point in points])
-            axes.plot(steps[small], mean[small], "o", ms=3.5, mfc="white", color=color)
+            axes.plot(steps[small], means[small], "o", ms=3.5, mfc="white", color=color)
             if len(law):
                 growth = (points[0].dim / fits[0].points[0].dim) ** law
                 axes.plot(steps, smallest * growth, "--", lw=1, color=color)
         axes.set(yscale="log")
         axes.minorticks_off()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in panel_of.values():
-        label_ends(axes)
+    beyond = label_panels(panel_of.values())
     meanings: dict[str, dict[str, Any]] = {
         "mean over seeds, best trial at each step": {"marker": "o", "ls": "-", "ms": 3.5},
-        "range over seeds": {"lw": 6, "alpha": 0.3},
+        "95% interval over seeds": {"lw": 6, "alpha": 0.3},
         "law, from the counts at the smallest d": {"ls": "--", "lw": 1},
     }
     if not all(point.has_enough_items for fit in summary.fits for point in fit.points):
         meanings["N too small"] = {"marker": "o", "ls": "", "ms": 3.5, "mfc": "white"}
-    add_legend(figure, meanings)
+    add_legend(figure, meanings | beyond)
     return figure

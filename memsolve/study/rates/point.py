@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from memsolve.engine import Point
-from memsolve.engine.results.estimate import Estimate, Floats, power_law_exponent
+from memsolve.engine.results.estimate import COUNT, Estimate, Floats, jackknife, power_law_exponent
 from memsolve.study.rates.grid import RatesGrid, RatesKey
 from memsolve.study.rates.selection import Runs, counts_after, with_items
 from memsolve.study.training.grid import Candidate, GradientKind
@@ -62,6 +62,11 @@ class RatesPoint(Point):
         return float(np.mean(self.recovered))
 
     @property
+    def items(self) -> Estimate:
+        """The mean with its interval; the best candidate is selected anew without each seed."""
+        return jackknife([np.array(self.trial_recovered, dtype=float).T], _most_items, COUNT)
+
+    @property
     def candidate(self) -> Candidate:
         """The best candidate."""
         return Candidate("geometric", self.trial_lrs[self.best], self.trial_ratios[self.best])
@@ -105,9 +110,15 @@ def rate(points: Sequence[RatesPoint]) -> Estimate:
         dims = ", ".join(str(point.dim) for point in points if not point.has_enough_items)
         return Estimate(None, note=f"N too small at d = {dims}")
 
-    def most(draws: Floats) -> Floats:
-        best: Floats = draws.mean(1).max(1)
-        return best
-
     counts = [np.array(point.trial_recovered, dtype=float).T for point in enough]
-    return power_law_exponent([point.dim for point in enough], counts, [most] * len(counts))
+    return power_law_exponent([point.dim for point in enough], counts, [_most] * len(counts))
+
+
+def _most(draws: Floats) -> Floats:
+    """(R,) the most items of any candidate, mean over seeds, of (R, S, K) counts."""
+    best: Floats = draws.mean(1).max(1)
+    return best
+
+
+def _most_items(draws: list[Floats]) -> Floats:
+    return _most(draws[0])

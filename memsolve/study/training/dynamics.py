@@ -9,7 +9,7 @@ import numpy as np
 
 from memsolve import theory
 from memsolve.engine import Fit, Summary, TableCell
-from memsolve.engine.results.estimate import power_law_exponent
+from memsolve.engine.results.estimate import mean, power_law_exponent
 from memsolve.engine.results.tidy import Measured, measured
 from memsolve.problem import AssociativeMemory
 from memsolve.report.formatting import format_count
@@ -148,6 +148,7 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
 
     def figures(self, summary: Summary[DynamicsPoint]) -> dict[str, "Figure"]:
         """Recovered items and loss against steps, margins, and the tuning curves."""
+        from memsolve.report.sweep_figure import point_bars, sweep_figures
         from memsolve.study.training import figures
         from memsolve.study.training.tuning_figures import tuning_figures
 
@@ -155,6 +156,11 @@ class DynamicsStudy(TrainingStudy[TrainingGrid, Trial, Trajectory, DynamicsPoint
             "dynamics": figures.recovered(summary),
             "dynamics-loss": figures.loss(summary),
             "dynamics-margins": figures.margins(summary),
+            **sweep_figures(
+                self.name,
+                "recovered items",
+                point_bars(summary, lambda point: mean(point.plateau).bar),
+            ),
         } | tuning_figures(summary)
 
 

@@ -7,17 +7,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memsolve.engine import Fit, Summary
-from memsolve.report.curves import draw_curve, label_ends, panel_height, panel_width
+from memsolve.report.curves import (
+    band_legend,
+    draw_curve,
+    draw_mean,
+    label_panels,
+    panel_height,
+    panel_width,
+)
 from memsolve.report.drawing import (
     MAX_BANDS,
     CurveStyle,
     add_legend,
     create_panels,
-    curve_styles,
     escape_mathtext,
     missing_legend,
     optimizers,
 )
+from memsolve.report.emphasis import optimizer_styles
 from memsolve.report.names import shorten_names
 from memsolve.study.training.point import DynamicsPoint
 
@@ -37,9 +44,8 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
             if not counts.any():
                 absent.append(f"{name} (alpha = {fit.alpha:g}, d = {point.dim})")
                 continue
-            steps, mean = np.arange(1, len(counts) + 1.0), counts.mean(1)
-            band = (counts.min(1), counts.max(1)) if few else None
-            draw_curve(axes, name, look, steps, mean, band)
+            steps = np.arange(1, len(counts) + 1.0)
+            draw_mean(axes, name, look, steps, counts, with_band=few)
             if few:
                 axes.plot(steps, point.best_recovered[: len(steps)], ":", lw=1, color=look.color)
     limits = {point.dim: point.limit for fit in summary.fits for point in fit.points}
@@ -49,7 +55,7 @@ def recovered(summary: Summary[DynamicsPoint]) -> Figure:
     next(iter(panel_of.values())).set_ylim(0.7, 2 * max(limits.values()))
     meanings: dict[str, dict[str, Any]] = {"mean over seeds": {"ls": "-"}}
     if few:
-        meanings["range over seeds"] = {"lw": 6, "alpha": 0.3}
+        meanings |= band_legend(len(summary.fits[0].points[0].plateau))
         meanings["best trial after each step"] = {"ls": ":", "lw": 1}
     meanings["d² / (2 ln N), about what any weight can store"] = {"color": "black", "lw": 0.8}
     _label(figure, panel_of, meanings | missing_legend(absent))
@@ -87,9 +93,9 @@ def margins(summary: Summary[DynamicsPoint]) -> Figure:
             )
             axes.axhline(0, color="black", lw=0.8)
             axes.set(xscale="log", yscale="symlog")
-    meanings: dict[str, dict[str, Any]] = {"median, mean over seeds": {"ls": "-"}}
+    meanings: dict[str, dict[str, Any]] = {"median of the items, mean over seeds": {"ls": "-"}}
     if few:
-        meanings["interquartile range"] = {"lw": 6, "alpha": 0.3}
+        meanings["quartiles of the items, mean over seeds"] = {"lw": 6, "alpha": 0.3}
     _label(figure, panel_of, meanings)
     return figure
 
@@ -112,7 +118,7 @@ def _fits_with_looks(
 ) -> list[tuple[Fit[DynamicsPoint], str, CurveStyle]]:
     """Every fit with the short name and the look of its optimizer."""
     names = shorten_names(optimizers(summary))
-    look = curve_styles(names)
+    look = optimizer_styles(summary)
     return [
         (fit, escape_mathtext(names[fit.optimizer]), look[fit.optimizer]) for fit in summary.fits
     ]
@@ -120,6 +126,4 @@ def _fits_with_looks(
 
 def _label(figure: Figure, panel_of: Panels, meanings: dict[str, dict[str, Any]]) -> None:
     """Name the curves at their ends, and add the key."""
-    for axes in panel_of.values():
-        label_ends(axes)
-    add_legend(figure, meanings)
+    add_legend(figure, meanings | label_panels(panel_of.values()))

@@ -1,0 +1,41 @@
+"""What follows from a leaderboard: groups on each track, and how the user's optimizers compare."""
+
+from memsolve.study.leaderboard.comparison import Blocks, blocks, differences, groups, letters
+from memsolve.study.leaderboard.grid import DEFAULTS, POPULAR
+from memsolve.study.leaderboard.ranking import Fits, shares_of, tracks_of
+from memsolve.study.leaderboard.sentences import sentences
+from memsolve.study.leaderboard.tracks import RANKED
+
+
+def track_blocks(fits: Fits) -> dict[str, Blocks]:
+    """The blocks of every ranked track that has problems that count."""
+    tables = {track: shares_of(fits, track) for track in tracks_of(fits) if track in RANKED}
+    return {
+        track: blocks(names, [problem.dim for problem in problems], shares)
+        for track, (names, problems, shares) in tables.items()
+        if shares.size
+    }
+
+
+def own_optimizers(fits: Fits) -> list[str]:
+    """The optimizers that are not among the recorded ones: those of the user."""
+    names = dict.fromkeys(fit.optimizer for fit in fits)
+    return [name for name in names if name not in POPULAR and not name.endswith(DEFAULTS)]
+
+
+def group_letters(fits: Fits) -> dict[str, dict[str, str]]:
+    """By track and optimizer, the letters of its groups; see `comparison.letters`."""
+    return {
+        track: letters(table, groups(table, differences(table)))
+        for track, table in track_blocks(fits).items()
+    }
+
+
+def conclusions(fits: Fits) -> list[str]:
+    """A sentence for each of the user's optimizers and each track; see `sentences.sentences`."""
+    own = own_optimizers(fits)
+    return [
+        sentence
+        for track, table in track_blocks(fits).items()
+        for sentence in sentences(track, table, own)
+    ]
