@@ -201,11 +201,13 @@ def _grid_parameters(grid: Grid) -> Parameters:
 
 def _parameter(grid: Grid, name: str, option: Option) -> tuple[str, Any, Any]:
     """The option of a field of a grid."""
-    default = option.format(getattr(grid, name))
-    annotation = Annotated[
-        bool if option.kind is bool else str | None, typer.Option(option.flag, help=option.help)
-    ]
-    return name, default, annotation
+    return (
+        name,
+        option.format(getattr(grid, name)),
+        Annotated[
+            bool if option.kind is bool else str | None, typer.Option(option.flag, help=option.help)
+        ],
+    )
 
 
 SUBCOMMANDS: dict[str, list[tuple[str, Callable[..., None], Parameters]]] = {

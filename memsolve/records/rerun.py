@@ -115,12 +115,13 @@ def rerun(
     trials = [trial for each in problems for trial in each.trials]
     trials.sort(key=lambda trial: trial.memory)
     with default_runner(study, grid, None) as here:
-        runner = here if executor is None else RemoteRunner(executor, study, grid, None)
-        prepared = prepare(grid, runner, here)
-        provenance = {record.name: prepared.environment}
-        kind = Measurement if executor is None else ParallelMeasurement
-        measurement = kind(
-            study, prepared.grid, provenance, None, runner=runner, here=here, progress=bar
+        remote = None if executor is None else RemoteRunner(executor, study, grid, None)
+        prepared = prepare(grid, remote or here, here)
+        settings = study, prepared.grid, {record.name: prepared.environment}, None
+        measurement = (
+            Measurement(*settings, runner=here, here=here, progress=bar)
+            if remote is None
+            else ParallelMeasurement(*settings, runner=remote, here=here, progress=bar)
         )
         measurement.run(trials)
     if measurement.errors:

@@ -20,6 +20,7 @@ from memsolve.records.tables import (
     core_hours,
     counts,
     make_entries,
+    problem_order,
     problem_rows,
     track_tables,
 )
@@ -52,7 +53,7 @@ class TrackResult(NamedTuple):
     track: TrackTable
     rank: str
     ranked: int
-    score: Estimate
+    score: str
 
 
 def write_site(records: Path, out: Path) -> Path:
@@ -74,8 +75,7 @@ def write_site(records: Path, out: Path) -> Path:
         f"{PAGES}/{entry.slug}.html": _render_entry(entry, entries, tracks) for entry in entries
     }
     pages[INDEX] = _environment().get_template("index.html.jinja").render(tracks=tracks)
-    for name in (out, out / PAGES):
-        name.mkdir(parents=True, exist_ok=True)
+    (out / PAGES).mkdir(parents=True, exist_ok=True)
     refuse_foreign(out, pages)
     for name, text in pages.items():
         write(out / name, text)
@@ -113,7 +113,7 @@ def compare_rerun(entry: Entry, sceptical: Entry) -> list[RerunComparison]:
         differs = not (_holds(first, second) or _holds(second, first))
         texts = format_estimate(first), format_estimate(second)
         result.append(RerunComparison(problem, *texts, differs))
-    return sorted(result, key=lambda each: [each.problem.track, *map(str, each.problem[1:])])
+    return sorted(result, key=lambda each: problem_order(each.problem))
 
 
 def _holds(estimate: Estimate, other: Estimate) -> bool:
@@ -127,7 +127,7 @@ def _holds(estimate: Estimate, other: Estimate) -> bool:
 def _results(entry: Entry, tracks: Sequence[TrackTable]) -> list[TrackResult]:
     """The results of an entry on the tracks where it is listed."""
     return [
-        TrackResult(track, row.rank, sum(bool(each.rank) for each in track.rows), row.score)
+        TrackResult(track, row.rank, sum(bool(each.rank) for each in track.rows), row.score.text)
         for track in tracks
         for row in track.rows
         if row.slug == entry.slug

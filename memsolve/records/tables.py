@@ -1,5 +1,7 @@
 """The tables of the site: a ranking of records for each track, and the problems of each record."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -13,12 +15,16 @@ from memsolve.report.escape import escape_all
 from memsolve.report.formatting import format_number
 from memsolve.report.names import shorten_names
 from memsolve.study.formatting import format_estimate
+from memsolve.study.leaderboard.conclusions import group_letters
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import rank, scores, shares_of, tracks_of
 from memsolve.study.leaderboard.references import is_saturated
-from memsolve.study.leaderboard.tracks import TRACKS, Problem
+from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem
 
 SECONDS_PER_HOUR = 3600.0
+
+AXIS = 1.5
+"""Length of the axis of scores, relative to the largest; wider intervals are cut."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Row(NamedTuple):
     Attributes:
         slug, short_name, name: of the entry.
         rank: on the track; empty if it is not ranked.
-        score: on the track.
+        group: letters; entries that share one cannot be distinguished.
+        score: on the track, as text.
         bar: of the score; None without one.
         cells: items recovered on each problem of the track.
         state: reported or verified.
@@ -67,7 +74,8 @@ class Row(NamedTuple):
     short_name: str
     name: str
     rank: str
-    score: Estimate
+    group: str
+    score: TableCell
     bar: Bar | None
     cells: list[TableCell]
     state: str
@@ -146,7 +154,10 @@ def track_tables(entries: Sequence[Entry]) -> list[TrackTable]:
     ranked = [entry for entry in entries if entry.record.kind == "entry"]
     fits = [fit for entry in ranked for fit in entry.fits]
     measured = tracks_of(fits)
-    return [_track_table(ranked, name) for name in TRACKS if name in measured]
+    letters = group_letters(fits)
+    return [
+        _track_table(ranked, name, letters.get(name, {})) for name in RANKED if name in measured
+    ]
 
 
 def problem_rows(entry: Entry) -> list[ProblemRow]:
@@ -157,8 +168,13 @@ def problem_rows(entry: Entry) -> list[ProblemRow]:
         for point in fit.points
         for index, problem in enumerate(point.problems(fit.alpha))
     ]
-    order = list(TRACKS)
-    return sorted(rows, key=lambda row: (order.index(row.problem.track), row.problem[1:4]))
+    return sorted(rows, key=lambda row: problem_order(row.problem))
+
+
+def problem_order(problem: Problem) -> tuple[float, ...]:
+    """The order of problems: by track, alpha, `d`, `N`, steps and batch size."""
+    track, alpha, dim, num_items, batch_size, steps = problem
+    return [*TRACKS].index(track), alpha, dim, num_items, steps, batch_size or math.inf
 
 
 def counts(entry: Entry) -> dict[Problem, list[int]]:
@@ -177,17 +193,17 @@ def core_hours(entry: Entry) -> float:
 
 
 def _short_names(records: Mapping[str, Record]) -> dict[str, str]:
-    """A short name for each slug."""
+    """A short name for each slug: that of the optimizer, with the slug where it says no more."""
     short = shorten_names({escape_all(record.name) for record in records.values()})
     names = {slug: short[escape_all(record.name)] for slug, record in records.items()}
-    values = list(names.values())
+    times = Counter(names[slug] for slug, record in records.items() if record.kind == "entry")
     return {
-        slug: name if values.count(name) == 1 else f"{name} ({slug})"
-        for slug, name in names.items()
+        slug: name if record.kind == "entry" and times[name] == 1 else f"{name} ({slug})"
+        for (slug, record), name in zip(records.items(), names.values(), strict=True)
     }
 
 
-def _track_table(entries: Sequence[Entry], track: str) -> TrackTable:
+def _track_table(entries: Sequence[Entry], track: str, letters: Mapping[str, str]) -> TrackTable:
     fits = [fit for entry in entries for fit in entry.fits]
     names, problems, _ = shares_of(fits, track)
     estimates = scores(fits, track)
@@ -196,14 +212,18 @@ def _track_table(entries: Sequence[Entry], track: str) -> TrackTable:
     on_track = [slug for slug in estimates if any(key.track == track for key in measured[slug])]
     every = list(dict.fromkeys(key for slug in on_track for key in measured[slug]))
     shown = [problem for problem in every if problem.track == track]
-    most = max(
-        (end for estimate in estimates.values() if estimate.bar for end in estimate.bar), default=1
-    )
+    largest = AXIS * max((each.value or 0.0 for each in estimates.values()), default=0.0)
     rows = [
-        _row(by_slug[slug], estimates, names, [measured[slug].get(each) for each in shown], most)
+        _row(
+            by_slug[slug],
+            estimates[slug],
+            (rank(estimates, slug), letters.get(slug, "")) if slug in names else ("", ""),
+            [measured[slug].get(each) for each in shown],
+            largest or 1.0,
+        )
         for slug in on_track
     ]
-    titles = ["optimizer", "rank", "score [95%]", "score", *map(format_setting, shown)]
+    titles = ["optimizer", "rank", "score [95%]", "group", *map(format_setting, shown)]
     notes = [f"{len(problems)} of {len(shown)} problems count."] if shown else []
     notes += [
         f"Saturated, does not count: {problem}." for problem in shown if is_saturated(problem)
@@ -214,31 +234,37 @@ def _track_table(entries: Sequence[Entry], track: str) -> TrackTable:
         f"{TRACKS[track].description}.".capitalize(),
         [*titles, "state", "sceptical", "core hours"],
         rows,
-        notes if TRACKS[track].is_ranked else [],
+        notes,
     )
 
 
 def _row(
     entry: Entry,
-    estimates: Mapping[str, Estimate],
-    ranked: Sequence[str],
+    score: Estimate,
+    place: tuple[str, str],
     recovered: Sequence[list[int] | None],
-    most: float,
+    largest: float,
 ) -> Row:
-    score = estimates[entry.slug]
     bar = score.bar
     return Row(
         entry.slug,
         entry.short_name,
         entry.record.name,
-        rank(estimates, entry.slug) if entry.slug in ranked and bar else "",
-        score,
-        None if bar is None else Bar(*(round(100 * end / max(most, 1e-9), 1) for end in bar)),
+        *place,
+        TableCell(_format_score(score), score.value, score.note),
+        None if bar is None else Bar(*(round(100 * min(end / largest, 1), 1) for end in bar)),
         [_count_cell(seeds) for seeds in recovered],
         entry.record.label,
         len(entry.sceptical),
         core_hours(entry),
     )
+
+
+def _format_score(score: Estimate) -> str:
+    """`0.45 [0.40, 0.50]`; the value alone where there is no interval."""
+    if score.value is None:
+        return ""
+    return str(score) if score.low is not None else f"{score.value:.2f}"
 
 
 def _count_cell(recovered: list[int] | None) -> TableCell:

@@ -195,7 +195,8 @@ def _differences(record: Record, result: Rerun) -> list[str]:
 
 def _kind(value: object) -> object:
     """A processor without its number of cores; any other value as it is."""
-    return value.rpartition(", ")[0] if str(value).endswith(" cores") else value
+    is_processor = isinstance(value, str) and value.endswith(" cores")
+    return str(value).rpartition(", ")[0] if is_processor else value
 
 
 def _check(recorded: RecordedProblem, result: Rerun, *, exact: bool) -> ProblemCheck:
