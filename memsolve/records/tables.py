@@ -21,7 +21,7 @@ from memsolve.study.leaderboard.ranking import rank, scores, shares_of, tracks_o
 from memsolve.study.leaderboard.references import is_saturated
 from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem
 
-SECONDS_PER_HOUR = 3600.0
+SECONDS_PER_HOUR, LEAST_HOURS = 3600.0, 0.01
 
 AXIS = 1.5
 """Length of the axis of scores, relative to the largest; wider intervals are cut."""
@@ -80,7 +80,7 @@ class Row(NamedTuple):
     cells: list[TableCell]
     state: str
     sceptical: int
-    core_hours: float
+    core_hours: TableCell
 
 
 class TrackTable(NamedTuple):
@@ -187,9 +187,10 @@ def counts(entry: Entry) -> dict[Problem, list[int]]:
     }
 
 
-def core_hours(entry: Entry) -> float:
+def core_hours(entry: Entry) -> TableCell:
     """Processor time of all runs, in hours."""
-    return entry.record.core_seconds / SECONDS_PER_HOUR
+    hours = entry.record.core_seconds / SECONDS_PER_HOUR
+    return TableCell(f"{hours:.2f}" if hours >= LEAST_HOURS else f"< {LEAST_HOURS}", hours)
 
 
 def _short_names(records: Mapping[str, Record]) -> dict[str, str]:
