@@ -18,13 +18,14 @@ from bench.registry import OURS
 from bench.repository import ROOT
 from bench.scaling.tables import processes_table, spreads_table, sweeps_table, ways_table
 from bench.timing import Timing
-from memsolve.engine import Fit, Summary
-from memsolve.engine.results.estimate import mean
+from memsolve.engine import Summary
 from memsolve.engine.results.load import load_summary
+from memsolve.report.formatting import format_count
 from memsolve.report.names import shorten_names
-from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard.leaderboard import leaderboard
-from memsolve.study.leaderboard.ranking import gaps, rank, ranking, scores
+from memsolve.study.leaderboard.ranking import counts_by_problem, rank, scores, tracks_of
+from memsolve.study.leaderboard.references import is_saturated
+from memsolve.study.leaderboard.tracks import RANKED, Problem
 from memsolve.study.rates.figures import by_curve
 from memsolve.study.rates.rates import rates
 
@@ -33,9 +34,6 @@ RATES = ROOT / "bench" / "results" / "rates"
 BEST = 5
 """How many rows of the leaderboard the short table has."""
 
-ALPHA = 1.5
-"""Counts of the leaderboard are at this alpha and the largest `d`; shares are over all of them."""
-
 
 def pages() -> dict[Path, str]:
     """Every page with tables, with its tables up to date."""
@@ -43,6 +41,7 @@ def pages() -> dict[Path, str]:
     tables = {
         "bench": speed_tables(record.machines()),
         "leaderboard": full,
+        "leaderboard-problems": problems_table(load_summary(leaderboard, leaderboard.record)),
         "processes": processes_table(),
         "best": shorten(full),
         "rates": rates_table(load_summary(rates, RATES)),
@@ -122,67 +121,87 @@ def _ratio(timing: Timing) -> str:
 
 
 def leaderboard_table(summary: Summary[Any]) -> str:
-    """Markdown: a row an optimizer, the best first, then how it was measured."""
-    shares, gap_texts = ranking(summary.fits), gaps(summary.fits)
-    at_alpha = {fit.optimizer: fit for fit in summary.fits if fit.alpha == ALPHA}
-    names = shorten_names(shares)
-    last = next(iter(at_alpha.values())).points[-1]
-    counts = " | ".join(f"after {steps}" for steps in last.horizons)
-    head = (
-        f"| | optimizer | share of the best [95%] | gap [95%] | {counts} "
-        "| exponent in d | B_80% | time | state |"
-    )
-    rows = [
-        _leaderboard_row(
-            [rank(shares, name), f"`{names[name]}`", str(share), gap_texts[name]],
-            at_alpha[name],
-            summary,
-        )
-        for name, share in shares.items()
-    ]
-    ruler = "|---:|---|---|---|" + "---|" * 6 + "---:|"
+    """Markdown: a row an optimizer with its rank and score in each track, then the provenance."""
+    tracks = ranked_tracks(summary)
+    by_track = {track: scores(summary.fits, track) for track in tracks}
+    fits = {fit.optimizer: fit for fit in summary.fits}  # in the order of their mean rank
+    names = shorten_names(fits)
+    rows = []
+    for name, fit in fits.items():
+        cells = [
+            f"{rank(estimates, name)}: {estimates[name]}" if estimates[name].value else "-"
+            for estimates in by_track.values()
+        ]
+        state = next((point.state for point in fit.points if point.state is not None), None)
+        cells.append("-" if state is None else f"{state:.1f}")
+        rows.append(f"| `{names[name]}` | {' | '.join(cells)} |")
+    head = f"| optimizer | {' | '.join(f'{track} [95%]' for track in tracks)} | state |"
+    ruler = f"|---|{'---|' * len(tracks)}---:|"
     return "\n".join([head, ruler, *rows, "", _leaderboard_provenance(summary)])
 
 
+def problems_table(summary: Summary[Any]) -> str:
+    """Markdown: a row a problem with the items of the first optimizers and seconds of a run."""
+    names = list(dict.fromkeys(fit.optimizer for fit in summary.fits))[:BEST]
+    short = shorten_names(names)
+    head = f"| track | problem | {' | '.join(f'`{short[name]}`' for name in names)} |"
+    rows = []
+    for track in ranked_tracks(summary):
+        counts, seconds = counts_by_problem(summary.fits, track), _seconds(summary)
+        for problem in counts[names[0]]:
+            saturated = ", saturated" if is_saturated(problem) else ""
+            cells = [
+                _items(counts[name].get(problem, []), seconds.get((name, problem)))
+                for name in names
+            ]
+            rows.append(f"| {track} | {problem}{saturated} | {' | '.join(cells)} |")
+    return "\n".join([head, f"|{'---|' * (2 + len(names))}", *rows])
+
+
+def ranked_tracks(summary: Summary[Any]) -> list[str]:
+    """The tracks of a leaderboard that have a ranking."""
+    return [track for track in tracks_of(summary.fits) if track in RANKED]
+
+
+def _seconds(summary: Summary[Any]) -> dict[tuple[str, Problem], float | None]:
+    """Seconds of a run by optimizer and problem."""
+    return {
+        (fit.optimizer, problem): seconds
+        for fit in summary.fits
+        for point in fit.points
+        for problem, seconds in zip(point.problems(fit.alpha), point.seconds, strict=True)
+    }
+
+
+def _items(counts: list[int], seconds: float | None) -> str:
+    if not counts:
+        return ""
+    items = format_count(float(np.mean(counts)))
+    return items if seconds is None else f"{items} in {seconds:.2g} s"
+
+
 def shorten(table: str) -> str:
-    """The first columns and rows of the leaderboard's table: rank, optimizer and share."""
-    head, _, *rows = (line.split(" | ")[:3] for line in table.splitlines())
-    lines = [head, ["|---:", "---", "---"], *rows[:BEST]]
-    return "\n".join(f"{' | '.join(cells)} |" for cells in lines)
-
-
-def _leaderboard_row(cells: list[str], fit: Fit[Any], summary: Summary[Any]) -> str:
-    """A row that begins with these cells."""
-    point = fit.points[-1]
-    critical = fit.points[0].saturating_batch_size
-    cells = [
-        *cells,
-        *(
-            format_estimate(mean(seeds)) if any(seeds) else summary.remarks.get(fit.optimizer, "0")
-            for seeds in point.recovered
-        ),
-        str(fit.estimate),
-        "?" if critical.value is None else format_estimate(critical),
-        f"{np.median(point.time):.1f}" if point.time else "-",
-        f"{point.state:.1f}",
-    ]
-    return f"| {' | '.join(cells)} |"
+    """The first rows of the leaderboard's table, without the state."""
+    head, _, *rows = (line.strip("| ").split(" | ")[:-1] for line in table.splitlines())
+    lines = [head, ["---"] * len(head), *rows[:BEST]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines if cells)
 
 
 def _leaderboard_provenance(summary: Summary[Any]) -> str:
     """Problems, seeds, time, versions and command."""
     points = [point for fit in summary.fits for point in fit.points]
-    alphas, dims, _, steps = (
-        ", ".join(f"{value:g}" for value in sorted(set(values)))
-        for values in zip(*scores(summary.fits), strict=True)
-    )
-    hours = sum(point.total_seconds for point in points) / 3600
-    here = summary.environment
+    counted = [
+        f"{sum(not is_saturated(problem) for problem in problems)} of {len(problems)} {track}"
+        for track in ranked_tracks(summary)
+        for problems in [max(counts_by_problem(summary.fits, track).values(), key=len)]
+    ]
+    hours = sum(point.core_seconds for point in points) / 3600
+    here, grid = summary.environment, summary.grid
     return (
-        f"{len(scores(summary.fits))} problems: alpha = {alphas}, d = {dims}, after "
-        f"{steps} steps, N = {points[0].num_items}; {len(points[0].recovered[0])} seeds and one "
-        f"for tuning; {hours:.1f} hours of {here['device']}, {here['threads']} thread, torch "
-        f"{here['torch']}, pytorch_optimizer {here.get('pytorch_optimizer', '-')}; "
+        f"Problems that count: {', '.join(counted)}; {len(points[0].seeds)} seeds and "
+        f"{grid['tuning_seeds']} for the tuning; {hours:.2g} core hours of {here['device']}, "
+        f"{here['threads']} thread, torch {here['torch']}, pytorch_optimizer "
+        f"{here.get('pytorch_optimizer', '-')}; "
         f"`OMP_NUM_THREADS={here['threads']} {summary.command}`"
     )
 

@@ -84,18 +84,6 @@ def test_the_examples_table_is_the_recorded_one() -> None:
     assert all(written == " | ".join(columns[name]) for name, written in lines)
 
 
-def test_the_larger_leaderboards_shares_are_the_recorded_ones() -> None:
-    study, summary = load(RESULTS / "leaderboard-128")
-    names = shorten_names([fit.optimizer for fit in summary.fits])
-    shares = {
-        names[fit.optimizer]: row["share [95%]"].text.split(" ")[0]
-        for fit, row in zip(summary.fits, study.rows(summary.fits), strict=True)
-    }
-    lines = re.findall(r"^\| `(\S*)` \| (\d\.\d\d) \|$", docs("leaderboard.md"), re.MULTILINE)
-    assert len(lines) == 10
-    assert all(shares[name] == share for name, share in lines)
-
-
 def test_the_exponents_of_spectral_powers_are_the_recorded_ones() -> None:
     study, summary = load(RESULTS / "spectral-powers")
     fits = [fit for fit in summary.fits if fit.points[0].power is not None]

@@ -37,5 +37,5 @@ def grid_like(
         grid: Grid = type(study.grid).from_json(recorded)
     except (TypeError, InputError) as error:
         raise InputError(f"{folder} does not say how it was measured: {error}") from error
-    device = texts.get("device") or study.grid.device
+    device = str(texts.get("device") or study.grid.device)
     return replace(grid, optimizers=list(optimizers), device=device, sweep=())

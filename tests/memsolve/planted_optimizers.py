@@ -60,4 +60,5 @@ class WithoutState:
 def rotation(like: Tensor) -> Tensor:
     """A random orthogonal matrix, always the same."""
     size, generator = len(like), torch.Generator().manual_seed(0)
-    return torch.linalg.qr(torch.randn(size, size, generator=generator))[0].to(like)
+    orthogonal: Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    return orthogonal.to(like)

@@ -34,7 +34,7 @@ from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.registry import builder
 from memsolve.study import load
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.ranking import Problem
+from memsolve.study.leaderboard.tracks import Problem
 from memsolve.study.training.grid import Candidate, TrainingGrid
 from tests.memsolve.report_cases import leaderboard_point
 
@@ -333,8 +333,8 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
     assert len({fit.points[0].totals.mean() for fit in run.fits}) == 2
     agreements = agreement_by_problem(run, board)
     assert {problem: agreement.tau for problem, agreement in agreements.items()} == {
-        Problem(1.5, 8, 512, 1): pytest.approx(1),
-        Problem(1.5, 8, 512, 10): pytest.approx(-1),
+        Problem("one-step", 1.5, 8, 512, None, 1): pytest.approx(1),
+        Problem("full-gradient", 1.5, 8, 512, None, 10): pytest.approx(-1),
     }
     with pytest.raises(InputError, match="none of the alphas"):
         agreement_by_problem(run, replace(board, fits=fits[2.0]))
@@ -342,13 +342,9 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
 
 def board_fit(name: str, alpha: float, recovered: list[list[int]]) -> Fit[LeaderboardPoint]:
     """A fit with the counts after 1 and 10 steps, by seed."""
-    point = replace(
-        leaderboard_point(8, 6.0),
-        horizons=[1, 10],
-        schedules=["constant"] * 2,
-        lrs=[1.0] * 2,
-        ratios=[1.0] * 2,
-        at_edge=[False] * 2,
-        recovered=recovered,
-    )
+    point = leaderboard_point(8, 6.0)
+    by_problem = {
+        name: getattr(point, name)[:2] for name, axes in point.axes.items() if axes[0] == "h"
+    }
+    point = replace(point, **(by_problem | {"recovered": recovered}))
     return Fit(name, alpha, "recovered", Estimate(1.0), None, [point])

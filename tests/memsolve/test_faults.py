@@ -271,7 +271,18 @@ STUDIES: dict[str, tuple[Any, Any]] = {
         critical_batch,
         RaceGrid([f"{HERE}.Flaky", "sgd"], target="recovered=2", **TRAINING),
     ),
-    "leaderboard": (leaderboard, LeaderboardGrid([f"{HERE}.Flaky", "sgd"], **TRAINING)),
+    "leaderboard": (
+        leaderboard,
+        LeaderboardGrid(
+            {f"{HERE}.Flaky": f"{HERE}.Flaky:lr=4.0", "sgd": "sgd:lr=4.0:momentum=0"},
+            alphas=(1.5,),
+            dims=(16,),
+            num_items=64,
+            seeds=1,
+            candidates=6,
+            tracks=("full-gradient",),
+        ),
+    ),
 }
 
 
@@ -287,7 +298,7 @@ def test_a_passing_failure_is_measured_again(
     study: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, grid = STUDIES[study]
-    grid = replace(grid, batch_sizes=(4, 16)) if study != "dynamics" else grid
+    grid = replace(grid, batch_sizes=(4, 16)) if study == "critical-batch" else grid
     expected = run(kind, grid)
     monkeypatch.setenv("FLAKY", how)
     failed = run(kind, grid, tmp_path)

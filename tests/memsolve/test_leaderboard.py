@@ -292,18 +292,20 @@ def test_leaderboards_of_other_dimensions_are_merged(
 
 def test_the_search_starts_in_its_box_and_halves_it() -> None:
     space = space_of("geometric", 10, has_momentum=True)
-    first = first_candidates(space, 3.0, 24)
+    first = first_candidates(space, 3.0, 0.9, 24)
     assert len(set(first)) == 12
     positions = np.array([[*space.position(each).values()] for each in first])
     low, high = positions.min(0), positions.max(0)
     unit = math.log2(3.0)
     assert (low > [unit - 2.1, -6.1, -0.1]).all()
     assert (high < [unit + 6.1, 10.1, 7.1]).all()
-    assert any(each.momentum == 0 for each in first)
+    assert [each.momentum for each in first[::2]] == [0.9] * 6
+    assert len({each.momentum for each in first[1::2]}) == 6
     tried, best = [*first], first[5]
     for sides in (4, 2, 1):
         following = next_candidates(best, tried, 10, 24)
         assert len(following) == 4
+        assert [each.momentum for each in following[::2]] == [best.momentum] * 2
         for each in following:
             distance = space.position(each)["learning rate"] - space.position(best)["learning rate"]
             assert abs(distance) < sides / 2 + 0.1
@@ -316,7 +318,7 @@ def test_what_a_name_sets_is_not_tuned() -> None:
     assert space_of("constant", 10, 0.1, has_momentum=True).coordinates == ("momentum",)
     assert space_of("geometric", 1, has_momentum=True).coordinates == ("learning rate",)
     assert space_of("own", 10, has_momentum=True).coordinates == ("learning rate", "momentum")
-    assert first_candidates(space_of("fixed", 10, has_momentum=False), 1.0, 24) == [
+    assert first_candidates(space_of("fixed", 10, has_momentum=False), 1.0, None, 24) == [
         LeaderboardCandidate("fixed", None)
     ]
 
@@ -362,11 +364,10 @@ def test_a_collapsed_seed_is_far_below_the_median() -> None:
     assert leaderboard.value(counted[0]).startswith("28.7 (1 of 3 collapsed) / 9.0")
 
 
-def test_the_estimated_loss_is_that_of_the_population(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memsolve.study.leaderboard.loss.LOSS_ITEMS", 128)
+def test_the_estimated_loss_is_that_of_the_population() -> None:
     memory = AssociativeMemory(4096, 8, 1.5, seed=0)
     weight = -30 * memory.gradient_at_zero(memory.population())
-    items = loss_items(memory)
+    items = loss_items(memory, 128)
     assert len(items.items) == 128
     assert float(items.weights.sum()) == pytest.approx(1)
     exact = float(memory.loss(weight, memory.population()))

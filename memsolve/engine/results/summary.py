@@ -209,7 +209,10 @@ class Summary(Generic[P]):
             if len({tuple(point.dim for point in fit.points) for fit in fits}) > 1:
                 raise ValueError("fits of different dimensions")
         except (ValueError, RecursionError) as error:
-            raise InputError(f"the summary is not one of a finished study: {error}") from error
+            raise InputError(
+                f"the summary is not one of a finished study that this version reads: {error}; run "
+                f"the study again, whose command was: {record.command}"
+            ) from error
         fields = {name: value for name, value in vars(record).items() if name != "layout"}
         return cls(**(fields | {"fits": fits}))
 

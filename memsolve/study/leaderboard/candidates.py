@@ -4,7 +4,9 @@ A candidate has up to three coordinates, all base 2 logarithms: the mean of its 
 the steps; the growth from its first to its last learning rate; and
 `-log2(1 - momentum)`, of an optimizer with momentum. Half of the candidates are spread over a box
 by a Sobol sequence. The others come in `ROUNDS` rounds, each from a box around the best so far
-whose sides are half as long as before; such a box may reach beyond the first one.
+whose sides are half as long as before; such a box may reach beyond the first one. Every other
+candidate keeps the momentum of the best so far, at first that of the package: with 24 points in
+three dimensions the search would otherwise lose what a package's momentum is worth (measured).
 """
 
 import math
@@ -121,12 +123,15 @@ def momentum_at(coordinate: float) -> float:
     return round(1 - 2**-bounded, 4)
 
 
-def first_candidates(space: SearchSpace, unit: float, budget: int) -> list[LeaderboardCandidate]:
+def first_candidates(
+    space: SearchSpace, unit: float, momentum: float | None, budget: int
+) -> list[LeaderboardCandidate]:
     """The candidates of the first box: half of the budget; one where nothing is tuned.
 
     Args:
         space: the coordinates.
-        unit: the mean learning rate around which the box is, see `tuning.unit_lr`.
+        unit: the mean learning rate around which the box is, see `tuning.unit_of`.
+        momentum: of the package.
         budget: number of candidates in all.
     """
     if not space.coordinates:
@@ -134,7 +139,7 @@ def first_candidates(space: SearchSpace, unit: float, budget: int) -> list[Leade
     middle = {name: sum(BOXES[name]) / 2 for name in space.coordinates}
     if "learning rate" in middle:
         middle["learning rate"] += math.log2(unit)
-    return _around(space, middle, 0, budget)
+    return _around(space, middle, momentum, 0, budget)
 
 
 def next_candidates(
@@ -154,7 +159,7 @@ def next_candidates(
     round_ = 1 + math.ceil(max(0, len(tried) - first) / (first // ROUNDS))
     if round_ > ROUNDS or steps == 1 or not space.coordinates:
         return []
-    around = _around(space, space.position(best), round_, budget)
+    around = _around(space, space.position(best), best.momentum, round_, budget)
     return [each for each in around if each not in tried]
 
 
@@ -174,22 +179,29 @@ def edges_of(
 
 
 def _around(
-    space: SearchSpace, center: Mapping[str, float], round_: int, budget: int
+    space: SearchSpace,
+    center: Mapping[str, float],
+    momentum: float | None,
+    round_: int,
+    budget: int,
 ) -> list[LeaderboardCandidate]:
-    """The distinct candidates of a round, in a box around a position."""
+    """The distinct candidates of a round, in a box around a position.
+
+    Every other one has a given momentum, where the momentum is tuned beside the learning rate.
+    """
     names = space.coordinates
     first = budget // 2
     per_round = first // ROUNDS
     engine = SobolEngine(dimension=len(names))
     engine.fast_forward(1 if round_ == 0 else 1 + first + per_round * (round_ - 1))
     sides = {name: (BOXES[name][1] - BOXES[name][0]) / 2**round_ for name in names}
-    candidates = [
-        space.candidate(
-            {
-                name: center[name] + sides[name] * (x - 0.5)
-                for name, x in zip(names, draw, strict=True)
-            }
-        )
-        for draw in engine.draw(first if round_ == 0 else per_round).tolist()
-    ]
+    candidates = []
+    for index, draw in enumerate(engine.draw(first if round_ == 0 else per_round).tolist()):
+        position = {
+            name: center[name] + sides[name] * (x - 0.5)
+            for name, x in zip(names, draw, strict=True)
+        }
+        candidate = space.candidate(position)
+        keeps_momentum = index % 2 == 0 and {"learning rate", "momentum"} <= set(names)
+        candidates.append(candidate._replace(momentum=momentum) if keeps_momentum else candidate)
     return list(dict.fromkeys(candidates))

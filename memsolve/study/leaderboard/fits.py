@@ -1,5 +1,6 @@
 """The points of a leaderboard from its runs, and the exponent of one step."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -8,7 +9,7 @@ import numpy as np
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.tracks import Problem
+from memsolve.study.leaderboard.tracks import TRACKS, Problem
 from memsolve.study.leaderboard.trial_run import LeaderboardRun, Runs
 from memsolve.study.leaderboard.tuning import LeaderboardKey, select, trials_of
 
@@ -28,11 +29,11 @@ def leaderboard_point(
         dim: embedding dimension `d`.
         runs: all runs, by key.
     """
-    keys = [
-        LeaderboardKey(label, problem)
-        for problem in grid.problems_of(label)
-        if (problem.alpha, problem.dim) == (alpha, dim)
-    ]
+    cell = label, alpha, dim
+    keys = sorted(
+        (key for key in runs if (key.optimizer, key.problem.alpha, key.problem.dim) == cell),
+        key=lambda key: _place(key.problem),
+    )
     selections = [select(runs[key]) for key in keys]
     shown = [
         [
@@ -55,7 +56,7 @@ def leaderboard_point(
         ratios=[candidate.ratio for candidate in candidates],
         momenta=[candidate.momentum for candidate in candidates],
         at_edge=[bool(selection.edges) for selection in selections],
-        candidates=[selection.count for selection in selections],
+        candidates=[selection.num_candidates for selection in selections],
         recovered=[[run.recovered for run in seeds] for seeds in shown],
         loss=[[run.loss for run in seeds] for seeds in shown],
         diverged=[[run.diverged for run in seeds] for seeds in shown],
@@ -65,6 +66,12 @@ def leaderboard_point(
         state=max(states, default=None),
         core_seconds=sum(run.core_seconds for key in keys for run in runs[key].values()),
     )
+
+
+def _place(problem: Problem) -> tuple[float, ...]:
+    """The place of a problem among those at one alpha and `d`."""
+    size = math.inf if problem.batch_size is None else problem.batch_size
+    return list(TRACKS).index(problem.track), problem.steps, problem.num_items, size
 
 
 def mean_curve(runs: Sequence[LeaderboardRun]) -> list[float]:

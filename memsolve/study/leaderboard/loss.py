@@ -10,17 +10,17 @@ from memsolve.problem import AssociativeMemory
 from memsolve.study.leaderboard.tracks import LOSS_ITEMS
 
 
-def loss_items(memory: AssociativeMemory) -> Batch:
+def loss_items(memory: AssociativeMemory, count: int = LOSS_ITEMS) -> Batch:
     """Items whose weighted loss stands for that of the population.
 
-    All items where there are at most `LOSS_ITEMS`; then the loss is exact. Else the half of them
-    that is most frequent, and the middle item of each of as many blocks of the others, with the
+    All items where there are at most `count`; then the loss is exact. Else half as many of the
+    most frequent ones, and the middle item of each of as many blocks of the others, with the
     frequency of the block.
     """
     population = memory.population()
-    if memory.num_items <= LOSS_ITEMS:
+    if memory.num_items <= count:
         return population
-    half = LOSS_ITEMS // 2
+    half = count // 2
     bounds = torch.linspace(half, memory.num_items, half + 1).round().long().tolist()
     blocks = list(pairwise(bounds))
     middles = torch.tensor([(start + stop) // 2 for start, stop in blocks])

@@ -56,5 +56,6 @@ class MomentumBuilder:
 def _first(value: object) -> float | None:
     """A number, or the first of a list or tuple; None for anything else."""
     first = value[0] if isinstance(value, list | tuple) and value else value
-    is_number = isinstance(first, int | float) and not isinstance(first, bool)
-    return float(first) if is_number else None
+    if isinstance(first, bool) or not isinstance(first, int | float):
+        return None
+    return float(first)

@@ -1,6 +1,6 @@
 """The reference optimizers of the leaderboard, and the problems on which they do not differ.
 
-`python -m memsolve.study.leaderboard.references FOLDER` prints `RECOVERED` from a finished
+`python -m bench.references FOLDER` prints `RECOVERED` from a finished
 leaderboard that has the references.
 """
 

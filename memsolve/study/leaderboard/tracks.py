@@ -17,7 +17,7 @@ ITEMS_PER_SQUARE = 2
 CENTRAL_ALPHA = 1.5
 """Problems that cost more than `CHEAP` are measured at the alpha of a grid nearest to this."""
 
-CHEAP, DEAR = 3.9e10, 4e11
+CHEAP, DEAR = 3.9e10, 3e11
 """Flops of a run: up to `CHEAP` at every alpha, up to `DEAR` at one; dearer ones are left out."""
 
 LOSS_ITEMS = 2048
@@ -141,7 +141,7 @@ RANKED = tuple(name for name, track in TRACKS.items() if track.is_ranked)
 
 def saturating_batch_size(alpha: float, dim: int) -> int:
     """`B* = d^(alpha + 1/2)`, from which one step of Muon stores no more (published)."""
-    return max(1, round(dim ** (alpha + 0.5)))
+    return max(1, round(float(dim) ** (alpha + 0.5)))
 
 
 def problems(

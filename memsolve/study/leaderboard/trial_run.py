@@ -3,11 +3,13 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
-from memsolve.faults import StepError
+from memsolve.faults import StepError, attribute_errors
 from memsolve.frequencies import Batch
 from memsolve.objective import Objective
 from memsolve.problem import AssociativeMemory
@@ -16,7 +18,10 @@ from memsolve.study.leaderboard.loss import loss_items, population_loss
 from memsolve.study.leaderboard.momentum import MomentumBuilder
 from memsolve.study.leaderboard.tracks import marks_of
 from memsolve.study.training.trajectory import batch_of_step
-from memsolve.training import Builder, State, Trainer, lr_of_step
+from memsolve.training import Builder, Trainer, lr_of_step
+
+WAITING = 0.1
+"""Share of the time of its steps that a run may wait for a core; else they are not timed."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class LeaderboardRun:
         diverged: whether the weight became too large for finite logits, or that loss is not below
             `ln N`, the loss of `W = 0`.
         failed: why a step failed, which ended the run; empty if none did.
-        seconds: of all steps with their gradients; None if the run ended early, or others ran
-            beside it.
+        seconds: of all steps with their gradients; None if the run ended early, or was not alone:
+            other cells ran beside it, or it waited for a core (`WAITING`).
         core_seconds: processor time, with all evaluations.
         state: numbers in the optimizer's state per number in the weight; None without a state.
     """
@@ -81,9 +86,9 @@ class RunContext:
             self._batches[key] = batch_of_step(self.memory, trial, step)
         return self._batches[key]
 
-    def loss(self, state: State) -> float:
-        """The population loss after a step."""
-        return population_loss(self.memory, state.weight, self._loss_items)
+    def loss(self, weight: Tensor) -> float:
+        """The population loss of a weight (d, d)."""
+        return population_loss(self.memory, weight, self._loss_items)
 
 
 def run_trial(context: RunContext, build: Builder, trial: LeaderboardTrial) -> LeaderboardRun:
@@ -107,7 +112,7 @@ def _run(
     """
     memory, marks = context.memory, set(marks_of(trial.steps))
     trainer = Trainer(Objective(memory, memory.population()), build)
-    seconds = 0.0
+    seconds, start, evaluation = 0.0, time.process_time(), 0.0
     for step in range(trial.steps):
         lr = lr_of_step(trial.schedule, trial.lr or 0.0, step, trial.steps, trial.ratio)
         state = trainer.step(context.batch(trial, step), lr)
@@ -115,22 +120,27 @@ def _run(
             return replace(run, diverged=True)
         seconds += state.seconds
         if state.step in marks:
+            evaluation -= time.process_time()
             run.marks.append(state.step)
             run.curve.append(memory.recall(state.weight).count)
-    loss = context.loss(state)
+            evaluation += time.process_time()
+    busy = time.process_time() - start - evaluation
+    loss = context.loss(trainer.weight.detach().to(memory.dtype))
     return replace(
         run,
         loss=loss if math.isfinite(loss) else None,
         diverged=not loss < math.log(memory.num_items),
-        seconds=seconds,
+        seconds=seconds if busy >= (1 - WAITING) * seconds else None,
         state=state_numbers(trainer),
     )
 
 
 def state_numbers(trainer: Trainer) -> float | None:
     """Numbers in an optimizer's state per number in the weight; None where it has no state."""
-    state = getattr(trainer.optimizer, "state", None)
-    return None if state is None else count_numbers(state) / trainer.weight.numel()
+    with suppress(StepError), attribute_errors("its state cannot be counted"):
+        state = getattr(trainer.optimizer, "state", None)
+        return None if state is None else count_numbers(state) / trainer.weight.numel()
+    return None
 
 
 def count_numbers(state: object) -> int:

@@ -55,12 +55,12 @@ class LeaderboardSelection(NamedTuple):
     Attributes:
         candidate: the best.
         edges: directions in which it is outermost, as in `candidates.edges_of`.
-        count: number of candidates that were tried.
+        num_candidates: number of candidates that were tried.
     """
 
     candidate: LeaderboardCandidate
     edges: list[str]
-    count: int
+    num_candidates: int
 
 
 def key_of(trial: LeaderboardTrial) -> LeaderboardKey:
@@ -105,15 +105,15 @@ def first_trials(grid: LeaderboardGrid) -> list[LeaderboardTrial]:
 
 def _first_trials(grid: LeaderboardGrid, label: str) -> list[LeaderboardTrial]:
     schedule, lr = schedule_of(grid, label), grid.lr_of(label)
-    has_momentum = schedule != "fixed" and has_free_momentum(grid, label)
+    momentum = None if schedule == "fixed" else free_momentum(grid, label)
     units: dict[tuple[float, int], float] = {}
     trials: list[LeaderboardTrial] = []
     for problem in grid.problems_of(label):
         memory = problem.alpha, problem.dim
-        space = space_of(schedule, problem.steps, lr, has_momentum=has_momentum)
+        space = space_of(schedule, problem.steps, lr, has_momentum=momentum is not None)
         if "learning rate" in space.coordinates and memory not in units:
             units[memory] = unit_of(grid, label, *memory)
-        candidates = first_candidates(space, units.get(memory, 1.0), grid.candidates)
+        candidates = first_candidates(space, units.get(memory, 1.0), momentum, grid.candidates)
         key = LeaderboardKey(label, problem)
         for candidate in candidates:
             if len(candidates) == 1:
@@ -138,18 +138,18 @@ def schedule_of(grid: LeaderboardGrid, label: str) -> Schedule:
     return "fixed" if own else "constant"
 
 
-def has_free_momentum(grid: LeaderboardGrid, label: str) -> bool:
-    """Whether an optimizer has a momentum that its name does not set.
+def free_momentum(grid: LeaderboardGrid, label: str) -> float | None:
+    """The momentum of an optimizer as its package sets it; None without one, or one in its name.
 
     Raises:
         StepError: the optimizer cannot be made.
     """
     if any(name in grid.settings_of(label) for name in NAMES):
-        return False
+        return None
     objective = tiny_objective(grid.device, getattr(torch, grid.dtype))
     trainer = Trainer(objective, builder(grid.choices[label]))
     with attribute_errors("its momentum cannot be read"):
-        return momentum_of(trainer.optimizer) is not None
+        return momentum_of(trainer.optimizer)
 
 
 def unit_of(grid: LeaderboardGrid, label: str, alpha: float, dim: int) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from memsolve import theory
+from memsolve.engine import Cell
 from memsolve.faults import StepError
 from memsolve.frequencies import Batch
 from memsolve.objective import Objective
@@ -109,7 +110,7 @@ def trajectory(
     return replace(run, seconds=float(np.median(seconds))) if seconds else run
 
 
-def batch_of_step(memory: AssociativeMemory, cell: Trial, step: int) -> Batch:
+def batch_of_step(memory: AssociativeMemory, cell: Cell, step: int) -> Batch:
     """The batch of a step, the same for every optimizer and trial; without a size, all items."""
     if cell.batch_size is None:
         return memory.population()
