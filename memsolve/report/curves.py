@@ -138,7 +138,7 @@ def band_legend(seeds: int) -> dict[str, dict[str, Any]]:
     """The entry of `add_legend` for the band of `draw_mean`, or why there is none."""
     if seeds >= LEAST_BAND_SEEDS:
         return {"95% interval over seeds": {"lw": 6, "alpha": 0.3}}
-    return {f"no intervals: seeds {seeds}": {"ls": ""}}
+    return {f"too few seeds for intervals: {seeds}": {"ls": ""}}
 
 
 def label_ends(axes: Axes) -> None:

@@ -131,7 +131,7 @@ def test_two_seeds_have_no_band() -> None:
     for seeds, bands in ((2, 0), (3, 1)):
         draw_mean(axes, "a", style, STEPS, np.random.default_rng(0).uniform(1, 2, (10, seeds)))
         assert len(axes.collections) == bands
-    assert list(band_legend(2)) == ["no intervals: seeds 2"]
+    assert list(band_legend(2)) == ["too few seeds for intervals: 2"]
     assert list(band_legend(3)) == ["95% interval over seeds"]
 
 

@@ -62,7 +62,11 @@ def rank_figure(tracks: Tracks, own: Collection[str] = ()) -> Figure:
     add_legend(
         figure,
         {
-            "probability of the rank: black is 1": {"marker": "s", "ls": "", "color": "black"},
+            "probability of the rank, by resampling seeds; black is 1": {
+                "marker": "s",
+                "ls": "",
+                "color": "black",
+            },
             f"interval of ranks, {LIKELY:.0%}": {
                 "marker": "|",
                 "ls": "-",
@@ -142,7 +146,7 @@ def difference_figure(tracks: Tracks, baseline: str, own: Collection[str] = ()) 
     add_legend(
         figure,
         {
-            "difference, simultaneous 95% interval (Bonferroni); filled where p < 0.05 (Holm)": {
+            "difference, simultaneous 95% interval over seeds; filled where p < 0.05 (Holm)": {
                 "marker": "o",
                 "ls": "-",
                 "color": "black",
