@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from memsolve.engine import Summary
@@ -28,7 +29,7 @@ def table_caption(study: AnyStudy, summary: Summary[Any]) -> str:
 def provenance(summary: Summary[Any]) -> str:
     """Alpha, `d`, `N`, seeds, meaning of intervals, and the command."""
     points = [point for fit in summary.fits for point in fit.points]
-    items = {point.num_items for point in points if hasattr(point, "num_items")}
+    items = {int(each) for point in points for each in np.ravel(getattr(point, "num_items", []))}
     items |= {summary.grid["num_items"]} if not items and summary.grid.get("num_items") else set()
     settings = [
         f"alpha = {_listed(fit.alpha for fit in summary.fits)}",
