@@ -9,7 +9,7 @@ from memsolve.engine.execution.choose import default_runner
 from memsolve.engine.execution.remote import RemoteRunner
 from memsolve.engine.measure import Measurement
 from memsolve.engine.parallel import ParallelMeasurement
-from memsolve.engine.prepare import Prepared, prepare
+from memsolve.engine.prepare import Prepared, is_usable, prepare
 from memsolve.engine.progress import bar
 from memsolve.faults import StepError
 from memsolve.records.record import Record
@@ -21,7 +21,7 @@ from memsolve.study.leaderboard.tracks import Problem, flops
 from memsolve.study.leaderboard.trial_run import LeaderboardRun, Runs
 from memsolve.study.leaderboard.tuning import LeaderboardKey, trials_of
 
-BUDGET = 2e12
+BUDGET = 3e12
 """Flops of the problems that are run again by default, beyond the cheapest one of each track."""
 
 
@@ -111,7 +111,9 @@ def rerun(
         MachineError: the machine failed.
     """
     study = RerunStudy()
-    grid = LeaderboardGrid.from_json({**record.grid, "device": "auto"})
+    device = str(record.grid.get("device"))
+    changes = {"optimizers": [record.name], "device": device if is_usable(device) else "auto"}
+    grid = LeaderboardGrid.from_json({**record.grid, **changes})
     trials = [trial for each in problems for trial in each.trials]
     trials.sort(key=lambda trial: trial.memory)
     with default_runner(study, grid, None) as here:

@@ -3,7 +3,7 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from memsolve.importing import FOLDER
 from memsolve.optimizers.construct import WRAPPED
 from memsolve.optimizers.identity.origin import BY_VERSION, own_file
 from memsolve.optimizers.registry import BUILT_IN, load_named, parse
+from memsolve.study.leaderboard.grid import DEFAULTS
 
 EXAMPLES = "memsolve.examples."
 """Modules of memsolve whose text a record holds, but for those of packages; the others count by
 memsolve's version."""
+
+PACKAGES = "torch.optim.", "memsolve.", "pytorch_optimizer."
+"""Packages whose optimizers run without `--trust`."""
 
 FILE = re.compile(r"(?:[^\W\d]\w*/)*[^\W\d]\w*\.py")
 """The path of a module's file."""
@@ -62,6 +66,23 @@ def differing_files(files: dict[str, list[str]]) -> dict[str, str]:
         elif not _same_code("\n".join(lines), here.read_text(encoding="utf-8")):
             differences[path] = "different code here"
     return differences
+
+
+def is_known(optimizer: str, files: Container[str]) -> bool:
+    """Whether an optimizer, and all that it wraps, is built in, of `PACKAGES`, or in files.
+
+    A name may call anything that can be imported.
+
+    Args:
+        optimizer: its name.
+        files: paths of modules.
+    """
+    path, settings = parse(optimizer.removesuffix(DEFAULTS))
+    module = path.replace(":", ".").rpartition(".")[0].replace(".", "/")
+    is_in_files = f"{module}.py" in files or f"{module}/__init__.py" in files
+    wrapped = [settings[name] for name in WRAPPED if isinstance(settings.get(name), str)]
+    known = path in BUILT_IN or path.startswith(PACKAGES) or is_in_files
+    return known and all(is_known(each, files) for each in wrapped)
 
 
 def write_files(files: dict[str, list[str]], folder: Path) -> None:

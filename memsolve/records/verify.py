@@ -16,7 +16,12 @@ from memsolve.engine.storage.folder import write
 from memsolve.importing import FOLDER
 from memsolve.records.record import Record, Verification, format_record
 from memsolve.records.rerun import RecordedProblem, Rerun, recorded_problems, rerun, smallest
-from memsolve.records.source import EXAMPLES, differing_files, write_files
+from memsolve.records.source import (
+    EXAMPLES,
+    differing_files,
+    is_known,
+    write_files,
+)
 from memsolve.report.formatting import format_count, format_number
 from memsolve.study.leaderboard.tracks import Problem
 
@@ -157,6 +162,11 @@ def _source_of(record: Record, *, trust: bool) -> Iterator[list[str]]:
     """Provide the source of a record, and notes on it: as it is here, or as the record has it."""
     files = record.source.files
     differing = differing_files(files)
+    if not (trust or is_known(record.name, files)):
+        raise SourceError(
+            f"the optimizer {record.name!r} is of a package that memsolve does not know; --trust "
+            "runs it: look at the package first"
+        )
     if not differing:
         yield [f"source: {', '.join(files)}, the same code here"] if files else []
         return

@@ -196,6 +196,13 @@ def test_a_source_that_is_not_here_runs_only_if_it_is_trusted(
     assert not any(name.startswith("mine_") for name in sys.modules)
 
 
+def test_a_name_of_an_unknown_package_runs_only_if_it_is_trusted(path: Path, here: None) -> None:
+    for name in ("os.system", "torch.hub.load", "torch.optim.SGD:optimizer=os.system"):
+        edit(path, "name", value=name, rehash=True)
+        with pytest.raises(SourceError, match="--trust runs it"):
+            verify_record(read_record(path))
+
+
 def test_files_of_a_record_are_written_as_modules_only(tmp_path: Path) -> None:
     for name in ("../x.py", "/x.py", "a/../x.py", "x.txt", "a//x.py"):
         with pytest.raises(InputError, match="expected the path of a module"):
