@@ -6,6 +6,7 @@ from io import StringIO
 import numpy as np
 from markupsafe import escape
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from memsolve import theory
 from memsolve.engine.results.estimate import mean
@@ -63,22 +64,34 @@ def _draw_problems(entry: Entry, others: Sequence[Mapping[Problem, list[int]]]) 
     size = 3.4, 0.24 * most + 1.1
     figure, panels = create_panels(titles, size=size, axes=(SHARE, ""), share=(True, False))
     for track, axes in panels.items():
-        rows = by_track[track]
-        for row, problem in enumerate(rows):
-            limit = theory.limit(problem.dim, problem.num_items)
-            shares = [np.mean(each[problem]) / limit for each in others if problem in each]
-            axes.plot(shares, [row] * len(shares), "|", ms=9, color="#9a9a9a")
-            bar = mean(recovered[problem]).bar
-            assert bar is not None
-            value, low, high = (end / limit for end in bar)
-            error = [[value - low], [high - value]]
-            axes.errorbar(value, row, xerr=error, fmt="o", ms=5, capsize=3, color=COLORS[1])
-        axes.set_yticks(range(len(rows)), labels=[format_setting(problem) for problem in rows])
+        rows = dict(enumerate(by_track[track]))
+        marks = [
+            (float(np.mean(each[problem])) / limit_of(problem), row)
+            for row, problem in rows.items()
+            for each in others
+            if problem in each
+        ]
+        axes.plot(*zip(*marks, strict=True) if marks else ((), ()), "|", ms=9, color="#9a9a9a")
+        bars = np.array([_bar(recovered[problem]) / limit_of(problem) for problem in rows.values()])
+        errors = [bars[:, 0] - bars[:, 1], bars[:, 2] - bars[:, 0]]
+        axes.errorbar(bars[:, 0], [*rows], xerr=errors, fmt="o", ms=5, capsize=3, color=COLORS[1])
+        axes.set_yticks([*rows], labels=[format_setting(problem) for problem in rows.values()])
         axes.set_ylim(len(rows) - 0.5, -0.5)
+    for axes in panels.values():
         axes.set_xlim(left=0)
     texts = [f"{each}: {mean(seeds)}" for each, seeds in recovered.items() if each.track in panels]
     figure.set_label(f"Items recovered, mean over seeds: {'; '.join(texts)}.")
     return figure
+
+
+def limit_of(problem: Problem) -> float:
+    """About how many items any weight can store."""
+    return theory.limit(problem.dim, problem.num_items)
+
+
+def _bar(recovered: Sequence[int]) -> NDArray[np.float64]:
+    """(3,) the mean over seeds and the ends of its interval."""
+    return np.array(mean(recovered).bar)
 
 
 def _draw_curves(entry: Entry) -> Figure | None:
@@ -101,7 +114,7 @@ def _draw_curves(entry: Entry) -> Figure | None:
         for problem, curve in curves[track]:
             label = format_setting(problem)
             steps = np.array(marks_of(problem.steps)[: len(curve)], dtype=float)
-            shares = np.array(curve) / theory.limit(problem.dim, problem.num_items)
+            shares = np.array(curve) / limit_of(problem)
             draw_curve(axes, label, styles[label], steps, shares, None)
         axes.axhline(1, color="black", lw=0.8, ls="--")
         axes.set_xscale("log")

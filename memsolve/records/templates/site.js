@@ -1,7 +1,7 @@
 // The address keeps what is shown: #track=minibatch&sort=score&order=descending&q=muon&state=verified.
 const form = document.querySelector("form");
 const sections = [...document.querySelectorAll("section[data-track]")];
-const title = (header) => header.querySelector("button").textContent;
+const title = (header) => header.dataset.title;
 const read = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 
 function write(changes) {
