@@ -118,6 +118,7 @@ def _draw_curves(entry: Entry) -> Figure | None:
             draw_curve(axes, label, styles[label], steps, shares, None)
         axes.axhline(1, color="black", lw=0.8, ls="--")
         axes.set_xscale("log")
+        axes.minorticks_off()
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_ylim(bottom=0)
         label_ends(axes)

@@ -225,6 +225,7 @@ def _track_table(entries: Sequence[Entry], track: str, letters: Mapping[str, str
         for slug in on_track
     ]
     titles = ["optimizer", "rank", "score [95%]", "group", *map(format_setting, shown)]
+    words = TRACKS[track].description
     notes = [f"{len(problems)} of {len(shown)} problems count."] if shown else []
     notes += [
         f"Saturated, does not count: {problem}." for problem in shown if is_saturated(problem)
@@ -232,7 +233,7 @@ def _track_table(entries: Sequence[Entry], track: str, letters: Mapping[str, str
     return TrackTable(
         track,
         track.replace("-", " "),
-        f"{TRACKS[track].description}.".capitalize(),
+        f"{words[0].upper()}{words[1:]}.",
         [*titles, "state", "sceptical", "core hours"],
         rows,
         notes,
