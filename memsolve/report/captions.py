@@ -29,8 +29,10 @@ def table_caption(study: AnyStudy, summary: Summary[Any]) -> str:
 def provenance(summary: Summary[Any]) -> str:
     """Alpha, `d`, `N`, seeds, meaning of intervals, and the command."""
     points = [point for fit in summary.fits for point in fit.points]
-    items = {int(each) for point in points for each in np.ravel(getattr(point, "num_items", []))}
-    items |= {summary.grid["num_items"]} if not items and summary.grid.get("num_items") else set()
+    counts_of_points = [point.num_items for point in points if hasattr(point, "num_items")]
+    items = {int(count) for counts in counts_of_points for count in np.ravel(counts)}
+    if not items and (count := summary.grid.get("num_items")):
+        items = {count}
     settings = [
         f"alpha = {_listed(fit.alpha for fit in summary.fits)}",
         f"d = {_listed(dims(summary))}",

@@ -187,7 +187,8 @@ def test_sentences_need_the_optimizer_and_a_baseline() -> None:
     assert sentences("one step", made, ["my_module.Mine"], ["sgd"]) == []
     single = Blocks(NAMES, np.array([1.0]), made.scores[:1, :1])
     (text,) = sentences("one step", single, ["my_module.Mine"])
-    assert "cannot be distinguished from muon (one seed, no interval)" in text
+    reason = "one seed, no interval"
+    assert f"cannot be distinguished from muon ({reason}) or AdamW ({reason})" in text
     both = sentences("one step", made, ["muon", "my_module.Mine"], ["torch.optim.AdamW"])
     assert len(both) == 2
     assert all("for 2 comparisons" in text for text in both)

@@ -113,6 +113,23 @@ def test_a_shell_and_a_folder_make_no_difference(tmp_path: Path, identify_files:
     assert [Identity(*each) for each in json.loads(done.stdout)] == here
 
 
+def test_a_module_that_is_imported_in_the_step_is_not_imported_before(
+    identify_files: Find,
+) -> None:
+    case = """
+class Mine(SGD):
+    def step(self, closure=None):
+        from pack.inner import scale
+        return scale()
+# in pack/__init__.py
+raise RuntimeError
+# in pack/inner.py
+import [[first|second]]
+"""
+    before, after = (identify_files(files(case, edited=edited)) for edited in (False, True))
+    assert before != after
+
+
 def identity_of(make: Any) -> Identity:
     return identity(make, make([torch.nn.Parameter(torch.zeros(2, 2))]))
 
@@ -157,6 +174,7 @@ def test_what_cannot_be_identified_equals_nothing(
     [
         (lambda params: (importlib.import_module, torch.optim.SGD(params))[1], "import"),
         (lambda params: (__import__, torch.optim.SGD(params))[1], "import"),
+        (lambda params: (sys.modules["re"], torch.optim.SGD(params))[1], "import"),
         (lambda params: (lambda: ops.mine.f, torch.optim.SGD(params))[1], "torch.ops.mine.f"),
         (lambda params: (lambda: torch.ops.mine.f, torch.optim.SGD(params))[1], "torch.ops.mine.f"),
     ],

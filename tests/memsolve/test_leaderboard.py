@@ -35,7 +35,12 @@ from memsolve.study.leaderboard.loss import loss_items, population_loss
 from memsolve.study.leaderboard.point import LeaderboardPoint, collapsed_seeds
 from memsolve.study.leaderboard.ranking import OTHER_PROBLEMS, rank, scores, shares_of
 from memsolve.study.leaderboard.tracks import Problem, Setting, Track, flops, problems
-from memsolve.study.leaderboard.trial_run import RunContext, count_numbers, run_trial
+from memsolve.study.leaderboard.trial_run import (
+    LeaderboardRun,
+    RunContext,
+    count_numbers,
+    run_trial,
+)
 from memsolve.study.leaderboard.tuning import LeaderboardKey, trials_of
 from tests.memsolve.report_cases import leaderboard_point
 
@@ -230,6 +235,24 @@ def test_dear_problems_are_at_one_alpha_and_the_dearest_left_out() -> None:
         (2.0, 32),
         (1.5, 64),
     }
+
+
+def test_a_fit_has_the_problems_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an optimizer has failed, each alpha is fitted by itself."""
+    settings: dict[str, Any] = {"dims": (4,), "seeds": 1, "tracks": ("one-step", "full-gradient")}
+    grid = LeaderboardGrid(("newton:lr=1",), alphas=(1.2, 1.5), **settings)
+    monkeypatch.setattr(tracks, "CHEAP", flops(Problem("one-step", 1.5, 4, 32, None, 1)))
+    keys = [LeaderboardKey("newton:lr=1", problem) for problem in grid.problems]
+    candidate = LeaderboardCandidate("constant", 1.0)
+    results = {
+        trial: LeaderboardRun([1], [2], loss=1.0)
+        for key in keys
+        for trial in trials_of(key, candidate, grid.seeds_shown, shown=True)
+    }
+    (fit,) = leaderboard.fits(replace(grid, alphas=[1.2]), results)
+    assert fit.points[0].tracks == ["one-step"]
+    (fit,) = leaderboard.fits(replace(grid, alphas=[1.5]), results)
+    assert fit.points[0].tracks == ["one-step", "full-gradient"]
 
 
 def test_a_track_without_a_ranking_is_for_the_references_at_the_smallest_dimension() -> None:

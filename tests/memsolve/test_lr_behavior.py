@@ -135,7 +135,7 @@ def test_one_group_gets_exactly_the_lr_that_is_set() -> None:
         assert optimizer.param_groups[0]["lr"] == 0.1
 
 
-def test_a_group_at_rest_stays_at_rest() -> None:
+def test_a_frozen_group_stays_frozen() -> None:
     first, second = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     groups: list[dict[str, Any]] = [{"params": [first]}, {"params": [second], "lr": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.1)

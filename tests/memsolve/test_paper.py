@@ -9,10 +9,11 @@ import pytest
 from memsolve.engine import TableCell
 from memsolve.engine.storage.folder import FolderError
 from memsolve.report import write_report
-from memsolve.report.captions import provenance
+from memsolve.report.captions import provenance, table_caption
 from memsolve.report.ownership import MARKS, refuse_foreign
 from memsolve.report.paper import csv_table, escape_latex, latex_table
-from tests.memsolve.report_cases import names, study
+from memsolve.report.table import columns
+from tests.memsolve.report_cases import STUDIES, names, study
 
 NAMES = {
     *(f"precision.{kind}" for kind in ("png", "pdf", "svg")),
@@ -62,6 +63,17 @@ def test_captions_say_what_was_measured_and_how(folder: Path) -> None:
     assert "(d = 32; d = 64; d = 128; share and 95% interval over seeds)" in text
     _, summary = study("capacity", 1)
     assert ", 5 seeds." in provenance(replace(summary, grid={"seeds": 5}))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_a_table_for_a_paper(name: str) -> None:
+    table_study, summary = study(name, 3)
+    caption = table_caption(table_study, summary)
+    assert "alpha = 1.5, d = 32, 64, 128" in caption
+    cells = columns(table_study, summary)
+    lines = latex_table(cells, caption, name).splitlines()
+    assert len([line for line in lines if line.endswith(r" \\")]) == 1 + 3
+    assert len(csv_table(cells, caption).splitlines()) == 2 + 3
 
 
 COLUMNS = {

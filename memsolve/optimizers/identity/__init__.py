@@ -7,17 +7,20 @@ its label. Its identity is a digest of the factory, and of the class and setting
   install is own. It counts as bytecode, without comments, docstrings, annotations, line numbers and
   paths, with every class, function and value that it names, in any module, and those that they
   name in turn. Of a module `helpers`, `helpers.scale` adds that function alone; any other use, such
-  as `getattr(helpers, name)`, adds the module with all its members.
+  as `getattr(helpers, name)`, adds the module with all its members. A module that is imported only
+  in a step, and is not loaded yet, counts by the text of its file, with the files of the packages
+  that hold it and of the modules that they import.
 - *Installed code* counts by its name and the version of its distribution. So do the kernels; if
   their install is editable, also by the text of all their files.
 - *Values* count by their content, as pickle takes it; a dict in its order, a set in none. They are
-  read before any optimizer of the study takes a step.
+  read before any optimizer of the study takes a step. What a module does when it is imported, such
+  as a call of `torch.set_default_dtype`, counts only by the values that it leaves.
 - *Left out* is live state of the process: environment variables, files, locks, loggers, weak
   references, and random generators with their seeds; also the content of files that are read in a
   step. A setting that comes from the environment still counts, as every setting of the optimizer.
 - *Not identified* are generators, objects that pickle refuses, operators of `torch.ops` beyond
-  `aten`, and imports by a computed name. An optimizer that holds one gets a new digest each time,
-  so that it is measured again, and `Identity.unknown` says why.
+  `aten`, and imports by a computed name, as by `sys.modules`. An optimizer that holds one gets a
+  new digest each time, so that it is measured again, and `Identity.unknown` says why.
 """
 
 import secrets

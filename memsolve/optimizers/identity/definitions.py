@@ -10,8 +10,9 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from memsolve.optimizers.identity.code import Import, Lookup, bytecode
-from memsolve.optimizers.identity.origin import is_own, origin_of, own_file
+from memsolve.optimizers.identity.origin import is_own, origin_of
 from memsolve.optimizers.identity.parts import Definition, Installed, Part, Refusal, Value
+from memsolve.optimizers.identity.sources import own_sources
 
 HEAP_TYPE = 1 << 9
 """In `type.__flags__`: the class was made while Python ran, not by an extension's table."""
@@ -133,7 +134,7 @@ def _follow(lookup: Lookup, value: Any) -> list[Part]:
     """The value of a name; of a module of the user's own, the attribute that is looked up."""
     name, attributes = lookup
     path = ".".join((value.__name__, *attributes)) if isinstance(value, ModuleType) else ""
-    if path == "importlib.import_module" or value is importlib.import_module:
+    if path in ("importlib.import_module", "sys.modules") or value is importlib.import_module:
         return [COMPUTED_IMPORT]
     if path.startswith("torch.ops") and not path.startswith("torch.ops.aten."):
         return [Refusal(path)]
@@ -154,12 +155,18 @@ def _imported_values(each: Import, names: Mapping[str, Any]) -> list[Part]:
         return []  # as it will be when it runs
     module = sys.modules.get(path)
     if module is None:  # its import waits for a later step, or never comes
-        file = own_file(path)
-        return ["import", path, file.read_bytes() if file else ""]
+        return ["import", path, *_source_parts(path, *(f"{path}.{name}" for name in each.names))]
     parts: list[Part] = []
     for name in each.names or ("*",):
         parts += _follow(Lookup(path, () if name == "*" else (name,)), module)
+        if name not in vars(module):
+            parts += _source_parts(f"{path}.{name}")
     return parts
+
+
+def _source_parts(*modules: str) -> list[Part]:
+    """The files of modules that are not loaded, and of those that they import."""
+    return [part for source in own_sources(modules).items() for part in source]
 
 
 def _closure(function: FunctionType) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from typing import NamedTuple
@@ -71,9 +72,17 @@ def _file_of(module: str) -> str | None:
 
 
 def own_file(module: str) -> Path | None:
-    """The file of a module of the user's own that need not be loaded; None if there is none."""
+    """The file of a module of the user's own that need not be loaded; None if there is none.
+
+    Nothing is imported, not even the packages that hold the module.
+    """
+    top, *rest = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(top)
+        for part in rest:
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
     except (ImportError, ValueError, AttributeError):
         return None
     file = None if spec is None or not spec.has_location else spec.origin

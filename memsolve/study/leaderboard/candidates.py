@@ -166,7 +166,12 @@ def next_candidates(
 def edges_of(
     best: LeaderboardCandidate, candidates: Iterable[LeaderboardCandidate], steps: int
 ) -> list[str]:
-    """The directions in which the best candidate is outermost; no momentum is not an edge."""
+    """The directions in which the best candidate is outermost.
+
+    No momentum is not an edge, nor is any learning rate of a single step.
+    """
+    if steps == 1:
+        return []
     space = space_of_candidate(best, steps)
     positions = [space.position(each) for each in candidates]
     edges = []

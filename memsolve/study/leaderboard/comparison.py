@@ -122,13 +122,13 @@ def differences(track: Blocks, pairs: Iterable[tuple[str, str]] | None = None) -
         pairs: to be compared; by default all, the better optimizer first. The correction is for
             their number.
     """
-    compared = list(combinations(track.order, 2) if pairs is None else pairs)
-    tests = pair_tests(track, compared)
-    reach = SIGNIFICANCE / 2 / max(1, len(compared))
+    pair_list = list(combinations(track.order, 2) if pairs is None else pairs)
+    tests = pair_tests(track, pair_list)
+    tail = SIGNIFICANCE / 2 / max(1, len(pair_list))
     return [
-        Difference(first, second, _estimate(test, reach), p)
+        Difference(first, second, _estimate(test, tail), p)
         for (first, second), test, p in zip(
-            compared, tests, holm([test.p for test in tests]), strict=True
+            pair_list, tests, holm([test.p for test in tests]), strict=True
         )
     ]
 
@@ -142,12 +142,12 @@ def pair_tests(track: Blocks, pairs: Sequence[tuple[str, str]]) -> list[PairTest
     first, second = (
         [track.names.index(name) for name in names] for names in zip(*pairs, strict=True)
     )
-    paired = track.scores[:, :, first] - track.scores[:, :, second]
-    seeds = paired.shape[1]
-    values = track.weights @ paired.mean(1)
+    changes = track.scores[:, :, first] - track.scores[:, :, second]
+    seeds = changes.shape[1]
+    values = track.weights @ changes.mean(1)
     if seeds < 2:
         return [PairTest(float(value), np.nan, 0, None) for value in values]
-    variances = np.square(track.weights)[:, None] * paired.var(1, ddof=1) / seeds
+    variances = np.square(track.weights)[:, None] * changes.var(1, ddof=1) / seeds
     errors = np.sqrt(variances.sum(0))
     with np.errstate(divide="ignore", invalid="ignore"):
         freedoms = variances.sum(0) ** 2 / (np.square(variances).sum(0) / (seeds - 1))
@@ -168,15 +168,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     None stays None, and counts as a comparison.
     """
     count, largest = len(p_values), 0.0
-    corrected: list[float | None] = [None] * count
-    tested = [(p, index) for index, p in enumerate(p_values) if p is not None]
-    for rank, (p, index) in enumerate(sorted(tested)):
+    corrections: list[float | None] = [None] * count
+    ordered = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    for rank, (p, index) in enumerate(ordered):
         largest = max(largest, min(1.0, (count - rank) * p))
-        corrected[index] = largest
-    return corrected
+        corrections[index] = largest
+    return corrections
 
 
-def groups(track: Blocks, compared: Iterable[Difference]) -> list[list[str]]:
+def groups(track: Blocks, results: Iterable[Difference]) -> list[list[str]]:
     """The largest groups of optimizers no two of which are distinguished.
 
     By insertion and absorption (Piepho 2004, *An algorithm for a letter-based representation of
@@ -184,14 +184,14 @@ def groups(track: Blocks, compared: Iterable[Difference]) -> list[list[str]]:
 
     Args:
         track: the blocks.
-        compared: all pairs.
+        results: of all pairs.
 
     Returns:
         Names, the largest score first, in each group and of the groups.
     """
     order = track.order
     largest = [set(order)]
-    for difference in compared:
+    for difference in results:
         if difference.is_significant:
             pair = {difference.first, difference.second}
             largest = _largest(
@@ -229,8 +229,8 @@ def rank_probabilities(track: Blocks, draws: int = DRAWS) -> NDArray[np.float64]
     deviations = track.scores - track.scores.mean(1, keepdims=True)
     scores = np.repeat(track.means[None], draws, 0)
     for weight, deviation in zip(track.weights, deviations, strict=True):
-        drawn = generator.integers(seeds, size=(draws, seeds))
-        times = (drawn[:, :, None] == np.arange(seeds)).mean(1)
+        draw = generator.integers(seeds, size=(draws, seeds))
+        times = (draw[:, :, None] == np.arange(seeds)).mean(1)
         scores += weight * enlarge * times @ deviation
     return _share_of_ranks(np.round(scores, 12), count)
 

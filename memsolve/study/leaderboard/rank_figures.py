@@ -135,14 +135,14 @@ def difference_figure(tracks: Tracks, baseline: str, own: Collection[str] = ()) 
             panels[words].text(0.5, 0.5, "no baseline", transform=panels[words].transAxes)
             continue
         pairs = [(name, baseline) for name in track.order if name != baseline]
-        compared = {each.first: each for each in differences(track, pairs)}
+        results = {each.first: each for each in differences(track, pairs)}
         for row, name in enumerate(track.order):
-            if name in compared:
-                fill = "black" if compared[name].is_significant else "white"
-                _draw_estimate(panels[words], row, compared[name].estimate, fill)
+            if name in results:
+                fill = "black" if results[name].is_significant else "white"
+                _draw_estimate(panels[words], row, results[name].estimate, fill)
         panels[words].axvline(0, color="black", lw=0.8)
-        described = (f"{name} {compared[name].estimate}" for name in compared)
-        texts.append(f"{words}: {'; '.join(described)}")
+        estimates = (f"{name} {results[name].estimate}" for name in results)
+        texts.append(f"{words}: {'; '.join(estimates)}")
     add_legend(
         figure,
         {

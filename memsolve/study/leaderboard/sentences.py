@@ -7,7 +7,7 @@ from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.comparison import Blocks, Difference, differences
 
 BASELINES = "muon", "torch.optim.AdamW"
-"""With which the optimizers of a user are compared."""
+"""With which the optimizers of a user are results."""
 
 TIMES = 2.0
 """From this ratio on a sentence says how many times as many items, not how many percent more."""
@@ -24,36 +24,37 @@ def sentences(
         words: of the track, as "full gradient".
         track: its blocks.
         mine: the optimizers of the user; names that the track lacks are left out.
-        baselines: with which they are compared; likewise.
+        baselines: with which they are results; likewise.
     """
     mine = [name for name in mine if name in track.names]
     others = [name for name in baselines if name in track.names and name not in mine]
     if not mine or not others:
         return []
-    compared = differences(track, [(own, other) for own in mine for other in others])
+    results = differences(track, [(own, other) for own in mine for other in others])
     short = shorten_names([*mine, *others])
     conditions = f"paired over {track.memories} memories" + (
-        f", Holm-corrected for {len(compared)} comparisons" if len(compared) > 1 else ""
+        f", Holm-corrected for {len(results)} comparisons" if len(results) > 1 else ""
     )
     return [
         f"On the {words} track `{short[own]}` "
-        f"{_clauses(track, short, [each for each in compared if each.first == own])} "
+        f"{_clauses(track, short, [each for each in results if each.first == own])} "
         f"({conditions})."
         for own in mine
     ]
 
 
-def _clauses(track: Blocks, short: dict[str, str], compared: Sequence[Difference]) -> str:
+def _clauses(track: Blocks, short: dict[str, str], results: Sequence[Difference]) -> str:
     """The comparisons of one optimizer: those that are significant first."""
     means = dict(zip(track.names, map(float, track.means), strict=True))
-    decided = [each for each in compared if each.is_significant]
-    undecided = [each for each in compared if not each.is_significant]
+    significant = [each for each in results if each.is_significant]
+    inconclusive = [each for each in results if not each.is_significant]
     clauses = [
         f"recovers {_factor(each, means[each.second])} {short[each.second]} ({format_p(each.p)})"
-        for each in decided
-    ] + [
-        f"cannot be distinguished from {short[each.second]} ({_reason(each)})" for each in undecided
+        for each in significant
     ]
+    if inconclusive:
+        names = (f"{short[each.second]} ({_reason(each)})" for each in inconclusive)
+        clauses.append(f"cannot be distinguished from {' or '.join(names)}")
     return "; it ".join(clauses)
 
 

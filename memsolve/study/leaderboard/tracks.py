@@ -141,7 +141,8 @@ RANKED = tuple(name for name, track in TRACKS.items() if track.is_ranked)
 
 def saturating_batch_size(alpha: float, dim: int) -> int:
     """`B* = d^(alpha + 1/2)`, from which one step of Muon stores no more (published)."""
-    return max(1, round(float(dim) ** (alpha + 0.5)))
+    size: float = float(dim) ** (alpha + 0.5)
+    return max(1, round(size))
 
 
 def problems(
