@@ -25,7 +25,8 @@ from memsolve.study import (
 from memsolve.study.critical_batch.noise_scale import NoisePoint
 from memsolve.study.critical_batch.point import BatchScalingPoint
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.tracks import RANKED, TRACKS, marks_of
+from memsolve.study.leaderboard.tracks import RANKED, marks_of
+from memsolve.study.leaderboard.tracks import problems as problems_of
 from memsolve.study.one_step.points import (
     AnisotropyPoint,
     CapacityPoint,
@@ -151,7 +152,7 @@ def dynamics_point(dim: int, mean: float) -> DynamicsPoint:
 
 def leaderboard_point(dim: int, mean: float) -> LeaderboardPoint:
     """Fewer items after one step than after several; memories have an effect on all of them."""
-    problems = [problem for name in RANKED for problem in TRACKS[name].problems(1.5, dim)]
+    problems = problems_of(RANKED, [1.5], [dim])
     levels = [mean * (0.7 if problem.steps == 1 else 1.0) for problem in problems]
     generator = np.random.default_rng(dim)
     memories = generator.normal(1, 0.05, 3)

@@ -17,7 +17,7 @@ from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.rank_figures import difference_figure, group_figure, rank_figure
 from memsolve.study.leaderboard.ranking import scores
 from memsolve.study.leaderboard.sentences import BASELINES
-from memsolve.study.leaderboard.tracks import Problem, marks_of
+from memsolve.study.leaderboard.tracks import CENTRAL_ALPHA, Problem, marks_of
 
 
 def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
@@ -48,9 +48,9 @@ def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
 
 
 def against_steps(summary: Summary[LeaderboardPoint]) -> Figure:
-    """Items against steps on every problem of several steps, of the candidate tuned for it.
+    """Items against steps on each problem, of the candidate tuned for it.
 
-    If no problem has several steps, all are drawn.
+    Problems are those of several steps, if there are any, at the alpha nearest to 1.5.
     """
     names = shorten_names(optimizers(summary))
     styles = optimizer_styles(summary, own_optimizers(summary.fits))
@@ -78,10 +78,13 @@ def against_steps(summary: Summary[LeaderboardPoint]) -> Figure:
 
 
 def _titles(summary: Summary[LeaderboardPoint]) -> dict[Problem, str]:
-    """The problems of several steps, or all, with their titles."""
+    """The problems that are drawn, with their titles."""
+    alphas = {fit.alpha for fit in summary.fits}
+    central = min(alphas, key=lambda alpha: abs(alpha - CENTRAL_ALPHA))
     problems = {
         problem
         for fit in summary.fits
+        if fit.alpha == central
         for point in fit.points
         for problem in point.problems(fit.alpha)
     }

@@ -31,8 +31,8 @@ ROW, WIDTH = 0.24, 1.85
 OWN = COLORS[0]
 """Of the names of the user's optimizers."""
 
-BAR = 0.035
-"""Between the bars of two groups, in widths of a panel."""
+BAR, MAX_BARS = 0.04, 0.45
+"""Widths of a panel between the bars of two groups, and of all bars together at most."""
 
 SHADE = 0.85
 """Darkness of a rank that is certain."""
@@ -98,7 +98,6 @@ def group_figure(
         display = letters(track, grouped)
         for row, name in enumerate(order):
             _draw_estimate(axes, row, estimates[words][name], "black")
-        axes.set_xlim(left=0)
         _draw_groups(axes, order, grouped)
         scores = (f"{name} {estimates[words][name]} {display[name]}" for name in order)
         texts.append(f"{words}: {'; '.join(scores)}")
@@ -198,15 +197,15 @@ def _rank_ticks(count: int) -> list[int]:
 
 
 def _draw_groups(axes: Axes, order: list[str], grouped: Sequence[Sequence[str]]) -> None:
-    """A bar beside the rows of each group of several, to the right of the panel."""
+    """A bar over the rows of each group of several, to the right of all scores."""
     bars = [[order.index(name) for name in group] for group in grouped if len(group) > 1]
+    share = min(MAX_BARS, BAR * (len(bars) + 1))
+    most = axes.get_xlim()[1]
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= most])
+    axes.set_xlim(0, most / (1 - share))
     for index, rows in enumerate(bars):
-        x = 1.02 + BAR * index
-        style: dict[str, Any] = {
-            "color": GRAY,
-            "transform": axes.get_yaxis_transform(),
-            "clip_on": False,
-        }
+        x = 1 - share * (1 - (index + 1) / (len(bars) + 1))
+        style: dict[str, Any] = {"color": GRAY, "transform": axes.get_yaxis_transform()}
         axes.plot([x, x], [rows[0], rows[-1]], ":", lw=0.8, **style)
         axes.plot([x] * len(rows), rows, "s", ms=3.5, **style)
 
