@@ -60,10 +60,11 @@ class ProblemCheck(NamedTuple):
 
     def __str__(self) -> str:
         """The numbers in a line."""
+        verdict = ("within" if self.reach else "equal") if self.agrees else "DIFFERS"
         reach = f" +- {format_count(self.reach)}" if self.reach else ""
-        return (f"{'equal' if not self.reach else 'within'} " if self.agrees else "DIFFERS ") + (
-            f"{self.problem.track}, {self.problem}: {format_count(self.recorded)}{reach} items "
-            f"recorded, {format_count(self.measured)} measured; loss "
+        return (
+            f"{verdict}: {self.problem.track}, {self.problem}: {format_count(self.recorded)}{reach} "
+            f"items recorded, {format_count(self.measured)} measured; loss "
             f"{format_number(self.loss_recorded)} and {format_number(self.loss_measured)}"
         )
 
