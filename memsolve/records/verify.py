@@ -63,8 +63,9 @@ class ProblemCheck(NamedTuple):
         verdict = ("within" if self.reach else "equal") if self.agrees else "DIFFERS"
         reach = f" +- {format_count(self.reach)}" if self.reach else ""
         return (
-            f"{verdict}: {self.problem.track}, {self.problem}: {format_count(self.recorded)}{reach} "
-            f"items recorded, {format_count(self.measured)} measured; loss "
+            f"{verdict}: {self.problem.track}, {self.problem}: "
+            f"{format_count(self.recorded)}{reach} items recorded, "
+            f"{format_count(self.measured)} measured; loss "
             f"{format_number(self.loss_recorded)} and {format_number(self.loss_measured)}"
         )
 
