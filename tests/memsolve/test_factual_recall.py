@@ -333,8 +333,8 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
     assert len({fit.points[0].totals.mean() for fit in run.fits}) == 2
     agreements = agreement_by_problem(run, board)
     assert {problem: agreement.tau for problem, agreement in agreements.items()} == {
-        Problem("one-step", 1.5, 8, 512, None, 1): pytest.approx(1),
-        Problem("full-gradient", 1.5, 8, 512, None, 10): pytest.approx(-1),
+        Problem("one-step", 1.5, 8, 128, None, 1): pytest.approx(1),
+        Problem("full-gradient", 1.5, 8, 128, None, 10): pytest.approx(-1),
     }
     with pytest.raises(InputError, match="none of the alphas"):
         agreement_by_problem(run, replace(board, fits=fits[2.0]))
@@ -343,8 +343,11 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
 def board_fit(name: str, alpha: float, recovered: list[list[int]]) -> Fit[LeaderboardPoint]:
     """A fit with the counts after 1 and 10 steps, by seed."""
     point = leaderboard_point(8, 6.0)
-    by_problem = {
-        name: getattr(point, name)[:2] for name, axes in point.axes.items() if axes[0] == "h"
+    lists: dict[str, Any] = {
+        name: [entry[:2] for entry in getattr(point, name)[:2]]
+        if axes == "h S"
+        else getattr(point, name)[:2]
+        for name, axes in point.axes.items()
     }
-    point = replace(point, **(by_problem | {"recovered": recovered}))
+    point = replace(point, **(lists | {"recovered": recovered}))
     return Fit(name, alpha, "recovered", Estimate(1.0), None, [point])
