@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from memsolve.engine.results.estimate import Estimate
 from memsolve.report.curves import LETTER_WIDTH
@@ -201,13 +202,14 @@ def _draw_groups(axes: Axes, order: list[str], grouped: Sequence[Sequence[str]])
     bars = [[order.index(name) for name in group] for group in grouped if len(group) > 1]
     share = min(MAX_BARS, BAR * (len(bars) + 1))
     most = axes.get_xlim()[1]
-    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= most])
+    axes.set_xticks([tick for tick in MaxNLocator(4).tick_values(0, most) if tick <= most])
     axes.set_xlim(0, most / (1 - share))
+    marker_size = min(3.5, 0.7 * 72 * WIDTH * share / (len(bars) + 1))  # they do not touch
     for index, rows in enumerate(bars):
         x = 1 - share * (1 - (index + 1) / (len(bars) + 1))
         style: dict[str, Any] = {"color": GRAY, "transform": axes.get_yaxis_transform()}
         axes.plot([x, x], [rows[0], rows[-1]], ":", lw=0.8, **style)
-        axes.plot([x] * len(rows), rows, "s", ms=3.5, **style)
+        axes.plot([x] * len(rows), rows, "s", ms=marker_size, **style)
 
 
 def _draw_estimate(axes: Axes, row: int, estimate: Estimate, fill: str) -> None:
