@@ -7,7 +7,7 @@ ASV := $(BIN)/asv
 MACHINE = $$($(BIN)/python -c "from bench.record import machine; print(machine())")
 REVISION ?= HEAD
 
-.PHONY: study test oldest bare dist lint bench docs track history gate dashboard gpu gpu-quick
+.PHONY: study test oldest bare dist lint bench docs site verify track history gate dashboard gpu gpu-quick
 
 study: .venv/installed  ## measure SGD, Muon and Newton's method, and write the report
 	$(BIN)/memsolve capacity --alpha "$(ALPHA)" --out "$(OUT)/capacity" --resume
@@ -40,6 +40,14 @@ bench: .venv/installed  ## print speed next to peers and ceilings, on this machi
 
 docs: .venv/installed  ## run the tutorial and build the documentation site in site/
 	$(BIN)/python docs/build.py
+
+site: .venv/installed  ## make the leaderboard's pages in site/leaderboard from records/
+	$(BIN)/python -m memsolve.records.site records site/leaderboard
+
+verify: .venv/installed  ## run the smallest problems of the records that differ from BASE again
+	records=$$(git diff --name-only --diff-filter=AM "$(or $(BASE),main)..." -- 'records/*.json') && \
+		if [ -z "$$records" ]; then echo "no record differs from $(or $(BASE),main)"; \
+		else OMP_NUM_THREADS=1 $(BIN)/memsolve leaderboard verify --trust --jobs 2 $$records; fi
 
 track: .venv/installed  ## record REVISION for asv, with the environment at hand
 	tree=$$(mktemp -d) && trap 'rm -r "$$tree"' EXIT && machine=$(MACHINE) && \

@@ -95,7 +95,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def main() -> int:
-    """Lay the source out, run the tutorial, build the site."""
+    """Lay the source out, run the tutorial, build the site and the leaderboard in it."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     lay_out(SOURCE, pages())
     runs = ROOT / "build" / "tutorial"
@@ -105,7 +105,15 @@ def main() -> int:
         text = render_tutorial(TUTORIAL.read_text(), SOURCE / "docs")
     (SOURCE / "docs" / "tutorial.md").write_text(text)
     shutil.copyfile(TUTORIAL, SOURCE / "docs" / "tutorial.py")
-    return build()
+    return build() or build_leaderboard()
+
+
+def build_leaderboard() -> int:
+    """Add the leaderboard's pages, once there are records; the exit status."""
+    if not any((ROOT / "records").glob("*.json")):
+        return 0
+    command = [sys.executable, "-m", "memsolve.records.site", "records", "site/leaderboard"]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def build() -> int:

@@ -56,7 +56,7 @@ def _advice(arguments: list[str]) -> str:
     """How the user can go on after an interruption."""
     if not arguments or arguments[0].startswith("-"):
         return "run it again"
-    if arguments[0] in ("report", "spectrum"):
+    if arguments[0] in ("report", "spectrum") or arguments[1:2] == ["verify"]:
         return "no file is half-written; run it again"
     return "what is measured is kept, and the study goes on with --resume"
 

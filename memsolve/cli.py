@@ -3,9 +3,8 @@
 import inspect
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -15,10 +14,11 @@ from rich.text import Text
 
 from memsolve import __version__, ranks
 from memsolve.api import run as run_study
+from memsolve.engine.execution.choose import open_executor
 from memsolve.engine.extend import grid_like
 from memsolve.engine.grid import Grid
 from memsolve.engine.measure import format_unfinished
-from memsolve.engine.options import options, split
+from memsolve.engine.options import Option, options, split
 from memsolve.engine.peak import STATED
 from memsolve.engine.progress import Advance, Progress, bar
 from memsolve.engine.results.load import load_summary
@@ -29,13 +29,14 @@ from memsolve.engine.study import AnyStudy
 from memsolve.faults import MachineError
 from memsolve.importing import FOLDER
 from memsolve.output import terminal
+from memsolve.records import commands as records
 from memsolve.report import notes, terminal_tables, write_report
 from memsolve.report.escape import escape_unprintable
 from memsolve.report.ownership import refuse_foreign
 from memsolve.report.page import REPORT
 from memsolve.report.terminal import UNBOUNDED
 from memsolve.spectrum.command import spectrum
-from memsolve.study import find, load, studies
+from memsolve.study import find, leaderboard, load, studies
 
 Out = Annotated[
     Path | None,
@@ -107,13 +108,22 @@ def commands(arguments: list[str]) -> typer.Typer:
 def _add_command(app: typer.Typer, study: AnyStudy) -> None:
     """Add the command of a study, with the options of its grid."""
 
-    def command(out: Path | None, add: str | None, to: Path | None, **texts: Any) -> None:
+    def command(
+        context: typer.Context,
+        out: Path | None,
+        add: str | None,
+        to: Path | None,
+        **texts: Any,
+    ) -> None:
+        if context.invoked_subcommand is not None:
+            _refuse_options(context)
+            return
         run_options = {name: texts.pop(name) for name, _, _ in RUN_PARAMETERS}
         if to is not None and add is None:
             raise InputError("--to is the finished study of --add; give both, or none")
         grid = type(study.grid).parse(texts)  # before anything is started
         jobs, scheduler = run_options.pop("jobs"), run_options.pop("scheduler")
-        with _executor(jobs, scheduler) as executor:
+        with open_executor(jobs, scheduler) as executor:
             run_options |= {"executor": executor, "processes": _processes_here(jobs, scheduler)}
             if add is not None:
                 summary = _run_added(study, texts, split(add), out, to, run_options)
@@ -122,9 +132,24 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
         if machine := [failure for failure in summary.failed if failure.machine]:
             raise MachineError(format_unfinished(study.name, machine))
 
-    kind = inspect.Parameter.KEYWORD_ONLY
     merging: Parameters = [("add", None, Add), ("to", None, To)]
+    context: Parameters = [("context", inspect.Parameter.empty, typer.Context)]
     parameters = [("out", None, Out), *_grid_parameters(study.grid), *merging, *RUN_PARAMETERS]
+    _declare(command, [*context, *parameters])
+    subcommands = SUBCOMMANDS.get(study.name)
+    if subcommands is None:
+        app.command(study.name, help=study.question)(command)
+        return
+    group = typer.Typer(invoke_without_command=True, help=study.question)
+    group.callback()(command)
+    for name, function, further in subcommands:
+        group.command(name)(_with_options(function, further))
+    app.add_typer(group, name=study.name)
+
+
+def _declare(command: Callable[..., None], parameters: Parameters) -> None:
+    """Declare the parameters of a command."""
+    kind = inspect.Parameter.KEYWORD_ONLY
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(name, kind, default=default, annotation=annotation)
@@ -132,21 +157,39 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
         ]
     )
     command.__annotations__ = {name: annotation for name, _, annotation in parameters}
-    app.command(study.name, help=study.question)(command)
 
 
-def _executor(jobs: int, scheduler: str | None) -> AbstractContextManager[Executor | None]:
-    """The executor of the options --jobs and --scheduler; None for one process."""
-    if jobs == 1 and scheduler is None:
-        return nullcontext()
-    ranks.refuse_other_processes("--jobs" if scheduler is None else "--scheduler")
-    from memsolve.engine.execution import cluster
+def _with_options(function: Callable[..., None], further: Parameters) -> Callable[..., None]:
+    """A command with further options, which it gets as keyword arguments."""
 
-    if scheduler is None:
-        return cluster.processes(jobs)
-    if jobs != 1:
-        raise InputError("--jobs starts processes here, and --scheduler has its own; give one")
-    return cluster.scheduler(scheduler)
+    def command(**values: Any) -> None:
+        function(**values)
+
+    own: Parameters = [
+        (name, each.default, each.annotation)
+        for name, each in inspect.signature(function).parameters.items()
+        if each.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    _declare(command, [*own, *further])
+    command.__doc__ = function.__doc__
+    return command
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Refuse options of a study before its subcommand, which has options of its own.
+
+    Raises:
+        InputError: names the first of them.
+    """
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"{parameter.opts[0]} stands before {context.invoked_subcommand}; options of "
+                f"{context.invoked_subcommand} follow it, see memsolve {context.info_name} "
+                f"{context.invoked_subcommand} --help"
+            )
 
 
 def _processes_here(jobs: int, scheduler: str | None) -> int:
@@ -155,17 +198,31 @@ def _processes_here(jobs: int, scheduler: str | None) -> int:
 
 
 def _grid_parameters(grid: Grid) -> Parameters:
-    return [
+    return [_parameter(grid, name, option) for name, option in options(grid)]
+
+
+def _parameter(grid: Grid, name: str, option: Option) -> tuple[str, Any, Any]:
+    """The option of a field of a grid."""
+    return (
+        name,
+        option.format(getattr(grid, name)),
+        Annotated[
+            bool if option.kind is bool else str | None, typer.Option(option.flag, help=option.help)
+        ],
+    )
+
+
+SUBCOMMANDS: dict[str, list[tuple[str, Callable[..., None], Parameters]]] = {
+    "leaderboard": [
         (
-            name,
-            option.format(getattr(grid, name)),
-            Annotated[
-                bool if option.kind is bool else str | None,
-                typer.Option(option.flag, help=option.help),
-            ],
-        )
-        for name, option in options(grid)
+            "submit",
+            records.submit,
+            [_parameter(leaderboard.grid, *entry) for entry in records.grid_options()],
+        ),
+        ("verify", records.verify, []),
     ]
+}
+"""Commands of a study besides the study itself: name, function, and further options."""
 
 
 def _run(

@@ -38,6 +38,9 @@ def load_builder() -> Any:
 
 BUILDER = load_builder()
 COMMANDS: dict[str, Any] = cast("Any", typer.main.get_command(commands([]))).commands
+SUBCOMMANDS: dict[str, dict[str, Any]] = {
+    name: getattr(command, "commands", {}) for name, command in COMMANDS.items()
+}
 
 
 def blocks(path: Path, *languages: str) -> list[str]:
@@ -123,13 +126,16 @@ def test_command_lines_parse(page: str, words: list[str]) -> None:
     """A command and its options exist; values and files are not looked at."""
     command = COMMANDS[words[1]]
     arguments = [word for word in words[2:] if word != "--help"]
+    if arguments and arguments[0] in SUBCOMMANDS[words[1]]:
+        command = SUBCOMMANDS[words[1]][arguments.pop(0)]
     if not arguments and any(each.required for each in command.params):
         return  # a table names the command without its arguments
     command.make_context(words[1], arguments)
 
 
 def test_options_in_the_text_exist() -> None:
-    known = {flag for each in COMMANDS.values() for option in each.params for flag in option.opts}
+    every = [*COMMANDS.values(), *(each for sub in SUBCOMMANDS.values() for each in sub.values())]
+    known = {flag for each in every for option in each.params for flag in option.opts}
     docs = [path for path in PAGES if path.parent.name != "kernels"]
     named = {
         flag for path in docs for flag in re.findall(r"`(--[a-z-]+)(?: [^`]*)?`", path.read_text())

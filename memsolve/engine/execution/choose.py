@@ -1,10 +1,11 @@
-"""Which runner a study has in a process: that process itself, or a process for optimizers."""
+"""Which runner or executor a study has: this process, one for optimizers, or several."""
 
 import math
 import pickle
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 from memsolve_kernels.errors import InputError, RangeError
 
@@ -59,6 +60,24 @@ def default_runner(study: AnyStudy, grid: Grid, time_limit: float | None) -> Ite
         return
     with closing(ProcessRunner(study, time_limit or math.inf)) as runner:
         yield runner
+
+
+def open_executor(jobs: int, scheduler: str | None) -> AbstractContextManager[Executor | None]:
+    """The executor of the options --jobs and --scheduler; None for one process.
+
+    Raises:
+        InputError: both are given, or one that cannot be used.
+    """
+    if jobs == 1 and scheduler is None:
+        return nullcontext()
+    ranks.refuse_other_processes("--jobs" if scheduler is None else "--scheduler")
+    from memsolve.engine.execution import cluster
+
+    if scheduler is None:
+        return cluster.processes(jobs)
+    if jobs != 1:
+        raise InputError("--jobs starts processes here, and --scheduler has its own; give one")
+    return cluster.scheduler(scheduler)
 
 
 def _process_helps(grid: Grid) -> bool:

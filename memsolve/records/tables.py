@@ -1,0 +1,313 @@
+"""The tables of the site: a ranking of records for each track, and the problems of each record."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from memsolve import theory
+from memsolve.engine import Fit, TableCell
+from memsolve.engine.results.estimate import Estimate, mean
+from memsolve.records.record import Record
+from memsolve.records.rerun import selected_candidate
+from memsolve.report.escape import escape_all
+from memsolve.report.formatting import format_number
+from memsolve.report.names import shorten_names
+from memsolve.study.formatting import format_estimate
+from memsolve.study.leaderboard.conclusions import group_letters
+from memsolve.study.leaderboard.point import LeaderboardPoint
+from memsolve.study.leaderboard.ranking import rank, scores, shares_of, tracks_of
+from memsolve.study.leaderboard.references import is_saturated
+from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem
+
+SECONDS_PER_HOUR, LEAST_HOURS = 3600.0, 0.01
+
+AXIS = 1.5
+"""Length of the axis of scores, relative to the largest; wider intervals are cut."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record on the site.
+
+    Attributes:
+        slug: name of its file and page, unique.
+        record: of the entry.
+        short_name: of the optimizer, unique among entries; with the file's name where another
+            record has the same optimizer.
+        fits: of the record, under the slug in place of the optimizer's name.
+        sceptical: the sceptical results about it.
+    """
+
+    slug: str
+    record: Record
+    short_name: str
+    fits: list[Fit[LeaderboardPoint]]
+    sceptical: list["Entry"] = field(default_factory=list)
+
+
+class Bar(NamedTuple):
+    """A score with its interval, in percent of the axis."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Row(NamedTuple):
+    """A row of a track's table.
+
+    Attributes:
+        slug, short_name, name: of the entry.
+        rank: on the track; empty if it is not ranked.
+        group: letters; entries that share one cannot be distinguished.
+        score: on the track, as text.
+        bar: of the score; None without one.
+        cells: items recovered on each problem of the track.
+        state: reported or verified.
+        sceptical: number of sceptical results.
+        core_hours: processor time of all its runs.
+    """
+
+    slug: str
+    short_name: str
+    name: str
+    rank: str
+    group: str
+    score: TableCell
+    bar: Bar | None
+    cells: list[TableCell]
+    state: str
+    sceptical: int
+    core_hours: TableCell
+
+
+class TrackTable(NamedTuple):
+    """The table of a track.
+
+    Attributes:
+        slug, name: of the track.
+        words: what it measures.
+        titles: of the columns.
+        rows: ranked entries first, the best at the top.
+        notes: below the table.
+    """
+
+    slug: str
+    name: str
+    words: str
+    titles: list[str]
+    rows: list[Row]
+    notes: list[str]
+
+
+class ProblemRow(NamedTuple):
+    """A problem of a record.
+
+    Attributes:
+        problem: that was measured.
+        setting: its coordinates without the track, as text.
+        candidate: the selected one, as text.
+        recovered: items, mean over seeds, as text.
+        by_seed: the items of each seed.
+        loss: after the last step, mean over seeds, as text.
+        share: of `theory.limit`, as text.
+        remarks: saturated, diverged, edge and the like.
+    """
+
+    problem: Problem
+    setting: str
+    candidate: str
+    recovered: str
+    by_seed: str
+    loss: str
+    share: str
+    remarks: str
+
+
+def make_entries(records: Mapping[str, Record]) -> list[Entry]:
+    """Every record as an entry; sceptical results are also with the entry that they are about.
+
+    Args:
+        records: by slug.
+    """
+    names = _short_names(records)
+    entries = {
+        slug: Entry(
+            slug,
+            escape_all(record),
+            names[slug],
+            [replace(fit, optimizer=slug) for fit in escape_all(record.load_fits())],
+        )
+        for slug, record in records.items()
+    }
+    by_hash = {entry.record.sha256: entry for entry in entries.values()}
+    for entry in entries.values():
+        if entry.record.kind == "sceptical" and (target := by_hash.get(entry.record.of)):
+            target.sceptical.append(entry)
+    return list(entries.values())
+
+
+def track_tables(entries: Sequence[Entry]) -> list[TrackTable]:
+    """The table of every ranked track; sceptical results are not in it."""
+    ranked = [entry for entry in entries if entry.record.kind == "entry"]
+    fits = [fit for entry in ranked for fit in entry.fits]
+    measured = tracks_of(fits)
+    letters = group_letters(fits)
+    return [
+        _track_table(ranked, name, letters.get(name, {})) for name in RANKED if name in measured
+    ]
+
+
+def problem_rows(entry: Entry) -> list[ProblemRow]:
+    """The problems of an entry, by track, alpha and `d`."""
+    rows = [
+        _problem_row(point, index, problem)
+        for fit in entry.fits
+        for point in fit.points
+        for index, problem in enumerate(point.problems(fit.alpha))
+    ]
+    return sorted(rows, key=lambda row: problem_order(row.problem))
+
+
+def problem_order(problem: Problem) -> tuple[float, ...]:
+    """The order of problems: by track, alpha, `d`, `N`, steps and batch size."""
+    track, alpha, dim, num_items, batch_size, steps = problem
+    return [*TRACKS].index(track), alpha, dim, num_items, steps, batch_size or math.inf
+
+
+def counts(entry: Entry) -> dict[Problem, list[int]]:
+    """Items recovered, by problem and seed."""
+    return {
+        problem: recovered
+        for fit in entry.fits
+        for point in fit.points
+        for problem, recovered in zip(point.problems(fit.alpha), point.recovered, strict=True)
+    }
+
+
+def core_hours(entry: Entry) -> TableCell:
+    """Processor time of all runs, in hours."""
+    hours = entry.record.core_seconds / SECONDS_PER_HOUR
+    return TableCell(f"{hours:.2f}" if hours >= LEAST_HOURS else f"< {LEAST_HOURS}", hours)
+
+
+def _short_names(records: Mapping[str, Record]) -> dict[str, str]:
+    """A short name for each slug: that of the optimizer, with the slug where it says no more."""
+    short = shorten_names({escape_all(record.name) for record in records.values()})
+    names = {slug: short[escape_all(record.name)] for slug, record in records.items()}
+    times = Counter(names[slug] for slug, record in records.items() if record.kind == "entry")
+    return {
+        slug: name if record.kind == "entry" and times[name] == 1 else f"{name} ({slug})"
+        for (slug, record), name in zip(records.items(), names.values(), strict=True)
+    }
+
+
+def _track_table(entries: Sequence[Entry], track: str, letters: Mapping[str, str]) -> TrackTable:
+    fits = [fit for entry in entries for fit in entry.fits]
+    names, problems, _ = shares_of(fits, track)
+    estimates = scores(fits, track)
+    by_slug = {entry.slug: entry for entry in entries}
+    measured = {slug: counts(by_slug[slug]) for slug in estimates}
+    on_track = [slug for slug in estimates if any(key.track == track for key in measured[slug])]
+    every = list(dict.fromkeys(key for slug in on_track for key in measured[slug]))
+    shown = [problem for problem in every if problem.track == track]
+    largest = AXIS * max((each.value or 0.0 for each in estimates.values()), default=0.0)
+    rows = [
+        _row(
+            by_slug[slug],
+            estimates[slug],
+            (rank(estimates, slug), letters.get(slug, "")) if slug in names else ("", ""),
+            [measured[slug].get(each) for each in shown],
+            largest or 1.0,
+        )
+        for slug in on_track
+    ]
+    titles = ["optimizer", "rank", "score [95%]", "group", *map(format_setting, shown)]
+    words = TRACKS[track].description
+    notes = [f"{len(problems)} of {len(shown)} problems count."] if shown else []
+    notes += [
+        f"Saturated, does not count: {problem}." for problem in shown if is_saturated(problem)
+    ]
+    return TrackTable(
+        track,
+        track.replace("-", " "),
+        f"{words[0].upper()}{words[1:]}.",
+        [*titles, "state", "sceptical", "core hours"],
+        rows,
+        notes,
+    )
+
+
+def _row(
+    entry: Entry,
+    score: Estimate,
+    place: tuple[str, str],
+    recovered: Sequence[list[int] | None],
+    largest: float,
+) -> Row:
+    bar = score.bar
+    return Row(
+        entry.slug,
+        entry.short_name,
+        entry.record.name,
+        *place,
+        TableCell(_format_score(score), score.value, score.note),
+        None if bar is None else Bar(*(round(100 * min(end / largest, 1), 1) for end in bar)),
+        [_count_cell(seeds) for seeds in recovered],
+        entry.record.label,
+        len(entry.sceptical),
+        core_hours(entry),
+    )
+
+
+def _format_score(score: Estimate) -> str:
+    """`0.45 [0.40, 0.50]`; the value alone where there is no interval."""
+    if score.value is None:
+        return ""
+    return str(score) if score.low is not None else f"{score.value:.2f}"
+
+
+def _count_cell(recovered: list[int] | None) -> TableCell:
+    if recovered is None:
+        return TableCell("")
+    estimate = mean(recovered)
+    return TableCell(format_estimate(estimate), estimate.value)
+
+
+def format_setting(problem: Problem) -> str:
+    """The setting of a problem in few letters: `alpha 1.5, d 32, B 64, 10 steps`."""
+    batch = "" if problem.batch_size is None else f", B {problem.batch_size}"
+    steps = f"{problem.steps} step{'s' if problem.steps > 1 else ''}"
+    return f"alpha {problem.alpha:g}, d {problem.dim}{batch}, {steps}"
+
+
+def _problem_row(point: LeaderboardPoint, index: int, problem: Problem) -> ProblemRow:
+    recovered = mean(point.recovered[index])
+    losses = [loss for loss in point.loss[index] if loss is not None]
+    limit = theory.limit(problem.dim, problem.num_items)
+    return ProblemRow(
+        problem,
+        str(problem),
+        str(selected_candidate(point, index)),
+        format_estimate(recovered),
+        ", ".join(map(str, point.recovered[index])),
+        format_number(sum(losses) / len(losses)) if losses else "not finite",
+        "" if recovered.value is None else f"{recovered.value / limit:.2f}",
+        ", ".join(_remarks(point, index, problem)),
+    )
+
+
+def _remarks(point: LeaderboardPoint, index: int, problem: Problem) -> list[str]:
+    seeds = len(point.recovered[index])
+    diverged, failed = sum(point.diverged[index]), sum(point.failed[index])
+    collapsed = point.collapsed[index]
+    return [
+        *["saturated"] * is_saturated(problem),
+        *["candidate at an edge"] * point.at_edge[index],
+        *["not tuned"] * (point.candidates[index] == 1),
+        *[f"{diverged} of {seeds} diverged"] * (diverged > 0),
+        *[f"{failed} of {seeds} failed"] * (failed > 0),
+        *[f"{collapsed} of {seeds} collapsed"] * (collapsed > 0),
+    ]
