@@ -62,6 +62,8 @@ OPERATORS = (
     ops.softmax_covariance,
     ops.softmax_curvature,
     ops.softmax_outputs,
+    ops.softmax_entropy,
+    ops.softmax_entropy_gradients,
     ops.softmax_rank,
     sign_ops.traced_sign,
 )

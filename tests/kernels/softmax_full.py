@@ -104,5 +104,5 @@ class Tracked:
         return Tracked(case, replace(self.options, **rest), leaves)
 
     def gradients(self, total: Tensor) -> dict[str, Tensor]:
-        given = torch.autograd.grad(total, list(self.leaves.values()))
-        return dict(zip(self.leaves, given, strict=True))
+        gradients = torch.autograd.grad(total, list(self.leaves.values()))
+        return dict(zip(self.leaves, gradients, strict=True))

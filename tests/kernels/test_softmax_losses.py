@@ -66,9 +66,9 @@ def calls(draw: st.DrawFn) -> tuple[Case, Options, dict[str, Any]]:
     """A case, some of whose targets are ignored, any options, and arguments of the loss."""
     batch, items = draw(st.integers(0, 5)), draw(st.integers(1, 9))
     case = Case.random(batch, items, draw(st.integers(1, 4)), scale=draw(st.sampled_from([1, 9.0])))
-    some = every_option(items)
-    names = draw(st.sets(st.sampled_from(sorted(vars(some)))))
-    chosen = Options(**{name: getattr(some, name) for name in names})
+    every = every_option(items)
+    names = draw(st.sets(st.sampled_from(sorted(vars(every)))))
+    options = Options(**{name: getattr(every, name) for name in names})
     ignored = torch.tensor(draw(st.lists(st.booleans(), min_size=batch, max_size=batch)))
     targets = case.targets.masked_fill(ignored.bool(), IGNORED)
     has_weights = draw(st.booleans())
@@ -80,7 +80,7 @@ def calls(draw: st.DrawFn) -> tuple[Case, Options, dict[str, Any]]:
         arguments["weights"] = case.weights
     elif draw(st.booleans()):
         arguments["reduction"] = "none"
-    return replace(case, targets=targets), chosen, arguments
+    return replace(case, targets=targets), options, arguments
 
 
 @given(call=calls())
@@ -133,13 +133,13 @@ def test_errs_no_more_than_twice_torch(dtype: torch.dtype, scale: float) -> None
     assert options.bias is not None
     options = replace(options, temperature=2.0, bias=8 * options.bias.float().double())
     values = []
-    for run, format_ in ((torch.float64, "full"), (dtype, "full"), (dtype, "ours")):
-        tracked = Tracked.of(case.to(torch.float64), options, run)
-        if format_ == "full":
-            results = softmax_full.statistics(tracked.case, tracked.options)
-        else:
+    for precision, is_ours in ((torch.float64, False), (dtype, False), (dtype, True)):
+        tracked = Tracked.of(case.to(torch.float64), options, precision)
+        if is_ours:
             arguments = vars(tracked.options)
             results = mk.softmax_statistics(*tracked.case.args[:3], **arguments)._asdict()
+        else:
+            results = softmax_full.statistics(tracked.case, tracked.options)
         gradients = tracked.gradients(weighted(results.values()))
         values.append({name: each.detach() for name, each in (results | gradients).items()})
     truth, peer, ours = values

@@ -148,5 +148,10 @@ def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype, transpose
     torch.library.opcheck(ops.softmax_curvature, (q, q, v, y, None, None))
     torch.library.opcheck(ops.softmax_covariance, (q, q, v, y, *odds, None, None))
     scale = odds[0].sigmoid()
-    torch.library.opcheck(ops.softmax_outputs, (q, v, y, others, scale, None, None))
+    torch.library.opcheck(ops.softmax_covariance, (q, None, v, y, *odds, None, None))
+    torch.library.opcheck(ops.softmax_entropy, (q, v, y, *odds, None, None))
+    for weights in ((scale, None, None), (scale, scale, -scale)):
+        torch.library.opcheck(ops.softmax_outputs, (q, v, y, others, *weights, None, None))
+    inputs = q, v, y, *odds, others, *weights
+    torch.library.opcheck(ops.softmax_entropy_gradients, (*inputs, None, None))
     torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, None, None))

@@ -401,7 +401,9 @@ def test_operators_keep_the_rules_of_torch_library() -> None:
     check(ops.softmax_curvature, (q, q, v, y, "triton", None))
     check(ops.softmax_covariance, (q, q, v, y, *odds, "triton", None))
     scale = odds[0].sigmoid()
-    check(ops.softmax_outputs, (q, v, y, others, scale, "triton", None))
+    check(ops.softmax_outputs, (q, v, y, others, scale, None, None, "triton", None))
+    inputs = q, v, y, *odds, others, scale, scale, -scale
+    check(ops.softmax_entropy_gradients, (*inputs, "triton", None))
     check(ops.softmax_odds, (q.requires_grad_(), v, y, "triton", None))
 
 

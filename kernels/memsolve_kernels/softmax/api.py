@@ -136,11 +136,11 @@ def softmax_loss(
     loss = result.loss if call.ignored is None else result.loss.masked_fill(call.ignored, 0)
     if reduction == "none":
         return loss.view(targets.shape)
-    given = call.weights
-    if given is None and (call.ignored is not None or result.weight is not None):
+    row_weights = call.weights
+    if row_weights is None and (call.ignored is not None or result.weight is not None):
         kept = None if call.ignored is None else ~call.ignored
-        given = default_weights(kept, result.weight, loss)
-    return _total(_weights(call.queries, given), loss)
+        row_weights = default_weights(kept, result.weight, loss)
+    return _total(_weights(call.queries, row_weights), loss)
 
 
 @eager_if_distributed
@@ -170,8 +170,8 @@ def softmax_statistics(
     options = LossOptions(z_loss, label_smoothing, temperature, bias, class_weights)
     rows, row_targets, _ = flatten(queries, targets)
     inputs = rows, outputs, row_targets, None, None, ignore_index
-    given = Arguments("softmax_statistics", *inputs, options=options)
-    call = prepare(given._replace(backend=backend, precision=precision), group)
+    arguments = Arguments("softmax_statistics", *inputs, options=options)
+    call = prepare(arguments._replace(backend=backend, precision=precision), group)
     loss, _, statistics = query_losses(call, has_statistics=True)
     assert statistics is not None
     assert statistics.entropy is not None
@@ -203,8 +203,8 @@ def softmax_gradient(
         inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
     inputs = queries, outputs, targets, weights
-    given = Arguments("softmax_gradient", *inputs, backend=backend, precision=precision)
-    checked, backend = check(given, group)
+    arguments = Arguments("softmax_gradient", *inputs, backend=backend, precision=precision)
+    checked, backend = check(arguments, group)
     outputs = checked.outputs
     weights = _weights(queries, weights)
     log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
@@ -237,8 +237,8 @@ def softmax_hvp(
         (B, d) in float32, or float64 for float64 inputs.
     """
     inputs = queries, outputs, targets, weights, directions
-    given = Arguments("softmax_hvp", *inputs, backend=backend, precision=precision)
-    checked, backend = check(given, group)
+    arguments = Arguments("softmax_hvp", *inputs, backend=backend, precision=precision)
+    checked, backend = check(arguments, group)
     outputs = checked.outputs
     weights = _weights(queries, weights)
     queries, directions, outputs = (
@@ -274,8 +274,8 @@ def retrieval(
     """
     options = LossOptions(temperature=temperature, bias=bias)
     rows, row_targets, _ = flatten(queries, targets)
-    given = Arguments("retrieval", rows, outputs, row_targets, options=options)
-    call = prepare(given._replace(backend=backend, precision=precision), group)
+    arguments = Arguments("retrieval", rows, outputs, row_targets, options=options)
+    call = prepare(arguments._replace(backend=backend, precision=precision), group)
     why = "retrieval has no derivative; use that of softmax_loss"
     rows, outputs = (refuse(each, why) for each in (call.queries, call.outputs))
     log_odds, target_logit, margin, rank = run(

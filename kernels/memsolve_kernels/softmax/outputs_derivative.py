@@ -121,10 +121,10 @@ class _Terms(Function):
             if by_mean is not None and item_weights is not None:
                 row = weighted_sum(by_mean, queries).to(gradient.dtype)
                 gradient.addr_(item_weights.to(gradient.dtype), row)
-        which = [each for each in by if each is not None]
+        gradients = [each for each in by if each is not None]
         if by_queries is not None:
-            by_queries = refuse(by_queries, ENTROPY_ONCE, outputs, queries, *which)
-        return refuse(gradient, BY_OUTPUTS, outputs, queries, *which), by_queries, *[None] * 10
+            by_queries = refuse(by_queries, ENTROPY_ONCE, outputs, queries, *gradients)
+        return refuse(gradient, BY_OUTPUTS, outputs, queries, *gradients), by_queries, *[None] * 10
 
 
 class _TermsTransformed(_Terms):

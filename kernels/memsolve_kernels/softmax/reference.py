@@ -100,7 +100,7 @@ class ReferenceBackend(SoftmaxBackend):
         if weights.logit is not None:
             factors = factors + weights.logit[:, None] * logits
         items = torch.arange(len(outputs), device=outputs.device)
-        by_logits = factors * (logits - top).exp() / total
+        by_logits = (logits - top).exp() / total * factors
         by_logits = torch.where(items == targets[:, None], weights.at_target[:, None], by_logits)
         return by_logits.T @ queries.to(by_logits.dtype)
 

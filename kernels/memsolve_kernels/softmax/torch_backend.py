@@ -206,7 +206,10 @@ class TorchBackend(SoftmaxBackend):
         assert divided.logit is not None
         slope = divided.logit[:, None]
         at_center = torch.addcmul(divided.others[:, None], slope, center[:, None])
-        sums, tiles = torch.zeros_like(queries), self._with_small_tiles(queries, outputs)._tiles
+        sums, tiles = (
+            queries.new_zeros(queries.shape),
+            self._with_small_tiles(queries, outputs)._tiles,
+        )
 
         def add_part(first: int, outputs: Tensor) -> Tensor:
             gradient = queries.new_zeros(outputs.shape)
