@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memsolve import AssociativeMemory
 from memsolve.cli import run_command
@@ -42,6 +44,7 @@ from memsolve.study.leaderboard.trial_run import (
     run_trial,
 )
 from memsolve.study.leaderboard.tuning import LeaderboardKey, trials_of
+from memsolve.training import Schedule
 from tests.memsolve.report_cases import leaderboard_point
 
 HERE = "tests.memsolve.planted_optimizers"
@@ -313,7 +316,7 @@ def test_leaderboards_of_other_dimensions_are_merged(
     assert "settings differ" in summary.differences
 
 
-def test_the_search_starts_in_its_box_and_halves_it() -> None:
+def test_the_search_starts_in_its_box_and_halves_its_steps() -> None:
     space = space_of("geometric", 10, has_momentum=True)
     first = first_candidates(space, 3.0, 0.9, 24)
     assert len(set(first)) == 12
@@ -322,18 +325,36 @@ def test_the_search_starts_in_its_box_and_halves_it() -> None:
     unit = math.log2(3.0)
     assert (low > [unit - 2.1, -6.1, -0.1]).all()
     assert (high < [unit + 6.1, 10.1, 7.1]).all()
-    assert [each.momentum for each in first[::2]] == [0.9] * 6
-    assert len({each.momentum for each in first[1::2]}) == 6
-    tried, best = [*first], first[5]
-    for sides in (4, 2, 1):
+    assert [each.momentum for each in first[::3]] == [0.9] * 4
+    assert [each.momentum for each in first[1::3]] == [0.0] * 4
+    assert len({each.momentum for each in first[2::3]}) == 4
+    tried, best = [*first], first[0]
+    rounds = [
+        {"learning rate": 1, "ratio": 2},
+        {"momentum": 0.5, "learning rate": 0.5},
+        {"ratio": 0.5, "momentum": 0.25},
+    ]
+    for steps in rounds:
         following = next_candidates(best, tried, 10, 24)
         assert len(following) == 4
-        assert [each.momentum for each in following[::2]] == [best.momentum] * 2
-        for each in following:
-            distance = space.position(each)["learning rate"] - space.position(best)["learning rate"]
-            assert abs(distance) < sides / 2 + 0.1
+        for name, step in steps.items():
+            center = space.position(best)[name]
+            distances = [space.position(each)[name] - center for each in following]
+            assert max(distances) == pytest.approx(step, abs=0.06)
+            assert min(distances) == pytest.approx(-step, abs=0.06)
         tried += following
     assert next_candidates(best, tried, 10, 24) == []
+
+
+@given(
+    st.sampled_from(["geometric", "own", "constant"]), st.booleans(), st.sampled_from([6, 12, 24])
+)
+def test_the_search_keeps_its_budget(schedule: Schedule, has_momentum: bool, budget: int) -> None:
+    space = space_of(schedule, 10, 0.1, has_momentum=has_momentum)
+    tried = first_candidates(space, 1.0, 0.9, budget)
+    while following := next_candidates(tried[0], tried, 10, budget):
+        tried += following
+    assert len(tried) == len(set(tried)) <= budget
 
 
 def test_what_a_name_sets_is_not_tuned() -> None:

@@ -3,10 +3,11 @@
 A candidate has up to three coordinates, all base 2 logarithms: the mean of its learning rates over
 the steps; the growth from its first to its last learning rate; and
 `-log2(1 - momentum)`, of an optimizer with momentum. Half of the candidates are spread over a box
-by a Sobol sequence. The others come in `ROUNDS` rounds, each from a box around the best so far
-whose sides are half as long as before; such a box may reach beyond the first one. Every other
-candidate keeps the momentum of the best so far, at first that of the package: with 24 points in
-three dimensions the search would otherwise lose what a package's momentum is worth (measured).
+by a Sobol sequence; in turn they have the momentum of the package, none, and that of their point,
+since with so few points the search would otherwise lose what each of the first two is worth
+(measured). The others come in `ROUNDS` rounds, each around the best so far: one step up and one
+down along some of the coordinates, in turn. The steps are `STEP` of the box in the first round,
+then half as long in each, and may lead out of the box.
 """
 
 import math
@@ -20,6 +21,9 @@ from memsolve.study.training.search import BOX, geometric
 from memsolve.training import Schedule
 
 ROUNDS = 3
+
+STEP = 1 / 8
+"""Of a side of the box: the steps of the first round."""
 
 BOXES: Mapping[str, tuple[float, float]] = {
     "learning rate": BOX.log_mean,
@@ -126,7 +130,7 @@ def momentum_at(coordinate: float) -> float:
 def first_candidates(
     space: SearchSpace, unit: float, momentum: float | None, budget: int
 ) -> list[LeaderboardCandidate]:
-    """The candidates of the first box: half of the budget; one where nothing is tuned.
+    """The distinct candidates of the first box: half of the budget; one where nothing is tuned.
 
     Args:
         space: the coordinates.
@@ -136,10 +140,22 @@ def first_candidates(
     """
     if not space.coordinates:
         return [space.candidate({})]
-    middle = {name: sum(BOXES[name]) / 2 for name in space.coordinates}
-    if "learning rate" in middle:
-        middle["learning rate"] += math.log2(unit)
-    return _around(space, middle, momentum, 0, budget)
+    engine = SobolEngine(dimension=len(space.coordinates))
+    engine.fast_forward(1)  # the first point is a corner
+    candidates = []
+    for index, point in enumerate(engine.draw(budget // 2).tolist()):
+        position = {
+            name: low + (high - low) * x
+            for name, x in zip(space.coordinates, point, strict=True)
+            for low, high in [BOXES[name]]
+        }
+        if "learning rate" in position:
+            position["learning rate"] += math.log2(unit)
+        candidate = space.candidate(position)
+        if index % 3 < 2 and {"learning rate", "momentum"} <= position.keys():
+            candidate = candidate._replace(momentum=(momentum, 0.0)[index % 3])
+        candidates.append(candidate)
+    return list(dict.fromkeys(candidates))
 
 
 def next_candidates(
@@ -156,11 +172,39 @@ def next_candidates(
         budget: number of candidates in all.
     """
     space, first = space_of_candidate(best, steps), budget // 2
-    round_ = 1 + math.ceil(max(0, len(tried) - first) / (first // ROUNDS))
-    if round_ > ROUNDS or steps == 1 or not space.coordinates:
+    per_round = first // ROUNDS
+    finished = math.ceil(max(0, len(tried) - first) / per_round)
+    if finished >= ROUNDS or steps == 1 or not space.coordinates:
         return []
-    around = _around(space, space.position(best), best.momentum, round_, budget)
-    return [each for each in around if each not in tried]
+    around = neighbors(space, best, finished, per_round)
+    return [each for each in dict.fromkeys(around) if each not in tried]
+
+
+def neighbors(
+    space: SearchSpace, best: LeaderboardCandidate, finished: int, count: int
+) -> list[LeaderboardCandidate]:
+    """The candidates one step up and one down along some coordinates, each in its turn.
+
+    A coordinate that has a second turn in the same round has steps half as long there.
+
+    Args:
+        space: the coordinates.
+        best: the candidate between them.
+        finished: number of rounds before.
+        count: number of candidates.
+    """
+    position, names = space.position(best), space.coordinates
+    candidates = []
+    for turn in range(math.ceil(count / 2)):
+        name = names[(finished * math.ceil(count / 2) + turn) % len(names)]
+        low, high = BOXES[name]
+        step = (high - low) * STEP / 2 ** (finished + turn // len(names))
+        for signed in (step, -step):
+            candidate = space.candidate(position | {name: position[name] + signed})
+            if name != "momentum":
+                candidate = candidate._replace(momentum=best.momentum)
+            candidates.append(candidate)
+    return candidates[:count]
 
 
 def edges_of(
@@ -181,32 +225,3 @@ def edges_of(
             edges += [f"smallest {name}"] * (value == min(values) and name != "momentum")
             edges += [f"largest {name}"] * (value == max(values))
     return edges
-
-
-def _around(
-    space: SearchSpace,
-    center: Mapping[str, float],
-    momentum: float | None,
-    round_: int,
-    budget: int,
-) -> list[LeaderboardCandidate]:
-    """The distinct candidates of a round, in a box around a position.
-
-    Every other one has a given momentum, where the momentum is tuned beside the learning rate.
-    """
-    names = space.coordinates
-    first = budget // 2
-    per_round = first // ROUNDS
-    engine = SobolEngine(dimension=len(names))
-    engine.fast_forward(1 if round_ == 0 else 1 + first + per_round * (round_ - 1))
-    sides = {name: (BOXES[name][1] - BOXES[name][0]) / 2**round_ for name in names}
-    candidates = []
-    for index, draw in enumerate(engine.draw(first if round_ == 0 else per_round).tolist()):
-        position = {
-            name: center[name] + sides[name] * (x - 0.5)
-            for name, x in zip(names, draw, strict=True)
-        }
-        candidate = space.candidate(position)
-        keeps_momentum = index % 2 == 0 and {"learning rate", "momentum"} <= set(names)
-        candidates.append(candidate._replace(momentum=momentum) if keeps_momentum else candidate)
-    return list(dict.fromkeys(candidates))
