@@ -329,7 +329,7 @@ def test_the_search_starts_in_its_box_and_halves_its_steps() -> None:
     assert [each.momentum for each in first[1::3]] == [0.0] * 4
     assert len({each.momentum for each in first[2::3]}) == 4
     tried, best = [*first], first[0]
-    rounds = [
+    rounds: list[dict[str, float]] = [
         {"learning rate": 1, "ratio": 2},
         {"momentum": 0.5, "learning rate": 0.5},
         {"ratio": 0.5, "momentum": 0.25},
