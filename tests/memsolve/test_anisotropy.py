@@ -388,4 +388,6 @@ def test_the_command_line_has_the_options() -> None:
 
     for name, command in get_command(commands([])).commands.items():  # type: ignore[attr-defined]
         flags = {flag for option in command.params for flag in option.opts}
-        assert (name == "report") != ({"--anisotropy", "--output-anisotropy"} <= flags)
+        assert (name in ("report", "spectrum")) != (
+            {"--anisotropy", "--output-anisotropy"} <= flags
+        )
