@@ -12,6 +12,7 @@ from memsolve_kernels import errors
 from torch import Tensor
 from torch.func import grad, hessian, jacrev, jvp, vmap
 from torch.nn.functional import log_softmax
+from torch.utils.checkpoint import checkpoint
 
 from bench.measure import extra_bytes
 from tests.kernels import softmax_full
@@ -92,6 +93,21 @@ def test_compiles_without_graph_breaks() -> None:
         q, v = Q.clone().requires_grad_(), V.clone().requires_grad_()
         value = function(q, v)
         results.append((value, *torch.autograd.grad(value, (q, v))))
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("frozen", ["queries", "outputs", None])
+def test_checkpoints_recompute_them(frozen: str | None) -> None:
+    """Without reentry they unpack what backward needs once."""
+    results = []
+    for function in (ours, lambda *args: checkpoint(ours, *args, use_reentrant=False)):
+        tracked = [Q.clone(), V.clone()]
+        leaves = [
+            t.requires_grad_()
+            for t, name in zip(tracked, ("queries", "outputs"), strict=True)
+            if name != frozen
+        ]
+        results.append(torch.autograd.grad(function(*tracked), leaves))
     torch.testing.assert_close(*results)
 
 
