@@ -184,6 +184,25 @@ def test_log_probabilities_of_items_and_their_gradients() -> None:
     torch.testing.assert_close(several, log_softmax(q @ v.T, 1).gather(1, ids).view(2, 3, 3))
 
 
+def test_log_probabilities_have_second_derivatives_by_the_queries() -> None:
+    ids, constant = torch.stack([CASE.targets, CASE.targets.flip(0)], 1), torch.zeros(4).double()
+
+    def ours(q: Tensor, partition: Tensor | None = None) -> Tensor:
+        return mk.log_probabilities(q, V, ids, partition).square().sum()
+
+    def peer(q: Tensor) -> Tensor:
+        return log_softmax(q @ V.T, 1).gather(1, ids).square().sum()
+
+    torch.testing.assert_close(jacrev(jacrev(ours))(Q), jacrev(jacrev(peer))(Q))
+
+    def logits(q: Tensor, v: Tensor) -> Tensor:
+        return mk.log_probabilities(q, v, ids, constant)
+
+    assert torch.autograd.gradgradcheck(
+        logits, (Q.clone().requires_grad_(), V.clone().requires_grad_())
+    )
+
+
 def test_a_certain_item_keeps_its_log_probability() -> None:
     case = Case.random(1, 9, 4).at_margin(60.0)
     ids = torch.stack([(case.targets + 1) % 9, case.targets], 1)

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
@@ -30,7 +29,9 @@ def log_probabilities(
     backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Log-probabilities of given items under each query's softmax, differentiable once.
+    """Log-probabilities of given items under each query's softmax, differentiable as a loss is.
+
+    Derivatives are those of backward mode, which `torch.func` has too, and not of forward mode.
 
     They keep their relative accuracy also where one of a query's items has nearly all the
     probability, if there is no `log_partition`.
@@ -87,7 +88,6 @@ class _Logits(Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
         queries, outputs, ids = ctx.saved_tensors
         dtype = accumulation_dtype(queries.dtype)
