@@ -188,6 +188,8 @@ def test_queries_may_have_several_dimensions() -> None:
     assert torch.equal(mk.retrieval(*several).rank, mk.retrieval(q, v, y).rank.view(3, 4))
     with pytest.raises(errors.ShapeError, match="as many of targets"):
         mk.softmax_loss(q.view(3, 4, 4), v, y)
+    with pytest.raises(errors.ShapeError, match="an item and a dimension"):
+        mk.softmax_loss(q.new_zeros(0, 4, 0), v[:, :0], y.new_zeros(0, 4))
 
 
 def test_the_accuracy_has_the_bias_and_the_temperature() -> None:
@@ -243,6 +245,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"bias": torch.ones(11).half()}, errors.DtypeError, "bias must be torch.float32 .* queries"),
     ({"bias": torch.full((11,), torch.nan)}, errors.NonFiniteError, "bias holds NaN"),
     ({"bias": [0.0] * 11}, errors.DtypeError, "bias has type list"),
+    ({"bias": torch.ones(11).to_sparse()}, errors.DtypeError, "bias has layout torch.sparse_coo"),
     ({"class_weights": torch.ones(3)}, errors.ShapeError, "class_weights"),
     ({"class_weights": -torch.ones(11)}, errors.RangeError, "at least zero"),
     ({"class_weights": torch.ones(11).requires_grad_()}, errors.InputError, "no gradient"),

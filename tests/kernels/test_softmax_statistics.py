@@ -111,6 +111,19 @@ def test_checkpoints_recompute_them(frozen: str | None) -> None:
     torch.testing.assert_close(*results)
 
 
+def test_compiles_options_that_change() -> None:
+    """A compiler makes a symbol of a number that has changed."""
+
+    def loss(z_loss: float, label_smoothing: float, temperature: float) -> Tensor:
+        inputs = Q, V, CASE.targets
+        options = {"z_loss": z_loss, "label_smoothing": label_smoothing}
+        return mk.softmax_loss(*inputs, temperature=temperature, **options)
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=True)
+    for options in ((0.1, 0.2, 1.5), (0.2, 0.3, 2.5)):
+        torch.testing.assert_close(compiled(*options), loss(*options))
+
+
 def on_a_rank(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Statistics of sharded outputs by every option, and their gradients."""
     case, options = case_of(sum(sizes), torch.float64), every_option(sum(sizes))
@@ -227,6 +240,10 @@ def test_log_probabilities_make_no_matrix_of_all_logits() -> None:
         (lambda q, v, i: (q, v, i.float()), errors.DtypeError, "ids must be integers"),
         (lambda q, v, i: (q, v, i + 9), errors.RangeError, r"expected items in \[0, 11\)"),
         (lambda q, v, i: (q, v, i, q), errors.ShapeError, "log_partition"),
+        (lambda q, v, i: (q, v, i, [0.0] * 4), errors.DtypeError, "log_partition has type list"),
+        (lambda q, v, i: (q, v, i, q[:, 0].to("meta")), errors.DeviceError, "log_partition is on"),
+        (lambda q, v, i: (q.to_sparse(), v, i), errors.DtypeError, "queries has layout sparse"),
+        (lambda q, v, i: (q[:0, :0], v[:, :0], i[:0]), errors.ShapeError, "and a dimension"),
         (lambda q, v, i: (q.tolist(), v, i), errors.DtypeError, "queries has type list"),
     ],
 )

@@ -133,8 +133,8 @@ def append_bias(bias: Tensor, queries: Tensor, outputs: Tensor) -> tuple[Tensor,
 
 def _check_number(name: str, value: object, limit: float) -> None:
     number = value if isinstance(value, (int, float)) else math.nan
-    if not 0 <= number <= limit or math.isinf(number):
-        below = "" if math.isinf(limit) else f" and at most {limit:g}"
+    if not 0 <= number <= limit or number == math.inf:  # a compiler traces no math.isinf
+        below = "" if limit == math.inf else f" and at most {limit:g}"
         raise RangeError(f"{name} is {value!r}; expected a number of at least 0{below}")
 
 
@@ -161,6 +161,8 @@ def _check_temperature(temperature: object, queries: Tensor) -> None:
 def _check_items(name: str, tensor: object, queries: Tensor, num_items: int) -> None:
     if not isinstance(tensor, Tensor):
         raise DtypeError(f"{name} has type {type(tensor).__name__}; expected a torch.Tensor")
+    if tensor.layout != torch.strided:
+        raise DtypeError(f"{name} has layout {tensor.layout}; expected a dense tensor")
     if tensor.shape != (num_items,):
         raise ShapeError(
             f"{name} {tuple(tensor.shape)} must hold one number for each of the {num_items} items"
