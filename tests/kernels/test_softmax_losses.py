@@ -149,6 +149,20 @@ def test_errs_no_more_than_twice_torch(dtype: torch.dtype, scale: float) -> None
         assert relative_error(ours[name], exact) <= bound, name
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_gradient_by_a_temperature_is_not_rounded_to_half_precision(dtype: torch.dtype) -> None:
+    case = Case.random(600, 900, 40, dtype=dtype)
+    q, v, y, _ = case.args
+    gradients = []
+    for loss, precision in (
+        (lambda T: mk.softmax_loss(q, v, y, temperature=T), torch.float32),
+        (lambda T: cross_entropy(q.double() @ v.double().T / T, y), torch.float64),
+    ):
+        temperature = torch.tensor(1.7, dtype=precision, requires_grad=True)
+        gradients += torch.autograd.grad(loss(temperature), temperature)
+    assert relative_error(*gradients) < torch.finfo(dtype).eps / 32
+
+
 def test_second_derivatives_by_the_queries() -> None:
     case, options = Case.random(3, 9, 4), every_option(9)
 

@@ -99,13 +99,15 @@ def check_class_weights(class_weights: Tensor | None, queries: Tensor, num_items
 
 def divide_by_temperature(options: LossOptions, queries: Tensor) -> tuple[LossOptions, Tensor]:
     """Options without a temperature, and the queries whose logits it has divided."""
-    temperature = options.temperature
+    temperature, divided = options.temperature, queries
     if temperature is None:
         return options, queries
     if isinstance(temperature, Tensor):
         temperature = temperature.reshape(())
+        divided = queries.to(accumulation_dtype(queries.dtype))  # for its gradient, which is a sum
     bias = None if options.bias is None else options.bias / temperature
-    return options._replace(temperature=None, bias=bias), queries / temperature
+    rows = (divided / temperature).to(queries.dtype)
+    return options._replace(temperature=None, bias=bias), rows
 
 
 def append_bias(bias: Tensor, queries: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
