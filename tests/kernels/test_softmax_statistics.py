@@ -115,9 +115,14 @@ def test_compiles_options_that_change() -> None:
     """A compiler makes a symbol of a number that has changed."""
 
     def loss(z_loss: float, label_smoothing: float, temperature: float) -> Tensor:
-        inputs = Q, V, CASE.targets
-        options = {"z_loss": z_loss, "label_smoothing": label_smoothing}
-        return mk.softmax_loss(*inputs, temperature=temperature, **options)
+        return mk.softmax_loss(
+            Q,
+            V,
+            CASE.targets,
+            z_loss=z_loss,
+            label_smoothing=label_smoothing,
+            temperature=temperature,
+        )
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=True)
     for options in ((0.1, 0.2, 1.5), (0.2, 0.3, 2.5)):

@@ -307,7 +307,10 @@ def test_momenta_of_an_optimizers_state_are_read(tmp_path: Path, name: str) -> N
 
 def test_of_muon_with_adamw_the_momenta_of_muon_are_read(tmp_path: Path) -> None:
     params = [torch.nn.Parameter(torch.randn(*shape)) for shape in ((6, 8), (20, 4))]
-    groups = [{"params": params[:1]}, {"params": params[1:], "use_muon": False}]
+    groups: list[dict[str, Any]] = [
+        {"params": params[:1]},
+        {"params": params[1:], "use_muon": False},
+    ]
     torch.save(state_after_step(Muon(groups), params), tmp_path / "state.pt")
     (matrix,) = read_matrices([tmp_path / "state.pt"]).matrices
     assert matrix.name == "state.0.momentum_buffer"
