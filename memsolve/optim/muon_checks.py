@@ -28,6 +28,9 @@ Group = dict[str, Any]
 COUNTS = {"batch_dims": 0, "heads": 1}
 """Integer hyperparameters, with the minimum of each, which is also the default."""
 
+DTYPES = torch.float64, torch.float32, torch.float16, torch.bfloat16
+"""Dtypes of matrices whose sign is computed."""
+
 ROUNDED_TO = "gradient_dtype", "momentum_dtype"
 """Hyperparameters that are dtypes, which gradients are rounded to."""
 
@@ -140,6 +143,9 @@ def _check_hyperparameters_of_muon(group: Group) -> None:
         dtype = group[name]
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise DtypeError(f"{name} is {dtype!r}; expected a floating dtype or None")
+    if (dtype := group["momentum_dtype"]) is not None and dtype not in DTYPES:
+        names = ", ".join(map(str, DTYPES))
+        raise DtypeError(f"momentum_dtype is {dtype}; expected one of {names}, or None")
 
 
 def _check_one_of(name: str, value: Any, values: Sequence[Any]) -> None:

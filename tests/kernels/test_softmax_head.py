@@ -63,6 +63,24 @@ def test_options_reach_the_loss() -> None:
     torch.testing.assert_close(head(hidden, targets, **options), smoothed)
 
 
+def test_tensors_among_the_options_belong_to_the_module() -> None:
+    temperature = nn.Parameter(torch.tensor(1.5))
+    head = SoftmaxHead(DIM, ITEMS, temperature=temperature, class_weights=torch.ones(ITEMS))
+    assert [name for name, _ in head.named_parameters()] == ["temperature", "weight"]
+    assert list(head.state_dict()) == ["temperature", "weight"]
+    head.double()
+    linear = nn.Linear(DIM, ITEMS, bias=False, dtype=torch.float64)
+    linear.weight = head.weight
+    hidden, targets = tokens()
+    truth = torch_loss(linear, hidden / 1.5, targets)
+    torch.testing.assert_close(head(hidden, targets), truth)
+    torch.testing.assert_close(
+        head(hidden, targets, temperature=None), torch_loss(linear, hidden, targets)
+    )
+    head(hidden, targets).backward()
+    assert head.temperature.grad is not None
+
+
 def test_a_tied_weight_is_one_parameter() -> None:
     embedding = nn.Embedding(ITEMS, DIM)
     head = SoftmaxHead(DIM, ITEMS, tied_to=embedding)

@@ -149,6 +149,19 @@ def test_errs_no_more_than_twice_torch(dtype: torch.dtype, scale: float) -> None
         assert relative_error(ours[name], exact) <= bound, name
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_gradient_by_a_temperature_is_not_rounded_to_half_precision(dtype: torch.dtype) -> None:
+    case = Case.random(600, 900, 40, dtype=dtype)
+    q, v, y, _ = case.args
+    ours = torch.tensor(1.7, requires_grad=True)
+    truth = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    mk.softmax_loss(q, v, y, temperature=ours).backward()
+    cross_entropy(q.double() @ v.double().T / truth, y).backward()
+    assert ours.grad is not None
+    assert truth.grad is not None
+    assert relative_error(ours.grad, truth.grad) < torch.finfo(dtype).eps / 32
+
+
 def test_second_derivatives_by_the_queries() -> None:
     case, options = Case.random(3, 9, 4), every_option(9)
 
@@ -188,6 +201,8 @@ def test_queries_may_have_several_dimensions() -> None:
     assert torch.equal(mk.retrieval(*several).rank, mk.retrieval(q, v, y).rank.view(3, 4))
     with pytest.raises(errors.ShapeError, match="as many of targets"):
         mk.softmax_loss(q.view(3, 4, 4), v, y)
+    with pytest.raises(errors.ShapeError, match="an item and a dimension"):
+        mk.softmax_loss(q.new_zeros(0, 4, 0), v[:, :0], y.new_zeros(0, 4))
 
 
 def test_the_accuracy_has_the_bias_and_the_temperature() -> None:
@@ -243,6 +258,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"bias": torch.ones(11).half()}, errors.DtypeError, "bias must be torch.float32 .* queries"),
     ({"bias": torch.full((11,), torch.nan)}, errors.NonFiniteError, "bias holds NaN"),
     ({"bias": [0.0] * 11}, errors.DtypeError, "bias has type list"),
+    ({"bias": torch.ones(11).to_sparse()}, errors.DtypeError, "bias has layout torch.sparse_coo"),
     ({"class_weights": torch.ones(3)}, errors.ShapeError, "class_weights"),
     ({"class_weights": -torch.ones(11)}, errors.RangeError, "at least zero"),
     ({"class_weights": torch.ones(11).requires_grad_()}, errors.InputError, "no gradient"),

@@ -12,6 +12,7 @@ from memsolve_kernels import errors
 from torch import Tensor
 from torch.func import grad, hessian, jacrev, jvp, vmap
 from torch.nn.functional import log_softmax
+from torch.utils.checkpoint import checkpoint
 
 from bench.measure import extra_bytes
 from tests.kernels import softmax_full
@@ -95,6 +96,39 @@ def test_compiles_without_graph_breaks() -> None:
     torch.testing.assert_close(*results)
 
 
+@pytest.mark.parametrize("frozen", ["queries", "outputs", None])
+def test_checkpoints_recompute_them(frozen: str | None) -> None:
+    """Without reentry they unpack what backward needs once."""
+    results = []
+    for function in (ours, lambda *args: checkpoint(ours, *args, use_reentrant=False)):
+        tracked = [Q.clone(), V.clone()]
+        leaves = [
+            t.requires_grad_()
+            for t, name in zip(tracked, ("queries", "outputs"), strict=True)
+            if name != frozen
+        ]
+        results.append(torch.autograd.grad(function(*tracked), leaves))
+    torch.testing.assert_close(*results)
+
+
+def test_compiles_options_that_change() -> None:
+    """A compiler makes a symbol of a number that has changed."""
+
+    def loss(z_loss: float, label_smoothing: float, temperature: float) -> Tensor:
+        return mk.softmax_loss(
+            Q,
+            V,
+            CASE.targets,
+            z_loss=z_loss,
+            label_smoothing=label_smoothing,
+            temperature=temperature,
+        )
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=True)
+    for options in ((0.1, 0.2, 1.5), (0.2, 0.3, 2.5)):
+        torch.testing.assert_close(compiled(*options), loss(*options))
+
+
 def on_a_rank(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Statistics of sharded outputs by every option, and their gradients."""
     case, options = case_of(sum(sizes), torch.float64), every_option(sum(sizes))
@@ -168,6 +202,25 @@ def test_log_probabilities_of_items_and_their_gradients() -> None:
     torch.testing.assert_close(several, log_softmax(q @ v.T, 1).gather(1, ids).view(2, 3, 3))
 
 
+def test_log_probabilities_have_second_derivatives_by_the_queries() -> None:
+    ids, constant = torch.stack([CASE.targets, CASE.targets.flip(0)], 1), torch.zeros(4).double()
+
+    def ours(q: Tensor, partition: Tensor | None = None) -> Tensor:
+        return mk.log_probabilities(q, V, ids, partition).square().sum()
+
+    def peer(q: Tensor) -> Tensor:
+        return log_softmax(q @ V.T, 1).gather(1, ids).square().sum()
+
+    torch.testing.assert_close(jacrev(jacrev(ours))(Q), jacrev(jacrev(peer))(Q))
+
+    def logits(q: Tensor, v: Tensor) -> Tensor:
+        return mk.log_probabilities(q, v, ids, constant)
+
+    assert torch.autograd.gradgradcheck(
+        logits, (Q.clone().requires_grad_(), V.clone().requires_grad_())
+    )
+
+
 def test_a_certain_item_keeps_its_log_probability() -> None:
     case = Case.random(1, 9, 4).at_margin(60.0)
     ids = torch.stack([(case.targets + 1) % 9, case.targets], 1)
@@ -192,6 +245,10 @@ def test_log_probabilities_make_no_matrix_of_all_logits() -> None:
         (lambda q, v, i: (q, v, i.float()), errors.DtypeError, "ids must be integers"),
         (lambda q, v, i: (q, v, i + 9), errors.RangeError, r"expected items in \[0, 11\)"),
         (lambda q, v, i: (q, v, i, q), errors.ShapeError, "log_partition"),
+        (lambda q, v, i: (q, v, i, [0.0] * 4), errors.DtypeError, "log_partition has type list"),
+        (lambda q, v, i: (q, v, i, q[:, 0].to("meta")), errors.DeviceError, "log_partition is on"),
+        (lambda q, v, i: (q.to_sparse(), v, i), errors.DtypeError, "queries has layout sparse"),
+        (lambda q, v, i: (q[:0, :0], v[:, :0], i[:0]), errors.ShapeError, "and a dimension"),
         (lambda q, v, i: (q.tolist(), v, i), errors.DtypeError, "queries has type list"),
     ],
 )

@@ -158,6 +158,10 @@ def test_damping_relative_to_the_frobenius_norm_keeps_one_batch(
     ("settings", "message"),
     [
         ({"momentum_dtype": torch.int32}, "momentum_dtype is torch.int32; expected a floating"),
+        (
+            {"momentum_dtype": torch.float8_e5m2},
+            "momentum_dtype is torch.float8_e5m2; expected one",
+        ),
         ({"damping_norm": "nuclear"}, r"damping_norm is 'nuclear'; expected one of"),
         ({"kahan_sum": 1}, r"kahan_sum is 1; expected one of \(True, False\)"),
     ],

@@ -305,6 +305,24 @@ def test_momenta_of_an_optimizers_state_are_read(tmp_path: Path, name: str) -> N
     assert all(each.load().isfinite().all() for each in matrices)
 
 
+def test_of_muon_with_adamw_the_momenta_of_muon_are_read(tmp_path: Path) -> None:
+    params = [torch.nn.Parameter(torch.randn(*shape)) for shape in ((6, 8), (20, 4))]
+    groups: list[dict[str, Any]] = [
+        {"params": params[:1]},
+        {"params": params[1:], "use_muon": False},
+    ]
+    torch.save(state_after_step(Muon(groups), params), tmp_path / "state.pt")
+    (matrix,) = read_matrices([tmp_path / "state.pt"]).matrices
+    assert matrix.name == "state.0.momentum_buffer"
+
+
+def test_tensors_without_values_are_left_out(tmp_path: Path) -> None:
+    tensors = {"meta": torch.empty(3, 4, device="meta"), "sparse": torch.eye(3).to_sparse()}
+    torch.save({**tensors, "a": torch.ones(2, 3)}, tmp_path / "state.pt")
+    (matrix,) = read_matrices([tmp_path / "state.pt"]).matrices
+    assert matrix.name == "a"
+
+
 class Payload:
     """What a malicious file would run."""
 
@@ -317,7 +335,7 @@ ENTRY = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
 
 def write_damaged(folder: Path, kind: str) -> Path:
-    path = folder / "file.safetensors"
+    path = folder / ("file.pt" if kind in ("payload", "half", "zip") else "file.safetensors")
     data = torch.zeros(24, dtype=torch.uint8)
     entries: dict[str, Any] = {
         "shape": ENTRY | {"shape": [2, 4]},
@@ -346,6 +364,9 @@ def write_damaged(folder: Path, kind: str) -> Path:
         path.mkdir()
     elif kind == "payload":
         torch.save({"a": Payload()}, path)
+    elif kind == "half":
+        torch.save({"a": torch.ones(64, 64)}, path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif kind == "zip":
         path.write_bytes(b"PK\x03\x04damaged")
     elif kind == "NaN":
@@ -373,7 +394,8 @@ def write_damaged(folder: Path, kind: str) -> Path:
         ("text", "is neither a safetensors file nor one of torch.save"),
         ("empty", "is neither a safetensors file"),
         ("folder", "is a folder; give .safetensors files"),
-        ("payload", "weights_only=True"),
+        ("payload", "weights_only=True (Unsupported global: GLOBAL exec was not an allowed"),
+        ("half", "file.pt is no state of tensors"),
         ("zip", "is no state of tensors"),
         ("NaN", "bad contains NaN or infinity"),
         ("vectors", "holds no matrices (1 vectors or numbers)"),

@@ -97,13 +97,13 @@ def check_inputs(
         DtypeError: not a dense tensor, an unsupported dtype, or dtypes that differ.
         DeviceError: tensors on different devices.
     """
-    _check_dense(queries=queries, outputs=outputs, targets=targets)
+    check_dense(queries=queries, outputs=outputs, targets=targets)
     _check_items(queries, outputs, targets, min_items)
     if directions is not None:
-        _check_dense(directions=directions)
+        check_dense(directions=directions)
         _check_directions(queries, directions)
     if weights is not None:
-        _check_dense(weights=weights)
+        check_dense(weights=weights)
         _check_weights(queries, weights)
 
 
@@ -175,7 +175,8 @@ def _raise_non_finite(name: str, tensor: Tensor) -> None:
     )
 
 
-def _check_dense(**tensors: object) -> None:
+def check_dense(**tensors: object) -> None:
+    """Raise DtypeError for what is no dense tensor."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise DtypeError(

@@ -51,8 +51,8 @@ class _Entropy(Function):
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        queries = ctx.saved_tensors[0]
-        rows = _gradient(ctx)
+        saved = ctx.saved_tensors  # once, since a checkpoint unpacks them once
+        queries, rows = saved[0], _gradient(ctx, saved)
         gradient = refuse(
             (by[0].detach()[:, None] * rows).to(queries.dtype), ENTROPY_ONCE, queries, by[0]
         )
@@ -60,14 +60,14 @@ class _Entropy(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        rows = _gradient(ctx)
-        product = (queries_tangent(tangents) * rows).sum(1)
-        return refuse(product, ENTROPY_ONCE, ctx.saved_tensors[0])
+        saved = ctx.saved_tensors
+        product = (queries_tangent(tangents) * _gradient(ctx, saved)).sum(1)
+        return refuse(product, ENTROPY_ONCE, saved[0])
 
 
-def _gradient(ctx: Any) -> Tensor:
+def _gradient(ctx: Any, saved: tuple[Tensor, ...]) -> Tensor:
     """The gradient of each query's entropy by it, (B, d)."""
-    queries, outputs, targets, log_odds, difference = ctx.saved_tensors
+    queries, outputs, targets, log_odds, difference = saved
     with torch.no_grad():
         product = run(
             softmax_covariance, queries, None, outputs, targets, log_odds, difference,

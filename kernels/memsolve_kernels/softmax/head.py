@@ -28,7 +28,9 @@ class SoftmaxHead(nn.Module):
             the hidden states.
         device: of the parameters.
         dtype: of the parameters.
-        options: further keyword arguments of `softmax_loss`, for every call.
+        options: further keyword arguments of `softmax_loss`, for every call. Tensors move with the
+            module: a parameter, such as a learned temperature, is one of the module, and others,
+            such as class weights, are buffers that its state leaves out.
 
     Attributes:
         weight: (N, d).
@@ -56,6 +58,9 @@ class SoftmaxHead(nn.Module):
     ) -> None:
         super().__init__()
         self.options = {"ignore_index": ignore_index, **options}
+        self._tensors = [name for name, each in options.items() if isinstance(each, Tensor)]
+        for name in self._tensors:
+            self._register(name, self.options.pop(name))
         if tied_to is None:
             linear = nn.Linear(dim, num_items, bias=bias, device=device, dtype=dtype)
             self.weight, self.bias = linear.weight, linear.bias
@@ -81,7 +86,8 @@ class SoftmaxHead(nn.Module):
         """
         if targets is None:
             return self.logits(hidden)
-        options = self.options | options
+        tensors = {name: getattr(self, name) for name in self._tensors}
+        options = self.options | tensors | options
         if self.bias is not None:
             options["bias"] = self.bias.to_local() if is_distributed(self.bias) else self.bias
         hidden, weight = _autocast(hidden, self.weight)
@@ -93,6 +99,12 @@ class SoftmaxHead(nn.Module):
         They are those of the parameters, without a temperature among the options.
         """
         return nn.functional.linear(hidden, self.weight, self.bias)
+
+    def _register(self, name: str, tensor: Tensor) -> None:
+        if isinstance(tensor, nn.Parameter):
+            self.register_parameter(name, tensor)
+        else:
+            self.register_buffer(name, tensor, persistent=False)
 
     def extra_repr(self) -> str:
         """The arguments, for `print`."""

@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from memsolve_kernels.dispatch import BackendName, Precision
-from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
+from memsolve_kernels.errors import DeviceError, DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import is_distributed, is_readable
-from memsolve_kernels.softmax.checks import INTEGERS, Arguments
+from memsolve_kernels.softmax.checks import INTEGERS, Arguments, check_dense
 from memsolve_kernels.softmax.differentiation import apply
 from memsolve_kernels.softmax.losses import query_losses
 from memsolve_kernels.softmax.options import LossOptions
@@ -30,7 +29,9 @@ def log_probabilities(
     backend: BackendName | None = None,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Log-probabilities of given items under each query's softmax, differentiable once.
+    """Log-probabilities of given items under each query's softmax, differentiable as a loss is.
+
+    Derivatives are those of backward mode, which `torch.func` has too, and not of forward mode.
 
     They keep their relative accuracy also where one of a query's items has nearly all the
     probability, if there is no `log_partition`.
@@ -53,7 +54,9 @@ def log_probabilities(
         InputError: a subclass, with the invalid argument and the reason.
     """
     _check_ids(queries, outputs, ids, log_partition)
-    rows, row_ids = queries.reshape(-1, queries.shape[-1]), ids.reshape(-1, ids.shape[-1]).long()
+    batch = ids.shape[:-1].numel()
+    rows = queries.reshape(batch, queries.shape[-1])
+    row_ids = ids.reshape(batch, ids.shape[-1]).long()
     options = LossOptions(temperature=temperature, bias=bias)
     arguments = Arguments(
         "log_probabilities", rows, outputs, row_ids[:, 0], reduction="none", options=options
@@ -87,7 +90,6 @@ class _Logits(Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
         queries, outputs, ids = ctx.saved_tensors
         dtype = accumulation_dtype(queries.dtype)
@@ -112,9 +114,7 @@ def _check_ids(queries: Tensor, outputs: Tensor, ids: Tensor, log_partition: Ten
             "log_probabilities takes no outputs that are sharded over ranks: use softmax_loss with "
             "reduction='none', whose result is minus the log-probability of one item of a query"
         )
-    for name, tensor in {"queries": queries, "ids": ids}.items():
-        if not isinstance(tensor, Tensor):
-            raise DtypeError(f"{name} has type {type(tensor).__name__}; expected a torch.Tensor")
+    check_dense(queries=queries, ids=ids)
     if ids.ndim < 2 or ids.shape[:-1] != queries.shape[:-1] or ids.shape[-1] == 0:
         raise ShapeError(
             f"ids {tuple(ids.shape)} must have the dimensions of queries {tuple(queries.shape)}, "
@@ -122,13 +122,24 @@ def _check_ids(queries: Tensor, outputs: Tensor, ids: Tensor, log_partition: Ten
         )
     if ids.dtype not in INTEGERS:
         raise DtypeError(f"ids must be integers, got {ids.dtype}")
-    if log_partition is not None and log_partition.shape != ids.shape[:-1]:
-        raise ShapeError(
-            f"log_partition {tuple(log_partition.shape)} must hold one number for each of the "
-            f"queries {tuple(queries.shape)}"
-        )
+    if log_partition is not None:
+        _check_log_partition(log_partition, queries)
     if is_readable(ids) and ids.numel() and isinstance(outputs, Tensor):
         smallest, largest = map(int, ids.aminmax())
         if smallest < 0 or largest >= outputs.shape[0]:
             wrong = smallest if smallest < 0 else largest
             raise RangeError(f"ids holds {wrong}; expected items in [0, {outputs.shape[0]})")
+
+
+def _check_log_partition(log_partition: Tensor, queries: Tensor) -> None:
+    check_dense(log_partition=log_partition)
+    if log_partition.shape != queries.shape[:-1]:
+        raise ShapeError(
+            f"log_partition {tuple(log_partition.shape)} must hold one number for each of the "
+            f"queries {tuple(queries.shape)}"
+        )
+    if log_partition.device != queries.device:
+        raise DeviceError(
+            f"log_partition is on {log_partition.device} and queries on {queries.device}; move it "
+            "there"
+        )

@@ -99,13 +99,15 @@ def check_class_weights(class_weights: Tensor | None, queries: Tensor, num_items
 
 def divide_by_temperature(options: LossOptions, queries: Tensor) -> tuple[LossOptions, Tensor]:
     """Options without a temperature, and the queries whose logits it has divided."""
-    temperature = options.temperature
+    temperature, divided = options.temperature, queries
     if temperature is None:
         return options, queries
     if isinstance(temperature, Tensor):
         temperature = temperature.reshape(())
+        divided = queries.to(accumulation_dtype(queries.dtype))  # for its gradient, which is a sum
     bias = None if options.bias is None else options.bias / temperature
-    return options._replace(temperature=None, bias=bias), queries / temperature
+    rows = (divided / temperature).to(queries.dtype)
+    return options._replace(temperature=None, bias=bias), rows
 
 
 def append_bias(bias: Tensor, queries: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,8 +135,8 @@ def append_bias(bias: Tensor, queries: Tensor, outputs: Tensor) -> tuple[Tensor,
 
 def _check_number(name: str, value: object, limit: float) -> None:
     number = value if isinstance(value, (int, float)) else math.nan
-    if not 0 <= number <= limit or math.isinf(number):
-        below = "" if math.isinf(limit) else f" and at most {limit:g}"
+    if not 0 <= number <= limit or number == math.inf:  # a compiler traces no math.isinf
+        below = "" if limit == math.inf else f" and at most {limit:g}"
         raise RangeError(f"{name} is {value!r}; expected a number of at least 0{below}")
 
 
@@ -161,6 +163,8 @@ def _check_temperature(temperature: object, queries: Tensor) -> None:
 def _check_items(name: str, tensor: object, queries: Tensor, num_items: int) -> None:
     if not isinstance(tensor, Tensor):
         raise DtypeError(f"{name} has type {type(tensor).__name__}; expected a torch.Tensor")
+    if tensor.layout != torch.strided:
+        raise DtypeError(f"{name} has layout {tensor.layout}; expected a dense tensor")
     if tensor.shape != (num_items,):
         raise ShapeError(
             f"{name} {tuple(tensor.shape)} must hold one number for each of the {num_items} items"

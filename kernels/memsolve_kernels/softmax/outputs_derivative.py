@@ -105,7 +105,8 @@ class _Terms(Function):
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor | None, ...]:
-        outputs, queries, _, others, item_weights, *context = ctx.saved_tensors
+        saved = ctx.saved_tensors  # once, since a checkpoint unpacks them once
+        outputs, queries, _, others, item_weights, *context = saved
         if not ctx.needs_input_grad[0]:  # a transform by the queries only
             return expand_zero(outputs), *[None] * 11
         by_odds, by_target, by_mean, by_entropy = by  # zeros for None under `torch.compile`
@@ -113,11 +114,11 @@ class _Terms(Function):
         with torch.no_grad():
             weights = _weights(by_odds, by_target if ctx.has_target else None, others)
             if by_entropy is None or context[0] is None:
-                gradient = _by_outputs(ctx, weights)
+                gradient = _by_outputs(ctx, saved, weights)
             else:
                 entropy = EntropyContext(*context)
                 weights = _weights_of_entropy(weights, by_entropy, queries, entropy)
-                gradient, by_queries = _by_both(ctx, weights, by_entropy)
+                gradient, by_queries = _by_both(ctx, saved, weights, by_entropy)
             if by_mean is not None and item_weights is not None:
                 row = weighted_sum(by_mean, queries).to(gradient.dtype)
                 gradient.addr_(item_weights.to(gradient.dtype), row)
@@ -145,18 +146,20 @@ class _TermsTransformed(_Terms):
         return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
 
 
-def _by_outputs(ctx: Any, weights: LogitWeights) -> Tensor:
-    outputs, queries, targets, others, *_ = ctx.saved_tensors
+def _by_outputs(ctx: Any, saved: tuple[Tensor, ...], weights: LogitWeights) -> Tensor:
+    outputs, queries, targets, others, *_ = saved
     inputs = queries, outputs, targets, others, *weights
     gradient: Tensor = run(softmax_outputs, *inputs, ctx.backend, ctx.precision)
     return gradient
 
 
-def _by_both(ctx: Any, weights: LogitWeights, by_entropy: Tensor) -> tuple[Tensor, Tensor | None]:
+def _by_both(
+    ctx: Any, saved: tuple[Tensor, ...], weights: LogitWeights, by_entropy: Tensor
+) -> tuple[Tensor, Tensor | None]:
     """The gradient by the outputs (N, d), and of the entropies by the queries, (B, d) or None."""
     if not ctx.by_queries:
-        return _by_outputs(ctx, weights), None
-    outputs, queries, targets, others, _, log_odds, difference, _ = ctx.saved_tensors
+        return _by_outputs(ctx, saved, weights), None
+    outputs, queries, targets, others, _, log_odds, difference, _ = saved
     inputs = queries, outputs, targets, log_odds, difference, others, *weights
     product, gradient = run(softmax_entropy_gradients, *inputs, ctx.backend, ctx.precision)
     rows = entropy_gradient(queries, log_odds, difference, product)

@@ -79,4 +79,5 @@ def flatten(
     if any(each.shape != queries.shape[:-1] for each in tensors[1:]):
         return queries, targets, weights
     rows = None if weights is None else weights.reshape(-1)
-    return queries.reshape(-1, queries.shape[-1]), targets.reshape(-1), rows
+    shape = targets.numel(), queries.shape[-1]
+    return queries.reshape(shape), targets.reshape(-1), rows
