@@ -12,7 +12,7 @@ from memsolve.api import run as run_study
 from memsolve.engine.execution.choose import open_executor
 from memsolve.engine.options import options
 from memsolve.output import terminal
-from memsolve.records.record import Record, read_record
+from memsolve.records.record import GRID_OPTIONS, Record, read_record
 from memsolve.records.submit import (
     Statement,
     file_name,
@@ -25,9 +25,6 @@ from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 
 RECORDS = Path("records")
-
-GRID_OPTIONS = "tracks", "alphas", "dims", "seeds", "first_seed", "quick", "device"
-"""Fields of the grid that an entry may choose; the others are the rules of the leaderboard."""
 
 
 def submit(
