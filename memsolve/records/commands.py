@@ -15,6 +15,7 @@ from memsolve.output import terminal
 from memsolve.records.record import GRID_OPTIONS, Record, read_record
 from memsolve.records.submit import (
     Statement,
+    check_statement,
     file_name,
     make_records,
     write_record,
@@ -61,8 +62,11 @@ def submit(
         raise InputError(
             f"--name is {name!r}; expected letters, digits, dots and hyphens, as {file_name(name)}"
         )
+    statement = Statement(author, claim, of)
+    if optimizer is not None:
+        check_statement(statement, [optimizer])  # before it is measured
     folder = finished or _measure(str(optimizer), texts, jobs, resume=resume)
-    records = make_records(folder, Statement(author, claim, of))
+    records = make_records(folder, statement)
     if name is not None and len(records) > 1:
         raise InputError(f"{folder} holds {len(records)} optimizers; leave out --name")
     suffix = "" if of is None else "-sceptical"

@@ -147,7 +147,8 @@ def make_entries(records: Mapping[str, Record]) -> list[Entry]:
     }
     by_hash = {entry.record.sha256: entry for entry in entries.values()}
     for entry in entries.values():
-        if entry.record.kind == "sceptical" and (target := by_hash.get(entry.record.of)):
+        target = by_hash.get(entry.record.of)
+        if entry.record.kind == "sceptical" and target and entry.record.name == target.record.name:
             target.sceptical.append(entry)
     return list(entries.values())
 

@@ -269,7 +269,7 @@ def test_names_of_files() -> None:
 
 
 def test_submit_and_verify_as_commands(
-    folder: Path, here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mine: Record, folder: Path, here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit = ["leaderboard", "submit", "--out", str(tmp_path)]
     entry = ["--from", str(folder / "board"), "--name", "mine", "--claim", "It wins."]
@@ -277,6 +277,12 @@ def test_submit_and_verify_as_commands(
     doubt = ["--from", str(folder / "board"), "--of", str(tmp_path / "mine.json")]
     assert run_command([*submit, *doubt]) == 2
     assert "needs a sentence" in capsys.readouterr().err
+    for optimizer, options in ((NAME, []), ("sgd", ["--claim", "No."])):  # before it is measured
+        about = ["--of", str(tmp_path / "mine.json"), "--dims", "8", "--seeds", "31"]
+        assert run_command([*submit, optimizer, *about, *options]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "needs a sentence" in errors[0]
+    assert f"is about optimizer '{NAME}'" in errors[1]
     assert run_command([*submit, *doubt, "--claim", "It does not."]) == 0
     records = read_records(tmp_path)
     assert list(records) == ["mine", "mine_optimizer-Mine-sceptical"]

@@ -83,6 +83,14 @@ def test_an_entry_of_other_rules_is_listed_without_a_rank(records: Path) -> None
         assert [each for each in table.rows if each is not row] == before[table.slug]
 
 
+def test_a_sceptical_result_of_another_optimizer_is_not_listed_beside_an_entry(
+    records: Path,
+) -> None:
+    content = read_records(records)
+    content["muon-sceptical"] = replace(content["muon-sceptical"], name="sgd")
+    assert not any(entry.sceptical for entry in make_entries(content))
+
+
 def test_problems_of_an_entry_have_their_candidates(records: Path) -> None:
     rows = problem_rows(entries_of(records)["sgd"])
     assert [row.problem.track for row in rows] == ["one-step", "full-gradient", "full-gradient"]
