@@ -34,12 +34,12 @@ class RefusedError(InputError):
     """Optimizers that cannot be used: all of them, a line each where there are several."""
 
     def __init__(self, refused: dict[str, str]) -> None:
-        self.refused = refused
+        self.refused = {label: format_refusal(label, why) for label, why in refused.items()}
         head = (
             f"{len(refused)} optimizers cannot be used; leave them out, or run the rest, if there "
             "is one, with --skip-failing (skip_failing=True)"
         )
-        super().__init__("\n  ".join([head] * (len(refused) > 1) + list(refused.values())))
+        super().__init__("\n  ".join([head] * (len(refused) > 1) + list(self.refused.values())))
 
     def __reduce__(self) -> tuple[type[Self], tuple[dict[str, str]]]:
         return type(self), (self.refused,)
@@ -166,9 +166,9 @@ def _probe_all(
     }, refused
 
 
-def format_refusal(label: str, error: StepError | MachineError) -> str:
+def format_refusal(label: str, why: str | StepError | MachineError) -> str:
     """Why an optimizer is refused, in a sentence that names it."""
-    words = str(error)
+    words = str(why)
     return words if repr(label) in words else f"optimizer {label!r} cannot be used: {words}"
 
 

@@ -12,9 +12,10 @@ from memsolve.api import run as run_study
 from memsolve.engine.execution.choose import open_executor
 from memsolve.engine.options import options
 from memsolve.output import terminal
-from memsolve.records.record import Record, read_record
+from memsolve.records.record import GRID_OPTIONS, Record, read_record
 from memsolve.records.submit import (
     Statement,
+    check_statement,
     file_name,
     make_records,
     write_record,
@@ -25,9 +26,6 @@ from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 
 RECORDS = Path("records")
-
-GRID_OPTIONS = "tracks", "alphas", "dims", "seeds", "first_seed", "quick", "device"
-"""Fields of the grid that an entry may choose; the others are the rules of the leaderboard."""
 
 
 def submit(
@@ -64,8 +62,11 @@ def submit(
         raise InputError(
             f"--name is {name!r}; expected letters, digits, dots and hyphens, as {file_name(name)}"
         )
+    statement = Statement(author, claim, of)
+    if optimizer is not None:
+        check_statement(statement, [optimizer])  # before it is measured
     folder = finished or _measure(str(optimizer), texts, jobs, resume=resume)
-    records = make_records(folder, Statement(author, claim, of))
+    records = make_records(folder, statement)
     if name is not None and len(records) > 1:
         raise InputError(f"{folder} holds {len(records)} optimizers; leave out --name")
     suffix = "" if of is None else "-sceptical"

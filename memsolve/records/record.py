@@ -24,6 +24,12 @@ MAX_BYTES = 60_000
 NOT_HASHED = "sha256", "label", "verification"
 """Fields that a verification may change."""
 
+GRID_OPTIONS = "tracks", "alphas", "dims", "seeds", "first_seed", "quick", "device"
+"""Fields of the grid that an entry may choose; the others are the rules of the leaderboard."""
+
+OPTIMIZERS = "optimizers", "sweep"
+"""Fields of the grid that say what was measured."""
+
 Kind = Literal["entry", "sceptical"]
 
 
@@ -106,6 +112,12 @@ class Record:
     def label(self) -> str:
         """How far its numbers have been checked."""
         return "reported" if self.verification is None else "verified"
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The settings of the leaderboard that it was measured with and that no entry chooses."""
+        free = *GRID_OPTIONS, *OPTIMIZERS
+        return {name: value for name, value in self.grid.items() if name not in free}
 
     def load_fits(self) -> list[Fit[LeaderboardPoint]]:
         """One fit for each alpha.

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -67,11 +67,10 @@ def make_records(folder: Path, statement: Statement) -> list[Record]:
 
     Raises:
         InputError: the folder holds no finished leaderboard, an optimizer is no name, its code is
-            not the one that was measured, or a sceptical result has no claim.
+            not the one that was measured, or a sceptical result has no claim or another optimizer.
     """
-    if statement.of is not None and not statement.claim:
-        raise InputError("--of makes a sceptical result, which needs a sentence: --claim '...'")
     summary = load_summary(leaderboard, folder)
+    check_statement(statement, [fit.optimizer for fit in summary.fits])
     measured = _measured_digests(folder)
     grid = LeaderboardGrid.from_json(summary.grid)
     records = []
@@ -84,6 +83,25 @@ def make_records(folder: Path, statement: Statement) -> list[Record]:
             )
         records.append(_record(summary, name, code.source, statement))
     return records
+
+
+def check_statement(statement: Statement, optimizers: Iterable[str]) -> None:
+    """Check that a sceptical result has a claim, and is about the optimizer that it measures.
+
+    Raises:
+        InputError: it is not so, or the other record cannot be read.
+    """
+    if statement.of is None:
+        return
+    if not statement.claim:
+        raise InputError("--of makes a sceptical result, which needs a sentence: --claim '...'")
+    name = read_record(statement.of).name
+    for optimizer in optimizers:
+        if optimizer != name:
+            raise InputError(
+                f"{statement.of} is about optimizer {name!r}; a sceptical result measures that "
+                f"one, not {optimizer!r}"
+            )
 
 
 def write_record(record: Record, path: Path) -> None:

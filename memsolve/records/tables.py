@@ -23,6 +23,9 @@ from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem
 
 SECONDS_PER_HOUR, LEAST_HOURS = 3600.0, 0.01
 
+OTHER_RULES = "measured by other rules"
+"""Why an entry has no rank among others."""
+
 AXIS = 1.5
 """Length of the axis of scores, relative to the largest; wider intervals are cut."""
 
@@ -144,20 +147,33 @@ def make_entries(records: Mapping[str, Record]) -> list[Entry]:
     }
     by_hash = {entry.record.sha256: entry for entry in entries.values()}
     for entry in entries.values():
-        if entry.record.kind == "sceptical" and (target := by_hash.get(entry.record.of)):
+        target = by_hash.get(entry.record.of)
+        if entry.record.kind == "sceptical" and target and entry.record.name == target.record.name:
             target.sceptical.append(entry)
     return list(entries.values())
 
 
 def track_tables(entries: Sequence[Entry]) -> list[TrackTable]:
-    """The table of every ranked track; sceptical results are not in it."""
-    ranked = [entry for entry in entries if entry.record.kind == "entry"]
-    fits = [fit for entry in ranked for fit in entry.fits]
-    measured = tracks_of(fits)
-    letters = group_letters(fits)
+    """The table of every ranked track; sceptical results are not in it.
+
+    Entries that were measured by other rules (`Record.rules`) than most have no rank.
+    """
+    listed = [entry for entry in entries if entry.record.kind == "entry"]
+    ranked = _of_common_rules(listed)
+    letters = group_letters([fit for entry in ranked for fit in entry.fits])
+    measured = tracks_of([fit for entry in listed for fit in entry.fits])
     return [
-        _track_table(ranked, name, letters.get(name, {})) for name in RANKED if name in measured
+        _track_table(listed, ranked, name, letters.get(name, {}))
+        for name in RANKED
+        if name in measured
     ]
+
+
+def _of_common_rules(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that were measured by the rules of most, the first ones of several."""
+    rules = [entry.record.rules for entry in entries]
+    common = max(rules, key=rules.count, default={})
+    return [entry for entry in entries if entry.record.rules == common]
 
 
 def problem_rows(entry: Entry) -> list[ProblemRow]:
@@ -204,10 +220,14 @@ def _short_names(records: Mapping[str, Record]) -> dict[str, str]:
     }
 
 
-def _track_table(entries: Sequence[Entry], track: str, letters: Mapping[str, str]) -> TrackTable:
-    fits = [fit for entry in entries for fit in entry.fits]
+def _track_table(
+    entries: Sequence[Entry], ranked: Sequence[Entry], track: str, letters: Mapping[str, str]
+) -> TrackTable:
+    """The table of a track, where the entries of `ranked` alone can have a rank."""
+    fits = [fit for entry in ranked for fit in entry.fits]
     names, problems, _ = shares_of(fits, track)
-    estimates = scores(fits, track)
+    others = [entry.slug for entry in entries if entry not in ranked]
+    estimates = scores(fits, track) | dict.fromkeys(others, Estimate(None, note=OTHER_RULES))
     by_slug = {entry.slug: entry for entry in entries}
     measured = {slug: counts(by_slug[slug]) for slug in estimates}
     on_track = [slug for slug in estimates if any(key.track == track for key in measured[slug])]

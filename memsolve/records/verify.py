@@ -45,7 +45,8 @@ class ProblemCheck(NamedTuple):
     Attributes:
         problem: that was run again.
         recorded, measured: items recovered, mean over seeds.
-        reach: by how much the means may differ; 0 where every number must be equal.
+        reach: by how much the means may differ, from the interval of the rerun; 0 where every
+            number must be equal.
         loss_recorded, loss_measured: mean over seeds with a finite loss; NaN without any.
         agrees: whether it was reproduced.
     """
@@ -64,8 +65,8 @@ class ProblemCheck(NamedTuple):
         reach = f" +- {format_count(self.reach)}" if self.reach else ""
         return (
             f"{verdict}: {self.problem.track}, {self.problem}: "
-            f"{format_count(self.recorded)}{reach} items recorded, "
-            f"{format_count(self.measured)} measured; loss "
+            f"{format_count(self.recorded)} items recorded, "
+            f"{format_count(self.measured)}{reach} measured; loss "
             f"{format_number(self.loss_recorded)} and {format_number(self.loss_measured)}"
         )
 
@@ -103,7 +104,7 @@ class Report:
         rule = (
             "the environment is the recorded one: every number must be equal"
             if self.exact
-            else "means must be within the recorded 95% interval over seeds, since here "
+            else "means must be within the 95% interval over seeds of the rerun, since here "
             + "; ".join(self.differences)
         )
         wrong = sum(not check.agrees for check in self.checks)
@@ -123,8 +124,9 @@ def verify_record(
 
     In the environment of the record (torch, numpy, processor, threads, and the packages of the
     optimizer) every count must be equal, and every loss up to `LOSS_TOLERANCE`. In another one
-    the mean over seeds must be within the recorded 95% interval (`estimate.mean`), and at least
-    within `LEAST_COUNT` items: seeds draw the same memories there, and rounding alone differs.
+    the mean over seeds must be within the 95% interval (`estimate.mean`) of the rerun, or within
+    `LEAST_COUNT` items where that is narrower: seeds draw the same memories there, and rounding
+    alone differs. The recorded interval is the author's, who could make it as wide as needed.
 
     Args:
         record: with a correct hash (`record.read_record`).
@@ -134,9 +136,11 @@ def verify_record(
 
     Raises:
         SourceError: the source here is not the recorded one, and the record is not trusted.
-        InputError: the optimizer cannot be used here.
+        InputError: the optimizer cannot be used here, or the record holds no problem.
     """
     problems = recorded_problems(record)
+    if not problems:
+        raise InputError(f"the record of {record.name!r} holds no problem that could be run again")
     selected = problems if every else smallest(problems)
     with _source_of(record, trust=trust) as notes:
         result = rerun(record, selected, executor)
@@ -214,14 +218,15 @@ def _kind(value: object) -> object:
 def _check(recorded: RecordedProblem, result: Rerun, *, exact: bool) -> ProblemCheck:
     runs = [result.runs[trial] for trial in recorded.trials]
     counts, losses = [run.recovered for run in runs], [run.loss for run in runs]
-    estimate = mean(recorded.recovered)
-    value, low, high = estimate.bar or (0.0, 0.0, 0.0)
-    measured = sum(counts) / len(counts)
+    bar = mean(counts).bar
+    assert bar is not None  # counts are finite
+    measured, low, high = bar
+    value = sum(recorded.recovered) / len(recorded.recovered)
     if exact:
         reach = 0.0
         agrees = counts == recorded.recovered and _equal(losses, recorded.loss)
     else:
-        reach = max(high - value, value - low, LEAST_COUNT)
+        reach = max(high - measured, measured - low, LEAST_COUNT)
         agrees = abs(measured - value) <= reach
     return ProblemCheck(
         recorded.problem, value, measured, reach, _mean(recorded.loss), _mean(losses), agrees

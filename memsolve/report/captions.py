@@ -11,7 +11,7 @@ from memsolve.engine.study import AnyStudy
 from memsolve.report.alt_text import axis_titles, marks
 from memsolve.report.drawing import dims
 
-INTERVAL = "Intervals are Student's 95% intervals over seeds, by the jackknife"
+INTERVAL = "Intervals without another name are Student's 95% intervals over seeds, by the jackknife"
 
 
 def figure_caption(study: AnyStudy, summary: Summary[Any], figure: Figure) -> str:

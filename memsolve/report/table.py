@@ -71,8 +71,9 @@ def details(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]:
 
 
 def format_point(study: AnyStudy, point: Any, remark: str) -> str:
-    """The value of a point as text; where it is 0, the remark on the first step, if any."""
-    return remark if remark and study.score(point) == 0 else study.value(point)
+    """The value of a point as text; where its score is 0, with the remark on the first step."""
+    value = study.value(point)
+    return f"{value}: {remark}" if remark and study.score(point) == 0 else value
 
 
 def notes(summary: Summary[Any]) -> list[str]:
@@ -95,7 +96,7 @@ def _point_cell(study: AnyStudy, point: Any, remark: str) -> TableCell:
     details, score = study.detail(point), study.score(point)
     key = score if score is not None and math.isfinite(score) else None
     if remark and score == 0:
-        return TableCell(remark, key, details)
+        return TableCell(format_point(study, point, remark), key, details)
     if len(details) <= MAX_LETTERS:
         return TableCell(details, key)
     return TableCell(study.value(point), key, details)

@@ -242,6 +242,15 @@ def test_all_that_cannot_run_are_refused_at_once_and_the_rest_runs() -> None:
         run(capacity, Grid(["adam"], **SMALL), skip_failing=True)
 
 
+def test_every_refusal_names_its_optimizer() -> None:
+    assert str(RefusedError({"mine": "its step failed: no"})) == (
+        "optimizer 'mine' cannot be used: its step failed: no"
+    )
+    assert str(RefusedError({"adam": "optimizer 'adam' is unknown"})) == (
+        "optimizer 'adam' is unknown"
+    )
+
+
 def test_lrs_that_cannot_be_guessed_are_refused_with_the_rest() -> None:
     grid = TrainingGrid(
         ["sgd", f"{HERE}.Late", f"{HERE}.Uphill", "adam"], dims=(8,), seeds=1, steps=2

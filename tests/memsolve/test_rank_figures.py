@@ -62,6 +62,12 @@ def test_the_names_of_the_users_optimizers_are_in_color() -> None:
     assert len(colored) == len(own)
 
 
+def test_a_single_optimizer_is_not_compared() -> None:
+    _, summary = study("leaderboard", 1)
+    with figure_style(DESKTOP_WIDTH):
+        assert list(leaderboard.figures(summary)) == ["leaderboard-steps"]
+
+
 def test_the_panels_hold_the_differences_and_groups() -> None:
     _, summary = study("leaderboard", COUNT)
     tracks = track_blocks(summary.fits)

@@ -65,6 +65,32 @@ def test_every_track_has_a_ranking_of_its_own(records: Path) -> None:
     assert 0 <= muon.bar.low <= muon.bar.value <= muon.bar.high <= 100
 
 
+def test_an_entry_of_other_rules_is_listed_without_a_rank(records: Path) -> None:
+    entries = [*entries_of(records).values()]
+    (sgd,) = [entry for entry in entries if entry.slug == "sgd"]
+    grid = {**sgd.record.grid, "anisotropy": 1.0, "candidates": 600}
+    other = replace(
+        sgd,
+        slug="other",
+        record=replace(sgd.record, grid=grid),
+        fits=[replace(fit, optimizer="other") for fit in sgd.fits],
+    )
+    before = {table.slug: table.rows for table in track_tables(entries)}
+    for table in track_tables([*entries, other]):
+        (row,) = [row for row in table.rows if row.slug == "other"]
+        assert (row.rank, row.group, row.score.details) == ("", "", "measured by other rules")
+        assert row.cells
+        assert [each for each in table.rows if each is not row] == before[table.slug]
+
+
+def test_a_sceptical_result_of_another_optimizer_is_not_listed_beside_an_entry(
+    records: Path,
+) -> None:
+    content = read_records(records)
+    content["muon-sceptical"] = replace(content["muon-sceptical"], name="sgd")
+    assert not any(entry.sceptical for entry in make_entries(content))
+
+
 def test_problems_of_an_entry_have_their_candidates(records: Path) -> None:
     rows = problem_rows(entries_of(records)["sgd"])
     assert [row.problem.track for row in rows] == ["one-step", "full-gradient", "full-gradient"]

@@ -23,20 +23,20 @@ from memsolve.study.leaderboard.tracks import CENTRAL_ALPHA, Problem, marks_of
 def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
     """Scores with groups, ranks, differences to a baseline, and scores against swept settings.
 
-    The baseline is Muon, else AdamW, else the best optimizer.
+    The baseline is Muon, else AdamW, else the best optimizer. A single optimizer is not compared.
 
     Returns:
         By file name.
     """
     tracks, own = track_blocks(summary.fits), own_optimizers(summary.fits)
-    if not tracks:
+    names = {name for table in tracks.values() for name in table.names}
+    if len(names) < 2:
         return {}
     estimates = {track: scores(summary.fits, track) for track in tracks}
     bars = {
         track: {name: each.bar for name, each in by_name.items() if each.bar is not None}
         for track, by_name in estimates.items()
     }
-    names = {name for table in tracks.values() for name in table.names}
     best = next(iter(tracks.values())).order[0]
     baseline = next((name for name in BASELINES if name in names), best)
     return {

@@ -73,7 +73,7 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
     )
     legend = (
         "rank, groups and score in a track: share of d^2 / (2 ln N), mean over its problems; "
-        "optimizers that share a letter cannot be distinguished; state: "
+        "optimizers that share a letter cannot be distinguished, corrected for all pairs; state: "
         "numbers in the optimizer's state per weight; edge: a coordinate of the best candidate is "
         "the smallest or largest tried"
     )

@@ -7,7 +7,7 @@ from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.comparison import Blocks, Difference, differences
 
 BASELINES = "muon", "torch.optim.AdamW"
-"""With which the optimizers of a user are results."""
+"""With which the optimizers of a user are compared."""
 
 TIMES = 2.0
 """From this ratio on a sentence says how many times as many items, not how many percent more."""
@@ -24,7 +24,7 @@ def sentences(
         words: of the track, as "full gradient".
         track: its blocks.
         mine: the optimizers of the user; names that the track lacks are left out.
-        baselines: with which they are results; likewise.
+        baselines: with which they are compared; likewise.
     """
     mine = [name for name in mine if name in track.names]
     others = [name for name in baselines if name in track.names and name not in mine]
@@ -63,7 +63,7 @@ def _factor(difference: Difference, baseline: float) -> str:
     value, low, high = difference.estimate.bar or (0.0, 0.0, 0.0)
     if baseline <= ROUNDING:
         return f"more items (a share of the limit of {value:.2f} [{low:.2f}, {high:.2f}]) than"
-    value, low, high = value / baseline, low / baseline, high / baseline
+    value, low, high = (max(each / baseline, -1.0) for each in (value, low, high))
     if 1 + value >= TIMES:
         return f"{1 + value:.1f} [{1 + low:.1f}, {1 + high:.1f}] times as many items as"
     if value < 0:
