@@ -95,14 +95,17 @@ def _titles(summary: Summary[LeaderboardPoint]) -> dict[Problem, str]:
 
 
 def _curves(fit: Fit[LeaderboardPoint]) -> list[tuple[Problem, Any, Any, float]]:
-    """Each problem with its steps, counts and limit."""
-    return [
-        (problem, np.array(marks_of(problem.steps)[: len(curve)], float), np.array(curve), limit)
-        for point in fit.points
-        for problem, curve, limit in zip(
-            point.problems(fit.alpha), point.curves, point.limits, strict=True
-        )
-    ]
+    """Each problem with its steps, counts and limit; a run that failed has fewer counts."""
+    curves = []
+    for point in fit.points:
+        columns = point.problems(fit.alpha), point.curves, point.limits
+        for problem, curve, limit in zip(*columns, strict=True):
+            marks = marks_of(problem.steps)
+            length = min(len(marks), len(curve))
+            curves.append(
+                (problem, np.array(marks[:length], float), np.array(curve[:length]), limit)
+            )
+    return curves
 
 
 def _mark_limit(axes: Axes, limit: float) -> None:

@@ -7,9 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from memsolve import theory
-from memsolve.checks import check_axes
 from memsolve.engine import Point
-from memsolve.study.leaderboard.tracks import Problem, marks_of
+from memsolve.study.leaderboard.tracks import Problem
 from memsolve.training import Schedule
 
 COLLAPSED, LEAST_MEDIAN = 0.25, 4
@@ -83,11 +82,6 @@ class LeaderboardPoint(Point):
     seconds: list[float | None]
     state: float | None
     core_seconds: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for curve, steps in zip(self.curves, self.steps, strict=True):
-            check_axes({f"curve of {steps} steps": (str(len(marks_of(steps))), curve)})
 
     def problems(self, alpha: float) -> list[Problem]:
         """(H,) the problems; `alpha` is that of the fit."""
