@@ -1,4 +1,4 @@
-"""Torch's modes, as they affect a function on tensors: tracing, transforms and autocast."""
+"""Torch's modes, as they affect a function on tensors: tracing, derivatives and autocast."""
 
 import functools
 import sys
@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import (
+    TransformType,
+    get_interpreter_stack,
+    is_functorch_wrapped_tensor,
+)
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
 if TYPE_CHECKING:
@@ -45,6 +50,34 @@ def any_traced(values: Iterable[object]) -> bool:
 def is_readable(*tensors: Tensor) -> bool:
     """Whether values can be read without waiting for a device: on a CPU, and not traced."""
     return all(each.device.type == "cpu" and not is_traced(each) for each in tensors)
+
+
+def transforms() -> list[TransformType]:
+    """The active transforms of `torch.func`, outermost first."""
+    if torch.compiler.is_compiling():
+        return []
+    return [each.key() for each in get_interpreter_stack() or []]
+
+
+def needs_jvp() -> bool:
+    """Whether a `Function` may meet a tangent."""
+    return not torch.compiler.is_compiling() and (
+        forward_ad._current_level >= 0 or bool(transforms())
+    )
+
+
+def is_differentiated(*inputs: Any) -> bool:
+    """Whether autograd, forward mode or a transform of `torch.func` is active."""
+    if needs_jvp():
+        return True
+    return torch.is_grad_enabled() and any(
+        isinstance(each, Tensor) and each.requires_grad for each in inputs
+    )
+
+
+def apply(function: type[Function], *inputs: Any) -> Any:
+    """`Function.apply`, which has no types."""
+    return function.apply(*inputs)
 
 
 def without_autocast(run: Callable[..., Result]) -> Callable[..., Result]:

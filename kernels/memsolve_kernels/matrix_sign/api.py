@@ -10,7 +10,7 @@ from memsolve_kernels.matrix_sign.backends import select_iteration
 from memsolve_kernels.matrix_sign.certificate import Certificate, certificate
 from memsolve_kernels.matrix_sign.checks import (
     check_finite,
-    is_differentiated,
+    differentiates_by,
     parse_settings,
 )
 from memsolve_kernels.matrix_sign.newton_schulz import check_converged
@@ -115,7 +115,7 @@ def certify(
     if backend == "reference":
         raise BackendError("backend='reference' is the definition; certify an iteration instead")
     settings = parse_settings(matrix, damping, steps, schedule, dtype, precision, backend)
-    if is_differentiated(matrix):
+    if differentiates_by(matrix):
         raise NotImplementedError(
             "a certificate has no derivative: pass matrix.detach() to treat it as a constant"
         )

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType, get_interpreter_stack
-from torch.autograd import Function, forward_ad
+from torch._C._functorch import TransformType
+from torch.autograd import Function
 
-from memsolve_kernels.matrix_sign.checks import is_differentiated
-from memsolve_kernels.matrix_sign.derivative import apply, derivative
+from memsolve_kernels.matrix_sign.checks import differentiates_by
+from memsolve_kernels.matrix_sign.derivative import derivative
 from memsolve_kernels.matrix_sign.ops import flatten, sign, traced_sign
 from memsolve_kernels.matrix_sign.settings import Settings
-from memsolve_kernels.modes import is_traced
+from memsolve_kernels.modes import apply, is_differentiated, is_traced, transforms
 
 FORWARD_TWICE = (
     "forward mode over forward mode is not supported by the matrix sign: use it over backward "
@@ -35,12 +35,12 @@ def differentiable_sign(matrix: Tensor, settings: Settings) -> Tensor:
     """
     result: Tensor
     if torch.compiler.is_compiling():
-        if is_differentiated(matrix):
+        if differentiates_by(matrix):
             raise NotImplementedError(COMPILED)
         result = traced_sign(matrix, *flatten(settings))
-    elif not _may_be_differentiated(matrix):
+    elif not is_differentiated(matrix):
         result = _sign(matrix, settings)
-    elif _forward_levels() > 1:
+    elif transforms().count(TransformType.Jvp) > 1:
         raise NotImplementedError(FORWARD_TWICE)
     else:
         result = apply(_Sign, matrix, settings)
@@ -52,18 +52,6 @@ def _sign(matrix: Tensor, settings: Settings) -> Tensor:
         return sign(matrix, settings)
     traced: Tensor = traced_sign(matrix.detach(), *flatten(settings))
     return traced
-
-
-def _may_be_differentiated(matrix: Tensor) -> bool:
-    """Whether autograd, forward mode or a transform of `torch.func` is active."""
-    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
-        return True
-    return torch.is_grad_enabled() and matrix.requires_grad
-
-
-def _forward_levels() -> int:
-    """The number of transforms of `torch.func` that differentiate in forward mode."""
-    return [each.key() for each in get_interpreter_stack() or []].count(TransformType.Jvp)
 
 
 class _Sign(Function):

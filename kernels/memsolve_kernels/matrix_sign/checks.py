@@ -93,7 +93,7 @@ def check_finite(matrix: Tensor) -> None:
         raise NonFiniteError("matrix contains NaN or infinity; expected finite entries")
 
 
-def is_differentiated(matrix: Tensor) -> bool:
+def differentiates_by(matrix: Tensor) -> bool:
     """Whether forward mode, or a transform of `torch.func`, differentiates by a matrix."""
     if forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active():
         return False

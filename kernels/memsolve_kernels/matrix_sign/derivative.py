@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from memsolve_kernels.errors import RangeError
-from memsolve_kernels.modes import any_traced
+from memsolve_kernels.modes import any_traced, apply
 
 
 def derivative(matrix: Tensor, direction: Tensor, damping: float) -> Tensor:
@@ -55,11 +55,6 @@ def derivative(matrix: Tensor, direction: Tensor, damping: float) -> Tensor:
     identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device).expand_as(S)
     inverse = 2 * _sylvester(S, identity, basis, values)
     return (inverse @ (E - dS @ (inverse @ G))).to(matrix.dtype)
-
-
-def apply(function: type[Function], *inputs: Any) -> Any:
-    """The value of a function, with a node in the graph."""
-    return function.apply(*inputs)
 
 
 def _normalize(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:

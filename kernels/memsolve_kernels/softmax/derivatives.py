@@ -11,13 +11,12 @@ from torch import Tensor
 from torch._C._functorch import TransformType
 from torch.autograd import Function
 
+from memsolve_kernels.modes import is_differentiated, transforms
 from memsolve_kernels.softmax.differentiation import (
     expand_zero,
-    is_differentiated,
     queries_tangent,
     refuse,
     run_function,
-    transforms,
 )
 from memsolve_kernels.softmax.ops import (
     run,

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType, get_interpreter_stack
-from torch.autograd import Function, forward_ad
+from torch._C._functorch import TransformType
+from torch.autograd import Function
+
+from memsolve_kernels.modes import apply, is_differentiated, transforms
 
 FORWARD_TWICE = (
     "forward mode over forward mode is not supported by the softmax loss: use it over backward "
@@ -43,34 +45,6 @@ def run_function(function: type[Function], operator: Callable[..., Any], *inputs
     if transforms().count(TransformType.Jvp) > 1:
         raise NotImplementedError(FORWARD_TWICE)
     return apply(function, *inputs)
-
-
-def transforms() -> list[TransformType]:
-    """The active transforms of `torch.func`, outermost first."""
-    if torch.compiler.is_compiling():
-        return []
-    return [each.key() for each in get_interpreter_stack() or []]
-
-
-def needs_jvp() -> bool:
-    """Whether a `Function` may meet a tangent."""
-    return not torch.compiler.is_compiling() and (
-        forward_ad._current_level >= 0 or bool(transforms())
-    )
-
-
-def is_differentiated(*inputs: Any) -> bool:
-    """Whether autograd, forward mode or a transform of `torch.func` is active."""
-    if needs_jvp():
-        return True
-    return torch.is_grad_enabled() and any(
-        isinstance(each, Tensor) and each.requires_grad for each in inputs
-    )
-
-
-def apply(function: type[Function], *inputs: Any) -> Any:
-    """`Function.apply`, which has no types."""
-    return function.apply(*inputs)
 
 
 def refuse(tensor: Tensor, why: str, *by: Tensor) -> Tensor:

@@ -53,9 +53,7 @@ class _Entropy(Function):
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once, since a checkpoint unpacks them once
         queries, rows = saved[0], _gradient(ctx, saved)
-        gradient = refuse(
-            (by[0].detach()[:, None] * rows).to(queries.dtype), ENTROPY_ONCE, queries, by[0]
-        )
+        gradient = (by[0].detach()[:, None] * rows).to(queries.dtype)
         return refuse(gradient, ENTROPY_ONCE, queries, by[0]), *[None] * 6
 
     @staticmethod

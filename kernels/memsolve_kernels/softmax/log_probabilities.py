@@ -8,9 +8,8 @@ from torch.autograd import Function
 
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.errors import DeviceError, DtypeError, InputError, RangeError, ShapeError
-from memsolve_kernels.modes import is_distributed, is_readable
+from memsolve_kernels.modes import apply, is_distributed, is_readable
 from memsolve_kernels.softmax.checks import INTEGERS, Arguments, check_dense
-from memsolve_kernels.softmax.differentiation import apply
 from memsolve_kernels.softmax.losses import query_losses
 from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype

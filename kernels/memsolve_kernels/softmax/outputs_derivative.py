@@ -11,15 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from memsolve_kernels.softmax.differentiation import (
-    BY_QUERIES,
-    ENTROPY_ONCE,
-    apply,
-    expand_zero,
-    is_differentiated,
-    needs_jvp,
-    refuse,
-)
+from memsolve_kernels.modes import apply, is_differentiated, needs_jvp
+from memsolve_kernels.softmax.differentiation import BY_QUERIES, ENTROPY_ONCE, expand_zero, refuse
 from memsolve_kernels.softmax.ops import run, softmax_entropy_gradients, softmax_outputs
 from memsolve_kernels.softmax.partials import LogitWeights
 from memsolve_kernels.softmax.rows import entropy_gradient, row_dot, weighted_sum

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from memsolve_kernels.modes import needs_jvp
 from memsolve_kernels.softmax import derivatives
-from memsolve_kernels.softmax.differentiation import needs_jvp
 from memsolve_kernels.softmax.entropy import entropy
 from memsolve_kernels.softmax.outputs_derivative import EntropyContext, OutputTerms, output_terms
 from memsolve_kernels.softmax.rows import own_outputs, row_dot, weighted_sum
