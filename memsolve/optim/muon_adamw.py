@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from memsolve.optim.kahan import join, split
+from memsolve.optim.kahan import join_all, split_all
 from memsolve.optim.muon_checks import Group
 
 
@@ -23,8 +23,7 @@ class AdamWGroup(NamedTuple):
 
 def apply_adamw(tensors: AdamWGroup) -> None:
     """Take a step, which on a CPU has the bits of `torch.optim.AdamW`."""
-    group, pairs = tensors.group, list(zip(tensors.params, tensors.compensations, strict=True))
-    params = [param if rest is None else join(param, rest) for param, rest in pairs]
+    group, params = tensors.group, join_all(tensors.params, tensors.compensations)
     lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
     one_by_one = isinstance(lr, Tensor) and not group["capturable"]  # torch refuses a batch then
     adamw(
@@ -44,6 +43,4 @@ def apply_adamw(tensors: AdamWGroup) -> None:
         eps=group["eps"],
         maximize=group["maximize"],
     )
-    for value, (param, rest) in zip(params, pairs, strict=True):
-        if rest is not None:
-            split(value, param, rest)
+    split_all(params, tensors.params, tensors.compensations)

@@ -11,7 +11,7 @@ from memsolve_kernels.matrix_sign import matrix_sign
 from torch import Tensor
 
 from memsolve.optim.blocks import Blocks, blocks_of
-from memsolve.optim.kahan import WIDE, join, split
+from memsolve.optim.kahan import WIDE, join_all, split_all
 from memsolve.optim.muon_agreement import Ranks, agreement
 from memsolve.optim.muon_checks import SIGN_SETTINGS, AdjustLr, Group
 from memsolve.optim.muon_layout import Layout
@@ -166,17 +166,14 @@ def _apply(batch: Batch, signs: list[Tensor]) -> None:
         torch._foreach_lerp_(batch.means, _gradients(batch), 1 - group["momentum"])
     lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
     adjusted_lr = lr * _adjustment(group["adjust_lr_fn"], batch.blocks[0])
-    pairs = list(zip(batch.params, batch.compensations, strict=True))
-    params = [param if rest is None else join(param, rest) for param, rest in pairs]
+    params = join_all(batch.params, batch.compensations)
     torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
     if isinstance(adjusted_lr, Tensor):  # on any device, and may change without a recompilation
         torch._foreach_mul_(signs, -adjusted_lr)
         torch._foreach_add_(params, signs)
     else:
         torch._foreach_add_(params, signs, alpha=-adjusted_lr)
-    for value, (param, rest) in zip(params, pairs, strict=True):
-        if rest is not None:
-            split(value, param, rest)
+    split_all(params, batch.params, batch.compensations)
 
 
 def _gradients(batch: Batch) -> list[Tensor]:

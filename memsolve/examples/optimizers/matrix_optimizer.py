@@ -66,5 +66,8 @@ class MatrixOptimizer(Optimizer):
 
     def running_mean(self, param: Tensor, name: str, value: Tensor, decay: float) -> Tensor:
         """The mean `M <- decay M + (1 - decay) value`, from zero, kept in the state of `param`."""
-        mean: Tensor = self.state[param].setdefault(name, torch.zeros_like(value))
+        state = self.state[param]
+        if name not in state:
+            state[name] = torch.zeros_like(value)
+        mean: Tensor = state[name]
         return mean.lerp_(value, 1 - decay)
