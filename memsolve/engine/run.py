@@ -72,7 +72,7 @@ def run(
         if prepared.refused and not skip_failing:
             raise RefusedError(prepared.refused)
         with _store(study, prepared, out, resume=resume) as store:
-            measurement = _measurement(study, prepared, store, (runner, here), progress)
+            measurement = make_measurement(study, prepared, store, (runner, here), progress)
             with closing(store) if store else nullcontext():
                 measurement.run(cells)
             summary = _summarize(measurement, prepared)
@@ -150,7 +150,7 @@ def _store(
         yield store
 
 
-def _measurement(
+def make_measurement(
     study: Study[G, C, Any, P],
     prepared: Prepared[G],
     store: Store[C, Any] | None,

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from memsolve.engine.execution.choose import default_runner
 from memsolve.engine.execution.remote import RemoteRunner
-from memsolve.engine.measure import Measurement
-from memsolve.engine.parallel import ParallelMeasurement
 from memsolve.engine.prepare import Prepared, is_usable, prepare
 from memsolve.engine.progress import bar
+from memsolve.engine.run import make_measurement
 from memsolve.faults import StepError
 from memsolve.records.record import Record
 from memsolve.study.leaderboard.candidates import LeaderboardCandidate
@@ -119,12 +118,7 @@ def rerun(
     with default_runner(study, grid, None) as here:
         remote = None if executor is None else RemoteRunner(executor, study, grid, None)
         prepared = prepare(grid, remote or here, here)
-        settings = study, prepared.grid, {record.name: prepared.environment}, None
-        measurement = (
-            Measurement(*settings, runner=here, here=here, progress=bar)
-            if remote is None
-            else ParallelMeasurement(*settings, runner=remote, here=here, progress=bar)
-        )
+        measurement = make_measurement(study, prepared, None, (remote or here, here), bar)
         measurement.run(trials)
     if measurement.errors:
         raise StepError("; ".join(map(str, measurement.failures())))
