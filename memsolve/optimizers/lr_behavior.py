@@ -89,6 +89,15 @@ def lr_behavior(build: ChoiceBuilder, device: str, dtype: torch.dtype) -> LrBeha
     return LrBehavior(remark, "own" if follows else "fixed")
 
 
+def builder_of_run(
+    build: ChoiceBuilder, schedule: Schedule | None, lr: float | None
+) -> ChoiceBuilder:
+    """The builder for a run on a schedule: `own` starts from the `lr` that it is made with."""
+    if schedule != "own" or lr is None:
+        return build
+    return build.with_lr(lr) or build
+
+
 @dataclass(frozen=True)
 class Tracer:
     """Takes first steps.

@@ -8,7 +8,6 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from memsolve import theory
 from memsolve.engine.results.estimate import mean
 from memsolve.records.tables import Entry, counts, format_setting
 from memsolve.report.alt_text import describe
@@ -66,13 +65,13 @@ def _draw_problems(entry: Entry, others: Sequence[Mapping[Problem, list[int]]]) 
     for track, axes in panels.items():
         rows = dict(enumerate(by_track[track]))
         marks = [
-            (float(np.mean(each[problem])) / limit_of(problem), row)
+            (float(np.mean(each[problem])) / problem.limit, row)
             for row, problem in rows.items()
             for each in others
             if problem in each
         ]
         axes.plot(*zip(*marks, strict=True) if marks else ((), ()), "|", ms=9, color="#9a9a9a")
-        bars = np.array([_bar(recovered[problem]) / limit_of(problem) for problem in rows.values()])
+        bars = np.array([_bar(recovered[problem]) / problem.limit for problem in rows.values()])
         errors = [bars[:, 0] - bars[:, 1], bars[:, 2] - bars[:, 0]]
         axes.errorbar(bars[:, 0], [*rows], xerr=errors, fmt="o", ms=5, capsize=3, color=COLORS[1])
         axes.set_yticks([*rows], labels=[format_setting(problem) for problem in rows.values()])
@@ -82,11 +81,6 @@ def _draw_problems(entry: Entry, others: Sequence[Mapping[Problem, list[int]]]) 
     texts = [f"{each}: {mean(seeds)}" for each, seeds in recovered.items() if each.track in panels]
     figure.set_label(f"Items recovered, mean over seeds: {'; '.join(texts)}.")
     return figure
-
-
-def limit_of(problem: Problem) -> float:
-    """About how many items any weight can store."""
-    return theory.limit(problem.dim, problem.num_items)
 
 
 def _bar(recovered: Sequence[int]) -> NDArray[np.float64]:
@@ -114,7 +108,7 @@ def _draw_curves(entry: Entry) -> Figure | None:
         for problem, curve in curves[track]:
             label = format_setting(problem)
             steps = np.array(marks_of(problem.steps)[: len(curve)], dtype=float)
-            shares = np.array(curve) / limit_of(problem)
+            shares = np.array(curve) / problem.limit
             draw_curve(axes, label, styles[label], steps, shares, None)
         axes.axhline(1, color="black", lw=0.8, ls="--")
         axes.set_xscale("log")

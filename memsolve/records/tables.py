@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from memsolve import theory
 from memsolve.engine import Fit, TableCell
 from memsolve.engine.results.estimate import Estimate, mean
 from memsolve.records.record import Record
@@ -306,7 +305,6 @@ def format_setting(problem: Problem) -> str:
 def _problem_row(point: LeaderboardPoint, index: int, problem: Problem) -> ProblemRow:
     recovered = mean(point.recovered[index])
     losses = [loss for loss in point.loss[index] if loss is not None]
-    limit = theory.limit(problem.dim, problem.num_items)
     return ProblemRow(
         problem,
         str(problem),
@@ -314,20 +312,15 @@ def _problem_row(point: LeaderboardPoint, index: int, problem: Problem) -> Probl
         format_estimate(recovered),
         ", ".join(map(str, point.recovered[index])),
         format_number(sum(losses) / len(losses)) if losses else "not finite",
-        "" if recovered.value is None else f"{recovered.value / limit:.2f}",
+        "" if recovered.value is None else f"{recovered.value / problem.limit:.2f}",
         ", ".join(_remarks(point, index, problem)),
     )
 
 
 def _remarks(point: LeaderboardPoint, index: int, problem: Problem) -> list[str]:
-    seeds = len(point.recovered[index])
-    diverged, failed = sum(point.diverged[index]), sum(point.failed[index])
-    collapsed = point.collapsed[index]
     return [
         *["saturated"] * is_saturated(problem),
         *["candidate at an edge"] * point.at_edge[index],
         *["not tuned"] * (point.candidates[index] == 1),
-        *[f"{diverged} of {seeds} diverged"] * (diverged > 0),
-        *[f"{failed} of {seeds} failed"] * (failed > 0),
-        *[f"{collapsed} of {seeds} collapsed"] * (collapsed > 0),
+        *point.outcomes[index],
     ]

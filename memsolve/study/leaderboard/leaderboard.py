@@ -8,6 +8,7 @@ from memsolve.engine import Fit, Study, Summary, TableCell
 from memsolve.engine.peak import Peak
 from memsolve.engine.results.estimate import mean
 from memsolve.engine.results.tidy import Measured
+from memsolve.optimizers.lr_behavior import builder_of_run
 from memsolve.optimizers.registry import resolve
 from memsolve.report.formatting import format_count
 from memsolve.seeds import seeded
@@ -114,9 +115,7 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         context = RunContext(memory_of(grid, cells[0]))
         builders = resolve(grid.choices)
         for cell in cells:
-            build = builders[cell.optimizer]
-            if cell.schedule == "own" and cell.lr is not None:
-                build = build.with_lr(cell.lr) or build
+            build = builder_of_run(builders[cell.optimizer], cell.schedule, cell.lr)
             with seeded(grid.device, cell.seed, cell.dim):
                 run = run_trial(context, build, cell)
             yield run if self.is_timed(grid, cell) else self.without_times(run)
@@ -238,17 +237,8 @@ def by_memory(trials: Iterable[LeaderboardTrial]) -> list[LeaderboardTrial]:
 
 def remarks_of(point: LeaderboardPoint) -> list[list[str]]:
     """Of each problem: seeds that diverged, failed or collapsed, and whether tuning has an edge."""
-    seeds = len(point.seeds)
-    columns = point.diverged, point.failed, point.collapsed, point.at_edge
-    return [
-        [
-            *[f"{sum(diverged)} of {seeds} diverged"] * any(diverged),
-            *[f"{sum(failed)} of {seeds} failed"] * any(failed),
-            *[f"{collapsed} of {seeds} collapsed"] * bool(collapsed),
-            *["edge"] * at_edge,
-        ]
-        for diverged, failed, collapsed, at_edge in zip(*columns, strict=True)
-    ]
+    pairs = zip(point.outcomes, point.at_edge, strict=True)
+    return [[*outcomes, *["edge"] * at_edge] for outcomes, at_edge in pairs]
 
 
 def describe(point: LeaderboardPoint, index: int) -> str:

@@ -106,6 +106,19 @@ class LeaderboardPoint(Point):
         """(H,) number of seeds that have collapsed, see `collapsed_seeds`."""
         return [collapsed_seeds(seeds) for seeds in self.recovered]
 
+    @property
+    def outcomes(self) -> list[list[str]]:
+        """(H,) how many seeds have diverged, failed or collapsed, as text, where any has."""
+        columns = map(sum, self.diverged), map(sum, self.failed), self.collapsed
+        return [
+            [
+                f"{count} of {len(self.seeds)} {word}"
+                for count, word in zip(counts, ("diverged", "failed", "collapsed"), strict=True)
+                if count
+            ]
+            for counts in zip(*columns, strict=True)
+        ]
+
 
 def collapsed_seeds(recovered: Sequence[int]) -> int:
     """Number of seeds with less than a quarter of the median over seeds, if that is 4 or more."""

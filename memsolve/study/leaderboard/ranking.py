@@ -5,7 +5,6 @@ from itertools import chain
 
 import numpy as np
 
-from memsolve import theory
 from memsolve.engine import Fit
 from memsolve.engine.results.estimate import COUNT, Estimate, Floats, jackknife
 from memsolve.study.leaderboard.point import LeaderboardPoint
@@ -53,8 +52,7 @@ def shares_of(fits: Fits, track: str) -> tuple[list[str], list[Problem], Floats]
     names = [name for name, kind in kinds.items() if kind == common]
     problems = [problem for problem in counts[names[0]] if not is_saturated(problem)]
     table = [
-        [np.array(counts[name][problem]) / _limit(problem) for name in names]
-        for problem in problems
+        [np.array(counts[name][problem]) / problem.limit for name in names] for problem in problems
     ]
     shares = np.array(table, dtype=float).reshape(len(problems), len(names), len(common[1]))
     return names, problems, shares.transpose(2, 0, 1)
@@ -92,7 +90,3 @@ def rank(estimates: Mapping[str, Estimate], name: str) -> str:
 def tracks_of(fits: Fits) -> list[str]:
     """The tracks that were measured, in order."""
     return list(dict.fromkeys(chain.from_iterable(p.tracks for fit in fits for p in fit.points)))
-
-
-def _limit(problem: Problem) -> float:
-    return theory.limit(problem.dim, problem.num_items)

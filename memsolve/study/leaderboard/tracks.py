@@ -9,7 +9,7 @@ import torch
 
 from memsolve.frequencies import power_law
 from memsolve.recall import FIRST_TILE
-from memsolve.theory import expected_distinct_items
+from memsolve.theory import expected_distinct_items, limit
 
 ITEMS_PER_SQUARE = 2
 """`N / d^2`: with fewer facts a study is not in the regime `N >> d^2` (`docs/training.md`)."""
@@ -42,6 +42,11 @@ class Problem(NamedTuple):
     num_items: int
     batch_size: int | None
     steps: int
+
+    @property
+    def limit(self) -> float:
+        """About how many items any weight can store, `theory.limit`."""
+        return limit(self.dim, self.num_items)
 
     def __str__(self) -> str:
         """`alpha = 1.5, d = 32, N = 2048, B = 64, 300 steps`."""

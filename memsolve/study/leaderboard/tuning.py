@@ -15,7 +15,7 @@ import torch
 from memsolve.engine import Cell
 from memsolve.engine.prepare import RefusedError
 from memsolve.faults import StepError, attribute_errors
-from memsolve.optimizers.lr_behavior import lr_behavior
+from memsolve.optimizers.lr_behavior import builder_of_run, lr_behavior
 from memsolve.optimizers.registry import builder
 from memsolve.optimizers.requirements import tiny_objective
 from memsolve.seeds import seeded
@@ -164,9 +164,7 @@ def unit_of(grid: LeaderboardGrid, label: str, alpha: float, dim: int) -> float:
     """
     num_items = max(dim + 1, min(grid.items_of(dim), UNIT_ITEMS))
     memory = memory_of(grid, Cell(label, alpha, dim, num_items, None, 0))
-    build = builder(grid.choices[label])
-    if schedule_of(grid, label) == "own":
-        build = build.with_lr(1.0) or build
+    build = builder_of_run(builder(grid.choices[label]), schedule_of(grid, label), 1.0)
     with seeded(grid.device, 0, dim):
         weight = first_moved_weight(memory, build)
     norm = 0.0 if weight is None else float(weight.norm())

@@ -11,7 +11,7 @@ from memsolve.engine import Point, Study
 from memsolve.engine.peak import Peak
 from memsolve.engine.prepare import RefusedError
 from memsolve.faults import StepError
-from memsolve.optimizers.lr_behavior import lr_behavior
+from memsolve.optimizers.lr_behavior import builder_of_run, lr_behavior
 from memsolve.optimizers.registry import builder, resolve
 from memsolve.problem import AssociativeMemory
 from memsolve.seeds import seeded
@@ -186,9 +186,7 @@ class TrainingStudy(TunedStudy[TG, T, R, P]):
         builders = resolve(grid.choices)
         for cell in cells:
             with seeded(grid.device, cell.seed, cell.dim):
-                build = builders[cell.optimizer]
-                if cell.schedule == "own":
-                    build = build.with_lr(cell.lr) or build
+                build = builder_of_run(builders[cell.optimizer], cell.schedule, cell.lr)
                 result = self.run(grid, memory, build, cell)
             yield result
 

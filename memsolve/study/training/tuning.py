@@ -10,7 +10,7 @@ from memsolve.engine import Cell, Grid
 from memsolve.engine.execution.memory_errors import sized_memory_errors
 from memsolve.faults import StepError
 from memsolve.objective import Objective
-from memsolve.optimizers.lr_behavior import lr_behavior
+from memsolve.optimizers.lr_behavior import builder_of_run, lr_behavior
 from memsolve.optimizers.probe import PROBE_STEPS, probe
 from memsolve.optimizers.registry import resolve
 from memsolve.problem import AssociativeMemory
@@ -77,8 +77,7 @@ def _unit_lr(grid: Grid, cell: Cell) -> float:
     optimizer, dim = cell.optimizer, cell.dim
     memory = memory_of(grid, cell)
     build = resolve(grid.choices)[optimizer]
-    if lr_behavior(build, grid.device, memory.dtype).schedule == "own":
-        build = build.with_lr(1.0) or build
+    build = builder_of_run(build, lr_behavior(build, grid.device, memory.dtype).schedule, 1.0)
     try:
         with seeded(grid.device, 0, dim):
             weight = first_moved_weight(memory, build)
