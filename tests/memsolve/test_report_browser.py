@@ -1,7 +1,5 @@
 """Reports of three, twelve and forty optimizers as a browser shows them, on a desk and a phone."""
 
-import json
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +38,10 @@ addEventListener("load", () => setTimeout(() => {
 </script>
 """
 
-FRAME = """<!doctype html>
-<iframe src="look.html" style="width: {width}px; height: 2000px; border: 0"></iframe>
-<script>
-addEventListener("message", (event) => document.body.append(JSON.stringify(event.data)));
-</script>
-"""
-
 
 def view(folder: Path, width: int, *options: str) -> dict[str, Any]:
     """What a browser shows of the report in a folder, on a screen of that many pixels."""
-    (folder / "look.html").write_text((folder / "report.html").read_text() + LOOK)
-    (folder / "frame.html").write_text(FRAME.format(width=width))
-    page = browser.seen((folder / "frame.html").as_uri(), folder / "profile", *options)
-    message = page[page.index('{"width') : page.rindex("</body>")]
-    properties: dict[str, Any] = json.loads(unescape(message))
-    return properties
+    return browser.view(folder, folder / "report.html", LOOK, width, *options)
 
 
 @browser.needs_browser

@@ -1,10 +1,8 @@
 """The site of the leaderboard: its tables and pages, and what a browser makes of them."""
 
-import json
 import re
 import shutil
 from dataclasses import replace
-from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -184,23 +182,10 @@ addEventListener("load", () => setTimeout(() => {
 </script>
 """
 
-FRAME = """<!doctype html>
-<iframe src="{page}" style="width: {width}px; height: 2000px; border: 0"></iframe>
-<script>
-addEventListener("message", (event) => document.body.append(JSON.stringify(event.data)));
-</script>
-"""
-
 
 def view(folder: Path, page: Path, width: int, *options: str, fragment: str = "") -> dict[str, Any]:
     """What a browser shows of a page, on a screen of that many pixels."""
-    look, frame = folder / "look.html", folder / "frame.html"
-    look.write_text(page.read_text() + LOOK)
-    frame.write_text(FRAME.format(page=look.name + fragment, width=width))
-    shown = browser.seen(frame.as_uri(), folder / "profile", *options)
-    message = shown[shown.index('{"width') : shown.rindex("</body>")]
-    properties: dict[str, Any] = json.loads(unescape(message))
-    return properties
+    return browser.view(folder, page, LOOK, width, *options, fragment=fragment)
 
 
 @browser.needs_browser
