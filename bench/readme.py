@@ -23,7 +23,7 @@ from memsolve.engine.results.load import load_summary
 from memsolve.report.formatting import format_count
 from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.leaderboard import leaderboard
-from memsolve.study.leaderboard.ranking import counts_by_problem, rank, scores, tracks_of
+from memsolve.study.leaderboard.ranking import counts_by_problem, in_order, tracks_of
 from memsolve.study.leaderboard.references import is_saturated
 from memsolve.study.leaderboard.tracks import RANKED, Problem
 from memsolve.study.rates.figures import by_curve
@@ -121,28 +121,22 @@ def _ratio(timing: Timing) -> str:
 
 
 def leaderboard_table(summary: Summary[Any]) -> str:
-    """Markdown: a row an optimizer with its rank and score in each track, then the provenance."""
-    tracks = ranked_tracks(summary)
-    by_track = {track: scores(summary.fits, track) for track in tracks}
-    fits = {fit.optimizer: fit for fit in summary.fits}  # in the order of their mean rank
-    names = shorten_names(fits)
-    rows = []
-    for name, fit in fits.items():
-        cells = [
-            f"{rank(estimates, name)}: {estimates[name]}" if estimates[name].value else "-"
-            for estimates in by_track.values()
-        ]
-        state = next((point.state for point in fit.points if point.state is not None), None)
-        cells.append("-" if state is None else f"{state:.1f}")
-        rows.append(f"| `{names[name]}` | {' | '.join(cells)} |")
-    head = f"| optimizer | {' | '.join(f'{track} [95%]' for track in tracks)} | state |"
+    """Markdown: the table of the leaderboard, then how it was measured."""
+    rows = leaderboard.rows(summary.fits)
+    names = shorten_names(row.names["optimizer"].text for row in rows)
+    lines = []
+    for row in rows:
+        texts = [f"`{names[row.names['optimizer'].text]}`", *(c.text for c in row.cells.values())]
+        lines.append(f"| {' | '.join(texts)} |")
+    *tracks, state = rows[0].cells
+    head = f"| optimizer | {' | '.join(tracks)} | {state} |"
     ruler = f"|---|{'---|' * len(tracks)}---:|"
-    return "\n".join([head, ruler, *rows, "", _leaderboard_provenance(summary)])
+    return "\n".join([head, ruler, *lines, "", _leaderboard_provenance(summary)])
 
 
 def problems_table(summary: Summary[Any]) -> str:
     """Markdown: a row a problem with the items of the first optimizers and seconds of a run."""
-    names = list(dict.fromkeys(fit.optimizer for fit in summary.fits))[:BEST]
+    names = in_order(summary.fits)[:BEST]
     short = shorten_names(names)
     head = f"| track | problem | {' | '.join(f'`{short[name]}`' for name in names)} |"
     rows = []

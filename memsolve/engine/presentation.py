@@ -38,6 +38,20 @@ class TableCell(NamedTuple):
         return cls("-") if law is None else cls(str(law), law.exponent)
 
 
+class Row(NamedTuple, Generic[P]):
+    """A row of the report's table.
+
+    Attributes:
+        fits: whose points it holds.
+        names: the cells that name it, by column title, the optimizer first.
+        cells: the other cells, by column title.
+    """
+
+    fits: Sequence[Fit[P]]
+    names: dict[str, TableCell]
+    cells: dict[str, TableCell]
+
+
 class Presentation(ABC, Generic[P]):
     """How a study presents a summary.
 
@@ -47,6 +61,8 @@ class Presentation(ABC, Generic[P]):
         quantity: the quantity that a point measures, in a few words, for axes and titles.
         definition: of the quantity, in a paragraph.
         legend: explains the signs in the terminal's table; empty without any.
+        name_width: letters of an optimizer's name that a narrow terminal shows at least; what then
+            has no room moves to a further table.
     """
 
     name: ClassVar[str]
@@ -54,6 +70,7 @@ class Presentation(ABC, Generic[P]):
     quantity: ClassVar[str]
     definition: ClassVar[str]
     legend: ClassVar[str] = ""
+    name_width: ClassVar[int] = 8
 
     @abstractmethod
     def value(self, point: P) -> str:
@@ -88,9 +105,19 @@ class Presentation(ABC, Generic[P]):
             "theory": TableCell.of_law(fit.law),
         }
 
-    def rows(self, fits: Sequence[Fit[P]]) -> list[dict[str, TableCell]]:
-        """The cells of every fit, by column title."""
-        return [self.columns(fit) for fit in fits]
+    def rows(self, fits: Sequence[Fit[P]]) -> list[Row[P]]:
+        """The rows of the table: one for each fit, by default."""
+        return [
+            Row(
+                [fit],
+                {
+                    "optimizer": TableCell(fit.optimizer, fit.optimizer),
+                    "alpha": TableCell(f"{fit.alpha:g}", fit.alpha),
+                },
+                self.columns(fit),
+            )
+            for fit in fits
+        ]
 
     def ranked(self, fits: Sequence[Fit[P]]) -> list[Fit[P]]:
         """Fits of merged studies by alpha, then by the score at the largest `d`, best first."""

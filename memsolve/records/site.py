@@ -20,13 +20,12 @@ from memsolve.records.tables import (
     core_hours,
     counts,
     make_entries,
-    problem_order,
     problem_rows,
     track_tables,
 )
 from memsolve.report.ownership import GENERATOR, refuse_foreign
 from memsolve.study.formatting import format_estimate
-from memsolve.study.leaderboard.tracks import Problem
+from memsolve.study.leaderboard.tracks import Problem, problem_order
 
 INDEX = "index.html"
 PAGES = "optimizers"

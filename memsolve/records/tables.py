@@ -1,6 +1,5 @@
 """The tables of the site: a ranking of records for each track, and the problems of each record."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from memsolve.study.leaderboard.conclusions import group_letters
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import rank, scores, shares_of, tracks_of
 from memsolve.study.leaderboard.references import is_saturated
-from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem
+from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem, problem_order
 
 SECONDS_PER_HOUR, LEAST_HOURS = 3600.0, 0.01
 
@@ -176,7 +175,7 @@ def _of_common_rules(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def problem_rows(entry: Entry) -> list[ProblemRow]:
-    """The problems of an entry, by track, alpha and `d`."""
+    """The problems of an entry, in the order of `tracks.problem_order`."""
     rows = [
         _problem_row(point, index, problem)
         for fit in entry.fits
@@ -184,12 +183,6 @@ def problem_rows(entry: Entry) -> list[ProblemRow]:
         for index, problem in enumerate(point.problems(fit.alpha))
     ]
     return sorted(rows, key=lambda row: problem_order(row.problem))
-
-
-def problem_order(problem: Problem) -> tuple[float, ...]:
-    """The order of problems: by track, alpha, `d`, `N`, steps and batch size."""
-    track, alpha, dim, num_items, batch_size, steps = problem
-    return [*TRACKS].index(track), alpha, dim, num_items, steps, batch_size or math.inf
 
 
 def counts(entry: Entry) -> dict[Problem, list[int]]:
@@ -230,8 +223,8 @@ def _track_table(
     by_slug = {entry.slug: entry for entry in entries}
     measured = {slug: counts(by_slug[slug]) for slug in estimates}
     on_track = [slug for slug in estimates if any(key.track == track for key in measured[slug])]
-    every = list(dict.fromkeys(key for slug in on_track for key in measured[slug]))
-    shown = [problem for problem in every if problem.track == track]
+    every = {problem for slug in on_track for problem in measured[slug]}
+    shown = sorted((each for each in every if each.track == track), key=problem_order)
     largest = AXIS * max((each.value or 0.0 for each in estimates.values()), default=0.0)
     rows = [
         _row(

@@ -56,6 +56,7 @@ class Section(NamedTuple):
     Attributes:
         id: unique on the page.
         study, summary: of the section.
+        names: titles of the columns that name a row.
         columns: of the table.
         notes: below the table.
         conclusions: likewise, in sentences.
@@ -68,6 +69,7 @@ class Section(NamedTuple):
     id: str
     study: AnyStudy
     summary: Summary[Any]
+    names: list[str]
     columns: Columns
     notes: list[str]
     conclusions: list[str]
@@ -134,6 +136,7 @@ def _section(study: AnyStudy, summary: Summary[Any], suffix: str) -> Section:
         f"{study.name}{suffix}",
         study,
         summary,
+        [*study.rows(summary.fits)[0].names],
         cells,
         notes(summary),
         study.conclusions(summary),

@@ -1,4 +1,4 @@
-"""The table of fits for a terminal: complete if it fits, otherwise folded into two tables.
+"""The table of fits for a terminal: complete if it fits, otherwise folded into several tables.
 
 No word and no interval is broken over lines.
 """
@@ -6,6 +6,7 @@ No word and no interval is broken over lines.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from rich.cells import cell_len
@@ -14,25 +15,31 @@ from rich.text import Text
 
 from memsolve.engine import Summary
 from memsolve.engine.study import AnyStudy
-from memsolve.report.drawing import dims
 from memsolve.report.escape import escape_all
 from memsolve.report.names import shorten_names
-from memsolve.report.table import format_point, header, rows
+from memsolve.report.table import (
+    format_point,
+    header,
+    point_titles,
+    points_of,
+    remark_of,
+    rows,
+)
 
 UNBOUNDED = 10_000
 """Width for a file or a pipe, in which nothing is shortened."""
 
-MIN_NAME_WIDTH = 8
-"""Letters of an optimizer's name in the narrowest terminal."""
-
-POINTS = "at d = "
+POINTS = "at "
 """Beginning of the title of the column of points."""
+
+NAME_WIDTH = 20
+"""Letters to which names are shortened before any other column is narrowed."""
 
 COLUMN_FRAME = 3
 """Width of the frame of a column."""
 
 KEYS = "optimizer", "alpha"
-"""Columns that name a row; a second table repeats them."""
+"""Columns that name a row; every table has them."""
 
 INTERVAL = re.compile(r"\S+ \[[^\[\]]*\]")
 """A value with its interval, as `1.36 [1.33, 1.39]`."""
@@ -43,34 +50,38 @@ Columns = Mapping[str, list[str]]
 """Texts by title, the names of optimizers first and the points last."""
 
 
-def terminal_tables(study: AnyStudy, summary: Summary[Any], width: int) -> list[Table]:
-    """The table for a terminal of so many columns, folded into two if it is too wide.
+def terminal_tables(study: AnyStudy, summary: Summary[Any], width: int) -> list[Table | Text]:
+    """The table for a terminal of so many columns, folded into several if it is too wide.
 
     Doubts that all rows share are shown once, below the table. What follows is done in this order,
     as far as the width requires it: names are shortened, and columns with one value in all rows
     move below the table; each `d` has a line of its own; points wider than half of the terminal are
-    left to the report; the last columns before the points move to a second table; its last columns
-    are left to the report. What is left to the report is named.
+    left to the report; the last columns before the points move to further tables. What is left to
+    the report is named.
+
+    Returns:
+        The tables; what is below them is of the only table, or follows the last one.
     """
     summary, caveats = _without_shared_doubts(study, escape_all(summary))
     caption = [*([study.legend] if study.legend else []), *caveats]
     columns, points = _fit_columns(study, summary), _points(study, summary)
-    title = f"{POINTS}{', '.join(map(str, dims(summary)))}"
+    title = POINTS + _list_titles(point_titles(study.rows(summary.fits)))
     table: Columns = columns | {title: [", ".join(texts) for texts in points]}
-    folded: Columns = {}
+    folded: list[Columns] = []
     if _table_width(table, _longest_line) > width:
         columns, constant = _without_constant_columns(_with_short_names(columns))
         caption += [f"in every row: {'; '.join(constant)}"] if constant else []
         table = columns | {title: table[title]}
         if _table_width(table, _longest_word) > width:
             table = columns | {title: ["\n".join(texts) for texts in points]}
-            table, folded, left_out = _fold(table, width)
+            (table, *folded), left_out = _fold(table, width, study.name_width)
             caption += [f"in the report: {', '.join(left_out)}"] if left_out else []
     heading = f"{study.name}: {study.quantity}"
+    build = partial(_build, width=width, name_width=study.name_width)
     if not folded:
-        return [_build(heading, table, caption, width)]
-    more = _build(f"{study.name}, further columns", folded, caption, width)
-    return [_build(heading, table, [], width), more]
+        return [build(heading, table, caption)]
+    further = [build(f"{study.name}, further columns", each, []) for each in folded]
+    return [build(heading, table, []), *further, Text("\n".join(caption), "table.caption")]
 
 
 def _without_shared_doubts(
@@ -92,14 +103,25 @@ def _fit_columns(study: AnyStudy, summary: Summary[Any]) -> dict[str, list[str]]
 
 
 def _points(study: AnyStudy, summary: Summary[Any]) -> list[list[str]]:
-    """The values of the points of each fit."""
+    """The values of the points of each row."""
+    fit_rows = study.rows(summary.fits)
+    titles = point_titles(fit_rows)
     return [
         [
-            _unbroken(format_point(study, point, summary.remarks.get(fit.optimizer, "")))
-            for point in fit.points
+            _unbroken(format_point(study, point, remark_of(summary, row)))
+            for point in points_of(row, titles).values()
         ]
-        for fit in summary.fits
+        for row in fit_rows
     ]
+
+
+def _list_titles(titles: Mapping[tuple[float, int], str]) -> str:
+    """`d = 32, 64`; where rows hold fits of several alphas, `alpha = 1.2, 1.5; d = 32, 64`."""
+    dims = f"d = {', '.join(map(str, sorted({dim for _, dim in titles})))}"
+    if not any(title.startswith("alpha") for title in titles.values()):
+        return dims
+    alphas = sorted({alpha for alpha, _ in titles})
+    return f"alpha = {', '.join(f'{alpha:g}' for alpha in alphas)}; {dims}"
 
 
 def _unbroken(text: str) -> str:
@@ -124,48 +146,47 @@ def _without_constant_columns(columns: Columns) -> tuple[dict[str, list[str]], l
     return varying, [f"{head} {columns[head][0].replace(BLANK, ' ')}" for head in constant]
 
 
-def _fold(columns: Columns, width: int) -> tuple[Columns, Columns, list[str]]:
-    """The columns that fit, points included, those of a second table, and titles of the rest."""
-    *_, points = columns
-    if wide := [points] * (2 * _longest_line((points, columns[points])) > width):
-        columns = {head: texts for head, texts in columns.items() if head != points}
-    overflowing = _overflowing(columns, width)
-    first = {head: texts for head, texts in columns.items() if head not in overflowing}
-    keys = {head: columns[head] for head in KEYS if head in first}
-    rest = keys | {head: columns[head] for head in overflowing if head not in KEYS}
-    second = dict(rest)
-    while len(second) > len(keys) and _least_width(second) > width:
-        second.popitem()
-    left_out = [*(head for head in overflowing if head not in second), *wide]
-    return first, second if len(second) > len(keys) else {}, left_out
-
-
-def _overflowing(columns: Columns, width: int) -> list[str]:
-    """The last columns between names and points, if there are any, that do not fit."""
-    kept = dict(columns)
+def _fold(columns: Columns, width: int, name_width: int) -> tuple[list[Columns], list[str]]:
+    """Tables of columns that fit, the first with the points; and titles of the columns left out."""
+    *heads, points = columns
+    is_wide = 2 * _longest_line((points, columns[points])) > width
+    keys = {head: columns[head] for head in heads if head in KEYS}
+    last = {} if is_wide else {points: columns[points]}
+    tables: list[Columns] = []
     left_out: list[str] = []
-    while (
-        middle := [head for head in kept if head not in KEYS and not head.startswith(POINTS)]
-    ) and (_least_width(kept) > width):
-        del kept[middle[-1]]
-        left_out.insert(0, middle[-1])
-    return left_out
+    middle = [head for head in heads if head not in KEYS]
+    while middle or last:
+        candidates = [
+            keys | {head: columns[head] for head in middle[:count]} | last
+            for count in range(len(middle) + 1)
+        ]
+        count = sum(_least_width(each, name_width) <= width for each in candidates[1:])
+        if count or last:
+            tables.append(candidates[count])
+        else:
+            left_out.append(middle[0])
+            count = 1
+        middle, last = middle[count:], {}
+    return tables or [keys], [*left_out, *[points] * is_wide]
 
 
-def _least_width(columns: Columns) -> int:
+def _least_width(columns: Columns, name_width: int) -> int:
     """The width of a table whose names are truncated and whose texts are wrapped."""
     names = _longest_word(("optimizer", columns["optimizer"]))
-    return _table_width(columns, _longest_word) - max(0, names - MIN_NAME_WIDTH)
+    return _table_width(columns, _longest_word) - max(0, names - name_width)
 
 
-def _build(title: str, columns: Columns, caption: list[str], width: int) -> Table:
+def _build(title: str, columns: Columns, caption: list[str], width: int, name_width: int) -> Table:
     table = Table(
         title=Text(title, "table.title"),
         caption=Text("\n".join(caption), "table.caption") if caption else None,
         title_justify="left",
         caption_justify="left",
     )
-    widths = _column_widths(columns, width)
+    widths = _column_widths(columns, width, name_width)
+    names = columns["optimizer"]
+    is_narrow = max(map(cell_len, names)) > widths[0]
+    short = shorten_names(names, widths[0]) if is_narrow else {name: name for name in names}
     for head, column_width in zip(columns, widths, strict=True):
         justify: Literal["left", "right"] = "right" if head.startswith(POINTS) else "left"
         title_text = Text(_wrap(head, column_width))
@@ -173,7 +194,7 @@ def _build(title: str, columns: Columns, caption: list[str], width: int) -> Tabl
     for texts in zip(*columns.values(), strict=True):  # as Text: rich would take labels for markup
         name, *others = texts
         wrapped = map(_wrap, others, widths[1:])
-        table.add_row(Text(name), *map(Text, wrapped))
+        table.add_row(Text(short[name]), *map(Text, wrapped))
     return table
 
 
@@ -192,12 +213,14 @@ def _wrap(text: str, width: int) -> str:
     return "\n".join(lines).replace(BLANK, " ")
 
 
-def _column_widths(columns: Columns, width: int) -> list[int]:
-    """Narrow the widest columns first, none below its longest word; then truncate names."""
+def _column_widths(columns: Columns, width: int, name_width: int) -> list[int]:
+    """Narrow names a little, then the widest columns, none below its longest word, then names."""
     widths = list(map(_longest_line, columns.items()))
+    excess = max(0, sum(widths) + _frame_width(columns) - width)
+    widths[0] -= min(excess, max(0, widths[0] - NAME_WIDTH))
     least = list(map(_longest_word, columns.items()))
     if sum(least) + _frame_width(columns) > width:
-        least[0] = min(least[0], MIN_NAME_WIDTH)
+        least[0] = min(least[0], name_width)
     for _ in range(sum(widths) + _frame_width(columns) - width):
         spare = [index for index, wide in enumerate(widths) if wide > least[index]]
         if spare:

@@ -18,6 +18,7 @@ from memsolve.study.leaderboard.comparison import (
     letters,
     pair_tests,
     rank_probabilities,
+    shorten_letters,
 )
 from memsolve.study.leaderboard.sentences import sentences
 
@@ -139,6 +140,12 @@ def test_two_optimizers_share_a_letter_exactly_if_they_are_not_distinguished(
         shared = set(display[pair.first]) & set(display[pair.second])
         assert bool(shared) != pair.is_significant
     assert display[made.order[0]].startswith("a")
+
+
+def test_many_letters_are_shortened() -> None:
+    texts = "", "ab", "abc", "bdefghi", "yzAB", "acegik", "acegikm", "aefghijkmnoq"
+    short = "", "ab", "a-c", "bd-i", "yzAB", "acegik", "acegi…", "ae-km…"
+    assert tuple(map(shorten_letters, texts)) == short
 
 
 def test_probabilities_of_ranks() -> None:

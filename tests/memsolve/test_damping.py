@@ -213,7 +213,7 @@ def test_merged_studies_share_their_columns_and_figures(
     summaries = finished[1], population
     pairs = zip(folders, summaries, strict=True)
     ((study, merged),) = merge([(folder, damping, summary) for folder, summary in pairs])
-    first, second = study.rows(merged.fits)
+    first, second = (row.cells for row in study.rows(merged.fits))
     assert first.keys() == second.keys()
     assert "-" in {row["exponent in B [95%]"].text for row in (first, second)}
     assert len(damping.figures(merged)) == 4

@@ -21,6 +21,8 @@ from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.results.merge import merge
 from memsolve.engine.run import run
 from memsolve.optimizers.registry import builder
+from memsolve.report import write_report
+from memsolve.report.table import columns
 from memsolve.study import find, load
 from memsolve.study.leaderboard import references, tracks
 from memsolve.study.leaderboard.candidates import (
@@ -35,7 +37,13 @@ from memsolve.study.leaderboard.grid import DEFAULTS, POPULAR, QUICK, Leaderboar
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.loss import loss_items, population_loss
 from memsolve.study.leaderboard.point import LeaderboardPoint, collapsed_seeds
-from memsolve.study.leaderboard.ranking import OTHER_PROBLEMS, rank, scores, shares_of
+from memsolve.study.leaderboard.ranking import (
+    OTHER_PROBLEMS,
+    in_order,
+    rank,
+    scores,
+    shares_of,
+)
 from memsolve.study.leaderboard.tracks import Problem, Setting, Track, flops, problems
 from memsolve.study.leaderboard.trial_run import (
     LeaderboardRun,
@@ -217,7 +225,7 @@ def test_an_optimizer_without_a_state_is_measured() -> None:
     grid = replace(SMALL, optimizers=[f"{HERE}.WithoutState"], dims=[4], tracks=["one-step"])
     (fit,) = run(leaderboard, grid).fits
     assert fit.points[0].state is None
-    assert leaderboard.rows([fit])[0]["state"].text == "-"
+    assert leaderboard.rows([fit])[0].cells["state"].text == "-"
 
 
 def test_dear_problems_are_at_one_alpha_and_the_dearest_left_out() -> None:
@@ -286,6 +294,50 @@ def test_saturated_problems_do_not_count(monkeypatch: pytest.MonkeyPatch) -> Non
         references, "RECOVERED", {first._replace(steps=steps): (1.0,) * 4 for steps in (10, 50)}
     )
     assert scores(fits, "full-gradient")["a"].note == "all problems saturated"
+
+
+def test_the_table_has_a_row_for_each_optimizer_and_its_points_at_each_alpha(
+    tmp_path: Path,
+) -> None:
+    grid = replace(SMALL, optimizers=["sgd", "newton:lr=1"], alphas=[1.2, 1.5])
+    summary = run(leaderboard, grid, tmp_path)
+    assert len(summary.fits) == 4
+    rows = leaderboard.rows(summary.fits)
+    assert sorted(row.names["optimizer"].text for row in rows) == ["newton:lr=1", "sgd"]
+    assert list(rows[0].cells) == ["minibatch [95%]", "one-step [95%]", "state"]
+    assert rows[0].cells["minibatch [95%]"].text.startswith("1 ")
+    assert "exponent in d at alpha = 1.2: " in rows[0].cells["one-step [95%]"].details
+    cells = columns(leaderboard, summary)
+    points = [title for title in cells if title.startswith("alpha")]
+    assert points == [f"alpha = {alpha}, d = {dim}" for alpha in (1.2, 1.5) for dim in (4, 6)]
+    for row, name in enumerate(cell.text for cell in cells["optimizer"]):
+        for fit in (fit for fit in summary.fits if fit.optimizer == name):
+            for point in fit.points:
+                cell = cells[f"alpha = {fit.alpha:g}, d = {point.dim}"][row]
+                assert (cell.text, cell.details) == (
+                    leaderboard.value(point),
+                    leaderboard.detail(point),
+                )
+    page = write_report([(leaderboard, summary)], tmp_path).read_text()
+    assert "One row for each optimizer." in page
+    assert page.count('<th scope="row"') == 2
+    assert len((tmp_path / "leaderboard-table.csv").read_text().splitlines()) == 4
+    assert (tmp_path / "leaderboard-table.tex").read_text().count(" & ") == 3 * 7
+
+
+def test_rows_are_in_the_order_of_one_track() -> None:
+    """Of minibatch if it is measured, and else of the full gradient; as given among equals."""
+    fits = [fit("a", [[1, 1]]), fit("b", [[3, 3]]), fit("c", [[3, 3]]), fit("d", [[2, 2]])]
+    assert in_order(fits) == ["b", "c", "d", "a"]
+    assert [each.optimizer for each in leaderboard.ranked(fits[::-1])] == ["c", "b", "d", "a"]
+    both = [["full-gradient", "minibatch"]] * 4
+    counts = [[[1, 1], [4, 4]], [[3, 3], [2, 2]], [[9, 9], [1, 1]], [[2, 2], [3, 3]]]
+    fits = [
+        fit(name, recovered, tracks=tracks)
+        for name, recovered, tracks in zip("abcd", counts, both, strict=True)
+    ]
+    assert in_order(fits) == ["a", "d", "b", "c"]
+    assert [row.names["optimizer"].text for row in leaderboard.rows(fits)] == ["a", "d", "b", "c"]
 
 
 def test_optimizers_of_other_problems_or_seeds_are_not_ranked() -> None:

@@ -89,7 +89,7 @@ def test_the_table_states_the_groups_and_the_conclusions_follow_it() -> None:
     display = group_letters(summary.fits)
     assert display["one-step"]["sgd"] == "a"
     row = leaderboard.rows(summary.fits)[0]
-    assert row["one-step [95%]"].text.startswith("1 a: ")
+    assert row.cells["one-step [95%]"].text.startswith("1 a: ")
     sentences = conclusions(summary.fits)
     assert len(sentences) == 2 * 3  # newton and an AdamW with a learning rate, on three tracks
     assert sentences == leaderboard.conclusions(summary)

@@ -7,6 +7,7 @@ from functools import cache
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from rich.console import Console
+from rich.table import Table
 
-from memsolve.engine import TableCell
+from memsolve.engine import Summary, TableCell
 from memsolve.engine.results.estimate import Estimate
+from memsolve.engine.study import AnyStudy
 from memsolve.report import terminal_tables, write_report
 from memsolve.report.alt_text import describe
 from memsolve.report.curves import labeled_curves, spread
@@ -33,6 +36,8 @@ from memsolve.report.drawing import (
 )
 from memsolve.report.names import MAX_LENGTH, shorten_names
 from memsolve.report.table import columns, details, header, rows
+from memsolve.study import leaderboard
+from memsolve.study.leaderboard.grid import POPULAR
 from tests.memsolve.report_cases import DIMS, STUDIES, names, study
 
 
@@ -225,15 +230,19 @@ def test_every_column_of_a_study_can_be_sorted(name: str) -> None:
         assert cells[f"d = {dim}"][1].key == sorted_study.score(point)
 
 
-def printed(name: str, width: int, doubts: list[str]) -> str:
-    """The terminal's table of six optimizers at two alphas, in a terminal of so many columns."""
-    printed_study, summary = study(name, 6)
+def at_two_alphas(name: str, doubts: list[str]) -> tuple[AnyStudy, Summary[Any]]:
+    """A study of six optimizers at two alphas, with doubts about their exponents."""
+    made, summary = study(name, 6)
     estimates = [replace(fit.estimate, doubts=doubts[i % 2]) for i, fit in enumerate(summary.fits)]
     fits = [replace(fit, estimate=each) for fit, each in zip(summary.fits, estimates, strict=True)]
-    two = [*fits, *(replace(fit, alpha=2.0) for fit in fits)]
+    return made, replace(summary, fits=[*fits, *(replace(fit, alpha=2.0) for fit in fits)])
+
+
+def printed(name: str, width: int, doubts: list[str]) -> str:
+    """The terminal's table of `at_two_alphas`, in a terminal of so many columns."""
     console = Console(width=width, force_terminal=True, no_color=True)
     with console.capture() as capture:
-        for table in terminal_tables(printed_study, replace(summary, fits=two), width):
+        for table in terminal_tables(*at_two_alphas(name, doubts), width):
             console.print(table)
     return re.sub(r"\x1b\[[\d;]*m", "", capture.get())
 
@@ -241,17 +250,17 @@ def printed(name: str, width: int, doubts: list[str]) -> str:
 @pytest.mark.parametrize("width", [60, 80, 100, 10_000])
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_terminal_breaks_no_word_and_cuts_no_value(name: str, width: int) -> None:
-    text = printed(name, width, ["two dimensions", "two dimensions, values below 10"])
-    printed_study, summary = study(name, 6)
+    doubts = ["two dimensions", "two dimensions, values below 10"]
+    text = printed(name, width, doubts)
+    printed_study, summary = at_two_alphas(name, doubts)
     assert max(map(len, text.splitlines())) <= width
     inside = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
     words = {word.strip(",") for cells in inside for cell in cells[1:] for word in cell.split()}
     values = [printed_study.value(point) for fit in summary.fits for point in fit.points]
-    texts = [*(text for row in rows(printed_study, summary) for text in row), *values, "2"]
-    texts += ["two dimensions, values below 10"] * (name != "precision")  # it has no exponents
+    texts = [*(text for row in rows(printed_study, summary) for text in row), *values]
     complete = {word.strip(",") for each in texts for word in each.split()}
     assert words <= complete
-    if "at d = 32, 64, 128" not in " ".join(text.split()).partition("in the report:")[2]:
+    if "d = 32, 64, 128" not in " ".join(text.split()).partition("in the report:")[2]:
         assert {word.strip(",") for value in values for word in value.split()} <= words
     if width > 1000:
         assert all(label in text for label in names(6))
@@ -261,8 +270,9 @@ def test_the_terminal_breaks_no_word_and_cuts_no_value(name: str, width: int) ->
 @pytest.mark.parametrize("name", STUDIES)
 def test_no_interval_is_broken_in_a_terminal_of_80_columns(name: str) -> None:
     """The table holds every column that it does not name as left to the report."""
-    text = printed(name, 80, ["two dimensions", "two dimensions, values below 10"])
-    printed_study, summary = study(name, 6)
+    doubts = ["two dimensions", "two dimensions, values below 10"]
+    text = printed(name, 80, doubts)
+    printed_study, summary = at_two_alphas(name, doubts)
     assert max(map(len, text.splitlines())) <= 80
     for line in text.splitlines():
         for cell in line.split("│")[1:-1]:
@@ -272,8 +282,24 @@ def test_no_interval_is_broken_in_a_terminal_of_80_columns(name: str) -> None:
     left_out = flat.partition("in the report: ")[2]
     for title, cells in columns(printed_study, summary).items():
         intervals = {part for cell in cells for part in re.findall(r"\S+ \[[^]]*\]", cell.text)}
-        if title not in left_out and not title.startswith("d = "):
+        if title not in left_out and "d = " not in title:
             assert all(interval in text for interval in intervals), title
+
+
+def test_the_leaderboards_names_are_legible_in_a_terminal_of_80_columns() -> None:
+    """Cut to 20 letters at least, they differ, and every table has all of them."""
+    _, summary = study("leaderboard", len(POPULAR))
+    fits = [replace(fit, optimizer=name) for fit, name in zip(summary.fits, POPULAR, strict=True)]
+    *tables, caption = terminal_tables(leaderboard, replace(summary, fits=fits), 80)
+    assert len(tables) > 1
+    assert "rank, groups and score" in str(caption)
+    for table in tables:
+        assert isinstance(table, Table)
+        shown = [str(cell) for cell in table.columns[0].cells]
+        assert len(set(shown)) == len(POPULAR)
+        assert {"ScheduleFreeAdamW", "NormalizedSGD", "AdamW (defaults)"} <= set(shown)
+        assert min(len(name) for name in shown if "…" in name) >= 19
+        assert table.columns[0].width == max(map(len, shown))
 
 
 def test_doubts_that_all_rows_share_are_shown_once_below_the_table() -> None:

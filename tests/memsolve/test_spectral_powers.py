@@ -29,7 +29,7 @@ def test_the_ends_are_muon_and_sgd_and_have_their_laws() -> None:
     assert [fit.points[0].power for fit in fits] == [0, 1, None, None]
     assert str(random.law) == "1.33 derived"
     assert str(newton.law) == "1.33 published"
-    rows = spectral_powers.rows(fits)
+    rows = [row.cells for row in spectral_powers.rows(fits)]
     assert [row["p"].text for row in rows] == ["0", "1", "-", "-"]
     assert rows[0]["theory at these d"].key is not None
     assert rows[2]["theory at these d"].text == "-"
@@ -42,7 +42,7 @@ def test_the_exponent_falls_with_the_power_as_theory_at_these_d_does() -> None:
     counts = np.array([fit.points[-1].mean for fit in fits])
     assert (counts[:-1] > 1.5 * counts[1:]).all()
     for fit, row in zip(fits, spectral_powers.rows(fits), strict=True):
-        expected = row["theory at these d"].key
+        expected = row.cells["theory at these d"].key
         assert isinstance(expected, float)
         assert fit.estimate.value == pytest.approx(expected, abs=0.3)
 

@@ -22,6 +22,9 @@ from memsolve.engine.results.estimate import EQUAL_SEEDS, LEVEL, ROUNDING, Estim
 SIGNIFICANCE = 1 - LEVEL
 """One optimizer is better than another if the corrected p is below this."""
 
+MOST_LETTERS = 6
+"""Characters of the letters of an optimizer's groups in a table, at most."""
+
 DRAWS = 10_000
 """Resampled rankings behind the probabilities of ranks."""
 
@@ -213,6 +216,18 @@ def letters(track: Blocks, grouped: Sequence[Sequence[str]]) -> dict[str, str]:
         name: "".join(_letter(index) for index, group in enumerate(grouped) if name in group)
         for name in track.order
     }
+
+
+def shorten_letters(text: str) -> str:
+    """Letters of groups in few characters: `bd-i` for `bdefghi`, and `acegi…` where more follow."""
+    runs: list[str] = []
+    for letter in text:
+        if runs and letter.isalpha() and ord(letter) == ord(runs[-1][-1]) + 1:
+            runs[-1] += letter
+        else:
+            runs.append(letter)
+    short = "".join(run if len(run) < 3 else f"{run[0]}-{run[-1]}" for run in runs)
+    return short if len(short) <= MOST_LETTERS else f"{short[: MOST_LETTERS - 1]}…"
 
 
 def rank_probabilities(track: Blocks, draws: int = DRAWS) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.rank_figures import difference_figure, group_figure, rank_figure
 from memsolve.study.leaderboard.ranking import scores
 from memsolve.study.leaderboard.sentences import BASELINES
-from memsolve.study.leaderboard.tracks import CENTRAL_ALPHA, Problem, marks_of
+from memsolve.study.leaderboard.tracks import CENTRAL_ALPHA, Problem, marks_of, problem_order
 
 
 def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
@@ -88,7 +88,7 @@ def _titles(summary: Summary[LeaderboardPoint]) -> dict[Problem, str]:
         for point in fit.points
         for problem in point.problems(fit.alpha)
     }
-    ordered = sorted(problems, key=lambda problem: (problem.dim, problem.track, str(problem)))
+    ordered = sorted(problems, key=lambda problem: (problem.dim, problem_order(problem)))
     titles = {problem: f"{problem.track}, {problem}" for problem in ordered}
     of_several_steps = {problem: titles[problem] for problem in titles if problem.steps > 1}
     return of_several_steps or titles

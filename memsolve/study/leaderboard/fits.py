@@ -1,6 +1,5 @@
 """The points of a leaderboard from its runs, and the exponent of one step."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -9,7 +8,7 @@ import numpy as np
 from memsolve.engine.results.estimate import Estimate, power_law_exponent
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.tracks import TRACKS, Problem
+from memsolve.study.leaderboard.tracks import Problem, problem_order
 from memsolve.study.leaderboard.trial_run import LeaderboardRun, Runs
 from memsolve.study.leaderboard.tuning import LeaderboardKey, select, trials_of
 
@@ -32,7 +31,7 @@ def leaderboard_point(
     cell = label, alpha, dim
     keys = sorted(
         (key for key in runs if (key.optimizer, key.problem.alpha, key.problem.dim) == cell),
-        key=lambda key: _place(key.problem),
+        key=lambda key: problem_order(key.problem),
     )
     selections = [select(runs[key]) for key in keys]
     shown = [
@@ -66,12 +65,6 @@ def leaderboard_point(
         state=max(states, default=None),
         core_seconds=sum(run.core_seconds for key in keys for run in runs[key].values()),
     )
-
-
-def _place(problem: Problem) -> tuple[float, ...]:
-    """The place of a problem among those at one alpha and `d`."""
-    size = math.inf if problem.batch_size is None else problem.batch_size
-    return list(TRACKS).index(problem.track), problem.steps, problem.num_items, size
 
 
 def mean_curve(runs: Sequence[LeaderboardRun]) -> list[float]:

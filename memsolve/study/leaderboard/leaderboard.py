@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from memsolve.engine import Fit, Study, Summary, TableCell
+from memsolve.engine import Fit, Row, Study, Summary, TableCell
 from memsolve.engine.peak import Peak
 from memsolve.engine.results.estimate import mean
 from memsolve.engine.results.tidy import Measured
@@ -15,13 +15,21 @@ from memsolve.seeds import seeded
 from memsolve.study import peak
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard.candidates import LeaderboardCandidate
+from memsolve.study.leaderboard.comparison import shorten_letters
 from memsolve.study.leaderboard.conclusions import conclusions, group_letters
-from memsolve.study.leaderboard.fits import leaderboard_point, one_step_exponent
+from memsolve.study.leaderboard.fits import ONE_STEP, leaderboard_point, one_step_exponent
 from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.ranking import rank, scores, tracks_of
+from memsolve.study.leaderboard.ranking import (
+    ORDER,
+    in_order,
+    largest_state,
+    rank,
+    scores,
+    tracks_of,
+)
 from memsolve.study.leaderboard.records import recorded
-from memsolve.study.leaderboard.tracks import RANKED, flops
+from memsolve.study.leaderboard.tracks import flops
 from memsolve.study.leaderboard.trial_run import LeaderboardRun, RunContext, Runs, run_trial
 from memsolve.study.leaderboard.tuning import by_key, first_trials, key_of, next_trials
 from memsolve.study.memory import memory_of
@@ -73,11 +81,13 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         "pairs of a track; one is better if p < 0.05."
     )
     legend = (
-        "rank, groups and score in a track: share of d^2 / (2 ln N), mean over its problems; "
-        "optimizers that share a letter cannot be distinguished, corrected for all pairs; state: "
-        "numbers in the optimizer's state per weight; edge: a coordinate of the best candidate is "
-        "the smallest or largest tried"
+        "rank, groups and score in a track: share of d^2 / (2 ln N), mean over its problems; rows "
+        "are in the order of the score in the first of these columns; optimizers that share a "
+        "letter (a-d: a, b, c and d; …: more) cannot be distinguished, corrected for all pairs; "
+        "state: numbers in the optimizer's state per weight; edge: a coordinate of the best "
+        "candidate is the smallest or largest tried"
     )
+    name_width = 20
     record = recorded("leaderboard")
     grid = LeaderboardGrid()
     cell = LeaderboardTrial
@@ -145,7 +155,7 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         return peak.largest_of_training(self, grid)
 
     def fits(self, grid: LeaderboardGrid, results: Runs) -> list[Fit[LeaderboardPoint]]:
-        """One fit for each optimizer and alpha, the best first; the exponent after one step."""
+        """One fit for each optimizer and alpha, the best first; its exponent after one step."""
         runs = by_key(results)
 
         def fit(label: str, alpha: float) -> Fit[LeaderboardPoint]:
@@ -153,37 +163,33 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
             estimate = one_step_exponent(points, alpha)
             return Fit(label, alpha, "recovered after one step", estimate, None, points)
 
-        return self.ranked([fit(name, alpha) for alpha in grid.alphas for name in grid.labels])
+        return self.ranked([fit(name, alpha) for name in grid.labels for alpha in grid.alphas])
 
     def ranked(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[Fit[LeaderboardPoint]]:
-        """By alpha, then by the mean rank over the tracks."""
-        by_track = [scores(fits, track) for track in tracks_of(fits) if track in RANKED]
-        ranks = {
-            fit.optimizer: sum(list(by_name).index(fit.optimizer) for by_name in by_track)
-            for fit in fits
-        }
-        return sorted(fits, key=lambda fit: (fit.alpha, ranks[fit.optimizer]))
+        """By optimizer, in the order of `ranking.in_order`, then by alpha."""
+        order = in_order(fits)
+        return sorted(fits, key=lambda fit: (order.index(fit.optimizer), fit.alpha))
 
-    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[dict[str, TableCell]]:
-        """Rank and score in each track, and the state."""
-        by_track = {track: scores(fits, track) for track in tracks_of(fits) if track in RANKED}
+    def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[Row[LeaderboardPoint]]:
+        """One row for each optimizer: rank and score in each track, and the state."""
+        by_track = {track: scores(fits, track) for track in ORDER if track in tracks_of(fits)}
         groups = group_letters(fits)
 
-        def row(fit: Fit[LeaderboardPoint]) -> dict[str, TableCell]:
-            cells = {}
-            for track, by_name in by_track.items():
-                score, place = by_name[fit.optimizer], rank(by_name, fit.optimizer)
-                letters = groups.get(track, {}).get(fit.optimizer, "")
-                head = f"{place} {letters}".strip()
-                text = score.format() if score.value is None else f"{head}: {score.format()}"
-                cells[f"{track} [95%]"] = TableCell(text, score.value)
-            state = fit.points[-1].state
-            return cells | {
-                "state": TableCell("-" if state is None else f"{state:.1f}", state),
-                "one-step exponent in d [95%]": TableCell.of_estimate(fit.estimate),
-            }
+        def cell(track: str, own: Sequence[Fit[LeaderboardPoint]]) -> TableCell:
+            name = own[0].optimizer
+            score, letters = by_track[track][name], groups.get(track, {}).get(name, "")
+            head = f"{rank(by_track[track], name)} {shorten_letters(letters)}".strip()
+            text = score.format() if score.value is None else f"{head}: {score.format()}"
+            return TableCell(text, score.value, format_details(track, letters, own))
 
-        return [row(fit) for fit in fits]
+        def row(name: str) -> Row[LeaderboardPoint]:
+            own = [fit for fit in fits if fit.optimizer == name]
+            cells = {f"{track} [95%]": cell(track, own) for track in by_track}
+            state = largest_state(own)
+            cells["state"] = TableCell("-" if state is None else f"{state:.1f}", state)
+            return Row(own, {"optimizer": TableCell(name, name)}, cells)
+
+        return [row(name) for name in in_order(fits)]
 
     def value(self, point: LeaderboardPoint) -> str:
         """Items recovered on each problem, and what to know of them."""
@@ -239,6 +245,18 @@ def remarks_of(point: LeaderboardPoint) -> list[list[str]]:
     """Of each problem: seeds that diverged, failed or collapsed, and whether tuning has an edge."""
     pairs = zip(point.outcomes, point.at_edge, strict=True)
     return [[*outcomes, *["edge"] * at_edge] for outcomes, at_edge in pairs]
+
+
+def format_details(track: str, letters: str, fits: Sequence[Fit[LeaderboardPoint]]) -> str:
+    """What the cell of a track leaves out: more letters, and the exponents of one step in `d`."""
+    parts = [f"groups {letters}"] if shorten_letters(letters).endswith("…") else []
+    if track == ONE_STEP:
+        parts += [
+            f"exponent in d at alpha = {fit.alpha:g}: {fit.estimate.format()}"
+            for fit in fits
+            if fit.estimate.value is not None
+        ]
+    return "; ".join(parts)
 
 
 def describe(point: LeaderboardPoint, index: int) -> str:

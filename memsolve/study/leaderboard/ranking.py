@@ -1,5 +1,6 @@
 """The score of an optimizer on a track, and the ranking by it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -12,6 +13,10 @@ from memsolve.study.leaderboard.references import is_saturated
 from memsolve.study.leaderboard.tracks import Problem
 
 Fits = Sequence[Fit[LeaderboardPoint]]
+
+ORDER = "minibatch", "full-gradient", "one-step"
+"""The tracks with a ranking: a table has them in this order, and its rows in that of the first
+one that was measured."""
 
 OTHER_PROBLEMS = "measured on other problems"
 """Why an optimizer has no rank among others."""
@@ -85,6 +90,31 @@ def rank(estimates: Mapping[str, Estimate], name: str) -> str:
     if own is None:
         return "-"
     return str(1 + sum((other.value or 0.0) > own for other in estimates.values()))
+
+
+def in_order(fits: Fits) -> list[str]:
+    """The optimizers in the order of rows: by the score in the first of the tracks `ORDER`.
+
+    Those with equal scores, and those without a score, are in the order of `fits`.
+    """
+    names = list(dict.fromkeys(fit.optimizer for fit in fits))
+    measured = tracks_of(fits)
+    track = next((track for track in ORDER if track in measured), None)
+    if track is None:
+        return names
+    values = {name: estimate.value for name, estimate in scores(fits, track).items()}
+
+    def key(name: str) -> float:
+        value = values[name]
+        return math.inf if value is None else -value
+
+    return sorted(names, key=key)
+
+
+def largest_state(fits: Fits) -> float | None:
+    """The size of an optimizer's state, the largest on any problem; None without a state."""
+    states = [point.state for fit in fits for point in fit.points if point.state is not None]
+    return max(states, default=None)
 
 
 def tracks_of(fits: Fits) -> list[str]:

@@ -1,5 +1,6 @@
 """The tracks of a leaderboard: the problems of each, and their count of flops."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -170,6 +171,13 @@ def problems(
         for problem in TRACKS[name].problems(alpha, dim, num_items)
         if flops(problem) <= (DEAR if alpha == central else CHEAP)
     ]
+
+
+def problem_order(problem: Problem) -> tuple[float, ...]:
+    """The order in which problems are shown: by track, alpha, `d`, steps, `N` and batch size."""
+    track, alpha, dim, num_items, batch_size, steps = problem
+    size = math.inf if batch_size is None else batch_size
+    return [*TRACKS].index(track), alpha, dim, steps, num_items, size
 
 
 @cache

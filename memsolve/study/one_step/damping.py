@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memsolve_kernels.errors import RangeError
 
 from memsolve import theory
-from memsolve.engine import Cell, Fit, Grid, Study, Summary, TableCell
+from memsolve.engine import Cell, Fit, Grid, Row, Study, Summary, TableCell
 from memsolve.engine.peak import Peak
 from memsolve.engine.results.tidy import Measured
 from memsolve.report.formatting import format_number
@@ -99,11 +99,11 @@ class DampingStudy(Study[Grid, Cell, DampingCurve, DampingPoint]):
 
         return [fit(alpha) for alpha in grid.alphas]
 
-    def rows(self, fits: Sequence[Fit[DampingPoint]]) -> list[dict[str, TableCell]]:
+    def rows(self, fits: Sequence[Fit[DampingPoint]]) -> list[Row[DampingPoint]]:
         """The exponents in `d`; where a fit has batches, also those in `B` at the largest `d`."""
         rows = super().rows(fits)
         if any(fit.points[-1].batches for fit in fits):
-            rows = [row | batch_columns(fit) for row, fit in zip(rows, fits, strict=True)]
+            rows = [row._replace(cells=row.cells | batch_columns(row.fits[0])) for row in rows]
         return rows
 
     def value(self, point: DampingPoint) -> str:
