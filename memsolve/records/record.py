@@ -115,9 +115,8 @@ class Record:
 
     @property
     def rules(self) -> dict[str, Any]:
-        """The settings of the leaderboard that it was measured with and that no entry chooses."""
-        free = *GRID_OPTIONS, *OPTIMIZERS
-        return {name: value for name, value in self.grid.items() if name not in free}
+        """The rules that it was measured by, see `rules_of`."""
+        return rules_of(self.grid)
 
     def load_fits(self) -> list[Fit[LeaderboardPoint]]:
         """One fit for each alpha.
@@ -138,6 +137,12 @@ class Record:
         """The content of its file, with the hash of the present content."""
         content = {**asdict(self), "label": self.label}
         return {**content, "sha256": hash_content(content)}
+
+
+def rules_of(grid: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a leaderboard, as JSON, that no entry chooses."""
+    free = *GRID_OPTIONS, *OPTIMIZERS
+    return {name: value for name, value in grid.items() if name not in free}
 
 
 def hash_content(content: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ from memsolve.records.tables import (
 )
 from memsolve.report.ownership import GENERATOR, refuse_foreign
 from memsolve.study.formatting import format_estimate
+from memsolve.study.leaderboard.grid import LeaderboardGrid
+from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.tracks import Problem, problem_order
 
 INDEX = "index.html"
@@ -55,12 +57,13 @@ class TrackResult(NamedTuple):
     score: str
 
 
-def write_site(records: Path, out: Path) -> Path:
+def write_site(records: Path, out: Path, board: LeaderboardGrid = leaderboard.grid) -> Path:
     """Write the site of a folder of records.
 
     Args:
         records: the folder.
         out: folder of the site; an `index.html` that memsolve did not write is left alone.
+        board: the leaderboard that ranks entries, as in `tables.track_tables`.
 
     Returns:
         The path of the front page.
@@ -69,7 +72,7 @@ def write_site(records: Path, out: Path) -> Path:
         InputError: no records, one that cannot be read, or a page that memsolve did not write.
     """
     entries = make_entries(read_records(records))
-    tracks = track_tables(entries)
+    tracks = track_tables(entries, board)
     pages = {
         f"{PAGES}/{entry.slug}.html": _render_entry(entry, entries, tracks) for entry in entries
     }

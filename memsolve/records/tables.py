@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 from memsolve.engine import Fit, TableCell
 from memsolve.engine.results.estimate import Estimate, mean
-from memsolve.records.record import Record
+from memsolve.records.record import Record, rules_of
 from memsolve.records.rerun import selected_candidate
 from memsolve.report.escape import escape_all
 from memsolve.report.formatting import format_number
 from memsolve.report.names import shorten_names
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard.conclusions import group_letters
+from memsolve.study.leaderboard.grid import LeaderboardGrid
+from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import rank, scores, shares_of, tracks_of
 from memsolve.study.leaderboard.references import is_saturated
@@ -21,8 +23,11 @@ from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem, problem_o
 
 SECONDS_PER_HOUR, LEAST_HOURS = 3600.0, 0.01
 
-OTHER_RULES = "measured by other rules"
+OTHER_RULES = "measured by other rules, on other problems or with other seeds"
 """Why an entry has no rank among others."""
+
+NONE_RANKED = "No entry was measured as the whole leaderboard is."
+"""Below the table of a track without ranks."""
 
 AXIS = 1.5
 """Length of the axis of scores, relative to the largest; wider intervals are cut."""
@@ -151,27 +156,34 @@ def make_entries(records: Mapping[str, Record]) -> list[Entry]:
     return list(entries.values())
 
 
-def track_tables(entries: Sequence[Entry]) -> list[TrackTable]:
+def track_tables(
+    entries: Sequence[Entry], board: LeaderboardGrid = leaderboard.grid
+) -> list[TrackTable]:
     """The table of every ranked track; sceptical results are not in it.
 
-    Entries that were measured by other rules (`Record.rules`) than most have no rank.
+    Args:
+        entries: to be shown.
+        board: the leaderboard by whose rules, problems and seeds an entry must have been measured
+            to have a rank; by default the whole one.
     """
     listed = [entry for entry in entries if entry.record.kind == "entry"]
-    ranked = _of_common_rules(listed)
-    letters = group_letters([fit for entry in ranked for fit in entry.fits])
     measured = tracks_of([fit for entry in listed for fit in entry.fits])
     return [
-        _track_table(listed, ranked, name, letters.get(name, {}))
-        for name in RANKED
-        if name in measured
+        _track_table(listed, [each for each in listed if _is_ranked(each, track, board)], track)
+        for track in RANKED
+        if track in measured
     ]
 
 
-def _of_common_rules(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that were measured by the rules of most, the first ones of several."""
-    rules = [entry.record.rules for entry in entries]
-    common = max(rules, key=rules.count, default={})
-    return [entry for entry in entries if entry.record.rules == common]
+def _is_ranked(entry: Entry, track: str, board: LeaderboardGrid) -> bool:
+    """Whether an entry was measured on a track as a leaderboard measures."""
+    problems = {problem for problem in board.problems if problem.track == track}
+    seeds = [*board.seeds_shown]
+    return (
+        entry.record.rules == rules_of(board.as_json())
+        and {problem for problem in counts(entry) if problem.track == track} == problems
+        and all(point.seeds == seeds for fit in entry.fits for point in fit.points)
+    )
 
 
 def problem_rows(entry: Entry) -> list[ProblemRow]:
@@ -212,11 +224,10 @@ def _short_names(records: Mapping[str, Record]) -> dict[str, str]:
     }
 
 
-def _track_table(
-    entries: Sequence[Entry], ranked: Sequence[Entry], track: str, letters: Mapping[str, str]
-) -> TrackTable:
-    """The table of a track, where the entries of `ranked` alone can have a rank."""
+def _track_table(entries: Sequence[Entry], ranked: Sequence[Entry], track: str) -> TrackTable:
+    """The table of a track, where the entries of `ranked` have a rank."""
     fits = [fit for entry in ranked for fit in entry.fits]
+    letters = group_letters(fits).get(track, {})
     names, problems, _ = shares_of(fits, track)
     others = [entry.slug for entry in entries if entry not in ranked]
     estimates = scores(fits, track) | dict.fromkeys(others, Estimate(None, note=OTHER_RULES))
@@ -238,7 +249,7 @@ def _track_table(
     ]
     titles = ["optimizer", "rank", "score [95%]", "group", *map(format_setting, shown)]
     words = TRACKS[track].description
-    notes = [f"{len(problems)} of {len(shown)} problems count."] if shown else []
+    notes = [f"{len(problems)} of {len(shown)} problems count." if names else NONE_RANKED]
     notes += [
         f"Saturated, does not count: {problem}." for problem in shown if is_saturated(problem)
     ]

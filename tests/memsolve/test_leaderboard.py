@@ -357,6 +357,17 @@ def test_optimizers_of_other_problems_or_seeds_are_not_ranked() -> None:
     assert len(leaderboard.rows(leaderboard.ranked(fits))) == 4
 
 
+def test_the_references_decide_who_is_ranked_however_many_others_there_are() -> None:
+    others = [fit(f"other {number}", [[9, 9]]) for number in range(5)]
+    fits = [*others, fit("muon", [[5, 6], [3, 3]]), fit("mine", [[1, 2], [6, 6]])]
+    names, problems, _ = shares_of(fits, "full-gradient")
+    assert (names, len(problems)) == (["muon", "mine"], 2)
+    assert in_order(fits)[:2] == ["muon", "mine"]
+    part = fit("sgd", [[4, 4]])  # a reference of which cells have failed
+    assert shares_of([part, *fits], "full-gradient")[0] == names
+    assert len(shares_of(others, "full-gradient")[0]) == 5
+
+
 def test_leaderboards_of_other_dimensions_are_merged(
     finished: tuple[Path, Summary[LeaderboardPoint]], tmp_path: Path
 ) -> None:

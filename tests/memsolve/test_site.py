@@ -12,9 +12,13 @@ import pytest
 from memsolve.records.record import read_record, read_records
 from memsolve.records.site import main, write_site
 from memsolve.records.submit import file_name, write_record
-from memsolve.records.tables import make_entries, problem_rows, track_tables
+from memsolve.records.tables import NONE_RANKED, make_entries, problem_rows, track_tables
+from memsolve.study.leaderboard.grid import LeaderboardGrid
 from tests import browser
-from tests.memsolve.record_cases import measure
+from tests.memsolve.record_cases import TINY, measure
+
+BOARD = LeaderboardGrid(**TINY)
+"""The leaderboard by whose rules entries are ranked here."""
 
 OPTIMIZERS = "sgd", "muon", "torch.optim.SGD (defaults)"
 HOSTILE = "<script>alert(1)</script>\u202e"
@@ -38,7 +42,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the site of the records."""
-    return write_site(records, tmp_path_factory.mktemp("pages")).parent
+    return write_site(records, tmp_path_factory.mktemp("pages"), BOARD).parent
 
 
 def entries_of(folder: Path) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def entries_of(folder: Path) -> dict[str, Any]:
 
 def test_every_track_has_a_ranking_of_its_own(records: Path) -> None:
     entries = entries_of(records)
-    tables = {table.slug: table for table in track_tables([*entries.values()])}
+    tables = {table.slug: table for table in track_tables([*entries.values()], BOARD)}
     assert list(tables) == ["one-step", "full-gradient"]
     one = tables["one-step"]
     assert [row.rank for row in one.rows if row.rank][:1] == ["1"]
@@ -63,22 +67,40 @@ def test_every_track_has_a_ranking_of_its_own(records: Path) -> None:
     assert 0 <= muon.bar.low <= muon.bar.value <= muon.bar.high <= 100
 
 
-def test_an_entry_of_other_rules_is_listed_without_a_rank(records: Path) -> None:
+def test_entries_of_other_rules_are_listed_without_a_rank_however_many_they_are(
+    records: Path,
+) -> None:
     entries = [*entries_of(records).values()]
     (sgd,) = [entry for entry in entries if entry.slug == "sgd"]
-    grid = {**sgd.record.grid, "anisotropy": 1.0, "candidates": 600}
-    other = replace(
-        sgd,
-        slug="other",
-        record=replace(sgd.record, grid=grid),
-        fits=[replace(fit, optimizer="other") for fit in sgd.fits],
-    )
-    before = {table.slug: table.rows for table in track_tables(entries)}
-    for table in track_tables([*entries, other]):
-        (row,) = [row for row in table.rows if row.slug == "other"]
-        assert (row.rank, row.group, row.score.details) == ("", "", "measured by other rules")
-        assert row.cells
-        assert [each for each in table.rows if each is not row] == before[table.slug]
+    other_seeds = [
+        replace(fit, points=[replace(point, seeds=[8, 9]) for point in fit.points])
+        for fit in sgd.fits
+    ]
+    changes: list[dict[str, Any]] = [
+        {"record": replace(sgd.record, grid={**sgd.record.grid, name: value})}
+        for name, value in (("anisotropy", 1.0), ("candidates", 600), ("tuning_seeds", 9))
+    ]
+    others = []
+    for number, change in enumerate([*changes * 2, {"fits": other_seeds}]):
+        slug = f"other-{number}"
+        changed = replace(sgd, slug=slug, **change)
+        fits = [replace(fit, optimizer=slug) for fit in changed.fits]
+        others.append(replace(changed, fits=fits))
+    before = {table.slug: table.rows for table in track_tables(entries, BOARD)}
+    for table in track_tables([*others, *entries], BOARD):
+        rows = [row for row in table.rows if row.slug.startswith("other")]
+        assert len(rows) == 7
+        for row in rows:
+            assert (row.rank, row.group) == ("", "")
+            assert row.score.details.startswith("measured by other rules")
+            assert row.cells
+        assert [each for each in table.rows if each not in rows] == before[table.slug]
+
+
+def test_the_whole_leaderboard_ranks_by_default(records: Path) -> None:
+    for table in track_tables([*entries_of(records).values()]):
+        assert not any(row.rank for row in table.rows)
+        assert table.notes[0] == NONE_RANKED
 
 
 def test_a_sceptical_result_of_another_optimizer_is_not_listed_beside_an_entry(

@@ -9,10 +9,12 @@ import numpy as np
 from memsolve.engine import Fit
 from memsolve.engine.results.estimate import COUNT, Estimate, Floats, jackknife
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.references import is_saturated
+from memsolve.study.leaderboard.references import REFERENCES, is_saturated
 from memsolve.study.leaderboard.tracks import Problem
 
 Fits = Sequence[Fit[LeaderboardPoint]]
+Kind = tuple[frozenset[Problem], tuple[int, ...]]
+"""The problems and the seeds with which an optimizer was measured on a track."""
 
 ORDER = "minibatch", "full-gradient", "one-step"
 """The tracks with a ranking: a table has them in this order, and its rows in that of the first
@@ -37,23 +39,21 @@ def shares_of(fits: Fits, track: str) -> tuple[list[str], list[Problem], Floats]
     """Items recovered as a share of `theory.limit`, by seed, problem and optimizer.
 
     Saturated problems are left out, as are optimizers that were measured on other problems of the
-    track or with other seeds than most.
+    track or with other seeds than the reference optimizers, or than most where there are none.
 
     Returns:
         Names (O,), problems (P,) and shares (S, P, O).
     """
     counts = counts_by_problem(fits, track)
     seeds = {fit.optimizer: tuple(fit.points[0].seeds) for fit in fits}
-    kinds = {
+    kinds: dict[str, Kind] = {
         name: (frozenset(by_problem), seeds[name])
         for name, by_problem in counts.items()
         if by_problem
     }
     if not kinds:
         return [], [], np.zeros((0, 0, 0))
-    values = list(kinds.values())
-    # of several kinds with as many optimizers the one with most problems, then the first
-    common = max(dict.fromkeys(values), key=lambda kind: (values.count(kind), len(kind[0])))
+    common = common_kind(kinds)
     names = [name for name, kind in kinds.items() if kind == common]
     problems = [problem for problem in counts[names[0]] if not is_saturated(problem)]
     table = [
@@ -63,12 +63,30 @@ def shares_of(fits: Fits, track: str) -> tuple[list[str], list[Problem], Floats]
     return names, problems, shares.transpose(2, 0, 1)
 
 
+def common_kind(kinds: Mapping[str, Kind]) -> Kind:
+    """The problems and seeds on which optimizers are ranked.
+
+    They are those of the reference optimizers, however many others there are. Where there are no
+    references, they are those of most optimizers. Of several, those with most problems are taken,
+    then the first.
+
+    Args:
+        kinds: problems and seeds of each optimizer, at least of one.
+    """
+    references = [kinds[name] for name in REFERENCES if name in kinds]
+    if references:
+        return max(references, key=lambda kind: len(kind[0]))
+    values = list(kinds.values())
+    return max(dict.fromkeys(values), key=lambda kind: (values.count(kind), len(kind[0])))
+
+
 def scores(fits: Fits, track: str) -> dict[str, Estimate]:
     """The score of every optimizer on a track, the largest first.
 
     The score is the share of `theory.limit` that the optimizer recovers, mean over the problems of
     the track that are not saturated, with an interval over seeds. It depends on no other
-    optimizer. One that was measured on other problems than most has a note in place of a score.
+    optimizer. One that was measured on other problems (`common_kind`) has a note in place of a
+    score.
     """
     names, problems, shares = shares_of(fits, track)
     others = dict.fromkeys(fit.optimizer for fit in fits if fit.optimizer not in names)
