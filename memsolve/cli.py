@@ -121,6 +121,7 @@ def _add_command(app: typer.Typer, study: AnyStudy) -> None:
         run_options = {name: texts.pop(name) for name, _, _ in RUN_PARAMETERS}
         if to is not None and add is None:
             raise InputError("--to is the finished study of --add; give both, or none")
+        texts = _without_defaults(context, study.grid, texts)
         grid = type(study.grid).parse(texts)  # before anything is started
         jobs, scheduler = run_options.pop("jobs"), run_options.pop("scheduler")
         with open_executor(jobs, scheduler) as executor:
@@ -160,17 +161,25 @@ def _declare(command: Callable[..., None], parameters: Parameters) -> None:
 
 
 def _with_options(function: Callable[..., None], further: Parameters) -> Callable[..., None]:
-    """A command with further options, which it gets as keyword arguments."""
+    """A command with further options, which it gets as keyword arguments where they are given."""
+    names = {name for name, _, _ in further}
 
-    def command(**values: Any) -> None:
-        function(**values)
+    def command(context: typer.Context, **values: Any) -> None:
+        function(
+            **{
+                name: value
+                for name, value in values.items()
+                if name not in names or _is_given(context, name)
+            }
+        )
 
     own: Parameters = [
         (name, each.default, each.annotation)
         for name, each in inspect.signature(function).parameters.items()
         if each.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    _declare(command, [*own, *further])
+    context: Parameters = [("context", inspect.Parameter.empty, typer.Context)]
+    _declare(command, [*context, *own, *further])
     command.__doc__ = function.__doc__
     return command
 
@@ -182,14 +191,30 @@ def _refuse_options(context: typer.Context) -> None:
         InputError: names the first of them.
     """
     for parameter in context.command.params:
-        name = str(parameter.name)
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_given(context, str(parameter.name)):
             raise InputError(
                 f"{parameter.opts[0]} stands before {context.invoked_subcommand}; options of "
                 f"{context.invoked_subcommand} follow it, see memsolve {context.info_name} "
                 f"{context.invoked_subcommand} --help"
             )
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether the command line has an option."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _without_defaults(context: typer.Context, grid: Grid, texts: dict[str, Any]) -> dict[str, Any]:
+    """The options of a grid without those that are not given and have the default of its class."""
+    defaults = {
+        name: option.format(getattr(type(grid), name)) for name, option in options(type(grid))
+    }
+    return {
+        name: text
+        for name, text in texts.items()
+        if _is_given(context, name) or text != defaults[name]
+    }
 
 
 def _processes_here(jobs: int, scheduler: str | None) -> int:

@@ -27,7 +27,8 @@ def grid_like(
         InputError: the folder holds no such study, or the command line has other settings.
     """
     for name, option in options(study.grid):
-        if name != "device" and texts.get(name) != option.format(getattr(study.grid, name)):
+        default = option.format(getattr(study.grid, name))
+        if name != "device" and texts.get(name, default) != default:
             raise InputError(
                 f"{option.flag} is given with --add, which measures as {folder} was measured; "
                 f"leave out one of them"

@@ -152,7 +152,8 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m memsolve.records.site RECORDS OUT", file=sys.stderr)
         return 2
     try:
-        page = write_site(*map(Path, arguments))
+        records, out = map(Path, arguments)
+        page = write_site(records, out)
     except InputError as error:
         print(f"memsolve: error: {error}", file=sys.stderr)
         return 2

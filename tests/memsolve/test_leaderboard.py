@@ -14,13 +14,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsolve import AssociativeMemory
+from memsolve import AssociativeMemory, InputError, cli
 from memsolve.cli import run_command
 from memsolve.engine import Fit, Summary
 from memsolve.engine.results.estimate import Estimate
 from memsolve.engine.results.merge import merge
 from memsolve.engine.run import run
 from memsolve.optimizers.registry import builder
+from memsolve.records import commands
 from memsolve.report import write_report
 from memsolve.report.table import columns
 from memsolve.study import find, load
@@ -491,9 +492,36 @@ def test_a_quick_grid_sets_what_is_not_set() -> None:
     assert {name: getattr(quick, name) for name in QUICK} == QUICK
     other = LeaderboardGrid(quick=True, dims=(16,), seeds=2)
     assert (other.dims, other.seeds, other.candidates) == ([16], 2, QUICK["candidates"])
-    assert LeaderboardGrid.from_json(quick.as_json()) == quick
+    given: dict[str, Any] = {"seeds": 5, "dims": (32, 64, 128), "candidates": 24, "tuning_seeds": 2}
+    assert {name: getattr(LeaderboardGrid(quick=True, **given), name) for name in given} == {
+        **given,
+        "dims": [32, 64, 128],
+    }
+    for grid in (quick, LeaderboardGrid(quick=True, **given)):
+        assert LeaderboardGrid.from_json(json.loads(json.dumps(grid.as_json()))) == grid
+        assert type(grid.seeds) is type(grid.tuning_seeds) is type(grid.candidates) is int
     assert "--quick" in quick.command("leaderboard").split()
     assert "--quick" not in LeaderboardGrid().command("leaderboard").split()
+
+
+def test_options_that_are_given_win_over_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grids = []
+
+    def run(study: Any, grid: Any, **_: Any) -> None:
+        grids.append(grid)
+        raise InputError("measured elsewhere")
+
+    monkeypatch.setattr(cli, "run_study", run)
+    monkeypatch.setattr(commands, "run_study", run)
+    words = ["--quick", "--seeds", "5", "--alpha", "1.2,1.5,2", "--out", str(tmp_path)]
+    assert run_command(["leaderboard", *words]) == 2
+    assert run_command(["leaderboard", "submit", "sgd", *words]) == 2
+    for grid in grids:
+        assert (grid.seeds, grid.alphas, grid.dims) == (5, [1.2, 1.5, 2.0], QUICK["dims"])
+        assert (grid.candidates, grid.tuning_seeds) == (QUICK["candidates"], 1)
+    assert len(grids) == 2
 
 
 def test_the_popular_optimizers_are_distinct_and_some_have_defaults() -> None:

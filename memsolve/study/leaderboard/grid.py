@@ -64,7 +64,11 @@ QUICK: dict[str, Any] = {
     "tuning_seeds": 1,
     "seeds": 3,
 }
-"""What `--quick` sets where the grid has the default."""
+"""What `--quick` sets where no value is given."""
+
+
+class DefaultInt(int):
+    """The default of a field, which differs from an equal number that a user gives."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class LeaderboardGrid(Grid):
         first_seed: the first seed of the tuning; the others follow. Boards whose seeds are
             disjoint show how much a ranking depends on them.
         candidates: of the tuning of an optimizer on a problem, a multiple of 6.
-        quick: a smaller board, in minutes: sets `QUICK` wherever the grid has the default.
+        quick: a smaller board, in minutes: sets `QUICK` wherever no value is given.
 
     Other arguments are those of `Grid`. By default `N = 2 d^2`, in float32: at d <= 128 Muon
     recovers as many items in float32 as in float64, up to the variation between seeds (measured).
@@ -105,7 +109,7 @@ class LeaderboardGrid(Grid):
         (32, 64, 128), "--dims", int, "Embedding dimensions d.", in_cells=True
     )
     seeds: int = option(
-        5,
+        DefaultInt(5),
         "--seeds",
         int,
         "Number of seeds that are shown, besides those of the tuning.",
@@ -125,13 +129,18 @@ class LeaderboardGrid(Grid):
         RANKED, "--tracks", str, f"Tracks: {', '.join(TRACKS)}.", in_cells=True
     )
     tuning_seeds: int = option(
-        2, "--tuning-seeds", int, "Number of seeds of the tuning.", many=False, in_cells=True
+        DefaultInt(2),
+        "--tuning-seeds",
+        int,
+        "Number of seeds of the tuning.",
+        many=False,
+        in_cells=True,
     )
     first_seed: int = option(
         0, "--first-seed", int, "The first seed of the tuning.", many=False, in_cells=True
     )
     candidates: int = option(
-        24,
+        DefaultInt(24),
         "--candidates",
         int,
         "Candidates that are tried for every optimizer on every problem.",
@@ -151,8 +160,7 @@ class LeaderboardGrid(Grid):
         if self.quick:
             defaults = {each.name: each.default for each in fields(LeaderboardGrid)}
             for name, value in QUICK.items():
-                own = getattr(self, name)
-                if (tuple(own) if isinstance(own, list) else own) == defaults[name]:
+                if getattr(self, name) is defaults[name]:
                     object.__setattr__(self, name, value)
         super().__post_init__()
         check_list("tracks", self.tracks, f"names of {tuple(TRACKS)}", TRACKS.__contains__)
@@ -161,12 +169,14 @@ class LeaderboardGrid(Grid):
             value = getattr(self, name)
             if not is_int_between(value, least, 31):
                 raise RangeError(f"{name} is {value!r}; expected a whole number, at least {least}")
+            object.__setattr__(self, name, int(value))
         step = 2 * ROUNDS
         if not is_int_between(self.candidates, step) or self.candidates % step:
             raise RangeError(
                 f"candidates is {self.candidates!r}; expected a multiple of {step}: half of them "
                 f"are tried at once, and the others in {ROUNDS} rounds"
             )
+        object.__setattr__(self, "candidates", int(self.candidates))
         if self.batch_sizes is not None:
             raise RangeError(
                 f"batch_sizes is {list(self.batch_sizes)}, but the tracks of a leaderboard have "
