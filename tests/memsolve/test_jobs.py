@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -476,3 +476,39 @@ def test_an_end_of_the_command_leaves_no_process(tmp_path: Path, how: signal.Sig
         assert process.returncode == 130
         assert errors.count("\n") == 1
         assert "goes on with --resume" in errors
+
+
+def test_an_interrupt_while_workers_start_is_one_line(tmp_path: Path) -> None:
+    """The server that forks workers is then importing torch."""
+    import psutil
+
+    command = [sys.executable, "-m", "memsolve", *COMMAND, "--jobs", "2", "--out", "out"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        until = time.monotonic() + 120
+        started: list[psutil.Process] = []
+        while not any("forkserver" in part for part in arguments(started)):
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.02)
+            started = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, errors = process.communicate(timeout=120)
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert not alive
+    assert process.returncode == 130
+    assert errors.count("\n") == 1
+    assert "goes on with --resume" in errors
+
+
+def arguments(processes: Sequence[Any]) -> list[str]:
+    """The arguments of all processes that are still there."""
+    import psutil
+
+    words: list[str] = []
+    for process in processes:
+        with suppress(psutil.Error):
+            words += process.cmdline()
+    return words

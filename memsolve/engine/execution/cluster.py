@@ -6,7 +6,8 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -69,10 +70,11 @@ def processes(jobs: int) -> Iterator[Executor]:
     if not (is_int_between(jobs, 1) and jobs <= MOST):
         raise RangeError(f"--jobs is {jobs!r}; expected a whole number from 1 to {MOST}")
     dask, distributed = _import_dask()
-    with dask.config.set(CONFIG), _environment():
+    with dask.config.set(CONFIG), _environment(), ExitStack() as stack:
         context = distributed.utils.get_mp_context()
         if METHOD == "forkserver":
             context.set_forkserver_preload([PRELOAD])
+            resource_tracker.ensure_running()  # it unblocks interrupts in the thread that starts it
         with blocked_interrupts():  # the threads of the cluster, and its processes
             cluster = distributed.SpecCluster(
                 workers={job: _worker(distributed.Nanny, job) for job in range(jobs)},
@@ -82,11 +84,9 @@ def processes(jobs: int) -> Iterator[Executor]:
                 },
                 silence_logs=logging.CRITICAL,
             )
-        try:
-            with distributed.Client(cluster, set_as_default=False) as client:
-                yield DaskExecutor(client)
-        finally:
-            _kill(cluster)
+            stack.callback(_kill, cluster)  # an interrupt may come when the block ends
+        client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
+        yield DaskExecutor(client)
 
 
 @contextmanager
