@@ -11,8 +11,9 @@ from memsolve_kernels.errors import InputError
 from memsolve.api import run as run_study
 from memsolve.engine.execution.choose import open_executor
 from memsolve.engine.options import options
+from memsolve.engine.results.estimate import Estimate
 from memsolve.output import terminal
-from memsolve.records.record import GRID_OPTIONS, Record, read_record
+from memsolve.records.record import GRID_OPTIONS, Record, read_record, read_records
 from memsolve.records.submit import (
     Statement,
     check_statement,
@@ -20,10 +21,13 @@ from memsolve.records.submit import (
     make_records,
     write_record,
 )
+from memsolve.records.tables import OTHER_RULES, make_entries, track_tables
 from memsolve.records.verify import Report, mark_verified, verify_record
 from memsolve.report.escape import escape_unprintable
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
+from memsolve.study.leaderboard.ranking import scores, tracks_of
+from memsolve.study.leaderboard.tracks import RANKED
 
 RECORDS = Path("records")
 
@@ -70,10 +74,14 @@ def submit(
     if name is not None and len(records) > 1:
         raise InputError(f"{folder} holds {len(records)} optimizers; leave out --name")
     suffix = "" if of is None else "-sceptical"
-    for record in records:
-        path = out / f"{name or file_name(record.name) + suffix}.json"
+    paths = [out / f"{name or file_name(record.name) + suffix}.json" for record in records]
+    for record, path in zip(records, paths, strict=True):
         write_record(record, path)
+    ranks = _ranks(out)
+    for record, path in zip(records, paths, strict=True):
         _print(f"record: {path}")
+        for track, score in _scores(record).items():
+            _print(f"  {track}: {score.format()}{ranks.get((path.stem, track), '')}")
 
 
 def verify(
@@ -112,6 +120,32 @@ def _measure(optimizer: str, texts: Mapping[str, Any], jobs: int, *, resume: boo
         run_study(leaderboard, grid, out=folder, resume=resume, executor=executor)
     _print(f"report: {folder / 'report.html'}")
     return folder
+
+
+def _scores(record: Record) -> dict[str, Estimate]:
+    """The score of a record on each track with a ranking."""
+    fits = record.load_fits()
+    measured = tracks_of(fits)
+    return {track: scores(fits, track)[fits[0].optimizer] for track in RANKED if track in measured}
+
+
+def _ranks(folder: Path) -> dict[tuple[str, str], str]:
+    """The rank of every entry of a folder on each track, or why it has none, by file and track.
+
+    Without those of any if one of the files cannot be read.
+    """
+    try:
+        tables = track_tables(make_entries(read_records(folder)))
+    except InputError as error:
+        _print(f"without ranks: {error}")
+        return {}
+    ranks = {}
+    for table in tables:
+        count = sum(bool(row.rank) for row in table.rows)
+        for row in table.rows:
+            rank = f"rank {row.rank} of {count} in {folder}"
+            ranks[row.slug, table.slug] = f", {rank if row.rank else f'no rank: {OTHER_RULES}'}"
+    return ranks
 
 
 def _verify_one(path: Path, *, trust: bool, every: bool, write: bool, jobs: int) -> bool:

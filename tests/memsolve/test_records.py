@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from memsolve import InputError
 from memsolve.cli import run_command
 from memsolve.importing import FOLDER
+from memsolve.records import commands
 from memsolve.records.record import (
     MAX_BYTES,
     EditedError,
@@ -26,7 +29,9 @@ from memsolve.records.record import (
 from memsolve.records.rerun import recorded_problems, smallest
 from memsolve.records.source import differing_files, read_files, write_files
 from memsolve.records.submit import Statement, file_name, make_records, write_record
+from memsolve.records.tables import track_tables
 from memsolve.records.verify import SourceError, verify_record
+from memsolve.study.leaderboard.grid import LeaderboardGrid
 from tests.memsolve.record_cases import MINE, NAME, TINY, importable, measure, write_module
 
 
@@ -274,6 +279,12 @@ def test_submit_and_verify_as_commands(
     submit = ["leaderboard", "submit", "--out", str(tmp_path)]
     entry = ["--from", str(folder / "board"), "--name", "mine", "--claim", "It wins."]
     assert run_command([*submit, *entry]) == 0
+    record, *results = capsys.readouterr().out.splitlines()
+    assert record == f"record: {tmp_path / 'mine.json'}"
+    assert [line.split(":")[0] for line in results] == ["  one-step", "  full-gradient"]
+    assert all(
+        re.search(r": \d\.\d\d \[.*\], no rank: measured by other", line) for line in results
+    )
     doubt = ["--from", str(folder / "board"), "--of", str(tmp_path / "mine.json")]
     assert run_command([*submit, *doubt]) == 2
     assert "needs a sentence" in capsys.readouterr().err
@@ -294,6 +305,33 @@ def test_submit_and_verify_as_commands(
     edit(tmp_path / "mine.json", "author", value="Somebody else")
     assert run_command(["leaderboard", "verify", *paths]) == 1
     assert "was edited after it was written" in capsys.readouterr().out
+
+
+def test_submit_prints_the_rank_among_the_records(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = LeaderboardGrid(**TINY)
+    monkeypatch.setattr(commands, "track_tables", partial(track_tables, board=board))
+    records = tmp_path / "records"
+    for number, optimizer in enumerate(("sgd", "muon")):
+        measure(tmp_path / optimizer, optimizer)
+        submit = ["leaderboard", "submit", "--from", str(tmp_path / optimizer)]
+        assert run_command([*submit, "--out", str(records)]) == 0
+        _, *results = capsys.readouterr().out.splitlines()
+        assert all(re.search(rf"\], rank \d of {number + 1} in {records}$", x) for x in results)
+        assert len(results) == 2
+    (records / "sgd.json").write_text("{}")
+    measure(tmp_path / "newton", "newton:lr=1")
+    submit = ["leaderboard", "submit", "--from", str(tmp_path / "newton"), "--out", str(records)]
+    assert run_command(submit) == 0
+    why, record, *results = capsys.readouterr().out.splitlines()
+    assert why.startswith("without ranks: ")
+    assert "sgd.json is no record" in why
+    assert record.startswith("record: ")
+    assert len(results) == 2
 
 
 @pytest.mark.parametrize(
