@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from memsolve.faults import StepError
 from memsolve.objective import Objective
@@ -14,8 +16,9 @@ from memsolve.optimizers.requirements import tiny_objective
 from memsolve.seeds import seeded
 from memsolve.training import Schedule, Trainer
 
-STEPS = 12
-"""First steps that are compared. A scheduler inside that waits longer is not noticed."""
+STEPS, SCHEDULED_STEPS = 12, 64
+"""First steps that are compared, and those of an optimizer that holds a scheduler of torch. A
+scheduler inside that waits longer is not noticed."""
 
 
 class LrBehavior(NamedTuple):
@@ -89,6 +92,12 @@ def lr_behavior(build: ChoiceBuilder, device: str, dtype: torch.dtype) -> LrBeha
     return LrBehavior(remark, "own" if follows else "fixed")
 
 
+def steps_of(optimizer: Optimizer) -> int:
+    """How many first steps of an optimizer show how it treats learning rates."""
+    attributes = getattr(optimizer, "__dict__", {}).values()
+    return SCHEDULED_STEPS if any(isinstance(a, LRScheduler) for a in attributes) else STEPS
+
+
 def builder_of_run(
     build: ChoiceBuilder, schedule: Schedule | None, lr: float | None
 ) -> ChoiceBuilder:
@@ -111,13 +120,17 @@ class Tracer:
     device: str
 
     def trace(
-        self, build: ChoiceBuilder, lr: float | None = None, steps: int = STEPS, seed: int = 0
+        self,
+        build: ChoiceBuilder,
+        lr: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
     ) -> Trace:
         """First steps at a learning rate that is set before each; None keeps the optimizer's."""
         with seeded(self.device, seed):
             trainer = Trainer(self.objective, build)
             trace = Trace([], [trainer.lrs.current()])
-            for _ in range(steps):
+            for _ in range(steps or steps_of(trainer.optimizer)):
                 state = trainer.step(self.objective.batch, lr)
                 if state is None:
                     break

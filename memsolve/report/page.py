@@ -20,8 +20,8 @@ from memsolve.report.drawing import DESKTOP_WIDTH, PHONE_WIDTH, figure_style, op
 from memsolve.report.escape import escape_all
 from memsolve.report.names import shorten_names
 from memsolve.report.ownership import GENERATOR, refuse_foreign
-from memsolve.report.paper import captions_file, table_files, vector_files
-from memsolve.report.table import Columns, columns, notes
+from memsolve.report.paper import captions_file, csv_table, latex_table, vector_files
+from memsolve.report.table import Columns, columns, notes, paper_columns
 
 DPI = 160
 REPORT = "report.html"
@@ -124,7 +124,10 @@ def _section(study: AnyStudy, summary: Summary[Any], suffix: str) -> Section:
     cells, table = columns(study, summary), f"{study.name}{suffix}-table"
     captions = {table: table_caption(study, summary)}
     figures: dict[str, tuple[Picture, Picture]] = {}
-    files = table_files(table, cells, captions[table])
+    files = {
+        f"{table}.tex": latex_table(paper_columns(study, summary), captions[table], table).encode(),
+        f"{table}.csv": csv_table(cells, captions[table]).encode(),
+    }
     with figure_style(DESKTOP_WIDTH):
         for short_name, figure in study.figures(summary).items():
             name = f"{short_name}{suffix}"

@@ -50,14 +50,6 @@ def _render(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def table_files(name: str, columns: Columns, caption: str) -> dict[str, bytes]:
-    """The table as LaTeX, with short names, and as CSV, with full ones, by file name."""
-    return {
-        f"{name}.tex": latex_table(columns, caption, label=name).encode(),
-        f"{name}.csv": csv_table(columns, caption).encode(),
-    }
-
-
 def captions_file(captions: Mapping[str, str]) -> bytes:
     """The captions of all files, a paragraph each."""
     paragraphs = [f"{name}: {caption}" for name, caption in captions.items()]
@@ -65,7 +57,7 @@ def captions_file(captions: Mapping[str, str]) -> bytes:
 
 
 def latex_table(columns: Columns, caption: str, label: str) -> str:
-    r"""A table for the package booktabs, its texts escaped.
+    r"""A table for the package booktabs with short names, its texts escaped.
 
     Args:
         columns: cells by title.
@@ -97,7 +89,7 @@ def latex_table(columns: Columns, caption: str, label: str) -> str:
 
 
 def csv_table(columns: Columns, caption: str) -> str:
-    """The caption as a comment, then the table as it is shown."""
+    """The caption as a comment, then the table as it is shown, with full names."""
     lines = UnixLines()
     lines.write(f"# {COMMENT}{caption}")
     writer = csv.writer(lines, lineterminator="\r\n")

@@ -20,6 +20,13 @@ def columns(study: AnyStudy, summary: Summary[Any]) -> Columns:
     return fit_columns(study, summary) | point_columns(study, summary)
 
 
+def paper_columns(study: AnyStudy, summary: Summary[Any]) -> Columns:
+    """The table of a paper: without the points where rows hold those of several alphas."""
+    if any(len(row.fits) > 1 for row in study.rows(summary.fits)):
+        return fit_columns(study, summary)
+    return columns(study, summary)
+
+
 def fit_columns(study: AnyStudy, summary: Summary[Any]) -> Columns:
     """The names of rows, what the study shows of them, and remarks on first steps, if any."""
     rows = []

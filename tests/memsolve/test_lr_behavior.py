@@ -25,11 +25,21 @@ class Scheduled(torch.optim.SGD):
 
     def __init__(self, params: Any, lr: float = 1.0) -> None:
         super().__init__(params, lr=lr, momentum=0.5)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self, lambda step: 0.5**step)
+        self.scheduler: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.LambdaLR(
+            self, lambda step: 0.5**step
+        )
 
     def step(self, closure: Any = None) -> Any:
         super().step(closure)
         self.scheduler.step()
+
+
+class Late(Scheduled):
+    """Changes its learning rate after 40 steps for the first time."""
+
+    def __init__(self, params: Any, lr: float = 1.0) -> None:
+        super().__init__(params, lr)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self, 40)
 
 
 class Hidden(torch.optim.SGD):
@@ -100,6 +110,7 @@ class WithoutLr(torch.optim.Optimizer):
         ("memsolve.examples.optimizers.KLSOAP", "", None),
         (f"{HERE}.Chain", "", None),
         (f"{HERE}.Scheduled", "sets its own lr", "own"),
+        (f"{HERE}.Late", "sets its own lr", "own"),
         (f"{HERE}:make_scheduled", "sets its own lr", "fixed"),
         (f"{HERE}.Hidden", "keeps its first lr", "own"),
         (f"{HERE}.Fixed", "ignores lr", "fixed"),

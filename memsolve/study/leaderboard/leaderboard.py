@@ -78,7 +78,9 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         "size of the optimizer's state, per number in the weight. The exponent is that of the "
         "items after one step in d. Two optimizers are compared on the same memories by Student's"
         " test of the differences of their scores, stratified by d and corrected by Holm for all "
-        "pairs of a track; one is better if p < 0.05."
+        "pairs of a track; one is better if p < 0.05. Optimizers that share a letter beside their "
+        "rank cannot be distinguished (a-d: a, b, c and d). Rows are in the order of the score on "
+        "minibatches; where these were not measured, on several full gradients, then on one step."
     )
     legend = (
         "rank, groups and score in a track: share of d^2 / (2 ln N), mean over its problems; rows "
