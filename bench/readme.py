@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 
 from bench import record
+from bench.external import agreement_table, steps_table
 from bench.registry import OURS
 from bench.repository import ROOT
 from bench.scaling.tables import processes_table, spreads_table, sweeps_table, ways_table
 from bench.timing import Timing
 from memsolve.engine import Summary
 from memsolve.engine.results.load import load_summary
+from memsolve.examples.factual_recall import study as factual_recall
+from memsolve.examples.factual_recall.order_agreement import totals_by_alpha
 from memsolve.report.formatting import format_count
 from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.leaderboard import leaderboard
@@ -30,6 +33,7 @@ from memsolve.study.rates.figures import by_curve
 from memsolve.study.rates.rates import rates
 
 RATES = ROOT / "bench" / "results" / "rates"
+RECALL = ROOT / "bench" / "results" / "factual-recall"
 
 BEST = 5
 """How many rows of the leaderboard the short table has."""
@@ -37,11 +41,15 @@ BEST = 5
 
 def pages() -> dict[Path, str]:
     """Every page with tables, with its tables up to date."""
-    full = leaderboard_table(load_summary(leaderboard, leaderboard.record))
+    board = load_summary(leaderboard, leaderboard.record)
+    full = leaderboard_table(board)
+    (recall,) = totals_by_alpha(load_summary(factual_recall, RECALL)).values()
     tables = {
         "bench": speed_tables(record.machines()),
+        "external": agreement_table(board, recall),
+        "external-steps": steps_table(board),
         "leaderboard": full,
-        "leaderboard-problems": problems_table(load_summary(leaderboard, leaderboard.record)),
+        "leaderboard-problems": problems_table(board),
         "processes": processes_table(),
         "best": shorten(full),
         "rates": rates_table(load_summary(rates, RATES)),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -244,3 +245,16 @@ STUDIES: dict[str, tuple[AnyStudy, Callable[[int, float], Point]]] = {
     "leaderboard": (leaderboard, leaderboard_point),
     "rates": (rates, rates_point),
 }
+
+
+def board_fit(name: str, alpha: float, recovered: list[list[int]]) -> Fit[LeaderboardPoint]:
+    """A fit with the counts after 1 and 10 steps, by seed."""
+    point = leaderboard_point(8, 6.0)
+    lists: dict[str, Any] = {
+        name: [entry[:2] for entry in getattr(point, name)[:2]]
+        if axes == "h S"
+        else getattr(point, name)[:2]
+        for name, axes in point.axes.items()
+    }
+    point = replace(point, **(lists | {"recovered": recovered}))
+    return Fit(name, alpha, "recovered", Estimate(1.0), None, [point])

@@ -12,8 +12,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from memsolve import InputError
-from memsolve.engine import Fit, Summary
-from memsolve.engine.results.estimate import Estimate
+from memsolve.engine import Summary
 from memsolve.engine.run import run
 from memsolve.examples.factual_recall import study
 from memsolve.examples.factual_recall.facts import NUM_RELATIONS, PROMPT_LENGTH, Facts
@@ -25,7 +24,7 @@ from memsolve.examples.factual_recall.optimizer_group import (
     OptimizerGroup,
     unit_lrs,
 )
-from memsolve.examples.factual_recall.order_agreement import agreement_by_problem, order_agreement
+from memsolve.examples.factual_recall.order_agreement import agreement_by_problem
 from memsolve.examples.factual_recall.point import RecallPoint
 from memsolve.examples.factual_recall.training import RecallTask, measure_recall
 from memsolve.faults import StepError
@@ -33,10 +32,9 @@ from memsolve.frequencies import power_law
 from memsolve.optimizers.choices import Choice
 from memsolve.optimizers.registry import builder
 from memsolve.study import load
-from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.tracks import Problem
 from memsolve.study.training.grid import Candidate, TrainingGrid
-from tests.memsolve.report_cases import leaderboard_point
+from tests.memsolve.report_cases import board_fit
 
 TINY = TrainingGrid(
     ("sgd", "muon:momentum=0.95"),
@@ -309,16 +307,6 @@ def test_the_command_of_the_example(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_agreement_of_two_orders() -> None:
-    ours = {"a": 1.0, "b": 2.0, "c": 3.0, "mine": 9.0}
-    same = order_agreement(ours, {"a": 10, "b": 20, "c": 30})
-    assert same.tau == pytest.approx(1)
-    assert same.num_common == 3
-    assert order_agreement(ours, {"c": 10, "b": 20, "a": 30, "theirs": 0}).tau == pytest.approx(-1)
-    with pytest.raises(InputError, match="1 optimizers are in both"):
-        order_agreement(ours, {"a": 1})
-
-
 def test_each_problem_of_a_leaderboard_has_its_agreement(
     summary: tuple[Path, Summary[RecallPoint]],
 ) -> None:
@@ -338,16 +326,3 @@ def test_each_problem_of_a_leaderboard_has_its_agreement(
     }
     with pytest.raises(InputError, match="none of the alphas"):
         agreement_by_problem(run, replace(board, fits=fits[2.0]))
-
-
-def board_fit(name: str, alpha: float, recovered: list[list[int]]) -> Fit[LeaderboardPoint]:
-    """A fit with the counts after 1 and 10 steps, by seed."""
-    point = leaderboard_point(8, 6.0)
-    lists: dict[str, Any] = {
-        name: [entry[:2] for entry in getattr(point, name)[:2]]
-        if axes == "h S"
-        else getattr(point, name)[:2]
-        for name, axes in point.axes.items()
-    }
-    point = replace(point, **(lists | {"recovered": recovered}))
-    return Fit(name, alpha, "recovered", Estimate(1.0), None, [point])

@@ -5,56 +5,24 @@ finished run and the recorded leaderboard.
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import typer
 from memsolve_kernels.errors import InputError
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import kendalltau
 
 from memsolve.engine import Summary
 from memsolve.engine.results.load import load_summary
 from memsolve.examples.factual_recall.comparison import study
 from memsolve.examples.factual_recall.point import RecallPoint
+from memsolve.study.leaderboard.agreement import Agreement, agreement_by_track, order_agreement
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.ranking import counts_by_problem, tracks_of
 from memsolve.study.leaderboard.tracks import Problem
-
-
-class Agreement(NamedTuple):
-    """The rank correlation of two scores of the same optimizers.
-
-    Attributes:
-        tau: Kendall's tau-b: 1 for the same order, 0 for unrelated orders, -1 for reversed ones;
-            NaN if all values of a score are equal.
-        p: probability of a tau at least as far from 0 for unrelated orders.
-        num_common: number of optimizers with both scores.
-    """
-
-    tau: float
-    p: float
-    num_common: int
-
-
-def order_agreement(first: Mapping[str, float], second: Mapping[str, float]) -> Agreement:
-    """The agreement of two scores by optimizer, over the optimizers that have both.
-
-    Raises:
-        InputError: fewer than two optimizers have both.
-    """
-    common = [name for name in first if name in second]
-    if len(common) < 2:
-        raise InputError(
-            f"{len(common)} optimizers are in both {', '.join(first)} and {', '.join(second)}; "
-            "expected at least two, under the same names"
-        )
-    tau, p = kendalltau([first[name] for name in common], [second[name] for name in common])
-    return Agreement(float(tau), float(p), len(common))
 
 
 def agreement_by_problem(
@@ -67,9 +35,7 @@ def agreement_by_problem(
     Raises:
         InputError: no alpha, or fewer than two optimizers, in common.
     """
-    totals: dict[float, dict[str, float]] = {}
-    for fit in recall.fits:
-        totals.setdefault(fit.alpha, {})[fit.optimizer] = float(fit.points[-1].totals.mean())
+    totals = totals_by_alpha(recall)
     agreements = {
         problem: order_agreement(totals[problem.alpha], means)
         for problem, means in means_by_problem(board).items()
@@ -78,6 +44,14 @@ def agreement_by_problem(
     if not agreements:
         raise InputError(f"the leaderboard has none of the alphas {sorted(totals)}")
     return agreements
+
+
+def totals_by_alpha(recall: Summary[RecallPoint]) -> dict[float, dict[str, float]]:
+    """Facts recovered with the widest model by alpha and optimizer, mean over seeds."""
+    totals: dict[float, dict[str, float]] = {}
+    for fit in recall.fits:
+        totals.setdefault(fit.alpha, {})[fit.optimizer] = float(fit.points[-1].totals.mean())
+    return totals
 
 
 def means_by_problem(board: Summary[LeaderboardPoint]) -> dict[Problem, dict[str, float]]:
@@ -94,16 +68,21 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run of the example.")],
     board: Annotated[Path, typer.Option(help="Folder of a leaderboard.")] = leaderboard.record,
 ) -> None:
-    """Print the agreement of the orders for every problem of the leaderboard."""
-    table = Table("track", "problem", "optimizers", "tau", "p")
-    agreements = agreement_by_problem(load_summary(study, folder), load_summary(leaderboard, board))
-    for problem, agreement in agreements.items():
+    """Print the agreement with every track of the leaderboard, then with every problem."""
+    recall, other = load_summary(study, folder), load_summary(leaderboard, board)
+    agreements = agreement_by_problem(recall, other)
+    rows = [
+        *(
+            (track, f"score, with the facts at alpha = {alpha:g}", each)
+            for alpha, totals in totals_by_alpha(recall).items()
+            for track, each in agreement_by_track(totals, other.fits).items()
+        ),
+        *((problem.track, str(problem), each) for problem, each in agreements.items()),
+    ]
+    table = Table("track", "problem", "optimizers", "tau [95%]", "p")
+    for track, problem, agreement in rows:
         table.add_row(
-            problem.track,
-            str(problem),
-            str(agreement.num_common),
-            f"{agreement.tau:.2f}",
-            f"{agreement.p:.2g}",
+            track, problem, str(agreement.num_common), str(agreement), f"{agreement.p:.2g}"
         )
     Console().print(table)
 

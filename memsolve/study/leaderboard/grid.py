@@ -41,6 +41,7 @@ POPULAR = (
     "pytorch_optimizer.Prodigy",
     "pytorch_optimizer.ScheduleFreeAdamW",
     "pytorch_optimizer.Shampoo",
+    "pytorch_optimizer.SignSGD",
     "pytorch_optimizer.SOAP",
     "pytorch_optimizer.SOAP:precondition_frequency=1",
     "memsolve.examples.optimizers.AdaMuon",
