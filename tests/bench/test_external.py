@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import numpy as np
 import pytest
 
 from bench.external import (
@@ -65,4 +66,4 @@ def test_the_figure_has_a_panel_for_each_track(board: Summary[LeaderboardPoint])
     assert first.get_title(loc="left").startswith("one-step\ntau")
     assert second.get_title(loc="left").startswith("full-gradient\ntau")
     (points,) = (line for line in first.lines if line.get_marker() == "o")
-    assert len(points.get_xdata()) == len(language_model_results()) - 1
+    assert np.size(points.get_xdata()) == len(language_model_results()) - 1
