@@ -11,7 +11,7 @@ carry the factor log2(e).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -28,6 +28,7 @@ from memsolve_kernels.softmax.interface import (
 from memsolve_kernels.softmax.partials import (
     HvpContext,
     LogitWeights,
+    OutputsGradient,
     RankPartial,
     WeightedPartial,
     accumulation_dtype,
@@ -175,18 +176,14 @@ class TorchBackend(SoftmaxBackend):
         targets: Tensor,
         others: Tensor,
         weights: LogitWeights,
-    ) -> Tensor:
+        bias_column: int | None,
+    ) -> OutputsGradient:
         """Like the base method; in half precision, a part of the items at a time."""
-        if outputs.dtype == others.dtype:
-            return self.outputs_gradient(queries, outputs, targets, others, weights)
-        gradient, start = outputs.new_empty(outputs.shape), 0
-        for part in in_parts(outputs):
-            stop = start + part.shape[0]
-            gradient[start:stop] = self.outputs_gradient(
-                queries, part, targets - start, others, weights
-            )
-            start = stop
-        return gradient
+
+        def run(first: int, part: Tensor) -> Tensor:
+            return self.outputs_gradient(queries, part, targets - first, others, weights)
+
+        return _rounded_by_parts(run, outputs, others.dtype, bias_column)
 
     def entropy_gradients(
         self,
@@ -197,7 +194,8 @@ class TorchBackend(SoftmaxBackend):
         difference: Tensor,
         others: Tensor,
         weights: LogitWeights,
-    ) -> tuple[Tensor, Tensor]:
+        bias_column: int | None,
+    ) -> tuple[Tensor, OutputsGradient]:
         """In one pass, whose logits serve both: 6BNd flops."""
         queries = queries.to(log_odds.dtype)
         center = _row_dot(queries, difference + outputs[targets])
@@ -225,13 +223,7 @@ class TorchBackend(SoftmaxBackend):
                     del along  # before the next
             return gradient
 
-        if outputs.dtype == queries.dtype:
-            gradient = add_part(0, outputs)
-            return sums.div_(total), gradient
-        gradient, start = outputs.new_empty(outputs.shape), 0
-        for part in in_parts(outputs):
-            gradient[start : start + part.shape[0]] = add_part(start, part)
-            start += part.shape[0]
+        gradient = _rounded_by_parts(add_part, outputs, queries.dtype, bias_column)
         return sums.div_(total), gradient
 
     def partial_ranks(
@@ -291,6 +283,34 @@ class TorchBackend(SoftmaxBackend):
             positions = order[own], ordered[own] - start
             logits[positions] = -torch.inf
             yield _Tile(values, logits, slice(start, start + items), positions)
+
+
+def _rounded_by_parts(
+    run: Callable[[int, Tensor], Tensor],
+    outputs: Tensor,
+    dtype: torch.dtype,
+    bias_column: int | None,
+) -> OutputsGradient:
+    """The gradient by outputs, rounded if they are not in `dtype`, by parts then.
+
+    Args:
+        run: of the number of a part's first item and its outputs; its gradient in `dtype`.
+        outputs: (N, d).
+        dtype: of the sums.
+        bias_column: of the outputs, or None.
+    """
+    if outputs.dtype == dtype:
+        return OutputsGradient.rounded(run(0, outputs), dtype, bias_column)
+    items = 0 if bias_column is None else outputs.shape[0]
+    by_bias = outputs.new_empty(items, dtype=dtype)
+    gradient, start = outputs.new_empty(outputs.shape), 0
+    for part in in_parts(outputs):
+        rows = slice(start, start + part.shape[0])
+        gradient[rows], by_bias[rows] = OutputsGradient.rounded(
+            run(start, part), outputs.dtype, bias_column
+        )
+        start = rows.stop
+    return OutputsGradient(gradient, by_bias)
 
 
 def _items_in_tile(queries: Tensor, outputs: Tensor) -> int:

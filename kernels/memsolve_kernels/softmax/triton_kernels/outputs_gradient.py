@@ -8,7 +8,7 @@ by target, so that few tiles have to look for targets. Tile sizes are exchanged 
 number of items here, and `BLOCK_N` a number of queries.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -70,13 +70,19 @@ def outputs_kernel(
     queries, outputs, targets, bounds, shifts, factors, slopes, owns, unit, gradients,
     num_queries, num_items, stride_item, stride_dim, items_per_split,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, BIAS_COLUMN: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of a block of items from one split of the queries, sorted by target."""
+    """The gradients of a block of items from one split of the queries, sorted by target.
+
+    Queries are one in the column of a bias, if it is not negative: its gradient is the sum of
+    weights that are not rounded.
+    """
     items = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     columns = tl.arange(0, BLOCK_D)
     value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
     gradient = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+    if BIAS_COLUMN >= 0:
+        total = tl.zeros((BLOCK_B,), tl.float32)
     own_first, own_end = tl.load(bounds + tl.program_id(0)), tl.load(bounds + tl.program_id(0) + 1)
 
     first = tl.program_id(1) * items_per_split
@@ -87,9 +93,13 @@ def outputs_kernel(
         weight = weigh(logit, rows, shifts, factors, slopes, num_queries)
         if (start < own_end) & (start + BLOCK_N > own_first):
             weight = weigh_own(weight, items, rows, targets, owns, num_queries, num_items)
+        if BIAS_COLUMN >= 0:
+            total += tl.sum(weight, 1)
         weight = weight.to(query.dtype)
         gradient = tl.dot(weight, query, gradient, input_precision=PRECISION)
 
+    if BIAS_COLUMN >= 0:
+        gradient = tl.where((columns == BIAS_COLUMN)[None, :], total[:, None], gradient)
     slot = tl.program_id(1).to(tl.int64) * num_items + items
     inside = (items < num_items)[:, None] & (columns < DIM)[None, :]
     place = slot[:, None] * DIM + columns[None, :]
@@ -101,7 +111,7 @@ def output_weights_kernel(
     queries, outputs, targets, shifts, factors, slopes, owns, weights, tops, totals,
     num_queries, num_items, stride_item, stride_dim, first_item, chunk,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, HAS_TOTALS: tl.constexpr,
 ):  # fmt: skip
     """The weights of a tile in the scratch; `queries` are items here, and `outputs` queries."""
     items = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -118,14 +128,20 @@ def output_weights_kernel(
     slot = tl.program_id(1).to(tl.int64) * num_queries + items
     zero = tl.zeros((BLOCK_B,), tl.float32)
     tl.store(tops + slot, zero, mask=items < num_queries)
-    tl.store(totals + slot, zero, mask=items < num_queries)
+    total = tl.sum(weight, 1) if HAS_TOTALS else zero
+    tl.store(totals + slot, total, mask=items < num_queries)
     place = items.to(tl.int64)[:, None] * chunk + places[None, :]
     weight = weight.to(weights.dtype.element_ty)
     tl.store(weights + place, weight, mask=(items < num_queries)[:, None])
 
 
 def launch_outputs_gradient(
-    outputs: Tensor, queries: Tensor, targets: Tensor, weights: QueryWeights, config: LaunchConfig
+    outputs: Tensor,
+    queries: Tensor,
+    targets: Tensor,
+    weights: QueryWeights,
+    bias_column: int | None,
+    config: LaunchConfig,
 ) -> Tensor:
     """The gradient (N, d) in float32; all but the outputs contiguous, and the targets sorted."""
     (num_items, dim), block_b = outputs.shape, config.tile.block_b
@@ -137,6 +153,7 @@ def launch_outputs_gradient(
         queries=queries, outputs=outputs, targets=targets, bounds=bounds,
         shifts=weights.shift, factors=weights.factor, slopes=weights.slope,
         owns=weights.own, unit=weights.unit,
+        BIAS_COLUMN=-1 if bias_column is None else bias_column,
         gradients=gradients, items_per_split=config.items_per_split(len(queries)),
         **config.arguments(queries, outputs),
     )  # fmt: skip
@@ -148,12 +165,16 @@ def outputs_gradient_by_scratch(
     queries: Tensor,
     targets: Tensor,
     weights: QueryWeights,
+    bias_column: int | None,
     weigh: LaunchConfig,
     add: LaunchConfig,
 ) -> Tensor:
     """Like `launch_outputs_gradient`, for any d; outputs contiguous, targets in any order."""
-    inputs: dict[str, Tensor | None] = {"queries": outputs, "targets": targets}
+    inputs: dict[str, Any] = {"queries": outputs, "targets": targets}
     inputs |= {"shifts": weights.shift, "factors": weights.factor, "slopes": weights.slope}
-    inputs["owns"] = weights.own
+    inputs |= {"owns": weights.own, "HAS_TOTALS": bias_column is not None}
     partial = launch_by_chunks(output_weights_kernel, inputs, queries, weigh, add)
-    return partial.sums.sum(0).mul_(weights.unit)
+    gradient = partial.sums.sum(0)
+    if bias_column is not None:
+        gradient[:, bias_column] = partial.total.sum(0)
+    return gradient.mul_(weights.unit)
