@@ -19,7 +19,7 @@ from torch import Tensor
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.modes import eager_if_distributed, without_autocast
 from memsolve_kernels.softmax import derivatives
-from memsolve_kernels.softmax.checks import Arguments, Reduction, check_finite
+from memsolve_kernels.softmax.checks import Arguments, Reduction
 from memsolve_kernels.softmax.differentiation import refuse
 from memsolve_kernels.softmax.losses import default_weights, query_losses
 from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
@@ -27,6 +27,7 @@ from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype
 from memsolve_kernels.softmax.preparation import check, flatten, prepare
 from memsolve_kernels.softmax.rows import losses_of
+from memsolve_kernels.softmax.tensor_checks import check_finite
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

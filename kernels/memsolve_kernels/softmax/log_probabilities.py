@@ -7,15 +7,21 @@ from torch import Tensor
 from torch.autograd import Function
 
 from memsolve_kernels.dispatch import BackendName, Precision, check_backend, check_precision
-from memsolve_kernels.errors import DeviceError, DtypeError, InputError, RangeError, ShapeError
+from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import apply, is_distributed, is_readable
 from memsolve_kernels.softmax.backends import select_backend
-from memsolve_kernels.softmax.checks import INTEGERS, Arguments, check_dense
+from memsolve_kernels.softmax.checks import Arguments
 from memsolve_kernels.softmax.losses import query_losses
 from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype
 from memsolve_kernels.softmax.preparation import Call, prepare
 from memsolve_kernels.softmax.rows import own_outputs, row_dot
+from memsolve_kernels.softmax.tensor_checks import (
+    INTEGERS,
+    check_dense,
+    check_device,
+    check_dtype,
+)
 
 
 def log_probabilities(
@@ -157,14 +163,5 @@ def _check_log_partition(log_partition: Tensor, queries: Tensor) -> None:
             f"log_partition {tuple(log_partition.shape)} must hold one number for each of the "
             f"queries {tuple(queries.shape)}"
         )
-    dtypes = {queries.dtype, accumulation_dtype(queries.dtype)}
-    if log_partition.dtype not in dtypes:
-        names = " or ".join(sorted(map(str, dtypes)))
-        raise DtypeError(
-            f"log_partition must be {names} for {queries.dtype} queries, got {log_partition.dtype}"
-        )
-    if log_partition.device != queries.device:
-        raise DeviceError(
-            f"log_partition is on {log_partition.device} and queries on {queries.device}; move it "
-            "there"
-        )
+    check_dtype(queries, log_partition=log_partition)
+    check_device(queries, log_partition=log_partition)

@@ -14,9 +14,10 @@ from torch._library.custom_ops import CustomOpDef
 from memsolve_kernels.modes import any_traced, without_autocast
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
-from memsolve_kernels.softmax.checks import check_finite, check_values
+from memsolve_kernels.softmax.checks import check_values
 from memsolve_kernels.softmax.partials import LogitWeights, accumulation_dtype
 from memsolve_kernels.softmax.rows import entropies
+from memsolve_kernels.softmax.tensor_checks import check_finite
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 Function = Callable[..., Any]
