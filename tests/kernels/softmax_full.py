@@ -80,7 +80,7 @@ def by_bias(case: Case, bias: Tensor, **arguments: Any) -> Tensor:
     queries, outputs, targets, _ = case.args
     bias = bias.clone().requires_grad_()
     losses: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.02, "bias": bias}
-    loss = mk.softmax_loss(queries, outputs, targets, **losses, **arguments)
+    loss = mk.softmax_loss(queries, outputs, targets, **(losses | arguments))
     return torch.autograd.grad(loss, bias)[0]
 
 

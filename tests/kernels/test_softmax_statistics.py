@@ -129,6 +129,23 @@ def test_compiles_options_that_change() -> None:
         torch.testing.assert_close(compiled(*options), loss(*options))
 
 
+def test_a_bias_in_compiled_graphs_and_transforms() -> None:
+    def loss(bias: Tensor) -> Tensor:
+        return mk.softmax_loss(Q, V, CASE.targets, bias=bias, z_loss=0.02)
+
+    bias = softmax_full.random_bias(len(V)).double()
+    gradient = softmax_full.by_bias(CASE, bias, label_smoothing=0.0)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(grad(loss)(bias), gradient)
+    tracked = bias.clone().requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(compiled(tracked), tracked)[0], gradient)
+    several = torch.stack([bias, bias + 1, 2 * bias])
+    mapped = vmap(grad(loss))(several)
+    torch.testing.assert_close(mapped, torch.stack([grad(loss)(each) for each in several]))
+    with pytest.raises(NotImplementedError, match="by the queries only, and the outputs"):
+        jvp(loss, (bias,), (bias,))
+
+
 def on_a_rank(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Statistics of sharded outputs by every option, and their gradients."""
     case, options = case_of(sum(sizes), torch.float64), every_option(sum(sizes))

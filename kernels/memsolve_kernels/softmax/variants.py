@@ -66,8 +66,8 @@ def variants(arch: int) -> Iterator[Variant]:
 
 def _of_entropy(launch: Launch) -> Launch:
     """The launch for a gradient that an entropy takes part in."""
-    slopes = launch.arguments["factors"]
-    return replace(launch, arguments={**launch.arguments, "slopes": slopes})
+    pairs = launch.arguments["targets"]  # of the same shape and dtype
+    return replace(launch, arguments={**launch.arguments, "pairs": pairs})
 
 
 def _with_bias(launch: Launch) -> Launch:
