@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from memsolve_kernels.softmax import copies, interface, torch_backend
+from memsolve_kernels.softmax import copies, interface, torch_tiles
 
 from tests.faked_gpu import check, faked_gpu
 
@@ -21,7 +21,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         faked_gpu() as launches,
         patch.object(copies, "AT_A_TIME", 1 << 40),  # fake tensors need no cache
         patch.object(interface, "elements_at_once", lambda device: 1 << 40),
-        patch.object(torch_backend, "elements_at_once", lambda device: 1 << 40),
+        patch.object(torch_tiles, "elements_at_once", lambda device: 1 << 40),
         patch.object(torch.testing, "assert_close", lambda *values, **tolerances: None),
     ):
         yield

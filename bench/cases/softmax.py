@@ -104,24 +104,29 @@ def ours_losses(inputs: Inputs) -> Run:
     """Gradients by queries and outputs of a loss with an entropy, from `softmax_statistics`."""
     from memsolve_kernels import softmax_statistics
 
+    leaves, options = _leaves(inputs), inputs.options | TERMS
+
     def run() -> tuple[Tensor, ...]:
-        q, v = (each.clone().requires_grad_() for each in (inputs.queries, inputs.outputs))
-        options = inputs.options | TERMS
-        result = softmax_statistics(q, v, inputs.targets, **options)
-        return torch.autograd.grad((result.loss - ENTROPY * result.entropy).mean(), (q, v))
+        result = softmax_statistics(*leaves, inputs.targets, **options)
+        return torch.autograd.grad((result.loss - ENTROPY * result.entropy).mean(), leaves)
 
     return run
 
 
 def losses_from_logits(inputs: Inputs) -> Run:
     """The same by autograd through all logits."""
+    leaves = _leaves(inputs)
 
     def run() -> tuple[Tensor, ...]:
-        leaves = [each.clone().requires_grad_() for each in (inputs.queries, inputs.outputs)]
         logits = leaves[0] @ leaves[1].T
         return torch.autograd.grad(terms_of(logits, inputs.targets).mean(), leaves)
 
     return run
+
+
+def _leaves(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Queries and outputs as leaves of a graph, in the same memory: a copy is no part of a loss."""
+    return inputs.queries.detach().requires_grad_(), inputs.outputs.detach().requires_grad_()
 
 
 def terms_of(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`python kernels/hub/lay_out.py [DIR]`: lay the kernels out as the Hugging Face hub has them.
+"""Lay the kernels out as the Hugging Face hub has them: `python kernels/hub/lay_out.py [DIR]`.
 
 DIR (`build/hub` by default) is then a repository of the `kernels` library: for each backend a
 folder `build/torch-BACKEND` with the package and its metadata, a card, and the benchmarks that
@@ -9,12 +9,12 @@ are registered under a name that contains a hash of the sources.
 Source: https://huggingface.co/docs/kernels (kernel requirements, kernels benchmark).
 """
 
+import argparse
 import base64
 import hashlib
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -85,5 +85,14 @@ def _hashes(variant: Path) -> dict[str, str]:
     }
 
 
+def _main() -> None:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(":")[0] + ".")
+    parser.add_argument(
+        "repository", nargs="?", type=Path, default=DEFAULT, help="folder, by default build/hub"
+    )
+    lay_out(parser.parse_args().repository)
+
+
 if __name__ == "__main__":
-    lay_out(Path(sys.argv[1]) if sys.argv[1:] else DEFAULT)
+    _main()

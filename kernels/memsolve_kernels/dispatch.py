@@ -14,15 +14,19 @@ from memsolve_kernels.errors import BackendError
 BackendName = Literal["reference", "torch", "triton"]
 Precision = Literal["ieee", "tf32x3", "tf32"]
 
+INTERPRETER_HAS_BFLOAT16 = False
+"""Whether Triton's interpreter computes with bfloat16: it computes with the bits, as integers."""
+
 
 def select_backend_name(
-    name: BackendName | None, tensor: Tensor, *, has_kernel: bool
+    name: BackendName | None, tensor: Tensor, dtype: torch.dtype, *, has_kernel: bool
 ) -> BackendName:
     """Validate an explicit backend, or select the default of the tensor's device.
 
     Args:
         name: an explicit choice, or None.
         tensor: an input of the call.
+        dtype: that the kernel would compute in.
         has_kernel: whether the family has a Triton kernel for this call.
 
     Raises:
@@ -40,6 +44,11 @@ def select_backend_name(
             raise BackendError(
                 f"backend='triton' cannot run on device {tensor.device}: it needs the triton "
                 "package and a CUDA device (or TRITON_INTERPRET=1); use backend=None or 'torch'"
+            )
+        if dtype == torch.bfloat16 and not (tensor.is_cuda or INTERPRETER_HAS_BFLOAT16):
+            raise BackendError(
+                "backend='triton' cannot run bfloat16 in Triton's interpreter, which stores it as "
+                "integers and multiplies those; use float16 or float32 there, or backend='torch'"
             )
     return name
 

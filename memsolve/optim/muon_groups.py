@@ -78,8 +78,15 @@ def complete_group(group: Group, fallback: Mapping[str, Any]) -> None:
         fallback: the group of the optimizer that it replaces, or the optimizer's defaults.
 
     Raises:
-        RangeError: one of them is for Muon and the other for AdamW.
+        RangeError: one of them is for Muon and the other for AdamW, or the state is that of
+            `torch.optim.AdamW`.
     """
+    if "use_muon" not in group and "betas" in group:
+        raise RangeError(
+            "the state has a group with betas and without use_muon, as torch.optim.AdamW has it; "
+            "expected the state of Muon, torch.optim.Muon or MuonWithAuxAdam. Start Muon without "
+            "a state: its running means fill again within about 1 / (1 - momentum) steps"
+        )
     use_muon = group.setdefault("use_muon", True)
     if "params" not in fallback and not use_muon:
         fallback = auxiliary_defaults(fallback)

@@ -14,6 +14,8 @@ from bench import test_speed
 from bench.cases import CASES, QUICK, peers
 from bench.cases.matrix_sign import DAMPING
 from bench.cases.peers import count_flops
+from bench.cases.softmax import Size, make_inputs
+from bench.measure import extra_bytes
 from bench.registry import Case, Run, select
 from bench.timing import Measurement, relative_error
 
@@ -53,6 +55,14 @@ def test_every_implementation_is_right_or_says_why_not(name: str) -> None:
         timing = Measurement(case, implementation, inputs, exact).timing
         assert timing.is_valid or (timing.status == "skipped" and timing.note)
         assert implementation is not case.ours or timing.status == "ok"
+
+
+def test_losses_are_measured_without_a_copy_of_their_inputs() -> None:
+    case = SMALL["softmax_statistics"]
+    inputs = make_inputs(Size(8, 8192, 256), case.format, torch.device("cpu"))
+    run = case.ours.prepare(inputs)
+    run()
+    assert extra_bytes(run, "cpu") < 1.5 * inputs.outputs.nbytes  # of which the gradient is one
 
 
 def test_the_references_of_the_gradient_are_those_of_autograd_in_float64() -> None:

@@ -3,13 +3,16 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import memsolve_kernels as mk
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tests.kernels.softmax_cases import Case
+from tests.kernels.softmax_cases import Case, relative_error
 
 IGNORED = -100
+SUMS_OF_WEIGHTS = 2.0**-19
+"""The relative error of sums in float32, which the gradient by a bias has in any dtype."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,29 @@ def mean_loss(case: Case, options: Options) -> Tensor:
         kept = kept * options.class_weights[case.targets.masked_fill(kept == 0, 0)]
     total = kept.sum()
     return statistics(case, options)["loss"].sum() / (total if total > 0 else 1)
+
+
+def random_bias(items: int) -> Tensor:
+    """In float32, far from zero."""
+    return (8 + Case.random(1, items, 1, seed=1).outputs[:, 0]).float()
+
+
+def by_bias(case: Case, bias: Tensor, **arguments: Any) -> Tensor:
+    """The gradient by a bias of a loss with label smoothing and z-loss, by our functions."""
+    queries, outputs, targets, _ = case.args
+    bias = bias.clone().requires_grad_()
+    losses: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.02, "bias": bias}
+    loss = mk.softmax_loss(queries, outputs, targets, **(losses | arguments))
+    return torch.autograd.grad(loss, bias)[0]
+
+
+def bias_error(case: Case, **arguments: Any) -> float:
+    """The relative error of `by_bias` against all logits in float64."""
+    bias = random_bias(len(case.outputs))
+    ours = by_bias(case, bias.to(case.queries.device), **arguments).cpu()
+    case, exact = case.on("cpu").to(torch.float64), bias.double().requires_grad_()
+    loss = mean_loss(case, Options(z_loss=0.02, label_smoothing=0.1, bias=exact))
+    return relative_error(ours, torch.autograd.grad(loss, exact)[0])
 
 
 @dataclass(frozen=True)

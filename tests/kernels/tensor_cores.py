@@ -16,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from memsolve_kernels import dispatch
 from numpy.typing import NDArray
 from triton import language as tl
 from triton._C.libtriton import ir
@@ -63,6 +64,7 @@ _patch_lang = interpreter._patch_lang
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Let the interpreter compute as described above until the patch is undone."""
+    patch.setattr(dispatch, "INTERPRETER_HAS_BFLOAT16", True)
     patch.setattr(interpreter, "_patch_lang", patch_lang)
     patch.setattr(interpreter, "_get_np_dtype", numpy_dtype)
     patch.setattr(InterpreterBuilder, "create_dot", create_dot)

@@ -71,6 +71,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_help_writes_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "kernels" / "hub" / "lay_out.py"), "--help"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "repository" in run.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_runs_as_the_hubs_library_runs_it(repository: Path) -> None:
     """From another folder, without the package that it is made from."""
     subprocess.run([sys.executable, "-P", "-c", RUN], cwd=repository, check=True)

@@ -199,8 +199,19 @@ def test_queries_may_have_several_dimensions() -> None:
     assert mk.softmax_loss(*several) == mk.softmax_loss(q, v, y)
     assert mk.softmax_loss(*several, w.view(3, 4)) == mk.softmax_loss(q, v, y, w)
     assert torch.equal(mk.retrieval(*several).rank, mk.retrieval(q, v, y).rank.view(3, 4))
+    loss, gradient = mk.softmax_gradient(*several, w.view(3, 4))
+    flat_loss, flat_gradient = mk.softmax_gradient(q, v, y, w)
+    assert loss == flat_loss
+    assert torch.equal(gradient, flat_gradient.view(3, 4, 4))
+    directions = q.flip(0)
+    product = mk.softmax_hvp(several[0], directions.view(3, 4, 4), *several[1:], w.view(3, 4))
+    assert torch.equal(product, mk.softmax_hvp(q, directions, v, y, w).view(3, 4, 4))
+    with pytest.raises(errors.ShapeError, match=r"directions .* must have the shape"):
+        mk.softmax_hvp(several[0], directions.view(4, 3, 4), *several[1:])
     with pytest.raises(errors.ShapeError, match="as many of targets"):
         mk.softmax_loss(q.view(3, 4, 4), v, y)
+    with pytest.raises(errors.ShapeError, match="as many of targets"):
+        mk.softmax_gradient(q.view(3, 4, 4), v, y)
     with pytest.raises(errors.ShapeError, match="an item and a dimension"):
         mk.softmax_loss(q.new_zeros(0, 4, 0), v[:, :0], y.new_zeros(0, 4))
 
@@ -256,9 +267,9 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"temperature": torch.ones(7)}, errors.ShapeError, "divide the queries"),
     ({"bias": torch.ones(10)}, errors.ShapeError, r"bias \(10,\) must hold .* the 11 items"),
     ({"bias": torch.ones(11).half()}, errors.DtypeError, "bias must be torch.float32 .* queries"),
-    ({"bias": torch.full((11,), torch.nan)}, errors.NonFiniteError, "bias holds NaN"),
+    ({"bias": torch.full((11,), torch.nan)}, errors.NonFiniteError, r"bias\[0\] is nan"),
     ({"bias": [0.0] * 11}, errors.DtypeError, "bias has type list"),
-    ({"bias": torch.ones(11).to_sparse()}, errors.DtypeError, "bias has layout torch.sparse_coo"),
+    ({"bias": torch.ones(11).to_sparse()}, errors.DtypeError, "bias has layout sparse_coo"),
     ({"class_weights": torch.ones(3)}, errors.ShapeError, "class_weights"),
     ({"class_weights": -torch.ones(11)}, errors.RangeError, "at least zero"),
     ({"class_weights": torch.ones(11).requires_grad_()}, errors.InputError, "no gradient"),

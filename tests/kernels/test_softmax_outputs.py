@@ -1,11 +1,13 @@
 """The gradient of the softmax loss by the outputs, as a head that trains needs it."""
 
+import itertools
 from collections.abc import Callable
 
 import memsolve_kernels as mk
 import pytest
 import torch
 from memsolve_kernels.dispatch import BackendName
+from memsolve_kernels.softmax import interface
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.partials import LogitWeights
 from memsolve_kernels.softmax.torch_backend import TorchBackend
@@ -14,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from bench.measure import extra_bytes
 from tests.kernels.softmax_cases import Case, by_torch, exact_rows, gradients, ours, relative_error
+from tests.kernels.softmax_full import SUMS_OF_WEIGHTS, bias_error, by_bias, random_bias
 
 BACKENDS: list[BackendName] = ["reference", "torch"]
 SIZES = [(5, 37, 7), (1, 1, 1), (3, 1, 4), (1, 300, 1), (7, 2, 3), (1100, 5, 2), (4, 1300, 6)]
@@ -77,16 +80,39 @@ def test_a_tied_classifier_sums_both_parts() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_a_bias_is_as_exact_as_the_products(dtype: torch.dtype) -> None:
-    case = Case.random(12, 50, 16, dtype=dtype, scale=3.0)
-    bias = (8 + Case.random(1, 50, 1, seed=1).outputs[:, 0]).float().requires_grad_()
+    case, bias = Case.random(12, 50, 16, dtype=dtype, scale=3.0), random_bias(50)
     loss = mk.softmax_loss(*case.args[:3], bias=bias)
-
-    truth = bias.detach().double().requires_grad_()
-    logits = case.queries.double() @ case.outputs.double().T + truth
+    logits = case.queries.double() @ case.outputs.double().T + bias.double()
     expected = cross_entropy(logits, case.targets)
     torch.testing.assert_close(loss.double(), expected, rtol=0, atol=4e-6)
-    gradients = (torch.autograd.grad(each, to)[0] for each, to in ((loss, bias), (expected, truth)))
-    assert relative_error(*gradients) <= max(torch.finfo(dtype).eps, 1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_gradient_by_a_bias_is_not_rounded_to_half_precision(
+    dtype: torch.dtype, backend: BackendName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interface, "elements_at_once", lambda device: 300)  # parts of the items
+    case = Case.random(12, 50, 16, dtype=dtype, scale=3.0)
+    assert bias_error(case, backend=backend) <= SUMS_OF_WEIGHTS
+
+
+def test_a_bias_in_half_precision_gets_a_gradient_in_its_dtype() -> None:
+    case = Case.random(12, 50, 16, dtype=torch.bfloat16, scale=3.0)
+    gradient = by_bias(case, random_bias(50).bfloat16())
+    assert gradient.dtype == torch.bfloat16
+    assert gradient.any()
+
+
+def test_a_second_derivative_by_a_bias_is_refused() -> None:
+    case = Case.random(3, 5, 4)
+    queries, bias = case.queries.requires_grad_(), random_bias(5).double().requires_grad_()
+    loss = mk.softmax_loss(queries, *case.args[1:3], bias=bias)
+    by_each = torch.autograd.grad(loss, (queries, bias), create_graph=True)
+    for gradient, each in itertools.product(by_each, (queries, bias)):
+        if gradient is not by_each[0] or each is not queries:
+            with pytest.raises(NotImplementedError, match="softmax loss by the"):
+                torch.autograd.grad(gradient.sum(), each, retain_graph=True)
 
 
 def test_a_head_over_frozen_features_trains() -> None:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.measure import extra_bytes
 from tests.kernels import softmax_full
-from tests.kernels.softmax_cases import Case
+from tests.kernels.softmax_cases import Case, relative_error
 from tests.kernels.softmax_full import Options, every_option
 from tests.kernels.softmax_ranks import case_of
 from tests.ranks import run_ranks
@@ -129,6 +129,23 @@ def test_compiles_options_that_change() -> None:
         torch.testing.assert_close(compiled(*options), loss(*options))
 
 
+def test_a_bias_in_compiled_graphs_and_transforms() -> None:
+    def loss(bias: Tensor) -> Tensor:
+        return mk.softmax_loss(Q, V, CASE.targets, bias=bias, z_loss=0.02)
+
+    bias = softmax_full.random_bias(len(V)).double()
+    gradient = softmax_full.by_bias(CASE, bias, label_smoothing=0.0)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(grad(loss)(bias), gradient)
+    tracked = bias.clone().requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(compiled(tracked), tracked)[0], gradient)
+    several = torch.stack([bias, bias + 1, 2 * bias])
+    mapped = vmap(grad(loss))(several)
+    torch.testing.assert_close(mapped, torch.stack([grad(loss)(each) for each in several]))
+    with pytest.raises(NotImplementedError, match="by the queries only, and the outputs"):
+        jvp(loss, (bias,), (bias,))
+
+
 def on_a_rank(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Statistics of sharded outputs by every option, and their gradients."""
     case, options = case_of(sum(sizes), torch.float64), every_option(sum(sizes))
@@ -202,6 +219,17 @@ def test_log_probabilities_of_items_and_their_gradients() -> None:
     torch.testing.assert_close(several, log_softmax(q @ v.T, 1).gather(1, ids).view(2, 3, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_log_probabilities_do_not_round_the_gradient_by_a_bias(dtype: torch.dtype) -> None:
+    q, v, y, _ = Case.random(6, 40, 5, dtype=dtype, scale=3.0).args
+    ids, bias = torch.stack([y, (y + 1) % 40]).T, softmax_full.random_bias(40).requires_grad_()
+    exact = bias.detach().double().requires_grad_()
+    expected = log_softmax(q.double() @ v.double().T + exact, 1).gather(1, ids)
+    (gradient,) = torch.autograd.grad(mk.log_probabilities(q, v, ids, bias=bias).mean(), bias)
+    (truth,) = torch.autograd.grad(expected.mean(), exact)
+    assert relative_error(gradient, truth) <= softmax_full.SUMS_OF_WEIGHTS
+
+
 def test_log_probabilities_have_second_derivatives_by_the_queries() -> None:
     ids, constant = torch.stack([CASE.targets, CASE.targets.flip(0)], 1), torch.zeros(4).double()
 
@@ -247,6 +275,7 @@ def test_log_probabilities_make_no_matrix_of_all_logits() -> None:
         (lambda q, v, i: (q, v, i, q), errors.ShapeError, "log_partition"),
         (lambda q, v, i: (q, v, i, [0.0] * 4), errors.DtypeError, "log_partition has type list"),
         (lambda q, v, i: (q, v, i, q[:, 0].to("meta")), errors.DeviceError, "log_partition is on"),
+        (lambda q, v, i: (q, v, i, q[:, 0].half()), errors.DtypeError, "log_partition must be"),
         (lambda q, v, i: (q.to_sparse(), v, i), errors.DtypeError, "queries has layout sparse"),
         (lambda q, v, i: (q[:0, :0], v[:, :0], i[:0]), errors.ShapeError, "and a dimension"),
         (lambda q, v, i: (q.tolist(), v, i), errors.DtypeError, "queries has type list"),
@@ -255,6 +284,22 @@ def test_log_probabilities_make_no_matrix_of_all_logits() -> None:
 def test_wrong_ids_are_refused(change: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         mk.log_probabilities(*change(Q, V, torch.stack([CASE.targets, CASE.targets], 1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backend": "nope"}, "backend is 'nope'"),
+        ({"precision": "nope"}, "precision is 'nope'"),
+        ({"precision": "tf32"}, "precision='tf32' needs backend='triton'"),
+    ],
+)
+def test_a_log_partition_spares_no_check_of_the_backend(
+    arguments: dict[str, Any], message: str
+) -> None:
+    ids = CASE.targets[:, None]
+    with pytest.raises(errors.BackendError, match=message):
+        mk.log_probabilities(Q, V, ids, Q[:, 0], **arguments)
 
 
 def test_without_gradients_statistics_are_the_same() -> None:

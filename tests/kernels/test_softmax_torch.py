@@ -151,7 +151,10 @@ def test_operators_keep_the_rules_of_torch_library(dtype: torch.dtype, transpose
     torch.library.opcheck(ops.softmax_covariance, (q, None, v, y, *odds, None, None))
     torch.library.opcheck(ops.softmax_entropy, (q, v, y, *odds, None, None))
     for weights in ((scale, None, None), (scale, scale, -scale)):
-        torch.library.opcheck(ops.softmax_outputs, (q, v, y, others, *weights, None, None))
-    inputs = q, v, y, *odds, others, *weights
-    torch.library.opcheck(ops.softmax_entropy_gradients, (*inputs, None, None))
+        inputs = q, v, y, others, *weights
+        torch.library.opcheck(ops.softmax_outputs, (*inputs, None, None, None))
+        torch.library.opcheck(ops.softmax_outputs, (*inputs, 2, None, None))
+    for column in (None, 2):
+        of_both = q, v, y, *odds, others, *weights, column
+        torch.library.opcheck(ops.softmax_entropy_gradients, (*of_both, None, None))
     torch.library.opcheck(ops.softmax_odds, (q.requires_grad_(), v, y, None, None))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import memsolve_kernels as mk
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memsolve_kernels import architectures
+from memsolve_kernels import architectures, dispatch
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError
 from memsolve_kernels.launch import Launch, record_launches
@@ -28,6 +29,7 @@ from memsolve_kernels.softmax.partials import LogitWeights
 
 from tests.kernels.softmax_bounds import DEVICE, PASSES, check, check_retrieval, check_statistics
 from tests.kernels.softmax_cases import Case, by_parts, ours, relative_error, run_all
+from tests.kernels.softmax_full import SUMS_OF_WEIGHTS, bias_error, by_bias, random_bias
 from tests.kernels.softmax_ranks import equal, everything, shard_of, to_numpy
 from tests.ranks import run_ranks
 
@@ -99,6 +101,18 @@ def test_tensor_core_precisions_of_float32(precision: Precision) -> None:
 def test_losses_and_statistics(size: tuple[int, int, int], dtype: torch.dtype) -> None:
     """By every option, with the gradients of entropies in one pass or by a scratch."""
     check_statistics(Case.random(*size, dtype=dtype, scale=3.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[3], LARGE])
+@pytest.mark.parametrize("sms", [1, 5])
+def test_the_gradient_by_a_bias_is_a_sum_in_float32(
+    size: tuple[int, int, int], dtype: torch.dtype, sms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one pass or by a scratch, from one split of the queries or several."""
+    monkeypatch.setattr(plan, "count_sms", lambda _: sms)
+    case = Case.random(*size, dtype=dtype, scale=3.0).on(DEVICE)
+    assert bias_error(case, backend="triton") <= SUMS_OF_WEIGHTS
 
 
 def test_statistics_of_wide_logits_in_half_precision() -> None:
@@ -390,6 +404,17 @@ def test_what_triton_cannot_honour_is_refused() -> None:
         mk.softmax_gradient(*case.to(torch.float16).args, backend="triton", precision="tf32")
 
 
+@pytest.mark.skipif(GPU, reason="it computes with bfloat16")
+def test_bfloat16_is_refused_in_the_interpreter_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "INTERPRETER_HAS_BFLOAT16", False)
+    case = Case.random(2, 4, 3, dtype=torch.bfloat16)
+    with pytest.raises(BackendError, match="cannot run bfloat16 in Triton's interpreter"):
+        mk.softmax_loss(*case.args, backend="triton")
+    with pytest.raises(BackendError, match="cannot run bfloat16 in Triton's interpreter"):
+        mk.matrix_sign(torch.eye(4), dtype=torch.bfloat16, backend="triton")
+    assert mk.softmax_loss(*case.args).isfinite()
+
+
 def test_operators_keep_the_rules_of_torch_library() -> None:
     """What depends on the backend; for the rest see test_softmax_torch.py."""
     torch.use_deterministic_algorithms(False)  # opcheck compares uninitialized outputs with itself
@@ -401,9 +426,10 @@ def test_operators_keep_the_rules_of_torch_library() -> None:
     check(ops.softmax_curvature, (q, q, v, y, "triton", None))
     check(ops.softmax_covariance, (q, q, v, y, *odds, "triton", None))
     scale = odds[0].sigmoid()
-    check(ops.softmax_outputs, (q, v, y, others, scale, None, None, "triton", None))
-    inputs = q, v, y, *odds, others, scale, scale, -scale
-    check(ops.softmax_entropy_gradients, (*inputs, "triton", None))
+    for column in (None, 1):
+        check(ops.softmax_outputs, (q, v, y, others, scale, None, None, column, "triton", None))
+        inputs = q, v, y, *odds, others, scale, scale, -scale
+        check(ops.softmax_entropy_gradients, (*inputs, column, "triton", None))
     check(ops.softmax_odds, (q.requires_grad_(), v, y, "triton", None))
 
 
@@ -417,17 +443,25 @@ def on_two_ranks() -> list[dict[str, np.ndarray]]:
     for items, dtype in SHARDED:
         case = Case.random(3, items, 16, dtype=dtype, scale=3.0)
         shard = shard_of(case, (items // 3, items - items // 3))
-        results.append(to_numpy(everything(shard, group=dist.group.WORLD, backend="triton")))
+        options: dict[str, Any] = {"group": dist.group.WORLD, "backend": "triton"}
+        bias = random_bias(items).split((items // 3, items - items // 3))[dist.get_rank()]
+        of_bias = {"by bias": by_bias(shard, bias, **options)}
+        results.append(to_numpy(everything(shard, **options) | of_bias))
     return results
 
 
 @pytest.mark.skipif(GPU, reason="the ranks interpret the kernels on a CPU")
 def test_shards_on_ranks_merge_to_the_whole() -> None:
     for (items, dtype), *shards in zip(SHARDED, *run_ranks(on_two_ranks, 2), strict=True):
-        by_outputs = np.concatenate([each.pop("by outputs") for each in shards])
+        by_outputs, of_bias = (
+            np.concatenate([each.pop(f"by {name}") for each in shards])
+            for name in ("outputs", "bias")
+        )
         assert equal(*shards)
         case = Case.random(3, items, 16, dtype=dtype, scale=3.0).to(torch.float64)
         close = 20 * torch.finfo(dtype).eps
         for name, true in everything(case, backend="reference").items():
             value = torch.from_numpy(shards[0].get(name, by_outputs)).to(true.dtype)
             torch.testing.assert_close(value, true, rtol=close, atol=close)
+        truth = by_bias(case, random_bias(items).double(), backend="reference")
+        assert relative_error(torch.from_numpy(of_bias), truth) <= SUMS_OF_WEIGHTS

@@ -145,6 +145,14 @@ def test_a_group_cannot_change_its_optimizer() -> None:
         optimizer.load_state_dict(state)
 
 
+@pytest.mark.parametrize("use_muon", [True, False])
+def test_the_state_of_adamw_is_refused(use_muon: bool) -> None:
+    params = [Parameter(torch.ones(2, 3))]
+    state = torch.optim.AdamW(params).state_dict()
+    with pytest.raises(RangeError, match=r"as torch\.optim\.AdamW has it; expected .* Start Muon"):
+        Muon([{"params": params, "use_muon": use_muon}]).load_state_dict(state)
+
+
 def by_state(params: Params, optimizer: Muon) -> tuple[Params, Muon]:
     other = [Parameter(param.detach().clone()) for param in params]
     loaded = both(other, {"lr": 9.0}, lr=9.0)

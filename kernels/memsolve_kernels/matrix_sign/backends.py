@@ -35,7 +35,8 @@ def select_backend(matrix: Tensor, settings: Settings) -> MatrixSignBackend:
 def select_iteration(matrix: Tensor, settings: Settings) -> NewtonSchulzBackend:
     """Like `select_backend`, but only among the backends that iterate."""
     row = architecture(matrix.device) if settings.dtype != torch.float64 else None
-    name = select_backend_name(settings.backend, matrix, has_kernel=row is not None)
+    has_kernel = row is not None
+    name = select_backend_name(settings.backend, matrix, settings.dtype, has_kernel=has_kernel)
     backend: NewtonSchulzBackend = TorchBackend()
     if row is not None and name == "triton":
         from memsolve_kernels.matrix_sign.triton_backend import (  # needs the package

@@ -16,16 +16,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 from memsolve_kernels.dispatch import Precision
 from memsolve_kernels.errors import BackendError, DtypeError, InputError, ShapeError
 from memsolve_kernels.softmax.backends import select_backend
-from memsolve_kernels.softmax.checks import (
-    FLOATS,
-    Arguments,
-    check_all_items,
-    check_finite,
-    check_values,
-)
+from memsolve_kernels.softmax.checks import Arguments, check_all_items, check_values
 from memsolve_kernels.softmax.digest import digest
 from memsolve_kernels.softmax.interface import SoftmaxBackend
 from memsolve_kernels.softmax.placement import NO_SIZE, to_local
+from memsolve_kernels.softmax.tensor_checks import FLOATS, check_finite
 
 INVALID = -1
 Failure = tuple[type[Exception], str]
@@ -127,8 +122,7 @@ def agree(
 def _describe(arguments: Arguments, total: int) -> tuple[SoftmaxBackend, Header]:
     """The backend of valid arguments, and what the other ranks have to know."""
     function, queries, outputs, *_ = arguments
-    bias = arguments.options.bias
-    check_finite(outputs=outputs, **({} if bias is None else {"bias": bias}))
+    check_finite(outputs=outputs)
     backend = select_backend(queries, arguments.backend, arguments.precision)
     tracked = torch.is_grad_enabled() and (queries.requires_grad or outputs.requires_grad)
     unreduced = "(reduction='none')" if arguments.reduction == "none" else ""

@@ -19,7 +19,7 @@ from torch import Tensor
 from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.modes import eager_if_distributed, without_autocast
 from memsolve_kernels.softmax import derivatives
-from memsolve_kernels.softmax.checks import Arguments, Reduction, check_finite
+from memsolve_kernels.softmax.checks import Arguments, Reduction
 from memsolve_kernels.softmax.differentiation import refuse
 from memsolve_kernels.softmax.losses import default_weights, query_losses
 from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
@@ -27,6 +27,7 @@ from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype
 from memsolve_kernels.softmax.preparation import check, flatten, prepare
 from memsolve_kernels.softmax.rows import losses_of
+from memsolve_kernels.softmax.tensor_checks import check_finite
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -199,17 +200,19 @@ def softmax_gradient(
     Arguments and errors are those of `softmax_loss`.
 
     Returns:
-        The loss, a scalar, and the gradient, (B, d); both in float32, or float64 for float64
-        inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
+        The loss, a scalar, and the gradient, of the queries' shape; both in float32, or float64 for
+        float64 inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
-    inputs = queries, outputs, targets, weights
+    rows, row_targets, row_weights = flatten(queries, targets, weights)
+    inputs = rows, outputs, row_targets, row_weights
     arguments = Arguments("softmax_gradient", *inputs, backend=backend, precision=precision)
     checked, backend = check(arguments, group)
-    outputs = checked.outputs
-    weights = _weights(queries, weights)
-    log_odds, difference = derivatives.odds(queries, outputs, targets, backend, precision)
-    loss = _total(weights, losses_of(log_odds))
-    return loss, difference.mul_((weights * log_odds.sigmoid())[:, None])
+    row_weights = _weights(rows, row_weights)
+    inputs_of_pass = rows, checked.outputs, row_targets, backend, precision
+    log_odds, difference = derivatives.odds(*inputs_of_pass)
+    loss = _total(row_weights, losses_of(log_odds))
+    gradient = difference.mul_((row_weights * log_odds.sigmoid())[:, None])
+    return loss, gradient.view(queries.shape)
 
 
 @eager_if_distributed
@@ -230,26 +233,28 @@ def softmax_hvp(
     A row is `w e (C t + (1 - e) (m - v_y) (m - v_y)^T t)` with `e = 1 - p_y`, and `m` and `C` mean
     and covariance of the other items' outputs: both terms are positive, so they do not cancel.
 
-    `directions` are (B, d), of the dtype of `queries`. Arguments and errors are otherwise those of
-    `softmax_loss`.
+    `directions` have the shape and the dtype of `queries`. Arguments and errors are otherwise those
+    of `softmax_loss`.
 
     Returns:
-        (B, d) in float32, or float64 for float64 inputs.
+        Of the queries' shape, in float32, or float64 for float64 inputs.
     """
-    inputs = queries, outputs, targets, weights, directions
+    rows, row_targets, row_weights = flatten(queries, targets, weights)
+    if rows is not queries and getattr(directions, "shape", None) == queries.shape:
+        directions = directions.reshape(rows.shape)
+    inputs = rows, outputs, row_targets, row_weights, directions
     arguments = Arguments("softmax_hvp", *inputs, backend=backend, precision=precision)
     checked, backend = check(arguments, group)
-    outputs = checked.outputs
-    weights = _weights(queries, weights)
-    queries, directions, outputs = (
-        refuse(each, derivatives.TWICE) for each in (queries, directions, outputs)
+    row_weights = _weights(rows, row_weights)
+    rows, directions, outputs = (
+        refuse(each, derivatives.TWICE) for each in (rows, directions, checked.outputs)
     )
     log_odds, difference, product = run(
-        softmax_curvature, queries, directions, outputs, targets, backend, precision
+        softmax_curvature, rows, directions, outputs, row_targets, backend, precision
     )
     along = (difference * directions).sum(1) * (-log_odds).sigmoid()
     hessian: Tensor = product.addcmul_(difference, along[:, None])
-    return hessian.mul_((weights * log_odds.sigmoid())[:, None])
+    return hessian.mul_((row_weights * log_odds.sigmoid())[:, None]).view(queries.shape)
 
 
 @eager_if_distributed

@@ -17,7 +17,8 @@ def select_backend(queries: Tensor, name: str | None, precision: str | None) -> 
     """
     check_precision(precision)  # type: ignore[arg-type]  # until here any string
     arch = None if queries.dtype == torch.float64 else architecture(queries.device)
-    name = select_backend_name(name, queries, has_kernel=arch is not None)  # type: ignore[arg-type]
+    has_kernel = arch is not None
+    name = select_backend_name(name, queries, queries.dtype, has_kernel=has_kernel)  # type: ignore[arg-type]
     backend: SoftmaxBackend = ReferenceBackend() if name == "reference" else TorchBackend()
     if arch is not None and name == "triton":
         from memsolve_kernels.softmax.triton_backend import TritonBackend  # needs the package

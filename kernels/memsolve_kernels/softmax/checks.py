@@ -5,29 +5,25 @@ are checked inside the operators, where they are real even under torch.compile, 
 reading them from a GPU would stall its queue in every call. The weights do not enter any operator.
 """
 
-import math
 from typing import Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor
 
 from memsolve_kernels.dispatch import BackendName, Precision
-from memsolve_kernels.errors import (
-    DeviceError,
-    DtypeError,
-    InputError,
-    NonFiniteError,
-    RangeError,
-    ShapeError,
-)
+from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import is_readable
-from memsolve_kernels.softmax.interface import in_accumulated_parts, in_parts
 from memsolve_kernels.softmax.options import LossOptions, check_class_weights, check_options
-from memsolve_kernels.softmax.partials import accumulation_dtype
+from memsolve_kernels.softmax.tensor_checks import (
+    FLOATS,
+    INTEGERS,
+    check_dense,
+    check_device,
+    check_dtype,
+    check_finite,
+    names,
+)
 
-FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 Reduction = Literal["weighted", "none"]
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class Arguments(NamedTuple):
@@ -144,52 +140,6 @@ def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tens
         )
 
 
-def check_finite(**tensors: Tensor) -> None:
-    """Raise NonFiniteError if a tensor on a CPU holds NaN or infinity."""
-    for name, tensor in tensors.items():
-        if not is_readable(tensor):
-            continue
-        tensor = tensor.detach()
-        if not all(map(_is_finite, in_accumulated_parts(tensor))):
-            _raise_non_finite(name, tensor)
-
-
-def _is_finite(part: Tensor) -> bool:
-    """Whether all elements are finite: by their sum, which is much cheaper than `isfinite`."""
-    return math.isfinite(part.sum()) or all(
-        map(math.isfinite, part.aminmax())
-    )  # a sum may overflow
-
-
-def _raise_non_finite(name: str, tensor: Tensor) -> None:
-    count, first, start = 0, None, 0
-    for part in in_parts(tensor):
-        wrong = (~part.isfinite()).nonzero()
-        if first is None and wrong.shape[0]:
-            first = (start + int(wrong[0, 0]), *map(int, wrong[0, 1:]))
-        count, start = count + wrong.shape[0], start + part.shape[0]
-    assert first is not None
-    raise NonFiniteError(
-        f"{name}[{', '.join(map(str, first))}] is {float(tensor[first])}; every element must be "
-        f"finite ({count} of {tensor.numel()} are not)"
-    )
-
-
-def check_dense(**tensors: object) -> None:
-    """Raise DtypeError for what is no dense tensor."""
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise DtypeError(
-                f"{name} has type {type(tensor).__name__}; expected a torch.Tensor: "
-                f"torch.as_tensor({name})"
-            )
-        if tensor.layout != torch.strided or tensor.is_nested:
-            layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
-            raise DtypeError(
-                f"{name} has layout {layout}; expected a dense tensor: {name}.to_dense()"
-            )
-
-
 def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor, min_items: int) -> None:
     if queries.ndim != 2 or outputs.ndim != 2 or targets.ndim != 1:
         raise ShapeError(
@@ -211,12 +161,12 @@ def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor, min_items: i
         )
     if queries.dtype not in FLOATS or outputs.dtype != queries.dtype:
         raise DtypeError(
-            f"queries and outputs must share one of {_names(FLOATS)}, got {queries.dtype} and "
+            f"queries and outputs must share one of {names(FLOATS)}, got {queries.dtype} and "
             f"{outputs.dtype}"
         )
     if targets.dtype not in INTEGERS:
-        raise DtypeError(f"targets must be one of {_names(INTEGERS)}, got {targets.dtype}")
-    _check_device(queries, outputs=outputs, targets=targets)
+        raise DtypeError(f"targets must be one of {names(INTEGERS)}, got {targets.dtype}")
+    check_device(queries, outputs=outputs, targets=targets)
 
 
 def _check_weights(queries: Tensor, weights: Tensor) -> None:
@@ -225,13 +175,8 @@ def _check_weights(queries: Tensor, weights: Tensor) -> None:
             f"weights {_shape(weights)} must hold one number for each of the {queries.shape[0]} "
             "queries"
         )
-    dtypes = {queries.dtype, accumulation_dtype(queries.dtype)}
-    if weights.dtype not in dtypes:
-        raise DtypeError(
-            f"weights must be {' or '.join(sorted(map(str, dtypes)))} for {queries.dtype} "
-            f"queries, got {weights.dtype}"
-        )
-    _check_device(queries, weights=weights)
+    check_dtype(queries, weights=weights)
+    check_device(queries, weights=weights)
 
 
 def _check_directions(queries: Tensor, directions: Tensor) -> None:
@@ -241,21 +186,8 @@ def _check_directions(queries: Tensor, directions: Tensor) -> None:
         )
     if directions.dtype != queries.dtype:
         raise DtypeError(f"directions must be {queries.dtype} like queries, got {directions.dtype}")
-    _check_device(queries, directions=directions)
-
-
-def _check_device(queries: Tensor, **others: Tensor) -> None:
-    for name, tensor in others.items():
-        if tensor.device != queries.device:
-            raise DeviceError(
-                f"{name} are on {tensor.device} and queries on {queries.device}; move "
-                "them to one device"
-            )
+    check_device(queries, directions=directions)
 
 
 def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
-
-
-def _names(dtypes: tuple[torch.dtype, ...]) -> str:
-    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)

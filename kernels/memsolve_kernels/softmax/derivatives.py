@@ -25,6 +25,7 @@ from memsolve_kernels.softmax.ops import (
     softmax_rank,
 )
 from memsolve_kernels.softmax.outputs_derivative import output_terms
+from memsolve_kernels.softmax.partials import Bias
 
 TWICE = (
     "the softmax loss is differentiable twice by the queries, of which once in forward mode: "
@@ -37,12 +38,17 @@ ONCE = (
 
 
 def odds(
-    queries: Tensor, outputs: Tensor, targets: Tensor, backend: str | None, precision: str | None
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    backend: str | None,
+    precision: str | None,
+    bias: Bias | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Differentiable log-odds and their gradient by the queries (the difference)."""
     options = backend, precision
     log_odds, difference, others = odds_by_queries(queries, outputs, targets, *options)
-    terms = output_terms(queries, outputs, targets, others, options)
+    terms = output_terms(queries, outputs, targets, others, options, bias=bias)
     return log_odds if terms is None else log_odds + terms.log_odds, difference
 
 
@@ -55,12 +61,17 @@ def odds_by_queries(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_odds(
-    queries: Tensor, outputs: Tensor, targets: Tensor, backend: str | None, precision: str | None
+    queries: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    backend: str | None,
+    precision: str | None,
+    bias: Bias | None = None,
 ) -> Tensor:
     """The log-odds only, at half the cost of `odds` if no derivative is needed."""
     inputs = queries, outputs, targets, backend, precision
     if is_tracked(queries, outputs):
-        return odds(*inputs)[0]
+        return odds(*inputs, bias)[0]
     result: Tensor = run_function(_LogOdds, lambda *args: run(softmax_rank, *args)[0], *inputs)
     return result
 

@@ -121,14 +121,18 @@ class Sharded:
         outputs: Tensor,
         targets: Tensor,
         others: Tensor,
-        *weights: Tensor | None,
-    ) -> Tensor:
-        """The gradient (N_r, d) by this rank's outputs, in their dtype."""
+        by_others: Tensor,
+        by_target: Tensor | None,
+        by_logit: Tensor | None,
+        bias_column: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient (N_r, d) by this rank's outputs, in their dtype, and by their bias."""
         if outputs.shape[0] == 0:
-            return torch.zeros_like(outputs)
+            return torch.zeros_like(outputs), others.new_zeros(0)
         inputs = queries, outputs, targets.long() - self.first, others
-        by_logits = LogitWeights(*weights)  # type: ignore[arg-type]
-        return self.passes.backend.rounded_outputs_gradient(*inputs, by_logits)
+        weights = LogitWeights(by_others, by_target, by_logit)
+        gradient = self.passes.backend.rounded_outputs_gradient(*inputs, weights, bias_column)
+        return gradient.by_outputs, gradient.by_bias
 
     def softmax_entropy_gradients(
         self,
@@ -138,12 +142,12 @@ class Sharded:
         log_odds: Tensor,
         difference: Tensor,
         others: Tensor,
-        *weights: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The covariance of outputs and logits (B, d), and the gradient (N_r, d)."""
+        *rest: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The covariance of outputs and logits (B, d), and the results of `softmax_outputs`."""
         odds = log_odds, difference
         product = self.softmax_covariance(queries, None, outputs, targets, *odds)
-        return product, self.softmax_outputs(queries, outputs, targets, others, *weights)
+        return product, *self.softmax_outputs(queries, outputs, targets, others, *rest)
 
     def softmax_entropy(
         self,

@@ -21,6 +21,7 @@ from memsolve_kernels.errors import BackendError
 from memsolve_kernels.softmax.partials import (
     HvpContext,
     LogitWeights,
+    OutputsGradient,
     Partial,
     RankPartial,
     WeightedPartial,
@@ -122,10 +123,11 @@ class SoftmaxBackend(ABC):
         targets: Tensor,
         others: Tensor,
         weights: LogitWeights,
-    ) -> Tensor:
-        """`outputs_gradient` in the dtype of the outputs, as autograd returns it."""
+        bias_column: int | None,
+    ) -> OutputsGradient:
+        """`outputs_gradient` in the dtype of the outputs, but for the column of a bias."""
         gradient = self.outputs_gradient(queries, outputs, targets, others, weights)
-        return gradient.to(outputs.dtype)
+        return OutputsGradient.rounded(gradient, outputs.dtype, bias_column)
 
     def entropy_gradients(
         self,
@@ -136,10 +138,11 @@ class SoftmaxBackend(ABC):
         difference: Tensor,
         others: Tensor,
         weights: LogitWeights,
-    ) -> tuple[Tensor, Tensor]:
-        """`covariance` with the logits (B, d), and `rounded_outputs_gradient` (N, d)."""
+        bias_column: int | None,
+    ) -> tuple[Tensor, OutputsGradient]:
+        """`covariance` with the logits (B, d), and `rounded_outputs_gradient`."""
         product = self.covariance(queries, None, outputs, targets, log_odds, difference)
-        inputs = queries, outputs, targets, others, weights
+        inputs = queries, outputs, targets, others, weights, bias_column
         return product, self.rounded_outputs_gradient(*inputs)
 
     @abstractmethod

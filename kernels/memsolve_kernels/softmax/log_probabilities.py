@@ -6,15 +6,22 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from memsolve_kernels.dispatch import BackendName, Precision
-from memsolve_kernels.errors import DeviceError, DtypeError, InputError, RangeError, ShapeError
+from memsolve_kernels.dispatch import BackendName, Precision, check_backend, check_precision
+from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import apply, is_distributed, is_readable
-from memsolve_kernels.softmax.checks import INTEGERS, Arguments, check_dense
+from memsolve_kernels.softmax.backends import select_backend
+from memsolve_kernels.softmax.checks import Arguments
 from memsolve_kernels.softmax.losses import query_losses
 from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype
 from memsolve_kernels.softmax.preparation import Call, prepare
 from memsolve_kernels.softmax.rows import own_outputs, row_dot
+from memsolve_kernels.softmax.tensor_checks import (
+    INTEGERS,
+    check_dense,
+    check_device,
+    check_dtype,
+)
 
 
 def log_probabilities(
@@ -40,7 +47,7 @@ def log_probabilities(
         outputs: (N, d).
         ids: (..., k), integers in [0, N), k >= 1.
         log_partition: (...), of `softmax_statistics` for the same arguments, in place of a pass
-            over the items; differentiable.
+            over the items, in the dtype of queries or sums; differentiable.
         temperature: as for `softmax_loss`.
         bias: as for `softmax_loss`.
         backend: as for `softmax_loss`.
@@ -61,8 +68,10 @@ def log_probabilities(
         "log_probabilities", rows, outputs, row_ids[:, 0], reduction="none", options=options
     )
     call = prepare(arguments._replace(backend=backend, precision=precision), None)
-    logits: Tensor = apply(_Logits, call.queries, call.outputs, row_ids)
+    bias, column = (None, None) if call.bias is None else call.bias
+    logits: Tensor = apply(_Logits, call.queries, call.outputs, row_ids, bias, column)
     if log_partition is not None:
+        _check_backend(call)
         return (logits - log_partition.reshape(-1, 1)).view(ids.shape)
     return _relative_to_best(call, logits, row_ids).view(ids.shape)
 
@@ -75,24 +84,29 @@ def _relative_to_best(call: Call, logits: Tensor, ids: Tensor) -> Tensor:
 
 
 class _Logits(Function):
-    """The logits (B, k) of items (B, k), one column at a time."""
+    """The logits (B, k) of items (B, k), one column at a time.
+
+    The gradient by a bias is not rounded to the dtype of the outputs that hold it.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(queries: Tensor, outputs: Tensor, ids: Tensor) -> Tensor:
+    def forward(queries: Tensor, outputs: Tensor, ids: Tensor, *bias: Any) -> Tensor:
         columns = [row_dot(queries, own_outputs(outputs, column)) for column in ids.unbind(1)]
         return torch.stack(columns, 1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, bias, ctx.bias_column = inputs
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
         queries, outputs, ids = ctx.saved_tensors
         dtype = accumulation_dtype(queries.dtype)
-        by_queries = by_outputs = None
+        by_queries = by_outputs = by_bias = None
         if ctx.needs_input_grad[0]:
             total = torch.zeros_like(queries, dtype=dtype)
             for column, weight in zip(ids.unbind(1), by.unbind(1), strict=True):
@@ -103,8 +117,12 @@ class _Logits(Function):
             for column, weight in zip(ids.unbind(1), by.unbind(1), strict=True):
                 inside = column.clamp(0, outputs.shape[0] - 1)
                 total = total.index_put((inside,), weight[:, None] * queries, accumulate=True)
+            if ctx.bias_column is not None:
+                by_bias = total[:, ctx.bias_column].to(ctx.bias_dtype)
+                bias = torch.arange(total.shape[1], device=total.device) >= ctx.bias_column
+                total = total.masked_fill(bias, 0)
             by_outputs = total.to(outputs.dtype)
-        return by_queries, by_outputs, None
+        return by_queries, by_outputs, None, by_bias, None
 
 
 def _check_ids(queries: Tensor, outputs: Tensor, ids: Tensor, log_partition: Tensor | None) -> None:
@@ -130,6 +148,14 @@ def _check_ids(queries: Tensor, outputs: Tensor, ids: Tensor, log_partition: Ten
             raise RangeError(f"ids holds {wrong}; expected items in [0, {outputs.shape[0]})")
 
 
+def _check_backend(call: Call) -> None:
+    """Check what a pass would, where there is none; of a compiled call, the names alone."""
+    check_backend(call.backend)
+    check_precision(call.precision)  # type: ignore[arg-type]
+    if not torch.compiler.is_compiling():
+        select_backend(call.queries, call.backend, call.precision)
+
+
 def _check_log_partition(log_partition: Tensor, queries: Tensor) -> None:
     check_dense(log_partition=log_partition)
     if log_partition.shape != queries.shape[:-1]:
@@ -137,8 +163,5 @@ def _check_log_partition(log_partition: Tensor, queries: Tensor) -> None:
             f"log_partition {tuple(log_partition.shape)} must hold one number for each of the "
             f"queries {tuple(queries.shape)}"
         )
-    if log_partition.device != queries.device:
-        raise DeviceError(
-            f"log_partition is on {log_partition.device} and queries on {queries.device}; move it "
-            "there"
-        )
+    check_dtype(queries, log_partition=log_partition)
+    check_device(queries, log_partition=log_partition)

@@ -45,12 +45,14 @@ def query_losses(call: Call, *, has_statistics: bool = False) -> Losses:
     inputs, backend = (call.queries, call.outputs, call.targets), (call.backend, call.precision)
     weight = _target_weights(call)
     if call.options.need_log_odds_only and not has_statistics:
-        loss = losses_of(derivatives.log_odds(*inputs, *backend))
+        loss = losses_of(derivatives.log_odds(*inputs, *backend, call.bias))
         return Losses(loss if weight is None else weight * loss, weight, None)
     first, num_items = _items(call)
     weights = _item_weights(call, num_items)
     own = None if weights is None else weights[first : first + call.outputs.shape[0]]
-    statistics = logit_statistics(*inputs, backend, item_weights=own, has_entropy=has_statistics)
+    statistics = logit_statistics(
+        *inputs, backend, bias=call.bias, item_weights=own, has_entropy=has_statistics
+    )
     return Losses(_loss(statistics, call.options, weight, weights), weight, statistics)
 
 

@@ -14,9 +14,10 @@ from torch._library.custom_ops import CustomOpDef
 from memsolve_kernels.modes import any_traced, without_autocast
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.batching import by_rows, one_by_one
-from memsolve_kernels.softmax.checks import check_finite, check_values
+from memsolve_kernels.softmax.checks import check_values
 from memsolve_kernels.softmax.partials import LogitWeights, accumulation_dtype
 from memsolve_kernels.softmax.rows import entropies
+from memsolve_kernels.softmax.tensor_checks import check_finite
 
 Name = Optional[str]  # noqa: UP045 - the spelling that torch.library reads in every version
 Function = Callable[..., Any]
@@ -109,13 +110,15 @@ def softmax_outputs(
     by_others: Tensor,
     by_target: Optional[Tensor],  # noqa: UP045
     by_logit: Optional[Tensor],  # noqa: UP045
+    bias_column: Optional[int],  # noqa: UP045
     backend: Name,
     precision: Name,
-) -> Tensor:
-    """The gradient (N, d) by the outputs, in their dtype; see `SoftmaxBackend.outputs_gradient`."""
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `OutputsGradient`; see `SoftmaxBackend.outputs_gradient`."""
     run, targets = select_backend(queries, backend, precision), targets.long()
     weights = LogitWeights(by_others, by_target, by_logit)
-    return run.rounded_outputs_gradient(queries, outputs, targets, others, weights)
+    gradient = run.rounded_outputs_gradient(queries, outputs, targets, others, weights, bias_column)
+    return gradient.by_outputs, gradient.by_bias
 
 
 @_operator("softmax_entropy_gradients")
@@ -130,13 +133,16 @@ def softmax_entropy_gradients(
     by_others: Tensor,
     by_target: Tensor,
     by_logit: Tensor,
+    bias_column: Optional[int],  # noqa: UP045
     backend: Name,
     precision: Name,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The results of `softmax_covariance` without directions, and of `softmax_outputs`."""
     run, targets = select_backend(queries, backend, precision), targets.long()
     odds, weights = (log_odds, difference, others), LogitWeights(by_others, by_target, by_logit)
-    return run.entropy_gradients(queries, outputs, targets, *odds, weights)
+    inputs = queries, outputs, targets, *odds, weights
+    product, gradient = run.entropy_gradients(*inputs, bias_column)
+    return product, gradient.by_outputs, gradient.by_bias
 
 
 @_operator("softmax_entropy")
@@ -183,13 +189,13 @@ def _(queries: Tensor, *_: Any) -> Tensor:
 
 
 @softmax_outputs.register_fake
-def _(queries: Tensor, outputs: Tensor, *_: Any) -> Tensor:
-    return outputs.new_empty(outputs.shape)
+def _(queries: Tensor, outputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return outputs.new_empty(outputs.shape), _bias(outputs, *rest)
 
 
 @softmax_entropy_gradients.register_fake
-def _(queries: Tensor, outputs: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return _matrix(queries), outputs.new_empty(outputs.shape)
+def _(queries: Tensor, outputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _matrix(queries), outputs.new_empty(outputs.shape), _bias(outputs, *rest)
 
 
 @softmax_curvature.register_fake
@@ -205,6 +211,13 @@ def _(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _row(queries: Tensor) -> Tensor:
     return queries.new_empty(queries.shape[0], dtype=accumulation_dtype(queries.dtype))
+
+
+def _bias(outputs: Tensor, *rest: Any) -> Tensor:
+    """Of the arguments of an operator from the outputs on."""
+    *_, bias_column, _backend, _precision = rest
+    items = 0 if bias_column is None else outputs.shape[0]
+    return outputs.new_empty(items, dtype=accumulation_dtype(outputs.dtype))
 
 
 def _matrix(queries: Tensor) -> Tensor:

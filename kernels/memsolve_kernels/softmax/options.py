@@ -6,16 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsolve_kernels.errors import (
-    DeviceError,
-    DtypeError,
-    InputError,
-    NonFiniteError,
-    RangeError,
-    ShapeError,
-)
+from memsolve_kernels.errors import InputError, RangeError, ShapeError
 from memsolve_kernels.modes import is_readable
 from memsolve_kernels.softmax.partials import accumulation_dtype
+from memsolve_kernels.softmax.tensor_checks import (
+    check_dense,
+    check_device,
+    check_dtype,
+    check_finite,
+)
 
 ALIGNMENT = 16  # columns, to a multiple of which outputs with a bias are padded on a GPU
 CAP = (
@@ -152,31 +151,17 @@ def _check_temperature(temperature: object, queries: Tensor) -> None:
             f"temperature is a tensor {tuple(temperature.shape)} in {temperature.dtype}; expected "
             "one floating-point number, or divide the queries for one of each query"
         )
-    if temperature.device != queries.device:
-        raise DeviceError(
-            f"temperature is on {temperature.device} and queries on {queries.device}; move it there"
-        )
+    check_device(queries, temperature=temperature)
     if is_readable(temperature):
         _check_temperature(float(temperature.detach()), queries)
 
 
-def _check_items(name: str, tensor: object, queries: Tensor, num_items: int) -> None:
-    if not isinstance(tensor, Tensor):
-        raise DtypeError(f"{name} has type {type(tensor).__name__}; expected a torch.Tensor")
-    if tensor.layout != torch.strided:
-        raise DtypeError(f"{name} has layout {tensor.layout}; expected a dense tensor")
+def _check_items(name: str, tensor: Tensor, queries: Tensor, num_items: int) -> None:
+    check_dense(**{name: tensor})
     if tensor.shape != (num_items,):
         raise ShapeError(
             f"{name} {tuple(tensor.shape)} must hold one number for each of the {num_items} items"
         )
-    dtypes = {queries.dtype, accumulation_dtype(queries.dtype)}
-    if tensor.dtype not in dtypes:
-        names = " or ".join(sorted(map(str, dtypes)))
-        raise DtypeError(f"{name} must be {names} for {queries.dtype} queries, got {tensor.dtype}")
-    if tensor.device != queries.device:
-        raise DeviceError(
-            f"{name} are on {tensor.device} and queries on {queries.device}; move them to one "
-            "device"
-        )
-    if is_readable(tensor) and not tensor.isfinite().all():
-        raise NonFiniteError(f"{name} holds NaN or infinity; every number must be finite")
+    check_dtype(queries, **{name: tensor})
+    check_device(queries, **{name: tensor})
+    check_finite(**{name: tensor})

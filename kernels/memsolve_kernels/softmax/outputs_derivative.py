@@ -14,7 +14,7 @@ from torch.autograd import Function
 from memsolve_kernels.modes import apply, is_differentiated, needs_jvp
 from memsolve_kernels.softmax.differentiation import BY_QUERIES, ENTROPY_ONCE, expand_zero, refuse
 from memsolve_kernels.softmax.ops import run, softmax_entropy_gradients, softmax_outputs
-from memsolve_kernels.softmax.partials import LogitWeights
+from memsolve_kernels.softmax.partials import Bias, LogitWeights
 from memsolve_kernels.softmax.rows import entropy_gradient, row_dot, weighted_sum
 
 BY_OUTPUTS = (
@@ -54,6 +54,7 @@ def output_terms(
     options: tuple[str | None, str | None],
     *,
     has_target: bool = False,
+    bias: Bias | None = None,
     item_weights: Tensor | None = None,
     entropy: EntropyContext | None = None,
     by_queries: bool = False,
@@ -67,6 +68,8 @@ def output_terms(
         others: (B, 2), of `softmax_odds`.
         options: backend and precision.
         has_target: whether the target's logit has a term; else it has no derivative.
+        bias: among the outputs, whose gradient is that of `values`, in their dtype, and zero by
+            the columns.
         item_weights: (N,), of the items in the mean logit, in the dtype of sums; without them it
             has no derivative.
         entropy: without it, the entropies have no derivative.
@@ -76,7 +79,12 @@ def output_terms(
         return None
     function = _TermsTransformed if needs_jvp() else _Terms
     context = (None, None, None) if entropy is None else entropy
-    inputs = outputs, queries, targets, others, item_weights, *context, has_target, by_queries
+    if bias is not None and is_differentiated(bias.values):
+        of_bias: tuple[Any, ...] = bias
+    else:
+        of_bias = None, None
+    tensors = queries, targets, others, item_weights, *context
+    inputs = outputs, of_bias[0], *tensors, of_bias[1], has_target, by_queries
     return OutputTerms(*apply(function, *inputs, *options))
 
 
@@ -87,13 +95,15 @@ class _Terms(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        others: Tensor = args[3]
+        others: Tensor = args[4]
         return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.has_target, ctx.by_queries, ctx.backend, ctx.precision = inputs
-        ctx.save_for_backward(*tensors)
+        outputs, bias, *tensors, ctx.bias_column, ctx.has_target = inputs[:-3]
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.by_queries, ctx.backend, ctx.precision = inputs[-3:]
+        ctx.save_for_backward(outputs, *tensors)
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -101,24 +111,32 @@ class _Terms(Function):
         saved = ctx.saved_tensors  # once, since a checkpoint unpacks them once
         outputs, queries, _, others, item_weights, *context = saved
         if not ctx.needs_input_grad[0]:  # a transform by the queries only
-            return expand_zero(outputs), *[None] * 11
+            return expand_zero(outputs), *[None] * 13
         by_odds, by_target, by_mean, by_entropy = by  # zeros for None under `torch.compile`
         by_queries: Tensor | None = None
         with torch.no_grad():
             weights = _weights(by_odds, by_target if ctx.has_target else None, others)
             if by_entropy is None or context[0] is None:
-                gradient = _by_outputs(ctx, saved, weights)
+                gradient, by_bias = _by_outputs(ctx, saved, weights)
             else:
                 entropy = EntropyContext(*context)
                 weights = _weights_of_entropy(weights, by_entropy, queries, entropy)
-                gradient, by_queries = _by_both(ctx, saved, weights, by_entropy)
+                gradient, by_bias, by_queries = _by_both(ctx, saved, weights, by_entropy)
             if by_mean is not None and item_weights is not None:
-                row = weighted_sum(by_mean, queries).to(gradient.dtype)
-                gradient.addr_(item_weights.to(gradient.dtype), row)
+                row = weighted_sum(by_mean, queries)
+                if ctx.bias_column is not None:
+                    by_bias.add_(item_weights * row[ctx.bias_column])
+                gradient.addr_(item_weights.to(gradient.dtype), row.to(gradient.dtype))
+            if ctx.bias_column is not None:
+                gradient[:, ctx.bias_column :] = 0
         gradients = [each for each in by if each is not None]
         if by_queries is not None:
             by_queries = refuse(by_queries, ENTROPY_ONCE, outputs, queries, *gradients)
-        return refuse(gradient, BY_OUTPUTS, outputs, queries, *gradients), by_queries, *[None] * 10
+        gradient = refuse(gradient, BY_OUTPUTS, outputs, queries, *gradients)
+        if ctx.bias_column is None:
+            return gradient, None, by_queries, *[None] * 11
+        by_bias = refuse(by_bias.to(ctx.bias_dtype), BY_OUTPUTS, outputs, queries, *gradients)
+        return gradient, by_bias, by_queries, *[None] * 11
 
 
 class _TermsTransformed(_Terms):
@@ -129,7 +147,7 @@ class _TermsTransformed(_Terms):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _Terms.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(inputs[3])
+        ctx.save_for_forward(inputs[4])
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
@@ -139,24 +157,27 @@ class _TermsTransformed(_Terms):
         return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
 
 
-def _by_outputs(ctx: Any, saved: tuple[Tensor, ...], weights: LogitWeights) -> Tensor:
+def _by_outputs(
+    ctx: Any, saved: tuple[Tensor, ...], weights: LogitWeights
+) -> tuple[Tensor, Tensor]:
+    """The gradients by the outputs (N, d) and by the bias (N,)."""
     outputs, queries, targets, others, *_ = saved
-    inputs = queries, outputs, targets, others, *weights
-    gradient: Tensor = run(softmax_outputs, *inputs, ctx.backend, ctx.precision)
-    return gradient
+    inputs = queries, outputs, targets, others, *weights, ctx.bias_column
+    gradients: tuple[Tensor, Tensor] = run(softmax_outputs, *inputs, ctx.backend, ctx.precision)
+    return gradients
 
 
 def _by_both(
     ctx: Any, saved: tuple[Tensor, ...], weights: LogitWeights, by_entropy: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """The gradient by the outputs (N, d), and of the entropies by the queries, (B, d) or None."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The results of `_by_outputs`, and the entropies' by the queries, (B, d) or None."""
     if not ctx.by_queries:
-        return _by_outputs(ctx, saved, weights), None
+        return *_by_outputs(ctx, saved, weights), None
     outputs, queries, targets, others, _, log_odds, difference, _ = saved
-    inputs = queries, outputs, targets, log_odds, difference, others, *weights
-    product, gradient = run(softmax_entropy_gradients, *inputs, ctx.backend, ctx.precision)
+    inputs = queries, outputs, targets, log_odds, difference, others, *weights, ctx.bias_column
+    product, *gradients = run(softmax_entropy_gradients, *inputs, ctx.backend, ctx.precision)
     rows = entropy_gradient(queries, log_odds, difference, product)
-    return gradient, (by_entropy[:, None] * rows).to(queries.dtype)
+    return *gradients, (by_entropy[:, None] * rows).to(queries.dtype)
 
 
 def _weights(by_odds: Tensor | None, by_target: Tensor | None, others: Tensor) -> LogitWeights:

@@ -78,6 +78,18 @@ class LogitWeights(NamedTuple):
         return -self.others if self.target is None else self.target
 
 
+class Bias(NamedTuple):
+    """A bias of the items that is among their outputs.
+
+    Attributes:
+        values: (N,), or this rank's (N_r,).
+        column: the first of the outputs that hold it, where every query is one.
+    """
+
+    values: Tensor
+    column: int
+
+
 class HvpContext(NamedTuple):
     """Statistics of all items that a covariance along directions needs before its pass.
 
@@ -93,6 +105,27 @@ class HvpContext(NamedTuple):
     scale: Tensor
     shift: Tensor
     center: Tensor
+
+
+class OutputsGradient(NamedTuple):
+    """A gradient by outputs as autograd takes it.
+
+    Attributes:
+        by_outputs: (N, d), in the dtype of the outputs.
+        by_bias: (N,), the column of the bias in the dtype of sums; no items without one.
+    """
+
+    by_outputs: Tensor
+    by_bias: Tensor
+
+    @classmethod
+    def rounded(
+        cls, gradient: Tensor, dtype: torch.dtype, bias_column: int | None
+    ) -> "OutputsGradient":
+        """The gradient (N, d) with its column of a bias apart, before it is rounded to `dtype`."""
+        if bias_column is None:
+            return cls(gradient.to(dtype), gradient.new_empty(0))
+        return cls(gradient.to(dtype), gradient[:, bias_column].clone())
 
 
 Partial = TypeVar("Partial", WeightedPartial, RankPartial)

@@ -7,6 +7,7 @@ from torch import Tensor
 from memsolve_kernels.modes import is_distributed
 from memsolve_kernels.softmax.checks import Arguments, check_all_items, check_arguments
 from memsolve_kernels.softmax.options import LossOptions, append_bias, divide_by_temperature
+from memsolve_kernels.softmax.partials import Bias
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -21,6 +22,7 @@ class Call(NamedTuple):
         targets: (B,), zero where ignored.
         weights: (B,), zero where ignored, or None.
         ignored: (B,), which queries are ignored, or None.
+        bias: among the outputs, or None.
         options: without temperature and bias.
         backend: name, or `group.Sharded`.
         precision: of the backend.
@@ -31,6 +33,7 @@ class Call(NamedTuple):
     targets: Tensor
     weights: Tensor | None
     ignored: Tensor | None
+    bias: Bias | None
     options: LossOptions
     backend: Any
     precision: str | None
@@ -49,10 +52,13 @@ def prepare(arguments: Arguments, group: "ProcessGroup | None") -> Call:
         queries, targets = queries.masked_fill(ignored[:, None], 0), targets.masked_fill(ignored, 0)
         weights = None if weights is None else weights.masked_fill(ignored, 0)
     options, queries = divide_by_temperature(arguments.options, queries)
+    bias = None
     if options.bias is not None:
+        bias = Bias(options.bias, column=queries.shape[1])
         queries, outputs = append_bias(options.bias, queries, outputs)
         options = options._replace(bias=None)
-    return Call(queries, outputs, targets, weights, ignored, options, backend, arguments.precision)
+    inputs = queries, outputs, targets, weights, ignored
+    return Call(*inputs, bias, options, backend, arguments.precision)
 
 
 def check(arguments: Arguments, group: "ProcessGroup | None") -> tuple[Arguments, Any]:

@@ -9,6 +9,7 @@ from memsolve_kernels.modes import needs_jvp
 from memsolve_kernels.softmax import derivatives
 from memsolve_kernels.softmax.entropy import entropy
 from memsolve_kernels.softmax.outputs_derivative import EntropyContext, OutputTerms, output_terms
+from memsolve_kernels.softmax.partials import Bias
 from memsolve_kernels.softmax.rows import own_outputs, row_dot, weighted_sum
 
 
@@ -34,6 +35,7 @@ def logit_statistics(
     targets: Tensor,
     options: tuple[Any, str | None],
     *,
+    bias: Bias | None = None,
     item_weights: Tensor | None = None,
     has_entropy: bool = False,
 ) -> LogitStatistics:
@@ -44,12 +46,13 @@ def logit_statistics(
         outputs: (N, d), or this rank's (N_r, d).
         targets: (B,).
         options: backend, or `group.Sharded`, and precision.
+        bias: among the outputs, or None.
         item_weights: (N,) or (N_r,) in the dtype of sums, of the items in `mean_logit`.
         has_entropy: whether to compute the entropies.
     """
     inputs = queries, outputs, targets
     if not has_entropy and not derivatives.is_tracked(queries, outputs):
-        log_odds = derivatives.log_odds(*inputs, *options)
+        log_odds = derivatives.log_odds(*inputs, *options, bias)
         return _of_log_odds(log_odds, *inputs, options[0], item_weights)
     log_odds, difference, others = derivatives.odds_by_queries(*inputs, *options)
     statistics = _of_log_odds(log_odds, *inputs, options[0], item_weights)
@@ -64,6 +67,7 @@ def logit_statistics(
         others,
         options,
         has_target=True,
+        bias=bias,
         item_weights=item_weights,
         entropy=context,
         by_queries=by_both,

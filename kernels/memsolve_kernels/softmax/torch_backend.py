@@ -1,52 +1,38 @@
 """The torch backend: any device, one tile of logits at a time, never a B x N matrix.
 
-A tile of logits is written by one matrix product, exponentiated in place, and read by the next.
-On a CPU it should stay in cache, but be large enough to start two threads for each of about eight
-operations: 1024 queries x 1024 items in float32 are 4 MiB. On a GPU launches cost more than memory
-traffic, so tiles have up to 64 MiB. Outputs that a product cannot read directly are converted a
-tile at a time as well.
-
 Exponentials are to base 2, which torch computes about three times as fast as base e; the queries
 carry the factor log2(e).
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from memsolve_kernels.softmax.copies import hash_rows, labels
-from memsolve_kernels.softmax.interface import (
-    SoftmaxBackend,
-    elements_at_once,
-    in_accumulated_parts,
-    in_parts,
-)
+from memsolve_kernels.softmax.headroom import find_headroom
+from memsolve_kernels.softmax.interface import SoftmaxBackend, in_parts
 from memsolve_kernels.softmax.partials import (
     HvpContext,
     LogitWeights,
+    OutputsGradient,
     RankPartial,
     WeightedPartial,
     accumulation_dtype,
 )
+from memsolve_kernels.softmax.torch_tiles import (
+    LOG2_E,
+    MIN_ITEMS,
+    ROWS,
+    Tile,
+    items_in_tile,
+    iterate_tiles,
+    row_blocks,
+)
 
-LOG2_E = math.log2(math.e)
-ROWS = 1024  # largest number of queries in a tile
-MIN_ITEMS = 256  # smallest number of items in a tile
-SUMMABLE = 64  # any number of outputs below 2**64 can be summed with small weights
 COUNTED = 2**18  # elements that are counted at a time
-ORDINARY = 32  # exponent of logits and of the largest output up to which products are safe
-LARGEST_EXPONENT = 96  # 2**96 summed over 2**30 items fits float32, and 2**-96 is a normal number
-
-
-class _Tile(NamedTuple):
-    values: Tensor  # (T, d), the tile's outputs in the dtype of the sums; valid until the next tile
-    logits: Tensor  # (R, T), a buffer that the next tile reuses; -inf at the targets
-    items: slice  # positions of the tile's items
-    own: tuple[Tensor, Tensor]  # rows and columns of the targets
 
 
 @dataclass(frozen=True)
@@ -67,12 +53,13 @@ class TorchBackend(SoftmaxBackend):
     def partial_odds(self, queries: Tensor, outputs: Tensor, targets: Tensor) -> WeightedPartial:
         """An online softmax: the largest logit so far is subtracted, where this is needed."""
         queries = queries.to(accumulation_dtype(queries.dtype))
-        headroom = _headroom(queries, outputs)
+        headroom = find_headroom(queries, outputs)
         totals, sums = queries.new_zeros(queries.shape[0], 1), queries.new_zeros(queries.shape)
         tops = torch.zeros_like(totals) if headroom is None else _lowest(totals)
-        for rows in _row_blocks(queries):
+        for rows in row_blocks(queries):
             top, total, weighted = tops[rows], totals[rows], sums[rows]
-            for values, logits, *_ in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+            inputs = queries[rows], outputs, targets[rows]
+            for values, logits, *_ in iterate_tiles(*inputs, self.items, LOG2_E):
                 if headroom is not None:
                     risen = torch.maximum(top, logits.amax(1, keepdim=True) + headroom)
                     decay = torch.exp2(top - risen)
@@ -120,9 +107,10 @@ class TorchBackend(SoftmaxBackend):
         queries = queries.to(accumulation_dtype(queries.dtype))
         shift, center = context.shift[:, None], context.center[:, None]
         totals, sums = torch.zeros_like(shift), queries.new_zeros(queries.shape)
-        for rows in _row_blocks(queries):
+        for rows in row_blocks(queries):
             total, weighted = totals[rows], sums[rows]
-            for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+            inputs = queries[rows], outputs, targets[rows]
+            for tile in iterate_tiles(*inputs, self.items, LOG2_E):
                 along = _centred(tile, context.directions, rows, center[rows])
                 weights = tile.logits.sub_(shift[rows]).exp2_()
                 total.add_(weights.sum(1, keepdim=True))
@@ -157,8 +145,9 @@ class TorchBackend(SoftmaxBackend):
             weighted, own = queries, weights.at_target
             weights = _divided(weights, total[:, 0])
         gradient = queries.new_zeros(outputs.shape)
-        for rows in _row_blocks(queries):
-            for tile in self._tiles(queries[rows], outputs, targets[rows], LOG2_E):
+        for rows in row_blocks(queries):
+            inputs = queries[rows], outputs, targets[rows]
+            for tile in iterate_tiles(*inputs, self.items, LOG2_E):
                 factors = None if for_log_odds else _factors(tile, weights, rows)
                 shares = tile.logits.sub_(shift[rows]).exp2_()
                 if factors is not None:
@@ -175,18 +164,14 @@ class TorchBackend(SoftmaxBackend):
         targets: Tensor,
         others: Tensor,
         weights: LogitWeights,
-    ) -> Tensor:
+        bias_column: int | None,
+    ) -> OutputsGradient:
         """Like the base method; in half precision, a part of the items at a time."""
-        if outputs.dtype == others.dtype:
-            return self.outputs_gradient(queries, outputs, targets, others, weights)
-        gradient, start = outputs.new_empty(outputs.shape), 0
-        for part in in_parts(outputs):
-            stop = start + part.shape[0]
-            gradient[start:stop] = self.outputs_gradient(
-                queries, part, targets - start, others, weights
-            )
-            start = stop
-        return gradient
+
+        def run(first: int, part: Tensor) -> Tensor:
+            return self.outputs_gradient(queries, part, targets - first, others, weights)
+
+        return _rounded_by_parts(run, outputs, others.dtype, bias_column)
 
     def entropy_gradients(
         self,
@@ -197,7 +182,8 @@ class TorchBackend(SoftmaxBackend):
         difference: Tensor,
         others: Tensor,
         weights: LogitWeights,
-    ) -> tuple[Tensor, Tensor]:
+        bias_column: int | None,
+    ) -> tuple[Tensor, OutputsGradient]:
         """In one pass, whose logits serve both: 6BNd flops."""
         queries = queries.to(log_odds.dtype)
         center = _row_dot(queries, difference + outputs[targets])
@@ -206,16 +192,13 @@ class TorchBackend(SoftmaxBackend):
         assert divided.logit is not None
         slope = divided.logit[:, None]
         at_center = torch.addcmul(divided.others[:, None], slope, center[:, None])
-        sums, tiles = (
-            queries.new_zeros(queries.shape),
-            self._with_small_tiles(queries, outputs)._tiles,
-        )
+        sums, items = queries.new_zeros(queries.shape), self._fewer_items(queries, outputs)
 
         def add_part(first: int, outputs: Tensor) -> Tensor:
             gradient = queries.new_zeros(outputs.shape)
-            for rows in _row_blocks(queries):
+            for rows in row_blocks(queries):
                 inputs = queries[rows], outputs, targets[rows] - first
-                for tile in tiles(*inputs, LOG2_E):
+                for tile in iterate_tiles(*inputs, items, LOG2_E):
                     along = _centred(tile, None, rows, center[rows, None])
                     shares = tile.logits.sub_(shift[rows]).exp2_()
                     sums[rows].addmm_(along.mul_(shares), tile.values)
@@ -225,13 +208,7 @@ class TorchBackend(SoftmaxBackend):
                     del along  # before the next
             return gradient
 
-        if outputs.dtype == queries.dtype:
-            gradient = add_part(0, outputs)
-            return sums.div_(total), gradient
-        gradient, start = outputs.new_empty(outputs.shape), 0
-        for part in in_parts(outputs):
-            gradient[start : start + part.shape[0]] = add_part(start, part)
-            start += part.shape[0]
+        gradient = _rounded_by_parts(add_part, outputs, queries.dtype, bias_column)
         return sums.div_(total), gradient
 
     def partial_ranks(
@@ -242,11 +219,11 @@ class TorchBackend(SoftmaxBackend):
         own, copied = target_logit[:, None], labels(outputs, targets, queries.dtype)
         log_odds, bests = torch.empty_like(own), torch.empty_like(own)
         above = torch.zeros_like(own, dtype=torch.int64)
-        for rows in _row_blocks(queries):
+        for rows in row_blocks(queries):
             ours = own[rows]
             total, top = torch.zeros_like(ours), _lowest(ours)
             best, count = torch.full_like(ours, -torch.inf), above[rows]
-            for tile in self._tiles(queries[rows], outputs, targets[rows]):
+            for tile in iterate_tiles(queries[rows], outputs, targets[rows], self.items):
                 logits = tile.logits if copied is None else _tied(tile, ours, copied[rows])
                 count += _count_above(logits, ours)
                 best = torch.maximum(best, logits.amax(1, keepdim=True))
@@ -257,56 +234,40 @@ class TorchBackend(SoftmaxBackend):
             log_odds[rows], bests[rows] = top + total.log() - ours, best
         return RankPartial(log_odds.T, bests.T, above.T)
 
-    def _with_small_tiles(self, queries: Tensor, outputs: Tensor) -> "TorchBackend":
-        """Tiles of a quarter of the items, where a pass has two and writes two results."""
-        items = self.items or max(MIN_ITEMS, _items_in_tile(queries[:ROWS], outputs) // 4)
-        return TorchBackend(items)
-
-    def _tiles(
-        self, queries: Tensor, outputs: Tensor, targets: Tensor, factor: float = 1.0
-    ) -> Iterator[_Tile]:
-        """`factor` times the logits of every item, a tile at a time, with -inf at the targets."""
-        (num_queries, dim), num_items = queries.shape, outputs.shape[0]
-        left, unit = queries * factor if factor != 1 else queries, 1.0
-        if factor != 1 and not math.isfinite(left.sum()):  # some are near the largest number
-            left, unit = queries * (factor / 4), 4.0
-        items = self.items or _items_in_tile(queries, outputs)
-        starts = range(0, num_items, items)
-        ordered, order = targets.sort()
-        edges = torch.tensor([*starts, num_items], device=targets.device)
-        bounds = torch.searchsorted(ordered, edges).tolist()
-        width = min(items, num_items)
-        buffer = queries.new_empty(num_queries * width)
-        converted = None if _is_operand(outputs, queries) else queries.new_empty(width, dim)
-        for tile, start in enumerate(starts):
-            values = outputs[start : start + items]
-            if converted is not None:
-                values = converted[: values.shape[0]].copy_(values)
-            shape = num_queries, values.shape[0]
-            logits = buffer[: math.prod(shape)].view(shape)
-            torch.mm(left, values.T, out=logits)
-            if unit != 1:
-                logits.mul_(unit)
-            own = slice(bounds[tile], bounds[tile + 1])
-            positions = order[own], ordered[own] - start
-            logits[positions] = -torch.inf
-            yield _Tile(values, logits, slice(start, start + items), positions)
+    def _fewer_items(self, queries: Tensor, outputs: Tensor) -> int:
+        """A quarter of the items in a tile, where a pass has two tiles and writes two results."""
+        return self.items or max(MIN_ITEMS, items_in_tile(queries[:ROWS], outputs) // 4)
 
 
-def _items_in_tile(queries: Tensor, outputs: Tensor) -> int:
-    """Items whose logits, and outputs if converted, have at most `elements_at_once`."""
-    rows = queries.shape[0] if _is_operand(outputs, queries) else max(queries.shape)
-    return max(MIN_ITEMS, elements_at_once(queries.device) // max(rows, 1))
+def _rounded_by_parts(
+    run: Callable[[int, Tensor], Tensor],
+    outputs: Tensor,
+    dtype: torch.dtype,
+    bias_column: int | None,
+) -> OutputsGradient:
+    """The gradient by outputs, rounded if they are not in `dtype`, by parts then.
+
+    Args:
+        run: of the number of a part's first item and its outputs; its gradient in `dtype`.
+        outputs: (N, d).
+        dtype: of the sums.
+        bias_column: of the outputs, or None.
+    """
+    if outputs.dtype == dtype:
+        return OutputsGradient.rounded(run(0, outputs), dtype, bias_column)
+    items = 0 if bias_column is None else outputs.shape[0]
+    by_bias = outputs.new_empty(items, dtype=dtype)
+    gradient, start = outputs.new_empty(outputs.shape), 0
+    for part in in_parts(outputs):
+        rows = slice(start, start + part.shape[0])
+        gradient[rows], by_bias[rows] = OutputsGradient.rounded(
+            run(start, part), outputs.dtype, bias_column
+        )
+        start = rows.stop
+    return OutputsGradient(gradient, by_bias)
 
 
-def _is_operand(outputs: Tensor, queries: Tensor) -> bool:
-    """Whether a product with the queries reads the outputs without a copy."""
-    (items, dim), (along_items, along_dim) = outputs.shape, outputs.stride()
-    readable = (along_dim == 1 and along_items >= dim) or (along_items == 1 and along_dim >= items)
-    return readable and outputs.dtype == queries.dtype
-
-
-def _centred(tile: _Tile, directions: Tensor | None, rows: slice, center: Tensor) -> Tensor:
+def _centred(tile: Tile, directions: Tensor | None, rows: slice, center: Tensor) -> Tensor:
     """Components of the tile's outputs along the directions, minus their mean (R, T)."""
     if directions is not None:
         return torch.mm(directions[rows], tile.values.T).sub_(center)
@@ -328,7 +289,7 @@ def _divided(weights: LogitWeights, total: Tensor) -> LogitWeights:
     return weights._replace(others=weights.others / total, logit=logit)
 
 
-def _factors(tile: _Tile, weights: LogitWeights, rows: slice) -> Tensor:
+def _factors(tile: Tile, weights: LogitWeights, rows: slice) -> Tensor:
     """Factors of the tile's shares in the gradient by its logits: (R, T), or (R, 1)."""
     others = weights.others[rows, None]
     if weights.logit is None:
@@ -358,48 +319,13 @@ def _count_above(logits: Tensor, own: Tensor) -> Tensor:
     return counts.long()
 
 
-def _headroom(queries: Tensor, outputs: Tensor) -> Tensor | None:
-    """The distance (1,), in base 2, to keep between a row's largest logit and its reference.
-
-    None if no exponential, nor its product with an output, can overflow or underflow. The norms
-    usually decide this; only if they are extreme are the outputs' columns read.
-    """
-    longest, largest = torch.stack((_norms(queries), _norms(outputs))).tolist()
-    reach = longest * largest * LOG2_E
-    if reach <= ORDINARY and 2**-ORDINARY <= largest <= 2**ORDINARY:
-        return None
-    sizes = _exponents(outputs)
-    if reach + float(sizes.abs().amax()) <= LARGEST_EXPONENT:  # NaN is not
-        return None
-    return (sizes.amax() - SUMMABLE).clamp_min_(0)
-
-
-def _tied(tile: _Tile, own: Tensor, copied: Tensor) -> Tensor:
+def _tied(tile: Tile, own: Tensor, copied: Tensor) -> Tensor:
     """The tile's logits (R, T), with `own` where an output has the hash `copied` (R,)."""
     same = copied[:, None] == hash_rows(tile.values)
     same[tile.own] = False
     return torch.where(same, own, tile.logits)
 
 
-def _exponents(outputs: Tensor) -> Tensor:
-    """The base-2 logarithm of each column's largest element (d,); zero for a column of zeros."""
-    parts = [torch.maximum(part.amax(0), part.amin(0).neg()) for part in in_parts(outputs)]
-    largest = torch.stack(parts).amax(0).to(accumulation_dtype(outputs.dtype))
-    return largest.masked_fill_(largest == 0, 1).log2_()
-
-
-def _norms(rows: Tensor) -> Tensor:
-    """The largest norm of a row; zero without rows."""
-    if rows.shape[0] == 0:
-        return rows.new_zeros((), dtype=accumulation_dtype(rows.dtype))
-    norms = [torch.linalg.vector_norm(part, dim=1).amax() for part in in_accumulated_parts(rows)]
-    return torch.stack(norms).amax()
-
-
 def _lowest(like: Tensor) -> Tensor:
     """The start of a running maximum: finite, so that -inf minus it is not NaN."""
     return torch.full_like(like, torch.finfo(like.dtype).min)
-
-
-def _row_blocks(queries: Tensor) -> Iterator[slice]:
-    return (slice(start, start + ROWS) for start in range(0, queries.shape[0], ROWS))

@@ -15,6 +15,7 @@ from memsolve_kernels.softmax.interface import SoftmaxBackend
 from memsolve_kernels.softmax.partials import (
     HvpContext,
     LogitWeights,
+    OutputsGradient,
     RankPartial,
     WeightedPartial,
 )
@@ -144,7 +145,34 @@ class TritonBackend(SoftmaxBackend):
         others: Tensor,
         weights: LogitWeights,
     ) -> Tensor:
-        """In one pass or by a scratch, like `partial_odds`, with queries and items exchanged.
+        """In one pass or by a scratch, like `partial_odds`, with queries and items exchanged."""
+        return self._outputs_gradient(queries, outputs, targets, others, weights, None)
+
+    @_on_device_of_inputs
+    def rounded_outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        others: Tensor,
+        weights: LogitWeights,
+        bias_column: int | None,
+    ) -> OutputsGradient:
+        """Like the base method, with the gradient of a bias from weights in float32."""
+        inputs = queries, outputs, targets, others, weights, bias_column
+        gradient = self._outputs_gradient(*inputs)
+        return OutputsGradient.rounded(gradient, outputs.dtype, bias_column)
+
+    def _outputs_gradient(
+        self,
+        queries: Tensor,
+        outputs: Tensor,
+        targets: Tensor,
+        others: Tensor,
+        weights: LogitWeights,
+        bias_column: int | None,
+    ) -> Tensor:
+        """The gradient (N, d), whose column of a bias is the sum of weights that are not rounded.
 
         Factors are divided by the others' sum, and are relative to the largest weight, so that
         those in float16 keep their accuracy.
@@ -154,12 +182,13 @@ class TritonBackend(SoftmaxBackend):
         by_query = _query_weights(others[order], weights.of_rows(order))
         plan = self._plan(outputs, queries)
         if tile := plan.find_tile("outputs"):
-            inputs = outputs, queries, targets, by_query
+            inputs = outputs, queries, targets, by_query, bias_column
             return plan.one_pass("outputs", tile, launch_outputs_gradient, inputs)
         name = "output_weights" if by_query.slope is None else "entropy_weights"
         gradient = outputs.new_empty(outputs.shape, dtype=torch.float32)
         for items in _blocks(len(outputs)):
-            inputs = outputs[items].contiguous(), queries, targets - items.start, by_query
+            part, places = outputs[items].contiguous(), targets - items.start
+            inputs = part, queries, places, by_query, bias_column
             plan = self._plan(outputs[items], queries)
             gradient[items] = plan.two_passes(name, outputs_gradient_by_scratch, inputs)
         return gradient

@@ -36,6 +36,7 @@ KERNELS = {
     "merge_curvature": curvature.merge_curvature_kernel,
     "row_dot": row_dot.row_dot_kernel,
 }
+BY_OUTPUTS = ("outputs", "output_weights", "entropy_weights")
 BATCH, ITEMS = 1024, 4096  # one compilation serves all sizes
 LARGE_DIM = 1024  # for kernels that iterate over d
 
@@ -53,7 +54,10 @@ def variants(arch: int) -> Iterator[Variant]:
             launch, tensor_cores = _launch(name, kind, arch, dim, tile), kind != "ieee"
             yield Variant(label, launch, tensor_cores)
             if name == "outputs":
-                yield Variant(f"{label} of entropy", _of_entropy(launch), tensor_cores)
+                label, launch = f"{label} of entropy", _of_entropy(launch)
+                yield Variant(label, launch, tensor_cores)
+            if name in BY_OUTPUTS:
+                yield Variant(f"{label} with a bias", _with_bias(launch), tensor_cores)
     for name in ("merge", "merge_curvature", "row_dot"):
         tile = tile_configs("long_rank", "half", arch)[-1]
         launch = _launch(name, "half", arch, LARGE_DIM, tile)
@@ -62,8 +66,15 @@ def variants(arch: int) -> Iterator[Variant]:
 
 def _of_entropy(launch: Launch) -> Launch:
     """The launch for a gradient that an entropy takes part in."""
-    slopes = launch.arguments["factors"]
-    return replace(launch, arguments={**launch.arguments, "slopes": slopes})
+    pairs = launch.arguments["targets"]  # of the same shape and dtype
+    return replace(launch, arguments={**launch.arguments, "pairs": pairs})
+
+
+def _with_bias(launch: Launch) -> Launch:
+    """The launch for a gradient that is also by a bias."""
+    of_bias = {"BIAS_COLUMN": launch.arguments["DIM"] - 1, "HAS_TOTALS": True}
+    changes = {name: each for name, each in of_bias.items() if name in launch.arguments}
+    return replace(launch, arguments={**launch.arguments, **changes})
 
 
 def _launch(name: str, kind: str, arch: int, dim: int, tile: TileConfig) -> Launch:
@@ -77,7 +88,7 @@ def _launch(name: str, kind: str, arch: int, dim: int, tile: TileConfig) -> Laun
     inputs = queries, outputs, targets
     context = HvpContext(queries, numbers.T, numbers[0], numbers[0])
     weights = outputs_gradient.QueryWeights(numbers[0], numbers[0], numbers[0], unit=numbers[0, :1])
-    exchanged = outputs, queries, targets, weights
+    exchanged = outputs, queries, targets, weights, None
     precision = input_precision(kind)
     config = LaunchConfig(tile, precision)
     weigh, add = (

@@ -8,7 +8,7 @@ by target, so that few tiles have to look for targets. Tile sizes are exchanged 
 number of items here, and `BLOCK_N` a number of queries.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -44,16 +44,25 @@ class QueryWeights(NamedTuple):
     unit: Tensor
     slope: Tensor | None = None
 
+    @property
+    def pairs(self) -> Tensor | None:
+        """Factor and slope of each query in one int64 (B,), which a tile exchanges at once."""
+        if self.slope is None:
+            return None
+        return torch.stack((self.factor, self.slope), 1).view(torch.int64)[:, 0]
+
 
 @triton.jit
-def weigh(logit, rows, shifts, factors, slopes, num_queries):
+def weigh(logit, rows, shifts, factors, pairs, num_queries):
     """The weights of queries in the gradients of items, targets not considered."""
     shift = tl.load(shifts + rows, mask=rows < num_queries, other=0.0)
-    factor = tl.load(factors + rows, mask=rows < num_queries, other=0.0)
-    factor = factor[None, :]
-    if slopes is not None:
-        slope = tl.load(slopes + rows, mask=rows < num_queries, other=0.0)
-        factor = tl.fma(logit, slope[None, :], factor)
+    if pairs is None:
+        factor = tl.load(factors + rows, mask=rows < num_queries, other=0.0)[None, :]
+    else:
+        pair = tl.load(pairs + rows, mask=rows < num_queries, other=0)[None, :]
+        factor = pair.to(tl.int32).to(tl.float32, bitcast=True)
+        slope = (pair >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+        factor = tl.fma(logit, slope, factor)
     return tl.exp2(logit * LOG2_E - shift[None, :]) * factor
 
 
@@ -67,16 +76,22 @@ def weigh_own(weight, items, rows, targets, owns, num_queries, num_items):
 
 @triton.jit(do_not_specialize=COUNTS)
 def outputs_kernel(
-    queries, outputs, targets, bounds, shifts, factors, slopes, owns, unit, gradients,
+    queries, outputs, targets, bounds, shifts, factors, pairs, owns, unit, gradients,
     num_queries, num_items, stride_item, stride_dim, items_per_split,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, BIAS_COLUMN: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of a block of items from one split of the queries, sorted by target."""
+    """The gradients of a block of items from one split of the queries, sorted by target.
+
+    Queries are one in the column of a bias, if it is not negative: its gradient is the sum of
+    weights that are not rounded.
+    """
     items = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     columns = tl.arange(0, BLOCK_D)
     value = load_block(outputs, items, num_items, stride_item, columns, stride_dim, DIM)
     gradient = tl.zeros((BLOCK_B, BLOCK_D), tl.float32)
+    if BIAS_COLUMN >= 0:
+        total = tl.zeros((BLOCK_B,), tl.float32)
     own_first, own_end = tl.load(bounds + tl.program_id(0)), tl.load(bounds + tl.program_id(0) + 1)
 
     first = tl.program_id(1) * items_per_split
@@ -84,12 +99,16 @@ def outputs_kernel(
         rows = start + tl.arange(0, BLOCK_N)
         query = load_block(queries, rows, num_queries, DIM, columns, 1, DIM)
         logit = tl.dot(value, tl.trans(query), input_precision=PRECISION)
-        weight = weigh(logit, rows, shifts, factors, slopes, num_queries)
+        weight = weigh(logit, rows, shifts, factors, pairs, num_queries)
         if (start < own_end) & (start + BLOCK_N > own_first):
             weight = weigh_own(weight, items, rows, targets, owns, num_queries, num_items)
+        if BIAS_COLUMN >= 0:
+            total += tl.sum(weight, 1)
         weight = weight.to(query.dtype)
         gradient = tl.dot(weight, query, gradient, input_precision=PRECISION)
 
+    if BIAS_COLUMN >= 0:
+        gradient = tl.where((columns == BIAS_COLUMN)[None, :], total[:, None], gradient)
     slot = tl.program_id(1).to(tl.int64) * num_items + items
     inside = (items < num_items)[:, None] & (columns < DIM)[None, :]
     place = slot[:, None] * DIM + columns[None, :]
@@ -98,10 +117,10 @@ def outputs_kernel(
 
 @triton.jit(do_not_specialize=COUNTS)
 def output_weights_kernel(
-    queries, outputs, targets, shifts, factors, slopes, owns, weights, tops, totals,
+    queries, outputs, targets, shifts, factors, pairs, owns, weights, tops, totals,
     num_queries, num_items, stride_item, stride_dim, first_item, chunk,
     DIM: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, HAS_TOTALS: tl.constexpr,
 ):  # fmt: skip
     """The weights of a tile in the scratch; `queries` are items here, and `outputs` queries."""
     items = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -113,19 +132,25 @@ def output_weights_kernel(
         value = load_block(queries, items, num_queries, DIM, columns, 1, DIM)
         query = load_block(outputs, rows, num_items, stride_item, columns, stride_dim, DIM)
         logit = tl.dot(value, tl.trans(query), logit, input_precision=PRECISION)
-    weight = weigh(logit, rows, shifts, factors, slopes, num_items)
+    weight = weigh(logit, rows, shifts, factors, pairs, num_items)
     weight = weigh_own(weight, items, rows, targets, owns, num_items, num_queries)
     slot = tl.program_id(1).to(tl.int64) * num_queries + items
     zero = tl.zeros((BLOCK_B,), tl.float32)
     tl.store(tops + slot, zero, mask=items < num_queries)
-    tl.store(totals + slot, zero, mask=items < num_queries)
+    total = tl.sum(weight, 1) if HAS_TOTALS else zero
+    tl.store(totals + slot, total, mask=items < num_queries)
     place = items.to(tl.int64)[:, None] * chunk + places[None, :]
     weight = weight.to(weights.dtype.element_ty)
     tl.store(weights + place, weight, mask=(items < num_queries)[:, None])
 
 
 def launch_outputs_gradient(
-    outputs: Tensor, queries: Tensor, targets: Tensor, weights: QueryWeights, config: LaunchConfig
+    outputs: Tensor,
+    queries: Tensor,
+    targets: Tensor,
+    weights: QueryWeights,
+    bias_column: int | None,
+    config: LaunchConfig,
 ) -> Tensor:
     """The gradient (N, d) in float32; all but the outputs contiguous, and the targets sorted."""
     (num_items, dim), block_b = outputs.shape, config.tile.block_b
@@ -135,8 +160,9 @@ def launch_outputs_gradient(
     launch(
         outputs_kernel, config.grid(num_items), **config.tile.compiler_options,
         queries=queries, outputs=outputs, targets=targets, bounds=bounds,
-        shifts=weights.shift, factors=weights.factor, slopes=weights.slope,
+        shifts=weights.shift, factors=weights.factor, pairs=weights.pairs,
         owns=weights.own, unit=weights.unit,
+        BIAS_COLUMN=-1 if bias_column is None else bias_column,
         gradients=gradients, items_per_split=config.items_per_split(len(queries)),
         **config.arguments(queries, outputs),
     )  # fmt: skip
@@ -148,12 +174,16 @@ def outputs_gradient_by_scratch(
     queries: Tensor,
     targets: Tensor,
     weights: QueryWeights,
+    bias_column: int | None,
     weigh: LaunchConfig,
     add: LaunchConfig,
 ) -> Tensor:
     """Like `launch_outputs_gradient`, for any d; outputs contiguous, targets in any order."""
-    inputs: dict[str, Tensor | None] = {"queries": outputs, "targets": targets}
-    inputs |= {"shifts": weights.shift, "factors": weights.factor, "slopes": weights.slope}
-    inputs["owns"] = weights.own
+    inputs: dict[str, Any] = {"queries": outputs, "targets": targets}
+    inputs |= {"shifts": weights.shift, "factors": weights.factor, "pairs": weights.pairs}
+    inputs |= {"owns": weights.own, "HAS_TOTALS": bias_column is not None}
     partial = launch_by_chunks(output_weights_kernel, inputs, queries, weigh, add)
-    return partial.sums.sum(0).mul_(weights.unit)
+    gradient = partial.sums.sum(0)
+    if bias_column is not None:
+        gradient[:, bias_column] = partial.total.sum(0)
+    return gradient.mul_(weights.unit)
