@@ -117,6 +117,14 @@ WRONG: list[tuple[Callable[[int, Case, Any], object], str]] = [
         "require a gradient is True on rank 1 and False on rank 0",
     ),
     (
+        lambda odd, c, on: on(c, bias=torch.zeros_like(c.outputs[:, 0], requires_grad=odd > 0)),
+        "require a gradient is True on rank 1 and False on rank 0",
+    ),
+    (
+        lambda odd, c, on: on(c, temperature=torch.tensor(2.0, requires_grad=odd > 0)),
+        "bias or temperature require a gradient is True on rank 1",
+    ),
+    (
         lambda odd, c, on: on(c, backend="reference" if odd else "torch"),
         "backend is 'reference' on rank 1 and 'torch' on rank 0",
     ),
