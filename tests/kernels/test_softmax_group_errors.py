@@ -71,6 +71,10 @@ WRONG: list[tuple[Callable[[int, Case, Any], object], str]] = [
         "there are 6 queries on rank 1 and 7 on rank 0; .* gather the batches",
     ),
     (
+        lambda odd, c, on: on(c, q=c.queries[None], y=c.targets if odd else c.targets[None]),
+        r"targets \(7,\) must hold one item for each of the queries \(1, 7, 5\): expected \(1, 7\)",
+    ),
+    (
         lambda odd, c, on: on(c, q=c.queries + odd),
         "on rank 1 are not those on rank 0, .* gather the batches",
     ),
