@@ -109,7 +109,9 @@ def softmax_loss(
         temperature: positive number, or a tensor of one, that divides all logits. In half precision
             the divided queries are rounded.
         bias: (N,) in the dtype of queries or sums, added to the logits of the items; with a group,
-            this rank's (N_r,). It costs a copy of the outputs with more dimensions.
+            this rank's (N_r,). It costs a copy of the outputs with more dimensions, in whose dtype
+            it has its range: what is lower, as of a mask, becomes the lowest number (-65504 in
+            float16), and what is higher is refused on a CPU, and gives NaN on a GPU.
         class_weights: (N,) in the dtype of queries or sums, at least zero; with a group, those of
             all ranks.
         logit_cap: refused, with the reason.
