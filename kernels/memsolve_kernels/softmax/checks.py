@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
-from memsolve_kernels.dispatch import BackendName, Precision
+from memsolve_kernels.dispatch import BackendName, Precision, check_backend, check_precision
 from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import is_readable
 from memsolve_kernels.softmax.options import LossOptions, check_class_weights, check_options
@@ -60,10 +60,12 @@ def check_arguments(arguments: Arguments, *, min_items: int = 1) -> Arguments:
     """The arguments with one dimension of queries.
 
     Raises:
-        InputError: a subclass: tensors that do not fit together, fewer items than `min_items`, or
-            another option that is invalid.
+        InputError: a subclass: an unknown backend or precision, tensors that do not fit together,
+            fewer items than `min_items`, or another option that is invalid.
     """
     _, queries, outputs, targets, weights, directions, _, reduction, *_ = arguments
+    check_backend(arguments.backend)
+    check_precision(arguments.precision)
     check_inputs(queries, outputs, targets, weights, directions, min_items=min_items)
     check_reduction(reduction, weights)
     check_options(arguments.options, queries, outputs.shape[0])
