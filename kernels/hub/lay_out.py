@@ -86,8 +86,9 @@ def _hashes(variant: Path) -> dict[str, str]:
 
 
 def _main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(":")[0] + ".")
+    parser = argparse.ArgumentParser(
+        description="Lay the kernels out as the Hugging Face hub has them."
+    )
     parser.add_argument(
         "repository", nargs="?", type=Path, default=DEFAULT, help="folder, by default build/hub"
     )

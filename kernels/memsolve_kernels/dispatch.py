@@ -14,9 +14,6 @@ from memsolve_kernels.errors import BackendError
 BackendName = Literal["reference", "torch", "triton"]
 Precision = Literal["ieee", "tf32x3", "tf32"]
 
-INTERPRETER_HAS_BFLOAT16 = False
-"""Whether Triton's interpreter computes with bfloat16: it computes with the bits, as integers."""
-
 
 def select_backend_name(
     name: BackendName | None, tensor: Tensor, dtype: torch.dtype, *, has_kernel: bool
@@ -34,7 +31,8 @@ def select_backend_name(
     """
     check_backend(name)
     if name is None:
-        return "triton" if has_kernel and tensor.is_cuda and _triton_runs_on(tensor) else "torch"
+        runs = has_kernel and tensor.is_cuda and _triton_runs_on(tensor)
+        return "triton" if runs and not interpreter_lacks(dtype) else "torch"
     if name == "triton":
         if not has_kernel:
             raise BackendError(
@@ -45,7 +43,7 @@ def select_backend_name(
                 f"backend='triton' cannot run on device {tensor.device}: it needs the triton "
                 "package and a CUDA device (or TRITON_INTERPRET=1); use backend=None or 'torch'"
             )
-        if dtype == torch.bfloat16 and not (tensor.is_cuda or INTERPRETER_HAS_BFLOAT16):
+        if interpreter_lacks(dtype):
             raise BackendError(
                 "backend='triton' cannot run bfloat16 in Triton's interpreter, which stores it as "
                 "integers and multiplies those; use float16 or float32 there, or backend='torch'"
@@ -88,8 +86,19 @@ def architecture(device: torch.device) -> Architecture | None:
     return next((row for row in architectures.TABLE if row.capability == capability), None)
 
 
+def interpreter_lacks(dtype: torch.dtype) -> bool:
+    """Whether kernels run in Triton's interpreter, and it does not compute in this dtype.
+
+    It stores bfloat16 as integers, and computes with those. Tensors on a GPU are copied to it.
+    """
+    return dtype == torch.bfloat16 and _is_interpreted()
+
+
 def _triton_runs_on(tensor: Tensor) -> bool:
     if importlib.util.find_spec("triton") is None:
         return False
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return tensor.is_cuda or (interpreted and tensor.device == torch.device("cpu"))
+    return tensor.is_cuda or (_is_interpreted() and tensor.device == torch.device("cpu"))
+
+
+def _is_interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -78,12 +78,12 @@ def complete_group(group: Group, fallback: Mapping[str, Any]) -> None:
         fallback: the group of the optimizer that it replaces, or the optimizer's defaults.
 
     Raises:
-        RangeError: one of them is for Muon and the other for AdamW, or the state is that of
-            `torch.optim.AdamW`.
+        RangeError: one of them is for Muon and the other for AdamW, or the state is that of an
+            Adam, such as `torch.optim.AdamW`.
     """
     if "use_muon" not in group and "betas" in group:
         raise RangeError(
-            "the state has a group with betas and without use_muon, as torch.optim.AdamW has it; "
+            "the state is that of an Adam: a group has betas and no use_muon; "
             "expected the state of Muon, torch.optim.Muon or MuonWithAuxAdam. Start Muon without "
             "a state: its running means fill again within about 1 / (1 - momentum) steps"
         )

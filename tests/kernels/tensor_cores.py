@@ -60,11 +60,12 @@ _load, _store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create
 _sum = ReduceOps.sum
 _numpy_dtype = interpreter._get_np_dtype
 _patch_lang = interpreter._patch_lang
+interpreter_lacks = dispatch.interpreter_lacks
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Let the interpreter compute as described above until the patch is undone."""
-    patch.setattr(dispatch, "INTERPRETER_HAS_BFLOAT16", True)
+    patch.setattr(dispatch, "interpreter_lacks", lambda dtype: False)
     patch.setattr(interpreter, "_patch_lang", patch_lang)
     patch.setattr(interpreter, "_get_np_dtype", numpy_dtype)
     patch.setattr(InterpreterBuilder, "create_dot", create_dot)

@@ -11,13 +11,15 @@ from torch import Tensor
 
 Q, V, Y = torch.ones(3, 4), torch.ones(5, 4), torch.tensor([0, 1, 4])
 SPOILED = Q.index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(torch.nan))
+BATCHES, ITEMS = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)  # several dimensions
+RAGGED = torch.nested.nested_tensor([Q, Q[:2]], layout=torch.jagged)
 
 WRONG: list[tuple[tuple[Any, ...], type[errors.InputError], str]] = [
     ((Q[0], V, Y), errors.ShapeError, "expected queries (B, d), outputs (N, d) and targets (B,)"),
     ((Q, V[:, :3], Y), errors.ShapeError, "queries (3, 4) and outputs (5, 3)"),
     ((Q, V[:0], Y), errors.ShapeError, "got (0, 4)"),
     ((Q[:, :0], V[:, :0], Y), errors.ShapeError, "got (5, 0)"),
-    ((Q, V, Y[:2]), errors.ShapeError, "targets (2,) must hold one item for each of the 3"),
+    ((Q, V, Y[:2]), errors.ShapeError, "targets (2,) must hold one item for each of the queries"),
     ((Q, V.double(), Y), errors.DtypeError, "got torch.float32 and torch.float64"),
     ((Q.int(), V.int(), Y), errors.DtypeError, "got torch.int32"),
     ((Q, V, Y.float()), errors.DtypeError, "targets must be one of int64"),
@@ -37,6 +39,11 @@ WRONG: list[tuple[tuple[Any, ...], type[errors.InputError], str]] = [
     ((Q, V, Y, torch.ones(3).double()), errors.DtypeError, "weights must be torch.float32"),
     ((Q, V, Y, torch.ones(3, device="meta")), errors.DeviceError, "weights are on meta"),
     ((Q, V, Y, torch.full((3,), -torch.inf)), errors.NonFiniteError, "weights[0] is -inf"),
+    ((BATCHES, V, ITEMS.view(6)), errors.ShapeError, "queries (2, 3, 4): expected (2, 3)"),
+    ((BATCHES, V, ITEMS, torch.ones(6)), errors.ShapeError, "weights (6,) must hold one number"),
+    ((BATCHES, V, ITEMS, SPOILED[:2, :3]), errors.NonFiniteError, "weights[1, 2] is nan"),
+    ((BATCHES.to_sparse(), V, ITEMS), errors.DtypeError, "queries has layout sparse_coo"),
+    ((RAGGED, V, ITEMS), errors.DtypeError, "queries has layout nested"),
 ]
 
 

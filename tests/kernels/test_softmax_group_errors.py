@@ -71,6 +71,10 @@ WRONG: list[tuple[Callable[[int, Case, Any], object], str]] = [
         "there are 6 queries on rank 1 and 7 on rank 0; .* gather the batches",
     ),
     (
+        lambda odd, c, on: on(c, q=c.queries[None], y=c.targets if odd else c.targets[None]),
+        r"targets \(7,\) must hold one item for each of the queries \(1, 7, 5\): expected \(1, 7\)",
+    ),
+    (
         lambda odd, c, on: on(c, q=c.queries + odd),
         "on rank 1 are not those on rank 0, .* gather the batches",
     ),
@@ -115,6 +119,14 @@ WRONG: list[tuple[Callable[[int, Case, Any], object], str]] = [
     (
         lambda odd, c, on: on(c, v=c.outputs.clone().requires_grad_(odd > 0)),
         "require a gradient is True on rank 1 and False on rank 0",
+    ),
+    (
+        lambda odd, c, on: on(c, bias=torch.zeros_like(c.outputs[:, 0], requires_grad=odd > 0)),
+        "require a gradient is True on rank 1 and False on rank 0",
+    ),
+    (
+        lambda odd, c, on: on(c, temperature=torch.tensor(2.0, requires_grad=odd > 0)),
+        "bias or temperature require a gradient is True on rank 1",
     ),
     (
         lambda odd, c, on: on(c, backend="reference" if odd else "torch"),

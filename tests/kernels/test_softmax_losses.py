@@ -206,11 +206,12 @@ def test_queries_may_have_several_dimensions() -> None:
     directions = q.flip(0)
     product = mk.softmax_hvp(several[0], directions.view(3, 4, 4), *several[1:], w.view(3, 4))
     assert torch.equal(product, mk.softmax_hvp(q, directions, v, y, w).view(3, 4, 4))
-    with pytest.raises(errors.ShapeError, match=r"directions .* must have the shape"):
-        mk.softmax_hvp(several[0], directions.view(4, 3, 4), *several[1:])
-    with pytest.raises(errors.ShapeError, match="as many of targets"):
+    for wrong in (directions, directions.view(4, 3, 4)):
+        with pytest.raises(errors.ShapeError, match=r"directions .* shape of queries \(3, 4, 4\)"):
+            mk.softmax_hvp(several[0], wrong, *several[1:])
+    with pytest.raises(errors.ShapeError, match=r"targets \(12,\) .* expected \(3, 4\)"):
         mk.softmax_loss(q.view(3, 4, 4), v, y)
-    with pytest.raises(errors.ShapeError, match="as many of targets"):
+    with pytest.raises(errors.ShapeError, match=r"targets \(12,\) .* expected \(3, 4\)"):
         mk.softmax_gradient(q.view(3, 4, 4), v, y)
     with pytest.raises(errors.ShapeError, match="an item and a dimension"):
         mk.softmax_loss(q.new_zeros(0, 4, 0), v[:, :0], y.new_zeros(0, 4))
@@ -223,6 +224,34 @@ def test_the_accuracy_has_the_bias_and_the_temperature() -> None:
     logits = (case.queries @ case.outputs.T + options.bias) / 2
     assert torch.equal(result.rank == 0, logits.argmax(1) == case.targets)
     torch.testing.assert_close(result.log_partition, logits.logsumexp(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("lowest", [-1e9, torch.finfo(torch.float32).min])
+def test_a_bias_below_the_range_of_the_outputs_masks_items(
+    dtype: torch.dtype, lowest: float
+) -> None:
+    case = Case.random(6, 11, 4, dtype=dtype)
+    q, v = case.queries, case.outputs.clone().requires_grad_()
+    y = case.targets % 8
+    bias = torch.zeros(11).masked_fill(torch.arange(11) >= 8, lowest).requires_grad_()
+    loss = mk.softmax_loss(q, v, y, bias=bias, temperature=0.5)
+    by_outputs, by_bias = torch.autograd.grad(loss, (v, bias))
+    rest = v.detach()[:8].requires_grad_()
+    expected = mk.softmax_loss(q, rest, y, temperature=0.5)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(by_outputs[:8], torch.autograd.grad(expected, rest)[0])
+    assert not by_outputs[8:].any()
+    assert not by_bias[8:].any()
+
+
+def test_a_bias_above_the_range_of_the_outputs_is_refused() -> None:
+    q, v, y, _ = Case.random(6, 11, 4, dtype=torch.float16).args
+    bias = torch.full((11,), 7e4)
+    for temperature, name in ((None, "bias is up to 70000"), (0.1, "bias / temperature is up to")):
+        with pytest.raises(errors.RangeError, match=f"{name}.* at most 65504 .*bfloat16 or"):
+            mk.softmax_loss(q, v, y, bias=bias, temperature=temperature)
+    assert mk.softmax_loss(q.float(), v.float(), y, bias=bias).isfinite()
 
 
 def test_what_ignored_queries_hold_does_not_matter() -> None:

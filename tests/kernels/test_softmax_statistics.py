@@ -290,6 +290,7 @@ def test_wrong_ids_are_refused(change: Any, error: type[Exception], message: str
     ("arguments", "message"),
     [
         ({"backend": "nope"}, "backend is 'nope'"),
+        ({"backend": ["torch"]}, r"backend is \['torch'\]"),
         ({"precision": "nope"}, "precision is 'nope'"),
         ({"precision": "tf32"}, "precision='tf32' needs backend='triton'"),
     ],
@@ -298,8 +299,16 @@ def test_a_log_partition_spares_no_check_of_the_backend(
     arguments: dict[str, Any], message: str
 ) -> None:
     ids = CASE.targets[:, None]
-    with pytest.raises(errors.BackendError, match=message):
-        mk.log_probabilities(Q, V, ids, Q[:, 0], **arguments)
+    for partition in (None, Q[:, 0]):
+        with pytest.raises(errors.BackendError, match=message):
+            mk.log_probabilities(Q, V, ids, partition, **arguments)
+
+
+def test_a_log_partition_may_have_more_precision() -> None:
+    q, v, y, _ = Case.random(6, 40, 5, dtype=torch.float32).args
+    partition = mk.softmax_statistics(q, v, y).log_partition
+    expected = mk.log_probabilities(q, v, y[:, None], partition)
+    assert torch.equal(mk.log_probabilities(q, v, y[:, None], partition.double()), expected)
 
 
 def test_without_gradients_statistics_are_the_same() -> None:

@@ -26,6 +26,7 @@ from memsolve_kernels.launch import Launch, record_launches
 from memsolve_kernels.softmax import ops
 from memsolve_kernels.softmax.backends import select_backend
 from memsolve_kernels.softmax.partials import LogitWeights
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.kernels.softmax_bounds import DEVICE, PASSES, check, check_retrieval, check_statistics
 from tests.kernels.softmax_cases import Case, by_parts, ours, relative_error, run_all
@@ -406,13 +407,22 @@ def test_what_triton_cannot_honour_is_refused() -> None:
 
 @pytest.mark.skipif(GPU, reason="it computes with bfloat16")
 def test_bfloat16_is_refused_in_the_interpreter_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "INTERPRETER_HAS_BFLOAT16", False)
+    from tests.kernels import tensor_cores
+
+    monkeypatch.setattr(dispatch, "interpreter_lacks", tensor_cores.interpreter_lacks)
     case = Case.random(2, 4, 3, dtype=torch.bfloat16)
     with pytest.raises(BackendError, match="cannot run bfloat16 in Triton's interpreter"):
         mk.softmax_loss(*case.args, backend="triton")
     with pytest.raises(BackendError, match="cannot run bfloat16 in Triton's interpreter"):
         mk.matrix_sign(torch.eye(4), dtype=torch.bfloat16, backend="triton")
     assert mk.softmax_loss(*case.args).isfinite()
+    with FakeTensorMode():
+        on_gpu = torch.empty(2, device="cuda")
+    select = partial(dispatch.select_backend_name, tensor=on_gpu, has_kernel=True)
+    with pytest.raises(BackendError, match="cannot run bfloat16 in Triton's interpreter"):
+        select("triton", dtype=torch.bfloat16)
+    assert select(None, dtype=torch.bfloat16) == "torch"
+    assert select(None, dtype=torch.float16) == "triton"
 
 
 def test_operators_keep_the_rules_of_torch_library() -> None:

@@ -64,7 +64,7 @@ class Header(NamedTuple):
         batch: queries.
         backend: by its place in `BACKENDS`.
         precision: by its place in `PRECISIONS`.
-        tracked: whether queries or outputs need a gradient.
+        tracked: whether queries, outputs or options need a gradient.
         digest: of the bits of all arguments but the outputs.
     """
 
@@ -124,7 +124,8 @@ def _describe(arguments: Arguments, total: int) -> tuple[SoftmaxBackend, Header]
     function, queries, outputs, *_ = arguments
     check_finite(outputs=outputs)
     backend = select_backend(queries, arguments.backend, arguments.precision)
-    tracked = torch.is_grad_enabled() and (queries.requires_grad or outputs.requires_grad)
+    differentiated = queries, outputs, *arguments.options.tensors.values()
+    tracked = torch.is_grad_enabled() and any(each.requires_grad for each in differentiated)
     unreduced = "(reduction='none')" if arguments.reduction == "none" else ""
     return backend, Header(
         call=CALLS.index(function + unreduced),
@@ -206,8 +207,8 @@ _DIFFERENCES: dict[str, tuple[type[InputError], str]] = {
     ),
     "tracked": (
         InputError,
-        "whether queries or outputs require a gradient is {} on rank {rank} and {} on rank 0; let "
-        "them require it on every rank, or on none",
+        "whether queries, outputs, bias or temperature require a gradient is {} on rank {rank} and "
+        "{} on rank 0; let them require it on every rank, or on none",
     ),
 }
 _NAMES: dict[str, Callable[[int], object]] = {

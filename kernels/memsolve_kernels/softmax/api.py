@@ -25,7 +25,7 @@ from memsolve_kernels.softmax.losses import default_weights, query_losses
 from memsolve_kernels.softmax.ops import run, softmax_curvature, softmax_rank
 from memsolve_kernels.softmax.options import LossOptions
 from memsolve_kernels.softmax.partials import accumulation_dtype
-from memsolve_kernels.softmax.preparation import check, flatten, prepare
+from memsolve_kernels.softmax.preparation import check, prepare
 from memsolve_kernels.softmax.rows import losses_of
 from memsolve_kernels.softmax.tensor_checks import check_finite
 
@@ -109,7 +109,9 @@ def softmax_loss(
         temperature: positive number, or a tensor of one, that divides all logits. In half precision
             the divided queries are rounded.
         bias: (N,) in the dtype of queries or sums, added to the logits of the items; with a group,
-            this rank's (N_r,). It costs a copy of the outputs with more dimensions.
+            this rank's (N_r,). It costs a copy of the outputs with more dimensions, in whose dtype
+            it has its range: what is lower, as of a mask, becomes the lowest number (-65504 in
+            float16), and what is higher is refused on a CPU, and gives NaN on a GPU.
         class_weights: (N,) in the dtype of queries or sums, at least zero; with a group, those of
             all ranks.
         logit_cap: refused, with the reason.
@@ -129,8 +131,7 @@ def softmax_loss(
         InputError: a subclass, with the invalid argument and the reason.
     """
     options = LossOptions(z_loss, label_smoothing, temperature, bias, class_weights, logit_cap)
-    rows, row_targets, row_weights = flatten(queries, targets, weights)
-    inputs = rows, outputs, row_targets, row_weights, None, ignore_index, reduction
+    inputs = queries, outputs, targets, weights, None, ignore_index, reduction
     arguments = Arguments("softmax_loss", *inputs, backend, precision, options)
     call = prepare(arguments, group)
     result = query_losses(call)
@@ -141,7 +142,7 @@ def softmax_loss(
     if row_weights is None and (call.ignored is not None or result.weight is not None):
         kept = None if call.ignored is None else ~call.ignored
         row_weights = default_weights(kept, result.weight, loss)
-    return _total(_weights(call.queries, row_weights), loss)
+    return _total(_weights(call.queries, row_weights, targets.shape), loss)
 
 
 @eager_if_distributed
@@ -169,8 +170,7 @@ def softmax_statistics(
         Each of the targets' shape, in float32, or float64 for float64 inputs.
     """
     options = LossOptions(z_loss, label_smoothing, temperature, bias, class_weights)
-    rows, row_targets, _ = flatten(queries, targets)
-    inputs = rows, outputs, row_targets, None, None, ignore_index
+    inputs = queries, outputs, targets, None, None, ignore_index
     arguments = Arguments("softmax_statistics", *inputs, options=options)
     call = prepare(arguments._replace(backend=backend, precision=precision), group)
     loss, _, statistics = query_losses(call, has_statistics=True)
@@ -203,13 +203,12 @@ def softmax_gradient(
         The loss, a scalar, and the gradient, of the queries' shape; both in float32, or float64 for
         float64 inputs. The gradient of bfloat16 queries is thus not rounded to bfloat16.
     """
-    rows, row_targets, row_weights = flatten(queries, targets, weights)
-    inputs = rows, outputs, row_targets, row_weights
+    inputs = queries, outputs, targets, weights
     arguments = Arguments("softmax_gradient", *inputs, backend=backend, precision=precision)
     checked, backend = check(arguments, group)
-    row_weights = _weights(rows, row_weights)
-    inputs_of_pass = rows, checked.outputs, row_targets, backend, precision
-    log_odds, difference = derivatives.odds(*inputs_of_pass)
+    row_weights = _weights(checked.queries, checked.weights, targets.shape)
+    rows = checked.queries, checked.outputs, checked.targets
+    log_odds, difference = derivatives.odds(*rows, backend, precision)
     loss = _total(row_weights, losses_of(log_odds))
     gradient = difference.mul_((row_weights * log_odds.sigmoid())[:, None])
     return loss, gradient.view(queries.shape)
@@ -239,20 +238,19 @@ def softmax_hvp(
     Returns:
         Of the queries' shape, in float32, or float64 for float64 inputs.
     """
-    rows, row_targets, row_weights = flatten(queries, targets, weights)
-    if rows is not queries and getattr(directions, "shape", None) == queries.shape:
-        directions = directions.reshape(rows.shape)
-    inputs = rows, outputs, row_targets, row_weights, directions
+    inputs = queries, outputs, targets, weights, directions
     arguments = Arguments("softmax_hvp", *inputs, backend=backend, precision=precision)
     checked, backend = check(arguments, group)
-    row_weights = _weights(rows, row_weights)
-    rows, directions, outputs = (
-        refuse(each, derivatives.TWICE) for each in (rows, directions, checked.outputs)
+    assert checked.directions is not None
+    row_weights = _weights(checked.queries, checked.weights, targets.shape)
+    rows, row_directions, outputs = (
+        refuse(each, derivatives.TWICE)
+        for each in (checked.queries, checked.directions, checked.outputs)
     )
     log_odds, difference, product = run(
-        softmax_curvature, rows, directions, outputs, row_targets, backend, precision
+        softmax_curvature, rows, row_directions, outputs, checked.targets, backend, precision
     )
-    along = (difference * directions).sum(1) * (-log_odds).sigmoid()
+    along = (difference * row_directions).sum(1) * (-log_odds).sigmoid()
     hessian: Tensor = product.addcmul_(difference, along[:, None])
     return hessian.mul_((row_weights * log_odds.sigmoid())[:, None]).view(queries.shape)
 
@@ -278,8 +276,7 @@ def retrieval(
         Each of the targets' shape; in float32, or float64 for float64 inputs.
     """
     options = LossOptions(temperature=temperature, bias=bias)
-    rows, row_targets, _ = flatten(queries, targets)
-    arguments = Arguments("retrieval", rows, outputs, row_targets, options=options)
+    arguments = Arguments("retrieval", queries, outputs, targets, options=options)
     call = prepare(arguments._replace(backend=backend, precision=precision), group)
     why = "retrieval has no derivative; use that of softmax_loss"
     rows, outputs = (refuse(each, why) for each in (call.queries, call.outputs))
@@ -291,12 +288,18 @@ def retrieval(
     return Retrieval(*(each.view(targets.shape) for each in results))
 
 
-def _weights(queries: Tensor, weights: Tensor | None) -> Tensor:
-    """Weights in the dtype of the sums, by default 1/B each; checked to be finite on a CPU."""
+def _weights(queries: Tensor, weights: Tensor | None, shape: torch.Size) -> Tensor:
+    """Weights (B,) in the dtype of the sums, by default 1/B each; checked to be finite on a CPU.
+
+    Args:
+        queries: (B, d).
+        weights: (B,), or None.
+        shape: in which an error says which weight it is.
+    """
     batch, dtype = queries.shape[0], accumulation_dtype(queries.dtype)
     if weights is None:
         return queries.new_full((batch,), 1 / torch.sym_max(batch, 1), dtype=dtype)
-    check_finite(weights=weights)
+    check_finite(weights=weights.view(shape))
     return weights.to(dtype)
 
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
-from memsolve_kernels.dispatch import BackendName, Precision
+from memsolve_kernels.dispatch import BackendName, Precision, check_backend, check_precision
 from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import is_readable
 from memsolve_kernels.softmax.options import LossOptions, check_class_weights, check_options
@@ -31,11 +31,11 @@ class Arguments(NamedTuple):
 
     Attributes:
         function: its name.
-        queries: (B, d).
+        queries: (B, d), or (..., d) before the checks.
         outputs: (N, d); where they are sharded, this rank's (N_r, d), or a DTensor.
-        targets: (B,).
-        weights: (B,).
-        directions: (B, d).
+        targets: (B,), or (...).
+        weights: (B,), or (...).
+        directions: (B, d), or (..., d).
         ignore_index: target value of ignored queries.
         reduction: of the losses.
         backend: name, or None.
@@ -56,17 +56,37 @@ class Arguments(NamedTuple):
     options: LossOptions = LossOptions()
 
 
-def check_arguments(arguments: Arguments, *, min_items: int = 1) -> None:
-    """Raise an InputError unless tensors are compatible, at least `min_items`, and reduced so."""
+def check_arguments(arguments: Arguments, *, min_items: int = 1) -> Arguments:
+    """The arguments with one dimension of queries.
+
+    Raises:
+        InputError: a subclass: an unknown backend or precision, tensors that do not fit together,
+            fewer items than `min_items`, or another option that is invalid.
+    """
     _, queries, outputs, targets, weights, directions, _, reduction, *_ = arguments
+    check_backend(arguments.backend)
+    check_precision(arguments.precision)
     check_inputs(queries, outputs, targets, weights, directions, min_items=min_items)
     check_reduction(reduction, weights)
     check_options(arguments.options, queries, outputs.shape[0])
+    return _flatten(arguments) if queries.ndim > 2 else arguments
 
 
 def check_all_items(arguments: Arguments, num_items: int) -> None:
     """Raise an InputError unless what belongs to all `num_items`, in a group too, fits them."""
     check_class_weights(arguments.options.class_weights, arguments.queries, num_items)
+
+
+def _flatten(arguments: Arguments) -> Arguments:
+    """Valid arguments with one dimension of queries."""
+    _, queries, _, targets, weights, directions, *_ = arguments
+    shape = targets.numel(), queries.shape[-1]
+    return arguments._replace(
+        queries=queries.reshape(shape),
+        targets=targets.reshape(-1),
+        weights=None if weights is None else weights.reshape(-1),
+        directions=None if directions is None else directions.reshape(shape),
+    )
 
 
 def check_inputs(
@@ -81,11 +101,11 @@ def check_inputs(
     """Raise unless the arguments of a public function are compatible.
 
     Args:
-        queries: (B, d).
+        queries: (..., d).
         outputs: (N, d), of the queries' dtype.
-        targets: (B,), integers.
-        weights: (B,), in the dtype of queries or sums.
-        directions: (B, d), of the queries' dtype.
+        targets: (...), integers.
+        weights: (...), in the dtype of queries or sums.
+        directions: (..., d), of the queries' dtype.
         min_items: smallest N.
 
     Raises:
@@ -141,7 +161,7 @@ def check_values(targets: Tensor, num_items: int, *, wait: bool, **tensors: Tens
 
 
 def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor, min_items: int) -> None:
-    if queries.ndim != 2 or outputs.ndim != 2 or targets.ndim != 1:
+    if queries.ndim < 2 or outputs.ndim != 2:
         raise ShapeError(
             "expected queries (B, d), outputs (N, d) and targets (B,), or several dimensions of "
             "queries and as many of targets and weights, got "
@@ -149,15 +169,15 @@ def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor, min_items: i
         )
     if outputs.shape[0] < min_items or outputs.shape[1] == 0:
         raise ShapeError(f"outputs (N, d) must have an item and a dimension, got {_shape(outputs)}")
-    if queries.shape[1] != outputs.shape[1]:
+    if queries.shape[-1] != outputs.shape[1]:
         raise ShapeError(
             f"queries {_shape(queries)} and outputs {_shape(outputs)} must have the same last "
             "dimension d"
         )
-    if targets.shape[0] != queries.shape[0]:
+    if targets.shape != queries.shape[:-1]:
         raise ShapeError(
-            f"targets {_shape(targets)} must hold one item for each of the {queries.shape[0]} "
-            "queries"
+            f"targets {_shape(targets)} must hold one item for each of the queries "
+            f"{_shape(queries)}: expected {tuple(queries.shape[:-1])}"
         )
     if queries.dtype not in FLOATS or outputs.dtype != queries.dtype:
         raise DtypeError(
@@ -170,10 +190,10 @@ def _check_items(queries: Tensor, outputs: Tensor, targets: Tensor, min_items: i
 
 
 def _check_weights(queries: Tensor, weights: Tensor) -> None:
-    if weights.shape != queries.shape[:1]:
+    if weights.shape != queries.shape[:-1]:
         raise ShapeError(
-            f"weights {_shape(weights)} must hold one number for each of the {queries.shape[0]} "
-            "queries"
+            f"weights {_shape(weights)} must hold one number for each of the queries "
+            f"{_shape(queries)}: expected {tuple(queries.shape[:-1])}"
         )
     check_dtype(queries, weights=weights)
     check_device(queries, weights=weights)

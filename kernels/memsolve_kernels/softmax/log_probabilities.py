@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from memsolve_kernels.dispatch import BackendName, Precision, check_backend, check_precision
+from memsolve_kernels.dispatch import BackendName, Precision
 from memsolve_kernels.errors import DtypeError, InputError, RangeError, ShapeError
 from memsolve_kernels.modes import apply, is_distributed, is_readable
 from memsolve_kernels.softmax.backends import select_backend
@@ -47,7 +47,7 @@ def log_probabilities(
         outputs: (N, d).
         ids: (..., k), integers in [0, N), k >= 1.
         log_partition: (...), of `softmax_statistics` for the same arguments, in place of a pass
-            over the items, in the dtype of queries or sums; differentiable.
+            over the items, in float64 or the dtype of queries or sums; differentiable.
         temperature: as for `softmax_loss`.
         bias: as for `softmax_loss`.
         backend: as for `softmax_loss`.
@@ -68,11 +68,13 @@ def log_probabilities(
         "log_probabilities", rows, outputs, row_ids[:, 0], reduction="none", options=options
     )
     call = prepare(arguments._replace(backend=backend, precision=precision), None)
+    if not (log_partition is None or torch.compiler.is_compiling()):
+        select_backend(call.queries, call.backend, call.precision)  # as a pass would
     bias, column = (None, None) if call.bias is None else call.bias
     logits: Tensor = apply(_Logits, call.queries, call.outputs, row_ids, bias, column)
     if log_partition is not None:
-        _check_backend(call)
-        return (logits - log_partition.reshape(-1, 1)).view(ids.shape)
+        relative = logits - log_partition.reshape(-1, 1)
+        return relative.to(logits.dtype).view(ids.shape)
     return _relative_to_best(call, logits, row_ids).view(ids.shape)
 
 
@@ -148,14 +150,6 @@ def _check_ids(queries: Tensor, outputs: Tensor, ids: Tensor, log_partition: Ten
             raise RangeError(f"ids holds {wrong}; expected items in [0, {outputs.shape[0]})")
 
 
-def _check_backend(call: Call) -> None:
-    """Check what a pass would, where there is none; of a compiled call, the names alone."""
-    check_backend(call.backend)
-    check_precision(call.precision)  # type: ignore[arg-type]
-    if not torch.compiler.is_compiling():
-        select_backend(call.queries, call.backend, call.precision)
-
-
 def _check_log_partition(log_partition: Tensor, queries: Tensor) -> None:
     check_dense(log_partition=log_partition)
     if log_partition.shape != queries.shape[:-1]:
@@ -163,5 +157,6 @@ def _check_log_partition(log_partition: Tensor, queries: Tensor) -> None:
             f"log_partition {tuple(log_partition.shape)} must hold one number for each of the "
             f"queries {tuple(queries.shape)}"
         )
-    check_dtype(queries, log_partition=log_partition)
+    if log_partition.dtype != torch.float64:
+        check_dtype(queries, log_partition=log_partition)
     check_device(queries, log_partition=log_partition)

@@ -83,6 +83,7 @@ def check_options(options: LossOptions, queries: Tensor, num_items: int) -> None
     _check_temperature(options.temperature, queries)
     if options.bias is not None:
         _check_items("bias", options.bias, queries, num_items)
+        _check_range(options.bias, options.temperature, queries.dtype)
 
 
 def check_class_weights(class_weights: Tensor | None, queries: Tensor, num_items: int) -> None:
@@ -113,14 +114,15 @@ def append_bias(bias: Tensor, queries: Tensor, outputs: Tensor) -> tuple[Tensor,
     """Queries and outputs whose logits have the bias: it takes more dimensions.
 
     The queries have ones there. In half precision the bias is a sum of three numbers, which have
-    all its bits. On a GPU zeros fill up a multiple of 16 dimensions.
+    all its bits; below the range of the dtype it is the lowest number. On a GPU zeros fill up a
+    multiple of 16 dimensions.
 
     Args:
         bias: (N,), in the dtype of outputs or sums.
         queries: (B, d).
         outputs: (N, d).
     """
-    columns, rest = [], bias
+    columns, rest = [], bias.clamp(min=torch.finfo(outputs.dtype).min)
     for _ in range(3 if outputs.element_size() == 2 else 1):
         columns.append(rest.to(outputs.dtype))
         rest = rest - columns[-1].to(rest.dtype)
@@ -154,6 +156,21 @@ def _check_temperature(temperature: object, queries: Tensor) -> None:
     check_device(queries, temperature=temperature)
     if is_readable(temperature):
         _check_temperature(float(temperature.detach()), queries)
+
+
+def _check_range(bias: Tensor, temperature: float | Tensor | None, dtype: torch.dtype) -> None:
+    """Raise if a bias on a CPU is larger than the outputs that will hold it may be."""
+    name, added = "bias", bias
+    if temperature is not None:
+        name, added = "bias / temperature", bias / temperature
+    if not is_readable(added) or added.numel() == 0:
+        return
+    largest, limit = float(added.detach().amax()), torch.finfo(dtype).max
+    if largest > limit:
+        raise RangeError(
+            f"{name} is up to {largest:g}; expected at most {limit:g} with outputs in {dtype}: "
+            "pass queries and outputs in bfloat16 or float32, whose range is larger"
+        )
 
 
 def _check_items(name: str, tensor: Tensor, queries: Tensor, num_items: int) -> None:

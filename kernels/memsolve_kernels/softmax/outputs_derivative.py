@@ -46,6 +46,25 @@ class OutputTerms(NamedTuple):
     entropy: Tensor
 
 
+class _Inputs(NamedTuple):
+    """Of `_Terms`, or a gradient by each; those that it saves for its pass are the first."""
+
+    outputs: Any = None
+    queries: Any = None
+    targets: Any = None
+    others: Any = None
+    item_weights: Any = None
+    log_odds: Any = None
+    difference: Any = None
+    target_logit: Any = None
+    bias: Any = None
+    bias_column: Any = None
+    has_target: Any = None
+    by_queries: Any = None
+    backend: Any = None
+    precision: Any = None
+
+
 def output_terms(
     queries: Tensor,
     outputs: Tensor,
@@ -79,13 +98,11 @@ def output_terms(
         return None
     function = _TermsTransformed if needs_jvp() else _Terms
     context = (None, None, None) if entropy is None else entropy
+    tensors = outputs, queries, targets, others, item_weights, *context
+    of_bias: tuple[Any, ...] = (None, None)
     if bias is not None and is_differentiated(bias.values):
-        of_bias: tuple[Any, ...] = bias
-    else:
-        of_bias = None, None
-    tensors = queries, targets, others, item_weights, *context
-    inputs = outputs, of_bias[0], *tensors, of_bias[1], has_target, by_queries
-    return OutputTerms(*apply(function, *inputs, *options))
+        of_bias = bias
+    return OutputTerms(*apply(function, *tensors, *of_bias, has_target, by_queries, *options))
 
 
 class _Terms(Function):
@@ -95,32 +112,31 @@ class _Terms(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        others: Tensor = args[4]
+        others: Tensor = _Inputs(*args).others
         return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        outputs, bias, *tensors, ctx.bias_column, ctx.has_target = inputs[:-3]
+        *saved, bias, ctx.bias_column, ctx.has_target, ctx.by_queries = inputs[:-2]
+        ctx.backend, ctx.precision = inputs[-2:]
         ctx.bias_dtype = None if bias is None else bias.dtype
-        ctx.by_queries, ctx.backend, ctx.precision = inputs[-3:]
-        ctx.save_for_backward(outputs, *tensors)
+        ctx.save_for_backward(*saved)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once, since a checkpoint unpacks them once
-        outputs, queries, _, others, item_weights, *context = saved
-        if not ctx.needs_input_grad[0]:  # a transform by the queries only
-            return expand_zero(outputs), *[None] * 13
+        saved = _Inputs(*ctx.saved_tensors)  # once, since a checkpoint unpacks them once
+        outputs, queries, item_weights = saved.outputs, saved.queries, saved.item_weights
+        if not _Inputs(*ctx.needs_input_grad).outputs:  # a transform by the queries only
+            return tuple(_Inputs(outputs=expand_zero(outputs)))
         by_odds, by_target, by_mean, by_entropy = by  # zeros for None under `torch.compile`
         by_queries: Tensor | None = None
         with torch.no_grad():
-            weights = _weights(by_odds, by_target if ctx.has_target else None, others)
-            if by_entropy is None or context[0] is None:
+            weights = _weights(by_odds, by_target if ctx.has_target else None, saved.others)
+            if by_entropy is None or saved.log_odds is None:
                 gradient, by_bias = _by_outputs(ctx, saved, weights)
             else:
-                entropy = EntropyContext(*context)
-                weights = _weights_of_entropy(weights, by_entropy, queries, entropy)
+                weights = _weights_of_entropy(weights, by_entropy, saved)
                 gradient, by_bias, by_queries = _by_both(ctx, saved, weights, by_entropy)
             if by_mean is not None and item_weights is not None:
                 row = weighted_sum(by_mean, queries)
@@ -133,10 +149,11 @@ class _Terms(Function):
         if by_queries is not None:
             by_queries = refuse(by_queries, ENTROPY_ONCE, outputs, queries, *gradients)
         gradient = refuse(gradient, BY_OUTPUTS, outputs, queries, *gradients)
-        if ctx.bias_column is None:
-            return gradient, None, by_queries, *[None] * 11
-        by_bias = refuse(by_bias.to(ctx.bias_dtype), BY_OUTPUTS, outputs, queries, *gradients)
-        return gradient, by_bias, by_queries, *[None] * 11
+        gradients_by = _Inputs(outputs=gradient, queries=by_queries)
+        if ctx.bias_column is not None:
+            by_bias = refuse(by_bias.to(ctx.bias_dtype), BY_OUTPUTS, outputs, queries, *gradients)
+            gradients_by = gradients_by._replace(bias=by_bias)
+        return tuple(gradients_by)
 
 
 class _TermsTransformed(_Terms):
@@ -147,36 +164,35 @@ class _TermsTransformed(_Terms):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _Terms.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(inputs[4])
+        ctx.save_for_forward(_Inputs(*inputs).others)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
-        if tangents[0] is not None:
+        if _Inputs(*tangents).outputs is not None:
             raise NotImplementedError(BY_QUERIES)
         others: Tensor = ctx.saved_tensors[0]
         return tuple(others.new_zeros(others.shape[0]) for _ in OutputTerms._fields)
 
 
-def _by_outputs(
-    ctx: Any, saved: tuple[Tensor, ...], weights: LogitWeights
-) -> tuple[Tensor, Tensor]:
+def _by_outputs(ctx: Any, saved: _Inputs, weights: LogitWeights) -> tuple[Tensor, Tensor]:
     """The gradients by the outputs (N, d) and by the bias (N,)."""
-    outputs, queries, targets, others, *_ = saved
-    inputs = queries, outputs, targets, others, *weights, ctx.bias_column
-    gradients: tuple[Tensor, Tensor] = run(softmax_outputs, *inputs, ctx.backend, ctx.precision)
+    tensors = saved.queries, saved.outputs, saved.targets, saved.others, *weights
+    options = ctx.bias_column, ctx.backend, ctx.precision
+    gradients: tuple[Tensor, Tensor] = run(softmax_outputs, *tensors, *options)
     return gradients
 
 
 def _by_both(
-    ctx: Any, saved: tuple[Tensor, ...], weights: LogitWeights, by_entropy: Tensor
+    ctx: Any, saved: _Inputs, weights: LogitWeights, by_entropy: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The results of `_by_outputs`, and the entropies' by the queries, (B, d) or None."""
     if not ctx.by_queries:
         return *_by_outputs(ctx, saved, weights), None
-    outputs, queries, targets, others, _, log_odds, difference, _ = saved
-    inputs = queries, outputs, targets, log_odds, difference, others, *weights, ctx.bias_column
-    product, *gradients = run(softmax_entropy_gradients, *inputs, ctx.backend, ctx.precision)
-    rows = entropy_gradient(queries, log_odds, difference, product)
+    queries, odds = saved.queries, (saved.log_odds, saved.difference)
+    tensors = queries, saved.outputs, saved.targets, *odds, saved.others, *weights
+    options = ctx.bias_column, ctx.backend, ctx.precision
+    product, *gradients = run(softmax_entropy_gradients, *tensors, *options)
+    rows = entropy_gradient(queries, *odds, product)
     return *gradients, (by_entropy[:, None] * rows).to(queries.dtype)
 
 
@@ -187,15 +203,13 @@ def _weights(by_odds: Tensor | None, by_target: Tensor | None, others: Tensor) -
     return LogitWeights(by_odds, None if by_target is None else by_target - by_odds)
 
 
-def _weights_of_entropy(
-    weights: LogitWeights, by_entropy: Tensor, queries: Tensor, entropy: EntropyContext
-) -> LogitWeights:
+def _weights_of_entropy(weights: LogitWeights, by_entropy: Tensor, saved: _Inputs) -> LogitWeights:
     """With the gradient by the entropies, `-p (l - m)` by the logit `l` of an item.
 
     Its probability is `p`, and `m` is the mean logit.
     """
-    log_odds, difference, target_logit = entropy
-    gap, probability = row_dot(queries, difference), log_odds.sigmoid()
+    gap, probability = row_dot(saved.queries, saved.difference), saved.log_odds.sigmoid()
     slope = -by_entropy * probability
-    target = weights.at_target - slope * (-log_odds).sigmoid() * gap
-    return LogitWeights(weights.others - slope * (target_logit + probability * gap), target, slope)
+    target = weights.at_target - slope * (-saved.log_odds).sigmoid() * gap
+    others = weights.others - slope * (saved.target_logit + probability * gap)
+    return LogitWeights(others, target, slope)

@@ -41,7 +41,8 @@ def to_local(arguments: Arguments, group: object, *, min_items: int = 1) -> tupl
         min_items: smallest size of a shard.
 
     Returns:
-        The arguments, and the items of the DTensor that the shard belongs to, or `NO_SIZE`.
+        The arguments, with one dimension of queries, and the items of the DTensor that the shard
+        belongs to, or `NO_SIZE`.
 
     Raises:
         InputError: a subclass, with the invalid argument and the reason.
@@ -60,8 +61,7 @@ def to_local(arguments: Arguments, group: object, *, min_items: int = 1) -> tupl
     bias = arguments.options.bias
     if is_distributed(bias):
         arguments = arguments._replace(options=arguments.options._replace(bias=bias.to_local()))
-    check_arguments(arguments, min_items=min_items)
-    return arguments, total
+    return check_arguments(arguments, min_items=min_items), total
 
 
 def _check_eager(arguments: Arguments) -> None:

@@ -62,28 +62,14 @@ def prepare(arguments: Arguments, group: "ProcessGroup | None") -> Call:
 
 
 def check(arguments: Arguments, group: "ProcessGroup | None") -> tuple[Arguments, Any]:
-    """The arguments with this rank's outputs, and the backend's name, or `group.Sharded`."""
+    """The arguments with one dimension of queries and this rank's outputs, and their backend.
+
+    The backend is its name, or `group.Sharded`.
+    """
     if group is None and not is_distributed(arguments.outputs):
-        check_arguments(arguments)
+        arguments = check_arguments(arguments)
         check_all_items(arguments, arguments.outputs.shape[0])
         return arguments, arguments.backend
     from memsolve_kernels.softmax.group import share
 
     return share(arguments, group)
-
-
-def flatten(
-    queries: Tensor, targets: Tensor, weights: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Queries (..., d), targets (...) and weights (...) with one dimension of queries.
-
-    Tensors that do not fit together remain, for the checks.
-    """
-    tensors = [each for each in (queries, targets, weights) if each is not None]
-    if not all(isinstance(each, Tensor) for each in tensors) or queries.ndim < 3:
-        return queries, targets, weights
-    if any(each.shape != queries.shape[:-1] for each in tensors[1:]):
-        return queries, targets, weights
-    rows = None if weights is None else weights.reshape(-1)
-    shape = targets.numel(), queries.shape[-1]
-    return queries.reshape(shape), targets.reshape(-1), rows

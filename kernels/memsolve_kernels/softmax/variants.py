@@ -54,8 +54,10 @@ def variants(arch: int) -> Iterator[Variant]:
             launch, tensor_cores = _launch(name, kind, arch, dim, tile), kind != "ieee"
             yield Variant(label, launch, tensor_cores)
             if name == "outputs":
-                label, launch = f"{label} of entropy", _of_entropy(launch)
-                yield Variant(label, launch, tensor_cores)
+                by_entropy = _of_entropy(launch)
+                yield Variant(f"{label} of entropy", by_entropy, tensor_cores)
+                of_both = _with_bias(by_entropy)
+                yield Variant(f"{label} of entropy with a bias", of_both, tensor_cores)
             if name in BY_OUTPUTS:
                 yield Variant(f"{label} with a bias", _with_bias(launch), tensor_cores)
     for name in ("merge", "merge_curvature", "row_dot"):
