@@ -298,13 +298,14 @@ def test_saturated_problems_do_not_count(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_table_has_a_row_for_each_optimizer_and_its_points_at_each_alpha(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = replace(SMALL, optimizers=["sgd", "newton:lr=1"], alphas=[1.2, 1.5])
+    names = ["sgd:lr=1", "sgd:lr=2"]
+    grid = replace(SMALL, optimizers=names, alphas=[1.2, 1.5])
     summary = run(leaderboard, grid, tmp_path)
     assert len(summary.fits) == 4
     rows = leaderboard.rows(summary.fits)
-    assert sorted(row.names["optimizer"].text for row in rows) == ["newton:lr=1", "sgd"]
+    assert sorted(row.names["optimizer"].text for row in rows) == names
     assert list(rows[0].cells) == ["minibatch [95%]", "one-step [95%]", "state"]
     assert rows[0].cells["minibatch [95%]"].text.startswith("1 ")
     assert "exponent in d at alpha = 1.2: " in rows[0].cells["one-step [95%]"].details
@@ -319,6 +320,7 @@ def test_the_table_has_a_row_for_each_optimizer_and_its_points_at_each_alpha(
                     leaderboard.value(point),
                     leaderboard.detail(point),
                 )
+    monkeypatch.setattr(type(leaderboard), "figures", lambda *_: {})
     page = write_report([(leaderboard, summary)], tmp_path).read_text()
     assert "One row for each optimizer." in page
     assert page.count('<th scope="row"') == 2
