@@ -28,10 +28,8 @@ from memsolve.report.drawing import (
 )
 from memsolve.report.names import shorten_names
 from memsolve.report.page import render
-from memsolve.study.leaderboard.agreement import agreement_by_track
+from memsolve.study.leaderboard.agreement import agreement_by_track, score_values
 from memsolve.study.leaderboard.leaderboard import leaderboard
-from memsolve.study.leaderboard.ranking import scores, tracks_of
-from memsolve.study.leaderboard.tracks import RANKED
 
 STEPS = ROOT / "bench" / "results" / "language-model" / "steps.csv"
 
@@ -71,13 +69,16 @@ def ranks_by_track(summary: Summary[Any], names: Iterable[str]) -> dict[str, dic
     """Ranks of some optimizers among each other in each track of a leaderboard, 1 for the best."""
     names = list(names)
     ranks = {}
-    for track in (track for track in tracks_of(summary.fits) if track in RANKED):
-        estimates = scores(summary.fits, track)
-        values = {n: estimates[n].value for n in names if n in estimates}
-        ranked = {name: value for name, value in values.items() if value is not None}
-        order = rankdata([-value for value in ranked.values()])
-        ranks[track] = dict(zip(ranked, map(float, order), strict=True))
+    for track, values in score_values(summary.fits).items():
+        common = [name for name in names if name in values]
+        order = rankdata([-values[name] for name in common])
+        ranks[track] = dict(zip(common, map(float, order), strict=True))
     return ranks
+
+
+def by_fewest_steps() -> dict[str, float]:
+    """Minus the steps of each optimizer, so that the best has the largest value."""
+    return {each.optimizer: -float(each.steps) for each in language_model_results()}
 
 
 def steps_table(summary: Summary[Any]) -> str:
@@ -87,8 +88,7 @@ def steps_table(summary: Summary[Any]) -> str:
     short = shorten_names(result.optimizer for result in results)
     rows = [
         f"| `{short[each.optimizer]}` | {each.steps} ({each.runs} runs) | {each.date}, "
-        f"{each.result if 'PR' in each.result else '#' + each.result}"
-        f"{', ' * bool(each.difference)}{each.difference} | "
+        f"{', '.join(filter(None, (each.result, each.difference)))} | "
         f"{' | '.join(_rank(by_name.get(each.optimizer)) for by_name in ranks.values())} |"
         for each in results
     ]
@@ -98,8 +98,10 @@ def steps_table(summary: Summary[Any]) -> str:
 
 def agreement_table(summary: Summary[Any], recall: Mapping[str, float]) -> str:
     """Markdown: Kendall's tau of the leaderboard with both language models, by track."""
-    steps = {each.optimizer: -float(each.steps) for each in language_model_results()}
-    rows = {"steps to 3.28, 124 M parameters": steps, "facts recalled, width 64": recall}
+    rows = {
+        "steps to 3.28, 124 M parameters": by_fewest_steps(),
+        "facts recalled, width 64": recall,
+    }
     tables = {words: agreement_by_track(values, summary.fits) for words, values in rows.items()}
     tracks = list(next(iter(tables.values())))
     lines = [
@@ -116,8 +118,7 @@ def draw(summary: Summary[Any]) -> Figure:
     results = language_model_results()
     ranks = ranks_by_track(summary, [result.optimizer for result in results])
     short = shorten_names(result.optimizer for result in results)
-    steps = {each.optimizer: -float(each.steps) for each in results}
-    agreements = agreement_by_track(steps, summary.fits)
+    agreements = agreement_by_track(by_fewest_steps(), summary.fits)
     labels = [f"{escape_mathtext(short[each.optimizer])} {each.steps}" for each in results]
     figure, panels = create_panels(
         {track: f"{track}\ntau = {agreements[track]}" for track in ranks},

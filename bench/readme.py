@@ -26,9 +26,9 @@ from memsolve.examples.factual_recall.order_agreement import totals_by_alpha
 from memsolve.report.formatting import format_count
 from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.leaderboard import leaderboard
-from memsolve.study.leaderboard.ranking import counts_by_problem, in_order, tracks_of
+from memsolve.study.leaderboard.ranking import counts_by_problem, in_order, ranked_tracks
 from memsolve.study.leaderboard.references import is_saturated
-from memsolve.study.leaderboard.tracks import RANKED, Problem
+from memsolve.study.leaderboard.tracks import Problem
 from memsolve.study.rates.figures import by_curve
 from memsolve.study.rates.rates import rates
 
@@ -148,7 +148,7 @@ def problems_table(summary: Summary[Any]) -> str:
     short = shorten_names(names)
     head = f"| track | problem | {' | '.join(f'`{short[name]}`' for name in names)} |"
     rows = []
-    for track in ranked_tracks(summary):
+    for track in ranked_tracks(summary.fits):
         counts, seconds = counts_by_problem(summary.fits, track), _seconds(summary)
         for problem in counts[names[0]]:
             saturated = ", saturated" if is_saturated(problem) else ""
@@ -158,11 +158,6 @@ def problems_table(summary: Summary[Any]) -> str:
             ]
             rows.append(f"| {track} | {problem}{saturated} | {' | '.join(cells)} |")
     return "\n".join([head, f"|{'---|' * (2 + len(names))}", *rows])
-
-
-def ranked_tracks(summary: Summary[Any]) -> list[str]:
-    """The tracks of a leaderboard that have a ranking."""
-    return [track for track in tracks_of(summary.fits) if track in RANKED]
 
 
 def _seconds(summary: Summary[Any]) -> dict[tuple[str, Problem], float | None]:
@@ -194,7 +189,7 @@ def _leaderboard_provenance(summary: Summary[Any]) -> str:
     points = [point for fit in summary.fits for point in fit.points]
     counted = [
         f"{sum(not is_saturated(problem) for problem in problems)} of {len(problems)} {track}"
-        for track in ranked_tracks(summary)
+        for track in ranked_tracks(summary.fits)
         for problems in [max(counts_by_problem(summary.fits, track).values(), key=len)]
     ]
     hours = sum(point.core_seconds for point in points) / 3600

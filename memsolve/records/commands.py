@@ -26,8 +26,7 @@ from memsolve.records.verify import Report, mark_verified, verify_record
 from memsolve.report.escape import escape_unprintable
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
-from memsolve.study.leaderboard.ranking import scores, tracks_of
-from memsolve.study.leaderboard.tracks import RANKED
+from memsolve.study.leaderboard.ranking import ranked_tracks, scores
 
 RECORDS = Path("records")
 
@@ -125,8 +124,7 @@ def _measure(optimizer: str, texts: Mapping[str, Any], jobs: int, *, resume: boo
 def _scores(record: Record) -> dict[str, Estimate]:
     """The score of a record on each track with a ranking."""
     fits = record.load_fits()
-    measured = tracks_of(fits)
-    return {track: scores(fits, track)[fits[0].optimizer] for track in RANKED if track in measured}
+    return {track: scores(fits, track)[fits[0].optimizer] for track in ranked_tracks(fits)}
 
 
 def _ranks(folder: Path) -> dict[tuple[str, str], str]:

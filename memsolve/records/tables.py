@@ -17,9 +17,9 @@ from memsolve.study.leaderboard.conclusions import group_letters
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.ranking import rank, scores, shares_of, tracks_of
+from memsolve.study.leaderboard.ranking import rank, ranked_tracks, scores, shares_of
 from memsolve.study.leaderboard.references import is_saturated
-from memsolve.study.leaderboard.tracks import RANKED, TRACKS, Problem, problem_order
+from memsolve.study.leaderboard.tracks import TRACKS, Problem, problem_order
 
 SECONDS_PER_HOUR, LEAST_HOURS = 3600.0, 0.01
 
@@ -167,11 +167,10 @@ def track_tables(
             to have a rank; by default the whole one.
     """
     listed = [entry for entry in entries if entry.record.kind == "entry"]
-    measured = tracks_of([fit for entry in listed for fit in entry.fits])
+    fits = [fit for entry in listed for fit in entry.fits]
     return [
         _track_table(listed, [each for each in listed if _is_ranked(each, track, board)], track)
-        for track in RANKED
-        if track in measured
+        for track in ranked_tracks(fits)
     ]
 
 

@@ -110,10 +110,12 @@ class SoftmaxBackend(ABC):
         targets: Tensor,
         others: Tensor,
         weights: LogitWeights,
+        bias_column: int | None = None,
     ) -> Tensor:
         """The gradient by some outputs (N, d), from that by the logits.
 
-        `others` (B, 2) are those of `finish_odds`, of all items.
+        `others` (B, 2) are those of `finish_odds`, of all items. The column of a bias, in which
+        every query is one, is a sum in the dtype of sums of weights that are not rounded.
         """
 
     def rounded_outputs_gradient(
@@ -126,7 +128,8 @@ class SoftmaxBackend(ABC):
         bias_column: int | None,
     ) -> OutputsGradient:
         """`outputs_gradient` in the dtype of the outputs, but for the column of a bias."""
-        gradient = self.outputs_gradient(queries, outputs, targets, others, weights)
+        inputs = queries, outputs, targets, others, weights, bias_column
+        gradient = self.outputs_gradient(*inputs)
         return OutputsGradient.rounded(gradient, outputs.dtype, bias_column)
 
     def entropy_gradients(

@@ -92,6 +92,7 @@ class ReferenceBackend(SoftmaxBackend):
         targets: Tensor,
         others: Tensor,
         weights: LogitWeights,
+        bias_column: int | None = None,
     ) -> Tensor:
         """The gradient by the outputs (N, d): queries weighted by the gradient by the logits."""
         top, total = others[:, :1], others[:, 1:]

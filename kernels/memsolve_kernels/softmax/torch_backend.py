@@ -129,6 +129,7 @@ class TorchBackend(SoftmaxBackend):
         targets: Tensor,
         others: Tensor,
         weights: LogitWeights,
+        bias_column: int | None = None,
     ) -> Tensor:
         """Tile by tile of the items, each by its softmax minus one at the targets.
 

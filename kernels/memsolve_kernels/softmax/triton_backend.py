@@ -15,7 +15,6 @@ from memsolve_kernels.softmax.interface import SoftmaxBackend
 from memsolve_kernels.softmax.partials import (
     HvpContext,
     LogitWeights,
-    OutputsGradient,
     RankPartial,
     WeightedPartial,
 )
@@ -144,35 +143,9 @@ class TritonBackend(SoftmaxBackend):
         targets: Tensor,
         others: Tensor,
         weights: LogitWeights,
+        bias_column: int | None = None,
     ) -> Tensor:
-        """In one pass or by a scratch, like `partial_odds`, with queries and items exchanged."""
-        return self._outputs_gradient(queries, outputs, targets, others, weights, None)
-
-    @_on_device_of_inputs
-    def rounded_outputs_gradient(
-        self,
-        queries: Tensor,
-        outputs: Tensor,
-        targets: Tensor,
-        others: Tensor,
-        weights: LogitWeights,
-        bias_column: int | None,
-    ) -> OutputsGradient:
-        """Like the base method, with the gradient of a bias from weights in float32."""
-        inputs = queries, outputs, targets, others, weights, bias_column
-        gradient = self._outputs_gradient(*inputs)
-        return OutputsGradient.rounded(gradient, outputs.dtype, bias_column)
-
-    def _outputs_gradient(
-        self,
-        queries: Tensor,
-        outputs: Tensor,
-        targets: Tensor,
-        others: Tensor,
-        weights: LogitWeights,
-        bias_column: int | None,
-    ) -> Tensor:
-        """The gradient (N, d), whose column of a bias is the sum of weights that are not rounded.
+        """In one pass or by a scratch, like `partial_odds`, with queries and items exchanged.
 
         Factors are divided by the others' sum, and are relative to the largest weight, so that
         those in float16 keep their accuracy.

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from memsolve_kernels.errors import InputError
 from scipy.stats import kendalltau, norm
 
-from memsolve.study.leaderboard.ranking import Fits, scores, tracks_of
-from memsolve.study.leaderboard.tracks import RANKED
+from memsolve.study.leaderboard.ranking import Fits, ranked_tracks, scores
 
 VARIANCE = 0.437
 """Of `atanh(tau)`, times `n - 4`, for `n` pairs of a bivariate normal distribution.
@@ -66,13 +65,16 @@ def agreement_by_track(values: Mapping[str, float], fits: Fits) -> dict[str, Agr
     Raises:
         InputError: fewer than two optimizers in common.
     """
-    agreements = {}
-    for track in tracks_of(fits):
-        if track in RANKED:
-            estimates = scores(fits, track).items()
-            own = {name: each.value for name, each in estimates if each.value is not None}
-            agreements[track] = order_agreement(values, own)
-    return agreements
+    return {track: order_agreement(values, own) for track, own in score_values(fits).items()}
+
+
+def score_values(fits: Fits) -> dict[str, dict[str, float]]:
+    """The scores of a leaderboard by track and optimizer, of those that have one."""
+    estimates = {track: scores(fits, track).items() for track in ranked_tracks(fits)}
+    return {
+        track: {name: each.value for name, each in by_name if each.value is not None}
+        for track, by_name in estimates.items()
+    }
 
 
 def interval(tau: float, num: int) -> tuple[float, float]:

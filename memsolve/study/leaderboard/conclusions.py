@@ -2,14 +2,13 @@
 
 from memsolve.study.leaderboard.comparison import Blocks, blocks, differences, groups, letters
 from memsolve.study.leaderboard.grid import DEFAULTS, POPULAR
-from memsolve.study.leaderboard.ranking import Fits, shares_of, tracks_of
+from memsolve.study.leaderboard.ranking import Fits, ranked_tracks, shares_of
 from memsolve.study.leaderboard.sentences import sentences
-from memsolve.study.leaderboard.tracks import RANKED
 
 
 def track_blocks(fits: Fits) -> dict[str, Blocks]:
     """The blocks of every ranked track that has problems that count."""
-    tables = {track: shares_of(fits, track) for track in tracks_of(fits) if track in RANKED}
+    tables = {track: shares_of(fits, track) for track in ranked_tracks(fits)}
     return {
         track: blocks(names, [problem.dim for problem in problems], shares)
         for track, (names, problems, shares) in tables.items()

@@ -25,8 +25,8 @@ from memsolve.study.leaderboard.ranking import (
     in_order,
     largest_state,
     rank,
+    ranked_tracks,
     scores,
-    tracks_of,
 )
 from memsolve.study.leaderboard.records import recorded
 from memsolve.study.leaderboard.tracks import flops
@@ -174,7 +174,8 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
 
     def rows(self, fits: Sequence[Fit[LeaderboardPoint]]) -> list[Row[LeaderboardPoint]]:
         """One row for each optimizer: rank and score in each track, and the state."""
-        by_track = {track: scores(fits, track) for track in ORDER if track in tracks_of(fits)}
+        measured = ranked_tracks(fits)
+        by_track = {track: scores(fits, track) for track in ORDER if track in measured}
         groups = group_letters(fits)
 
         def cell(track: str, own: Sequence[Fit[LeaderboardPoint]]) -> TableCell:

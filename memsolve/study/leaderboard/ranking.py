@@ -10,7 +10,7 @@ from memsolve.engine import Fit
 from memsolve.engine.results.estimate import COUNT, Estimate, Floats, jackknife
 from memsolve.study.leaderboard.point import LeaderboardPoint
 from memsolve.study.leaderboard.references import REFERENCES, is_saturated
-from memsolve.study.leaderboard.tracks import Problem
+from memsolve.study.leaderboard.tracks import RANKED, Problem
 
 Fits = Sequence[Fit[LeaderboardPoint]]
 Kind = tuple[frozenset[Problem], tuple[int, ...]]
@@ -116,7 +116,7 @@ def in_order(fits: Fits) -> list[str]:
     Those with equal scores, and those without a score, are in the order of `fits`.
     """
     names = list(dict.fromkeys(fit.optimizer for fit in fits))
-    measured = tracks_of(fits)
+    measured = ranked_tracks(fits)
     track = next((track for track in ORDER if track in measured), None)
     if track is None:
         return names
@@ -133,6 +133,12 @@ def largest_state(fits: Fits) -> float | None:
     """The size of an optimizer's state, the largest on any problem; None without a state."""
     states = [point.state for fit in fits for point in fit.points if point.state is not None]
     return max(states, default=None)
+
+
+def ranked_tracks(fits: Fits) -> list[str]:
+    """The tracks with a ranking that were measured, in the order of `tracks.RANKED`."""
+    measured = tracks_of(fits)
+    return [track for track in RANKED if track in measured]
 
 
 def tracks_of(fits: Fits) -> list[str]:
