@@ -143,7 +143,7 @@ def draw(summary: Summary[Any]) -> Figure:
         figure,
         {
             "rank among these optimizers": {"marker": "o", "ls": "", "color": COLORS[1]},
-            "the order of the language model (steps beside the names)": {"ls": "--"},
+            "the order of the language model (steps after the names)": {"ls": "--"},
         },
     )
     return figure
