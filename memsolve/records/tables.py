@@ -13,7 +13,7 @@ from memsolve.report.escape import escape_all
 from memsolve.report.formatting import format_number
 from memsolve.report.names import shorten_names
 from memsolve.study.formatting import format_estimate
-from memsolve.study.leaderboard.conclusions import group_letters
+from memsolve.study.leaderboard.conclusions import rank_ranges
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.point import LeaderboardPoint
@@ -67,7 +67,7 @@ class Row(NamedTuple):
     Attributes:
         slug, short_name, name: of the entry.
         rank: on the track; empty if it is not ranked.
-        group: letters; entries that share one cannot be distinguished.
+        rank_range: ranks that the tests of all pairs do not exclude, as `1-12`.
         score: on the track, as text.
         bar: of the score; None without one.
         cells: items recovered on each problem of the track.
@@ -80,7 +80,7 @@ class Row(NamedTuple):
     short_name: str
     name: str
     rank: str
-    group: str
+    rank_range: str
     score: TableCell
     bar: Bar | None
     cells: list[TableCell]
@@ -226,7 +226,7 @@ def _short_names(records: Mapping[str, Record]) -> dict[str, str]:
 def _track_table(entries: Sequence[Entry], ranked: Sequence[Entry], track: str) -> TrackTable:
     """The table of a track, where the entries of `ranked` have a rank."""
     fits = [fit for entry in ranked for fit in entry.fits]
-    letters = group_letters(fits).get(track, {})
+    ranges = rank_ranges(fits).get(track, {})
     names, problems, _ = shares_of(fits, track)
     others = [entry.slug for entry in entries if entry not in ranked]
     estimates = scores(fits, track) | dict.fromkeys(others, Estimate(None, note=OTHER_RULES))
@@ -240,13 +240,13 @@ def _track_table(entries: Sequence[Entry], ranked: Sequence[Entry], track: str) 
         _row(
             by_slug[slug],
             estimates[slug],
-            (rank(estimates, slug), letters.get(slug, "")) if slug in names else ("", ""),
+            (rank(estimates, slug), ranges.get(slug, "")) if slug in names else ("", ""),
             [measured[slug].get(each) for each in shown],
             largest or 1.0,
         )
         for slug in on_track
     ]
-    titles = ["optimizer", "rank", "score [95%]", "group", *map(format_setting, shown)]
+    titles = ["optimizer", "rank", "score [95%]", "rank range", *map(format_setting, shown)]
     words = TRACKS[track].description
     notes = [f"{len(problems)} of {len(shown)} problems count." if names else NONE_RANKED]
     notes += [

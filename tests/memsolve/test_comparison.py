@@ -13,12 +13,11 @@ from memsolve.study.leaderboard.comparison import (
     Difference,
     blocks,
     differences,
-    groups,
     holm,
-    letters,
+    indistinct,
     pair_tests,
     rank_probabilities,
-    shorten_letters,
+    rank_ranges,
 )
 from memsolve.study.leaderboard.sentences import sentences
 
@@ -122,30 +121,25 @@ def test_one_seed_has_no_test() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_two_optimizers_share_a_letter_exactly_if_they_are_not_distinguished(
-    data: st.DataObject,
-) -> None:
+def test_pairs_are_distinguished_or_in_each_others_lists(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 7))
     made = track(*np.linspace(0.9, 0.3, count))
     pairs = [
         pair._replace(p=data.draw(st.sampled_from([0.001, 0.5, None])))
         for pair in differences(made)
     ]
-    grouped = groups(made, pairs)
-    display = letters(made, grouped)
-    assert list(display) == made.order
-    assert all(display.values())
-    assert {name for group in grouped for name in group} == set(made.names)
+    similar = indistinct(made, pairs)
+    assert list(similar) == made.order
+    for name, others in similar.items():
+        assert name in others
+        assert others == [other for other in made.order if other in others]
+    ranges = rank_ranges(made, pairs)
+    for rank, (name, (first, last)) in enumerate(ranges.items(), 1):
+        assert first <= rank <= last
+        assert last - first + 1 == len(similar[name])
     for pair in pairs:
-        shared = set(display[pair.first]) & set(display[pair.second])
-        assert bool(shared) != pair.is_significant
-    assert display[made.order[0]].startswith("a")
-
-
-def test_many_letters_are_shortened() -> None:
-    texts = "", "ab", "abc", "bdefghi", "yzAB", "acegik", "acegikm", "aefghijkmnoq"
-    short = "", "ab", "a-c", "bd-i", "yzAB", "acegik", "acegi…", "ae-km…"
-    assert tuple(map(shorten_letters, texts)) == short
+        assert (pair.second in similar[pair.first]) != pair.is_significant
+        assert (pair.first in similar[pair.second]) != pair.is_significant
 
 
 def test_probabilities_of_ranks() -> None:

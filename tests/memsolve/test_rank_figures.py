@@ -1,5 +1,6 @@
-"""Figures of a comparison: ranks, groups, and differences to a baseline."""
+"""Figures of a comparison: scores, ranks, and differences to a baseline."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,17 +12,18 @@ from matplotlib.text import Text
 from memsolve.report.alt_text import describe
 from memsolve.report.drawing import DESKTOP_WIDTH, PHONE_WIDTH, figure_style
 from memsolve.study import leaderboard
-from memsolve.study.leaderboard.comparison import differences, groups
+from memsolve.study.leaderboard.comparison import differences, indistinct
 from memsolve.study.leaderboard.conclusions import (
     conclusions,
-    group_letters,
     own_optimizers,
+    rank_ranges,
     track_blocks,
 )
 from memsolve.study.leaderboard.rank_figures import OWN, rank_interval
 from tests.memsolve.report_cases import study
 
 COUNT = 12
+ADAMW = "torch.optim.AdamW:lr=0.01"
 
 
 @cache
@@ -68,7 +70,7 @@ def test_a_single_optimizer_is_not_compared() -> None:
         assert list(leaderboard.figures(summary)) == ["leaderboard-steps"]
 
 
-def test_the_panels_hold_the_differences_and_groups() -> None:
+def test_the_panels_hold_the_differences_and_pairs() -> None:
     _, summary = study("leaderboard", COUNT)
     tracks = track_blocks(summary.fits)
     assert list(tracks) == ["one-step", "full-gradient", "minibatch"]
@@ -79,17 +81,24 @@ def test_the_panels_hold_the_differences_and_groups() -> None:
         filled = [line.get_markerfacecolor() == "black" for line in marks]
         assert filled == [each.is_significant for each in differences(track, pairs)]
     for axes, track in zip(figures["leaderboard"].axes, tracks.values(), strict=True):
-        several = [group for group in groups(track, differences(track)) if len(group) > 1]
-        bars = [line for line in axes.lines if line.get_marker() == "s"]
-        assert [len(bar.get_ydata()) for bar in bars] == [len(group) for group in several]  # type: ignore[arg-type]
+        similar = indistinct(track, differences(track))
+        (squares,) = axes.collections
+        shown = np.ma.filled(squares.get_array(), 0).reshape(COUNT, COUNT)
+        assert [[bool(each) for each in row] for row in shown] == [
+            [other in similar[name] for other in track.order] for name in track.order
+        ]
 
 
-def test_the_table_states_the_groups_and_the_conclusions_follow_it() -> None:
+def test_the_table_states_the_ranges_and_the_conclusions_follow_it() -> None:
     _, summary = study("leaderboard", 4)
-    display = group_letters(summary.fits)
-    assert display["one-step"]["sgd"] == "a"
-    row = leaderboard.rows(summary.fits)[0]
-    assert row.cells["one-step [95%]"].text.startswith("1 a: ")
+    ranges = rank_ranges(summary.fits)
+    assert ranges["one-step"] == {"sgd": "1", "muon": "2", "newton": "3", ADAMW: "4"}
+    assert leaderboard.rows(summary.fits)[0].cells["one-step [95%]"].text.startswith("1: ")
+    similar = [replace(fit, optimizer="twin") for fit in summary.fits if fit.optimizer == "sgd"]
+    fits = [*similar, *summary.fits]
+    assert rank_ranges(fits)["one-step"]["sgd"] == "1-2"
+    texts = [row.cells["one-step [95%]"].text for row in leaderboard.rows(fits)]
+    assert [text.partition(":")[0] for text in texts] == ["1 (1-2)", "1 (1-2)", "3", "4", "5"]
     sentences = conclusions(summary.fits)
     assert len(sentences) == 2 * 3  # newton and an AdamW with a learning rate, on three tracks
     assert sentences == leaderboard.conclusions(summary)

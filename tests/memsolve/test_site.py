@@ -91,7 +91,7 @@ def test_entries_of_other_rules_are_listed_without_a_rank_however_many_they_are(
         rows = [row for row in table.rows if row.slug.startswith("other")]
         assert len(rows) == 7
         for row in rows:
-            assert (row.rank, row.group) == ("", "")
+            assert (row.rank, row.rank_range) == ("", "")
             assert row.score.details.startswith("measured by other rules")
             assert row.cells
         assert [each for each in table.rows if each not in rows] == before[table.slug]

@@ -52,7 +52,7 @@ for (const section of sections) {
   }
   for (const header of section.querySelectorAll("thead th")) {
     header.querySelector("button").addEventListener("click", () => {
-      const words = ["optimizer", "rank", "group", "state"].includes(title(header));
+      const words = ["optimizer", "rank", "rank range", "state"].includes(title(header));
       const [first, second] = words ? ["ascending", "descending"] : ["descending", "ascending"];
       write({ sort: title(header), order: header.ariaSort === first ? second : first });
     });

@@ -9,6 +9,7 @@ depend on `d`, and only its variation over seeds is noise.
 The rule for "better than", and the simulations behind the test, are in `docs/comparing.md`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -21,9 +22,6 @@ from memsolve.engine.results.estimate import EQUAL_SEEDS, LEVEL, ROUNDING, Estim
 
 SIGNIFICANCE = 1 - LEVEL
 """One optimizer is better than another if the corrected p is below this."""
-
-MOST_LETTERS = 6
-"""Characters of the letters of an optimizer's groups in a table, at most."""
 
 DRAWS = 10_000
 """Resampled rankings behind the probabilities of ranks."""
@@ -179,55 +177,38 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrections
 
 
-def groups(track: Blocks, results: Iterable[Difference]) -> list[list[str]]:
-    """The largest groups of optimizers no two of which are distinguished.
-
-    By insertion and absorption (Piepho 2004, *An algorithm for a letter-based representation of
-    all-pairwise comparisons*).
+def indistinct(track: Blocks, results: Iterable[Difference]) -> dict[str, list[str]]:
+    """The optimizers from which each one cannot be distinguished, itself among them.
 
     Args:
         track: the blocks.
         results: of all pairs.
 
     Returns:
-        Names, the largest score first, in each group and of the groups.
+        By name; the largest score first, in each list and of the lists.
     """
     order = track.order
-    largest = [set(order)]
-    for difference in results:
-        if difference.is_significant:
-            pair = {difference.first, difference.second}
-            largest = _largest(
-                group - {name} if pair <= group else group for group in largest for name in pair
-            )
-    return sorted(
-        (sorted(group, key=order.index) for group in largest),
-        key=lambda group: [order.index(name) for name in group],
-    )
-
-
-def letters(track: Blocks, grouped: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Groups as a compact letter display: who shares a letter is not distinguished.
-
-    Returns:
-        By name, the largest score first.
-    """
+    distinct = {frozenset((each.first, each.second)) for each in results if each.is_significant}
     return {
-        name: "".join(_letter(index) for index, group in enumerate(grouped) if name in group)
-        for name in track.order
+        name: [other for other in order if frozenset((name, other)) not in distinct]
+        for name in order
     }
 
 
-def shorten_letters(text: str) -> str:
-    """Letters of groups in few characters: `bd-i` for `bdefghi`, and `acegi…` where more follow."""
-    runs: list[str] = []
-    for letter in text:
-        if runs and letter.isalpha() and ord(letter) == ord(runs[-1][-1]) + 1:
-            runs[-1] += letter
-        else:
-            runs.append(letter)
-    short = "".join(run if len(run) < 3 else f"{run[0]}-{run[-1]}" for run in runs)
-    return short if len(short) <= MOST_LETTERS else f"{short[: MOST_LETTERS - 1]}…"
+def rank_ranges(track: Blocks, results: Iterable[Difference]) -> dict[str, tuple[int, int]]:
+    """The first and the last rank of each optimizer that the test does not exclude.
+
+    Those above it are significantly better, those below it significantly worse; all ranges
+    together hold with 95% confidence (Mogstad et al. 2024, *Inference for Ranks*).
+
+    Args:
+        track: the blocks.
+        results: of all pairs, the better optimizer first.
+    """
+    significant = [each for each in results if each.is_significant]
+    better = Counter(each.second for each in significant)
+    worse = Counter(each.first for each in significant)
+    return {name: (1 + better[name], len(track.names) - worse[name]) for name in track.order}
 
 
 def rank_probabilities(track: Blocks, draws: int = DRAWS) -> NDArray[np.float64]:
@@ -267,18 +248,3 @@ def _estimate(test: PairTest, tail: float) -> Estimate:
         return Estimate(test.value, note=EQUAL_SEEDS)
     reach = float(special.stdtrit(test.freedom, 1 - tail)) * test.error
     return Estimate(test.value, test.value - reach, test.value + reach)
-
-
-def _largest(groups: Iterable[set[str]]) -> list[set[str]]:
-    """The groups that no other one contains, once each."""
-    distinct: list[set[str]] = []
-    for group in groups:
-        if group not in distinct:
-            distinct.append(group)
-    return [group for group in distinct if not any(group < other for other in distinct)]
-
-
-def _letter(index: int) -> str:
-    """`a` to `z`, then `A` to `Z`, then the number in brackets."""
-    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return alphabet[index] if index < len(alphabet) else f"({index})"

@@ -1,6 +1,7 @@
-"""What follows from a leaderboard: groups on each track, and how the user's optimizers compare."""
+"""What follows from a leaderboard: ranges of ranks, and how the user's optimizers compare."""
 
-from memsolve.study.leaderboard.comparison import Blocks, blocks, differences, groups, letters
+from memsolve.study.leaderboard import comparison
+from memsolve.study.leaderboard.comparison import Blocks, blocks, differences
 from memsolve.study.leaderboard.grid import DEFAULTS, POPULAR
 from memsolve.study.leaderboard.ranking import Fits, ranked_tracks, shares_of
 from memsolve.study.leaderboard.sentences import sentences
@@ -22,10 +23,13 @@ def own_optimizers(fits: Fits) -> list[str]:
     return [name for name in names if name not in POPULAR and not name.endswith(DEFAULTS)]
 
 
-def group_letters(fits: Fits) -> dict[str, dict[str, str]]:
-    """By track and optimizer, the letters of its groups; see `comparison.letters`."""
+def rank_ranges(fits: Fits) -> dict[str, dict[str, str]]:
+    """By track and optimizer, the ranks that the test does not exclude, as `1-12` or `3`."""
     return {
-        track: letters(table, groups(table, differences(table)))
+        track: {
+            name: str(first) if first == last else f"{first}-{last}"
+            for name, (first, last) in comparison.rank_ranges(table, differences(table)).items()
+        }
         for track, table in track_blocks(fits).items()
     }
 

@@ -14,14 +14,14 @@ from memsolve.report.names import shorten_names
 from memsolve.report.sweep_figure import sweep_figures
 from memsolve.study.leaderboard.conclusions import own_optimizers, track_blocks
 from memsolve.study.leaderboard.point import LeaderboardPoint
-from memsolve.study.leaderboard.rank_figures import difference_figure, group_figure, rank_figure
+from memsolve.study.leaderboard.rank_figures import difference_figure, rank_figure, score_figure
 from memsolve.study.leaderboard.ranking import scores
 from memsolve.study.leaderboard.sentences import BASELINES
 from memsolve.study.leaderboard.tracks import CENTRAL_ALPHA, Problem, marks_of, problem_order
 
 
 def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
-    """Scores with groups, ranks, differences to a baseline, and scores against swept settings.
+    """Scores, ranks, differences to a baseline, and scores against swept settings.
 
     The baseline is Muon, else AdamW, else the best optimizer. A single optimizer is not compared.
 
@@ -40,7 +40,7 @@ def comparison_figures(summary: Summary[LeaderboardPoint]) -> dict[str, Figure]:
     best = next(iter(tracks.values())).order[0]
     baseline = next((name for name in BASELINES if name in names), best)
     return {
-        "leaderboard": group_figure(tracks, estimates, own),
+        "leaderboard": score_figure(tracks, estimates, own),
         "leaderboard-ranks": rank_figure(tracks, own),
         "leaderboard-differences": difference_figure(tracks, baseline, own),
         **sweep_figures("leaderboard", "score", bars),

@@ -15,8 +15,7 @@ from memsolve.seeds import seeded
 from memsolve.study import peak
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard.candidates import LeaderboardCandidate
-from memsolve.study.leaderboard.comparison import shorten_letters
-from memsolve.study.leaderboard.conclusions import conclusions, group_letters
+from memsolve.study.leaderboard.conclusions import conclusions, rank_ranges
 from memsolve.study.leaderboard.fits import ONE_STEP, leaderboard_point, one_step_exponent
 from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
 from memsolve.study.leaderboard.point import LeaderboardPoint
@@ -78,16 +77,15 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         "size of the optimizer's state, per number in the weight. The exponent is that of the "
         "items after one step in d. Two optimizers are compared on the same memories by Student's"
         " test of the differences of their scores, stratified by d and corrected by Holm for all "
-        "pairs of a track; one is better if p < 0.05. Optimizers that share a letter beside their "
-        "rank cannot be distinguished (a-d: a, b, c and d). Rows are in the order of the score on "
+        "pairs of a track; one is better if p < 0.05. In parentheses beside a rank are the first "
+        "and the last rank that these tests do not exclude. Rows are in the order of the score on "
         "minibatches; where these were not measured, on several full gradients, then on one step."
     )
     legend = (
-        "rank, groups and score in a track: share of d^2 / (2 ln N), mean over its problems; rows "
-        "are in the order of the score in the first of these columns; optimizers that share a "
-        "letter (a-d: a, b, c and d; …: more) cannot be distinguished, corrected for all pairs; "
-        "state: numbers in the optimizer's state per weight; edge: a coordinate of the best "
-        "candidate is the smallest or largest tried"
+        "rank (ranks that the tests of all pairs do not exclude) and score in a track: share of "
+        "d^2 / (2 ln N), mean over its problems; rows are in the order of the score in the first "
+        "of these columns; state: numbers in the optimizer's state per weight; edge: a coordinate "
+        "of the best candidate is the smallest or largest tried"
     )
     name_width = 20
     record = recorded("leaderboard")
@@ -176,14 +174,15 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         """One row for each optimizer: rank and score in each track, and the state."""
         measured = ranked_tracks(fits)
         by_track = {track: scores(fits, track) for track in ORDER if track in measured}
-        groups = group_letters(fits)
+        ranges = rank_ranges(fits)
 
         def cell(track: str, own: Sequence[Fit[LeaderboardPoint]]) -> TableCell:
             name = own[0].optimizer
-            score, letters = by_track[track][name], groups.get(track, {}).get(name, "")
-            head = f"{rank(by_track[track], name)} {shorten_letters(letters)}".strip()
+            score, own_rank = by_track[track][name], rank(by_track[track], name)
+            ranks = ranges.get(track, {}).get(name, own_rank)
+            head = own_rank if ranks == own_rank else f"{own_rank} ({ranks})"
             text = score.format() if score.value is None else f"{head}: {score.format()}"
-            return TableCell(text, score.value, format_details(track, letters, own))
+            return TableCell(text, score.value, exponents(own) if track == ONE_STEP else "")
 
         def row(name: str) -> Row[LeaderboardPoint]:
             own = [fit for fit in fits if fit.optimizer == name]
@@ -230,7 +229,7 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         return conclusions(summary.fits)
 
     def figures(self, summary: Summary[LeaderboardPoint]) -> dict[str, "Figure"]:
-        """Scores with groups, ranks, differences to Muon, and items against steps."""
+        """Scores, ranks, differences to Muon, and items against steps."""
         from memsolve.study.leaderboard import figures
 
         return {
@@ -250,16 +249,13 @@ def remarks_of(point: LeaderboardPoint) -> list[list[str]]:
     return [[*outcomes, *["edge"] * at_edge] for outcomes, at_edge in pairs]
 
 
-def format_details(track: str, letters: str, fits: Sequence[Fit[LeaderboardPoint]]) -> str:
-    """What the cell of a track leaves out: more letters, and the exponents of one step in `d`."""
-    parts = [f"groups {letters}"] if shorten_letters(letters).endswith("…") else []
-    if track == ONE_STEP:
-        parts += [
-            f"exponent in d at alpha = {fit.alpha:g}: {fit.estimate.format()}"
-            for fit in fits
-            if fit.estimate.value is not None
-        ]
-    return "; ".join(parts)
+def exponents(fits: Sequence[Fit[LeaderboardPoint]]) -> str:
+    """The exponents in `d` of one optimizer after one step, by alpha."""
+    return "; ".join(
+        f"exponent in d at alpha = {fit.alpha:g}: {fit.estimate.format()}"
+        for fit in fits
+        if fit.estimate.value is not None
+    )
 
 
 def describe(point: LeaderboardPoint, index: int) -> str:

@@ -1,10 +1,10 @@
-"""Figures of a comparison: ranks, groups, and differences to a baseline, a panel for each track."""
+"""Figures of a comparison: scores, ranks, and differences to a baseline, a panel for each track."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -15,8 +15,7 @@ from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.comparison import (
     Blocks,
     differences,
-    groups,
-    letters,
+    indistinct,
     rank_probabilities,
 )
 
@@ -32,8 +31,8 @@ ROW, WIDTH = 0.24, 1.85
 OWN = COLORS[0]
 """Of the names of the user's optimizers."""
 
-BAR, MAX_BARS = 0.04, 0.45
-"""Widths of a panel between the bars of two groups, and of all bars together at most."""
+PAIRS = 0.45
+"""The share of a panel that shows which pairs cannot be distinguished."""
 
 SHADE = 0.85
 """Darkness of a rank that is certain."""
@@ -79,12 +78,12 @@ def rank_figure(tracks: Tracks, own: Collection[str] = ()) -> Figure:
     return figure
 
 
-def group_figure(
+def score_figure(
     tracks: Tracks,
     estimates: Mapping[str, Mapping[str, Estimate]],
     own: Collection[str] = (),
 ) -> Figure:
-    """Scores, and a bar over the optimizers of each group that cannot be distinguished.
+    """Scores, and for each optimizer those that cannot be distinguished from it.
 
     Args:
         tracks: to be drawn.
@@ -95,12 +94,15 @@ def group_figure(
     texts = []
     for words, track in tracks.items():
         axes, order = panels[words], track.order
-        grouped = groups(track, differences(track))
-        display = letters(track, grouped)
+        similar = indistinct(track, differences(track))
         for row, name in enumerate(order):
             _draw_estimate(axes, row, estimates[words][name], "black")
-        _draw_groups(axes, order, grouped)
-        scores = (f"{name} {estimates[words][name]} {display[name]}" for name in order)
+        _draw_pairs(axes, np.array([[other in similar[name] for other in order] for name in order]))
+        scores = (
+            f"{name} {estimates[words][name]}, not distinguished from "
+            f"{', '.join(other for other in similar[name] if other != name) or 'none'}"
+            for name in order
+        )
         texts.append(f"{words}: {'; '.join(scores)}")
     add_legend(
         figure,
@@ -110,18 +112,11 @@ def group_figure(
                 "ls": "-",
                 "color": "black",
             },
-            "optimizers that cannot be distinguished (p at least 0.05, Holm)": {
-                "marker": "s",
-                "ls": ":",
-                "ms": 3.5,
-                "color": GRAY,
-            },
+            "cannot be distinguished (p at least 0.05, Holm) from the optimizer of this column; "
+            "columns are in the order of rows": {"marker": "s", "ls": "", "color": GRAY},
         },
     )
-    figure.set_label(
-        "Groups of optimizers; those that share a letter cannot be distinguished. "
-        f"{'. '.join(texts)}."
-    )
+    figure.set_label(f"Scores, and which optimizers cannot be distinguished. {'. '.join(texts)}.")
     return figure
 
 
@@ -197,19 +192,18 @@ def _rank_ticks(count: int) -> list[int]:
     return sorted({1, *range(step, count + 1, step)})
 
 
-def _draw_groups(axes: Axes, order: list[str], grouped: Sequence[Sequence[str]]) -> None:
-    """A bar over the rows of each group of several, to the right of all scores."""
-    bars = [[order.index(name) for name in group] for group in grouped if len(group) > 1]
-    share = min(MAX_BARS, BAR * (len(bars) + 1))
-    most = axes.get_xlim()[1]
+def _draw_pairs(axes: Axes, similar: np.ndarray) -> None:
+    """A square for each pair (O, O) that is similar, to the right of all scores."""
+    most, count = axes.get_xlim()[1], len(similar)
     axes.set_xticks([tick for tick in MaxNLocator(4).tick_values(0, most) if tick <= most])
-    axes.set_xlim(0, most / (1 - share))
-    marker_size = min(3.5, 0.7 * 72 * WIDTH * share / (len(bars) + 1))  # they do not touch
-    for index, rows in enumerate(bars):
-        x = 1 - share * (1 - (index + 1) / (len(bars) + 1))
-        style: dict[str, Any] = {"color": GRAY, "transform": axes.get_yaxis_transform()}
-        axes.plot([x, x], [rows[0], rows[-1]], ":", lw=0.8, **style)
-        axes.plot([x] * len(rows), rows, "s", ms=marker_size, **style)
+    axes.set_xlim(0, most / (1 - PAIRS))
+    axes.pcolormesh(
+        np.linspace(1 - PAIRS + 0.02, 1, count + 1),
+        np.arange(count + 1) - 0.5,
+        np.ma.masked_equal(similar, 0),
+        cmap=ListedColormap([GRAY]),
+        transform=axes.get_yaxis_transform(),
+    )
 
 
 def _draw_estimate(axes: Axes, row: int, estimate: Estimate, fill: str) -> None:
