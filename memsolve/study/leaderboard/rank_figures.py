@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from memsolve.engine.results.estimate import Estimate
 from memsolve.report.curves import LETTER_WIDTH
-from memsolve.report.drawing import COLORS, GRAY, add_legend, create_panels, escape_mathtext
+from memsolve.report.drawing import COLORS, add_legend, create_panels, escape_mathtext
 from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.comparison import (
     Blocks,
@@ -33,6 +33,9 @@ OWN = COLORS[0]
 
 PAIRS = 0.45
 """The share of a panel that shows which pairs cannot be distinguished."""
+
+PAIR = "0.7"
+"""Gray of such a pair."""
 
 SHADE = 0.85
 """Darkness of a rank that is certain."""
@@ -113,7 +116,7 @@ def score_figure(
                 "color": "black",
             },
             "cannot be distinguished (p at least 0.05, Holm) from the optimizer of this column; "
-            "columns are in the order of rows": {"marker": "s", "ls": "", "color": GRAY},
+            "columns are in the order of rows": {"marker": "s", "ls": "", "color": PAIR},
         },
     )
     figure.set_label(f"Scores, and which optimizers cannot be distinguished. {'. '.join(texts)}.")
@@ -201,7 +204,7 @@ def _draw_pairs(axes: Axes, similar: np.ndarray) -> None:
         np.linspace(1 - PAIRS + 0.02, 1, count + 1),
         np.arange(count + 1) - 0.5,
         np.ma.masked_equal(similar, 0),
-        cmap=ListedColormap([GRAY]),
+        cmap=ListedColormap([PAIR]),
         transform=axes.get_yaxis_transform(),
     )
 
