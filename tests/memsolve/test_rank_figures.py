@@ -83,7 +83,7 @@ def test_the_panels_hold_the_differences_and_pairs() -> None:
     for axes, track in zip(figures["leaderboard"].axes, tracks.values(), strict=True):
         similar = indistinct(track, differences(track))
         (squares,) = axes.collections
-        shown = np.ma.filled(squares.get_array(), 0).reshape(COUNT, COUNT)
+        shown = np.ma.filled(np.ma.asarray(squares.get_array()), 0).reshape(COUNT, COUNT)
         assert [[bool(each) for each in row] for row in shown] == [
             [other in similar[name] for other in track.order] for name in track.order
         ]
