@@ -8,7 +8,6 @@ Only what is between the markers is written. A test fails if a table differs.
 import argparse
 import sys
 from collections.abc import Iterable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from memsolve.report.names import shorten_names
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.ranking import counts_by_problem, in_order, ranked_tracks
 from memsolve.study.leaderboard.references import is_saturated
-from memsolve.study.leaderboard.tracks import TRACKS, Problem
+from memsolve.study.leaderboard.tracks import Problem
 from memsolve.study.rates.figures import by_curve
 from memsolve.study.rates.rates import rates
 
@@ -161,40 +160,6 @@ def problems_table(summary: Summary[Any]) -> str:
     return "\n".join([head, f"|{'---|' * (2 + len(names))}", *rows])
 
 
-def facts_table(facts: Summary[Any], board: Summary[Any]) -> str:
-    """Markdown: a row a problem and number of facts `N`, with the score of each reference.
-
-    Args:
-        facts: a record of the track `facts`.
-        board: the leaderboard, which has the same problems with `N = 2 d^2`.
-    """
-    fits = [*facts.fits, *board.fits]
-    names = list(dict.fromkeys(fit.optimizer for fit in facts.fits))
-    counts: dict[str, dict[Problem, list[int]]] = {name: {} for name in names}
-    for track, name in product(TRACKS, names):
-        counts[name] |= counts_by_problem(fits, track)[name]
-
-    def without_facts(problem: Problem) -> Problem:
-        return problem._replace(track="", num_items=0)
-
-    kinds = {without_facts(each) for each in counts_by_problem(facts.fits, "facts")[names[0]]}
-    problems = [each for each in counts[names[0]] if without_facts(each) in kinds]
-    short = shorten_names(names)
-    lines = [
-        f"| problem | N / d^2 | {' | '.join(f'`{short[name]}`' for name in names)} |",
-        f"|---|---:|{'---|' * len(names)}",
-    ]
-    for problem in sorted(problems, key=lambda each: (each.steps, each.num_items)):
-        cells = [
-            f"{np.mean(counts[name][problem]) / problem.limit:.2f} "
-            f"({format_count(float(np.mean(counts[name][problem])))})"
-            for name in names
-        ]
-        share = problem.num_items / problem.dim**2
-        lines.append(f"| {problem} | {share:g} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def _seconds(summary: Summary[Any]) -> dict[tuple[str, Problem], float | None]:
     """Seconds of a run by optimizer and problem."""
     return {
@@ -213,10 +178,10 @@ def _items(counts: list[int], seconds: float | None) -> str:
 
 
 def shorten(table: str) -> str:
-    """The first rows of the leaderboard's table, without the state."""
-    head, _, *rows = (line.strip("| ").split(" | ")[:-1] for line in table.splitlines())
-    lines = [head, ["---"] * len(head), *rows[:BEST]]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines if cells)
+    """The first rows of the leaderboard's table, in the track that orders them."""
+    head, _, *rows = (line.strip("| ").split(" | ")[:2] for line in table.splitlines())
+    first, *others = (f"| {' | '.join(cells)} |" for cells in [head, *rows[:BEST]] if cells)
+    return "\n".join([first, f"|{'---|' * len(head)}", *others])
 
 
 def _leaderboard_provenance(summary: Summary[Any]) -> str:

@@ -103,11 +103,11 @@ def test_only_the_block_is_replaced() -> None:
 
 
 def test_the_short_table_has_the_best_rows() -> None:
-    head, ruler = "| optimizer | one-step | minibatch | state |", "|---|---|---|---:|"
+    head, ruler = "| optimizer | minibatch | one-step | state |", "|---|---|---|---:|"
     rows = [f"| `a` | {rank}: 0.9 | 1: 0.8 | 1.0 |" for rank in range(1, 9)]
     lines = shorten("\n".join([head, ruler, *rows, "", "a note"])).splitlines()
-    assert lines[:2] == ["| optimizer | one-step | minibatch |", "| --- | --- | --- |"]
-    assert lines[2:] == [f"| `a` | {rank}: 0.9 | 1: 0.8 |" for rank in range(1, 6)]
+    assert lines[:2] == ["| optimizer | minibatch |", "|---|---|"]
+    assert lines[2:] == [f"| `a` | {rank}: 0.9 |" for rank in range(1, 6)]
 
 
 def test_a_record_says_how_it_was_made_and_is_read_back(tmp_path: Path) -> None:
