@@ -179,9 +179,8 @@ def _items(counts: list[int], seconds: float | None) -> str:
 
 def shorten(table: str) -> str:
     """The first rows of the leaderboard's table, in the track that orders them."""
-    head, _, *rows = (line.strip("| ").split(" | ")[:2] for line in table.splitlines())
-    first, *others = (f"| {' | '.join(cells)} |" for cells in [head, *rows[:BEST]] if cells)
-    return "\n".join([first, f"|{'---|' * len(head)}", *others])
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return "\n".join("|".join(line.split("|")[:3]) + "|" for line in lines[: 2 + BEST])
 
 
 def _leaderboard_provenance(summary: Summary[Any]) -> str:

@@ -108,6 +108,8 @@ def test_the_short_table_has_the_best_rows() -> None:
     lines = shorten("\n".join([head, ruler, *rows, "", "a note"])).splitlines()
     assert lines[:2] == ["| optimizer | minibatch |", "|---|---|"]
     assert lines[2:] == [f"| `a` | {rank}: 0.9 |" for rank in range(1, 6)]
+    few = shorten("\n".join([head, ruler, *rows[:2], "", "a note"])).splitlines()
+    assert few == lines[:4]
 
 
 def test_a_record_says_how_it_was_made_and_is_read_back(tmp_path: Path) -> None:
