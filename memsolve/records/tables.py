@@ -13,7 +13,7 @@ from memsolve.report.escape import escape_all
 from memsolve.report.formatting import format_number
 from memsolve.report.names import shorten_names
 from memsolve.study.formatting import format_estimate
-from memsolve.study.leaderboard.conclusions import rank_ranges
+from memsolve.study.leaderboard.conclusions import format_rank_ranges
 from memsolve.study.leaderboard.grid import LeaderboardGrid
 from memsolve.study.leaderboard.leaderboard import leaderboard
 from memsolve.study.leaderboard.point import LeaderboardPoint
@@ -226,7 +226,7 @@ def _short_names(records: Mapping[str, Record]) -> dict[str, str]:
 def _track_table(entries: Sequence[Entry], ranked: Sequence[Entry], track: str) -> TrackTable:
     """The table of a track, where the entries of `ranked` have a rank."""
     fits = [fit for entry in ranked for fit in entry.fits]
-    ranges = rank_ranges(fits).get(track, {})
+    ranges = format_rank_ranges(fits).get(track, {})
     names, problems, _ = shares_of(fits, track)
     others = [entry.slug for entry in entries if entry not in ranked]
     estimates = scores(fits, track) | dict.fromkeys(others, Estimate(None, note=OTHER_RULES))

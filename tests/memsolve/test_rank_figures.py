@@ -15,8 +15,8 @@ from memsolve.study import leaderboard
 from memsolve.study.leaderboard.comparison import differences, indistinct
 from memsolve.study.leaderboard.conclusions import (
     conclusions,
+    format_rank_ranges,
     own_optimizers,
-    rank_ranges,
     track_blocks,
 )
 from memsolve.study.leaderboard.rank_figures import OWN, rank_interval
@@ -83,18 +83,20 @@ def test_the_panels_hold_the_differences_and_pairs() -> None:
     for axes, track in zip(figures["leaderboard"].axes, tracks.values(), strict=True):
         similar = indistinct(track, differences(track))
         (squares,) = axes.collections
-        shown = np.ma.asarray(squares.get_array()).count()
-        assert shown == sum(map(len, similar.values()))
+        shown = ~np.ma.getmaskarray(np.ma.asarray(squares.get_array())).reshape(COUNT, COUNT)
+        assert shown.tolist() == [
+            [other in similar[name] for other in track.order] for name in track.order
+        ]
 
 
 def test_the_table_states_the_ranges_and_the_conclusions_follow_it() -> None:
     _, summary = study("leaderboard", 4)
-    ranges = rank_ranges(summary.fits)
+    ranges = format_rank_ranges(summary.fits)
     assert ranges["one-step"] == {"sgd": "1", "muon": "2", "newton": "3", ADAMW: "4"}
     assert leaderboard.rows(summary.fits)[0].cells["one-step [95%]"].text.startswith("1: ")
     similar = [replace(fit, optimizer="twin") for fit in summary.fits if fit.optimizer == "sgd"]
     fits = [*similar, *summary.fits]
-    assert rank_ranges(fits)["one-step"]["sgd"] == "1-2"
+    assert format_rank_ranges(fits)["one-step"]["sgd"] == "1-2"
     texts = [row.cells["one-step [95%]"].text for row in leaderboard.rows(fits)]
     assert [text.partition(":")[0] for text in texts] == ["1 (1-2)", "1 (1-2)", "3", "4", "5"]
     sentences = conclusions(summary.fits)

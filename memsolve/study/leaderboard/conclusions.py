@@ -1,7 +1,6 @@
 """What follows from a leaderboard: ranges of ranks, and how the user's optimizers compare."""
 
-from memsolve.study.leaderboard import comparison
-from memsolve.study.leaderboard.comparison import Blocks, blocks, differences
+from memsolve.study.leaderboard.comparison import Blocks, blocks, differences, rank_ranges
 from memsolve.study.leaderboard.grid import DEFAULTS, POPULAR
 from memsolve.study.leaderboard.ranking import Fits, ranked_tracks, shares_of
 from memsolve.study.leaderboard.sentences import sentences
@@ -23,12 +22,12 @@ def own_optimizers(fits: Fits) -> list[str]:
     return [name for name in names if name not in POPULAR and not name.endswith(DEFAULTS)]
 
 
-def rank_ranges(fits: Fits) -> dict[str, dict[str, str]]:
+def format_rank_ranges(fits: Fits) -> dict[str, dict[str, str]]:
     """By track and optimizer, the ranks that the test does not exclude, as `1-12` or `3`."""
     return {
         track: {
             name: str(first) if first == last else f"{first}-{last}"
-            for name, (first, last) in comparison.rank_ranges(table, differences(table)).items()
+            for name, (first, last) in rank_ranges(table, differences(table)).items()
         }
         for track, table in track_blocks(fits).items()
     }

@@ -15,7 +15,7 @@ from memsolve.seeds import seeded
 from memsolve.study import peak
 from memsolve.study.formatting import format_estimate
 from memsolve.study.leaderboard.candidates import LeaderboardCandidate
-from memsolve.study.leaderboard.conclusions import conclusions, rank_ranges
+from memsolve.study.leaderboard.conclusions import conclusions, format_rank_ranges
 from memsolve.study.leaderboard.fits import ONE_STEP, leaderboard_point, one_step_exponent
 from memsolve.study.leaderboard.grid import LeaderboardGrid, LeaderboardTrial
 from memsolve.study.leaderboard.point import LeaderboardPoint
@@ -174,7 +174,7 @@ class LeaderboardStudy(Study[LeaderboardGrid, LeaderboardTrial, LeaderboardRun, 
         """One row for each optimizer: rank and score in each track, and the state."""
         measured = ranked_tracks(fits)
         by_track = {track: scores(fits, track) for track in ORDER if track in measured}
-        ranges = rank_ranges(fits)
+        ranges = format_rank_ranges(fits)
 
         def cell(track: str, own: Sequence[Fit[LeaderboardPoint]]) -> TableCell:
             name = own[0].optimizer
